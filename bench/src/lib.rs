@@ -1,0 +1,1 @@
+//! Open-loop load, honest percentiles, peers side by side.

@@ -1,0 +1,1 @@
+//! Flamegraphs from stack samples.

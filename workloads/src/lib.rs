@@ -1,0 +1,1 @@
+//! The services built on the engine, and the one binary that runs them.
