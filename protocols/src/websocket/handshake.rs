@@ -1,0 +1,175 @@
+//! The opening handshake (RFC 6455 section 4), both ends. It checks what the RFC asks for; whether an origin is welcome
+//! and which subprotocol is spoken is the caller's decision, between [`Upgrade::check`] and [`write_accept`].
+
+use crate::http1::{BodyFraming, RequestHead, Version};
+use std::fmt;
+
+/// What every server appends to the key (RFC 6455 section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A valid request for an upgrade: proof that all checks passed.
+#[derive(Clone, Copy, Debug)]
+pub struct Upgrade<'h> {
+    key: &'h [u8],
+    head: &'h RequestHead<'h>,
+}
+
+/// Why a request is no valid upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not a GET.
+    Method,
+    /// HTTP/1.0, or a body.
+    Http,
+    /// No `Upgrade: websocket` with `Connection: Upgrade`: an ordinary request on a WebSocket's path.
+    NotAnUpgrade,
+    /// `Sec-WebSocket-Version` is not 13.
+    Version,
+    /// `Sec-WebSocket-Key` is missing, repeated, or not 16 bytes in base64.
+    Key,
+}
+
+impl Refusal {
+    /// The status that answers this refusal. Send [`Refusal::fields`] with it.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Method => 405,
+            Self::NotAnUpgrade => 426,
+            Self::Http | Self::Version | Self::Key => 400,
+        }
+    }
+
+    /// Fields that belong to the answer: the version we speak (RFC 6455 section 4.4), and what the status requires.
+    pub const fn fields(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Method => &[("allow", "GET"), ("sec-websocket-version", "13")],
+            Self::NotAnUpgrade => &[("upgrade", "websocket"), ("sec-websocket-version", "13")],
+            Self::Http | Self::Version | Self::Key => &[("sec-websocket-version", "13")],
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Method => "a WebSocket begins with GET",
+            Self::Http => "a WebSocket begins with an HTTP/1.1 request without a body",
+            Self::NotAnUpgrade => "this path speaks WebSocket: send Upgrade: websocket and Connection: Upgrade",
+            Self::Version => "Sec-WebSocket-Version must be 13",
+            Self::Key => "Sec-WebSocket-Key must be 16 bytes in base64",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl<'h> Upgrade<'h> {
+    /// Checks a request (RFC 6455 section 4.2.1).
+    ///
+    /// # Errors
+    ///
+    /// The first rule that is broken.
+    pub fn check(head: &'h RequestHead<'h>) -> Result<Self, Refusal> {
+        let fields = head.fields();
+        if head.method() != "GET" {
+            return Err(Refusal::Method);
+        }
+        if !fields.has_token("upgrade", "websocket") || !fields.has_token("connection", "upgrade") {
+            return Err(Refusal::NotAnUpgrade);
+        }
+        if head.version() != Version::Http11 || head.framing() != BodyFraming::None {
+            return Err(Refusal::Http);
+        }
+        let mut versions = fields.get_all("sec-websocket-version");
+        if versions.next() != Some(b"13") || versions.next().is_some() {
+            return Err(Refusal::Version);
+        }
+        let mut keys = fields.get_all("sec-websocket-key");
+        match (keys.next(), keys.next()) {
+            (Some(key), None) if is_key(key) => Ok(Self { key, head }),
+            _ => Err(Refusal::Key),
+        }
+    }
+
+    /// The `Origin`: present in every request from a browser page. An endpoint that browsers may reach has to compare
+    /// it with what it allows, or any page can act in its visitors' name.
+    pub fn origin(&self) -> Option<&'h [u8]> {
+        self.head.fields().get("origin")
+    }
+
+    /// The subprotocols that the client offers, in its order of preference. An empty field offers none.
+    pub fn protocols(&self) -> impl Iterator<Item = &'h str> + use<'h> {
+        self.head.fields().list("sec-websocket-protocol").filter_map(|name| std::str::from_utf8(name).ok())
+    }
+
+    /// The raw offers of extensions, one value per field. None is negotiated yet.
+    pub fn extensions(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
+        self.head.fields().get_all("sec-websocket-extensions")
+    }
+}
+
+/// Appends the answer that opens the connection. `protocol` must be one of those that were offered, or `None`.
+pub fn write_accept(out: &mut Vec<u8>, upgrade: &Upgrade<'_>, protocol: Option<&str>) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
+    );
+    out.extend_from_slice(&accept_key(upgrade.key));
+    out.extend_from_slice(b"\r\n");
+    if let Some(protocol) = protocol {
+        crate::http1::write_field(out, "sec-websocket-protocol", protocol.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The `Sec-WebSocket-Accept` for a key: base64 of the SHA-1 of key and GUID (RFC 6455 section 4.2.2).
+pub fn accept_key(key: &[u8]) -> [u8; 28] {
+    let mut sha1 = sha1_smol::Sha1::new();
+    sha1.update(key);
+    sha1.update(GUID);
+    let mut encoded = [0; 28];
+    encode_base64(&sha1.digest().bytes(), &mut encoded);
+    encoded
+}
+
+/// Base64 with padding (RFC 4648 section 4). `out` must have exactly the encoded length.
+fn encode_base64(bytes: &[u8], out: &mut [u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (group, encoded) in bytes.chunks(3).zip(out.as_chunks_mut::<4>().0) {
+        let mut bits = 0u32;
+        for index in 0..3 {
+            bits = bits << 8 | u32::from(group.get(index).copied().unwrap_or(0));
+        }
+        for (index, byte) in encoded.iter_mut().enumerate() {
+            // n bytes make n + 1 digits.
+            *byte = if index > group.len() { b'=' } else { ALPHABET[(bits >> (18 - 6 * index)) as usize & 63] };
+        }
+    }
+}
+
+/// Whether this is 16 bytes in base64: 22 digits and `==`. The unused bits of the last digit may be set, as some
+/// clients do.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_key_of_the_rfc() {
+        // RFC 6455 section 1.3.
+        assert_eq!(&accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn base64_vectors_of_the_rfc() {
+        // RFC 4648 section 10.
+        for (plain, expected) in [("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            let mut out = vec![0; expected.len()];
+            encode_base64(plain.as_bytes(), &mut out);
+            assert_eq!(out, expected.as_bytes());
+        }
+    }
+}
