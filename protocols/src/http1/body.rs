@@ -17,6 +17,7 @@ const OVERHEAD_BYTES_MAX: u64 = 16 << 10;
 pub(super) enum BodyDecoder {
     Length { remaining: u64 },
     Chunked(Box<Chunked>),
+    UntilClose { total: u64 },
     Done,
 }
 
@@ -35,6 +36,7 @@ impl BodyDecoder {
             BodyFraming::None => Self::Done,
             BodyFraming::Length(remaining) => Self::Length { remaining },
             BodyFraming::Chunked => Self::Chunked(Box::default()),
+            BodyFraming::UntilClose => Self::UntilClose { total: 0 },
         }
     }
 
@@ -45,6 +47,14 @@ impl BodyDecoder {
             Self::Length { remaining } => {
                 let data = input.take(usize::try_from(*remaining).unwrap_or(usize::MAX));
                 *remaining -= data.len() as u64;
+                Ok(if data.is_empty() { BodyPart::NeedMore } else { BodyPart::Data(data) })
+            }
+            Self::UntilClose { total } => {
+                let data = input.take_rest();
+                *total += data.len() as u64;
+                if *total > limits.body_bytes_max {
+                    return Err(Fault::BodyTooLarge);
+                }
                 Ok(if data.is_empty() { BodyPart::NeedMore } else { BodyPart::Data(data) })
             }
             Self::Chunked(chunked) => {

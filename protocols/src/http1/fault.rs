@@ -32,6 +32,12 @@ pub enum Fault {
     Chunk,
     /// A trailer that is not a field, or one that frames or routes the message.
     Trailer,
+    /// Bytes from a server that nobody asked for, or more than it announced.
+    Unsolicited,
+    /// The connection ended inside a message.
+    Truncated,
+    /// More interim answers (1xx) than one request can have.
+    TooManyInterim,
     /// The head is over its byte limit.
     HeadTooLarge,
     /// The head has too many fields.
@@ -45,7 +51,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The status that answers this fault.
+    /// The status that answers this fault of a client. A server's fault is its proxy's 502.
     pub const fn status(self) -> u16 {
         match self {
             Self::BodyTooLarge => 413,
@@ -74,6 +80,9 @@ impl Fault {
             Self::Expectation => "unknown expectation",
             Self::Chunk => "malformed chunk",
             Self::Trailer => "malformed or forbidden trailer",
+            Self::Unsolicited => "bytes without a request",
+            Self::Truncated => "connection ended inside a message",
+            Self::TooManyInterim => "too many interim answers",
             Self::HeadTooLarge => "head too large",
             Self::TooManyFields => "too many fields",
             Self::TargetTooLong => "request target too long",

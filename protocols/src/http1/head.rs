@@ -25,6 +25,8 @@ pub enum BodyFraming {
     Length(u64),
     /// Chunked transfer coding; the length is not known in advance.
     Chunked,
+    /// Everything until the connection ends; answers only.
+    UntilClose,
 }
 
 /// A checked request head. Its bytes lie in the receive buffer, or are owned when they arrived in pieces.
@@ -126,7 +128,7 @@ pub(super) fn parse_request<'a>(bytes: Cow<'a, [u8]>, limits: &Limits) -> Result
     Ok(RequestHead { bytes, method, target, fields_at, framing, exchange })
 }
 
-fn fault_of(error: httparse::Error) -> Fault {
+pub(super) fn fault_of(error: httparse::Error) -> Fault {
     match error {
         httparse::Error::TooManyHeaders => Fault::TooManyFields,
         httparse::Error::Version => Fault::Version,
@@ -210,7 +212,12 @@ impl<'a> KnownFields<'a> {
         }
     }
 
-    /// RFC 9112 section 6.3, for requests, with every ambiguity refused.
+    /// Whether the message says how long its body is.
+    pub(super) fn has_length(&self) -> bool {
+        self.content_length.is_some() || self.transfer_encoding.is_some()
+    }
+
+    /// RFC 9112 section 6.3, with every ambiguity refused.
     pub(super) fn framing(&self, version: Version, limits: &Limits) -> Result<BodyFraming, Fault> {
         match (self.transfer_encoding, self.content_length) {
             (None, None) => Ok(BodyFraming::None),

@@ -19,6 +19,8 @@ pub struct Limits {
     pub body_bytes_max: u64,
     /// Longest trailer section in bytes. Beyond it: 431.
     pub trailer_bytes_max: usize,
+    /// Most interim answers (1xx) that one request may get. Beyond it: the connection is given up.
+    pub interim_max: u8,
     /// Longest time in milliseconds from a head's first byte to its last; see
     /// [`Server::is_overdue`](super::Server::is_overdue). Consequence: 408.
     pub head_ms_max: u64,
@@ -32,6 +34,7 @@ impl Limits {
         target_bytes_max: 8 << 10,
         body_bytes_max: 1 << 20,
         trailer_bytes_max: 4 << 10,
+        interim_max: 8,
         head_ms_max: 10_000,
     };
 }

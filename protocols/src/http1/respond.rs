@@ -155,11 +155,7 @@ impl BodyWriter {
             }
             // An empty chunk would end the body.
             BodyMode::Chunked if data.is_empty() => {}
-            BodyMode::Chunked => {
-                out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-                out.extend_from_slice(data);
-                out.extend_from_slice(b"\r\n");
-            }
+            BodyMode::Chunked => write_chunk(out, data),
         }
     }
 
@@ -167,7 +163,7 @@ impl BodyWriter {
     /// bytes were written than announced.
     pub fn write_end(self, out: &mut Vec<u8>) -> bool {
         match self.body {
-            BodyMode::Chunked => out.extend_from_slice(b"0\r\n\r\n"),
+            BodyMode::Chunked => write_chunk(out, b""),
             BodyMode::Length(missing) if missing > 0 => return true,
             _ => {}
         }
@@ -178,6 +174,13 @@ impl BodyWriter {
     pub fn wants_data(&self) -> bool {
         self.body != BodyMode::Absent
     }
+}
+
+/// Appends one chunk; an empty one ends the body.
+pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_persistence(out: &mut Vec<u8>, exchange: &Exchange, status: u16, must_close: bool) {
@@ -199,7 +202,7 @@ pub(crate) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
+pub(super) fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
     // Twenty digits hold any 64-bit number.
     let mut digits = [0; 20];
     let mut at = digits.len();

@@ -5,14 +5,14 @@
 
 use super::body::{BodyDecoder, BodyPart};
 use super::head::parse_request;
-use super::scan::HeadScan;
+use super::reader::HeadReader;
+use super::scan::Start;
 use super::{Fault, Fields, Limits, RequestHead};
 use crate::Input;
-use std::borrow::Cow;
 
 /// One HTTP/1 connection, server role. It owns heap memory only while a head or trailer section is partial, or a
 /// chunked body is under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Server {
     state: State,
 }
@@ -20,7 +20,7 @@ pub struct Server {
 #[derive(Debug)]
 enum State {
     /// Between requests, or inside a head of which only the beginning is here.
-    Head(Option<Box<PartialHead>>),
+    Head(HeadReader),
     Body {
         decoder: BodyDecoder,
         persists: bool,
@@ -29,17 +29,13 @@ enum State {
     Closed,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self::Head(None)
-    }
-}
+/// Between two requests.
+const BETWEEN: State = State::Head(HeadReader::new(Start::Request));
 
-#[derive(Debug, Default)]
-struct PartialHead {
-    bytes: Vec<u8>,
-    scan: HeadScan,
-    started: u64,
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// One thing that arrived.
@@ -63,6 +59,10 @@ pub enum Event<'a> {
 pub struct Trailers(Vec<u8>);
 
 impl Trailers {
+    pub(super) fn from_checked(lines: Vec<u8>) -> Self {
+        Self(lines)
+    }
+
     /// The fields.
     pub fn fields(&self) -> Fields<'_> {
         Fields::from_checked(&self.0)
@@ -72,12 +72,12 @@ impl Trailers {
 impl Server {
     /// A fresh connection.
     pub const fn new() -> Self {
-        Self { state: State::Head(None) }
+        Self { state: BETWEEN }
     }
 
     /// Whether the connection is between two requests with nothing of the next one here: the time for an idle timeout.
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Head(None))
+        matches!(&self.state, State::Head(reader) if reader.started().is_none())
     }
 
     /// Whether nothing more will be read: after a fault, or after a request that does not persist.
@@ -88,7 +88,7 @@ impl Server {
     /// When the head under way began, in the caller's milliseconds.
     pub fn head_started(&self) -> Option<u64> {
         match &self.state {
-            State::Head(Some(partial)) => Some(partial.started),
+            State::Head(reader) => reader.started(),
             _ => None,
         }
     }
@@ -129,73 +129,19 @@ impl Server {
             BodyPart::NeedMore => Event::NeedMore,
             BodyPart::Data(data) => Event::Body(data),
             // The empty line alone: nothing to report but the end.
-            BodyPart::Trailers(lines) if lines.len() > 2 => Event::Trailers(Trailers(lines)),
+            BodyPart::Trailers(lines) if lines.len() > 2 => Event::Trailers(Trailers::from_checked(lines)),
             BodyPart::Trailers(_) | BodyPart::End => {
-                self.state = if persists { State::Head(None) } else { State::Closed };
+                self.state = if persists { BETWEEN } else { State::Closed };
                 Event::End
             }
         }
     }
 
     fn next_head<'a>(&mut self, limits: &Limits, now: u64, input: &mut Input<'a>) -> Result<Event<'a>, Fault> {
-        let State::Head(partial) = &mut self.state else { return Ok(Event::NeedMore) };
-        let head = match partial.take() {
-            None => match whole_head(limits, input)? {
-                Some(head) => head,
-                None if input.is_empty() => return Ok(Event::NeedMore),
-                None => {
-                    *partial = Some(Box::new(PartialHead { started: now, ..PartialHead::default() }));
-                    return self.next_head(limits, now, input);
-                }
-            },
-            Some(mut held) => match held.recv(limits, input)? {
-                Some(head) => head,
-                None => {
-                    *partial = Some(held);
-                    return Ok(Event::NeedMore);
-                }
-            },
-        };
+        let State::Head(reader) = &mut self.state else { return Ok(Event::NeedMore) };
+        let Some(bytes) = reader.next_head(limits, now, input)? else { return Ok(Event::NeedMore) };
+        let head = parse_request(bytes, limits)?;
         self.state = State::Body { decoder: BodyDecoder::new(head.framing()), persists: head.exchange().persists() };
         Ok(Event::Head(head))
-    }
-}
-
-/// A head that lies in the input as a whole: borrowed from there. `None` leaves the input as it was, but for the empty
-/// lines that RFC 9112 section 2.2 asks us to skip before a request.
-fn whole_head<'a>(limits: &Limits, input: &mut Input<'a>) -> Result<Option<RequestHead<'a>>, Fault> {
-    while input.rest().starts_with(b"\r\n") {
-        input.take(2);
-    }
-    if matches!(input.rest(), [] | [b'\r']) {
-        return Ok(None);
-    }
-    match HeadScan::default().advance(input.rest(), limits)? {
-        Some(len) => parse_request(Cow::Borrowed(&*input.take(len)), limits).map(Some),
-        None => Ok(None),
-    }
-}
-
-impl PartialHead {
-    /// Takes what belongs to the head, and leaves the rest in the input.
-    fn recv(&mut self, limits: &Limits, input: &mut Input<'_>) -> Result<Option<RequestHead<'static>>, Fault> {
-        // One byte over the limit is enough to see that it is passed.
-        let room = (limits.head_bytes_max + 1).saturating_sub(self.bytes.len());
-        let part = &input.rest()[..room.min(input.len())];
-        self.bytes.extend_from_slice(part);
-        let mut taken = part.len();
-        while self.bytes.starts_with(b"\r\n") {
-            self.bytes.drain(..2);
-        }
-        let mut head = None;
-        if self.bytes != b"\r"
-            && let Some(len) = self.scan.advance(&self.bytes, limits)?
-        {
-            taken -= self.bytes.len() - len;
-            self.bytes.truncate(len);
-            head = Some(parse_request(Cow::Owned(std::mem::take(&mut self.bytes)), limits)?);
-        }
-        input.take(taken);
-        Ok(head)
     }
 }

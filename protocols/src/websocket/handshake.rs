@@ -1,7 +1,7 @@
 //! The opening handshake (RFC 6455 section 4), both ends. It checks what the RFC asks for; whether an origin is welcome
 //! and which subprotocol is spoken is the caller's decision, between [`Upgrade::check`] and [`write_accept`].
 
-use crate::http1::{BodyFraming, RequestHead, Version};
+use crate::http1::{BodyFraming, RequestBody, RequestHead, ResponseHead, Version, write_request_head};
 use std::fmt;
 
 /// What every server appends to the key (RFC 6455 section 1.3).
@@ -27,6 +27,8 @@ pub enum Refusal {
     Version,
     /// `Sec-WebSocket-Key` is missing, repeated, or not 16 bytes in base64.
     Key,
+    /// Several `Origin` fields: one of them would be checked and another believed.
+    Origin,
 }
 
 impl Refusal {
@@ -35,7 +37,7 @@ impl Refusal {
         match self {
             Self::Method => 405,
             Self::NotAnUpgrade => 426,
-            Self::Http | Self::Version | Self::Key => 400,
+            Self::Http | Self::Version | Self::Key | Self::Origin => 400,
         }
     }
 
@@ -44,7 +46,7 @@ impl Refusal {
         match self {
             Self::Method => &[("allow", "GET"), ("sec-websocket-version", "13")],
             Self::NotAnUpgrade => &[("upgrade", "websocket"), ("sec-websocket-version", "13")],
-            Self::Http | Self::Version | Self::Key => &[("sec-websocket-version", "13")],
+            _ => &[("sec-websocket-version", "13")],
         }
     }
 }
@@ -57,6 +59,7 @@ impl fmt::Display for Refusal {
             Self::NotAnUpgrade => "this path speaks WebSocket: send Upgrade: websocket and Connection: Upgrade",
             Self::Version => "Sec-WebSocket-Version must be 13",
             Self::Key => "Sec-WebSocket-Key must be 16 bytes in base64",
+            Self::Origin => "several Origin fields",
         })
     }
 }
@@ -83,6 +86,9 @@ impl<'h> Upgrade<'h> {
         let mut versions = fields.get_all("sec-websocket-version");
         if versions.next() != Some(b"13") || versions.next().is_some() {
             return Err(Refusal::Version);
+        }
+        if fields.get_all("origin").nth(1).is_some() {
+            return Err(Refusal::Origin);
         }
         let mut keys = fields.get_all("sec-websocket-key");
         match (keys.next(), keys.next()) {
@@ -119,6 +125,103 @@ pub fn write_accept(out: &mut Vec<u8>, upgrade: &Upgrade<'_>, protocol: Option<&
         crate::http1::write_field(out, "sec-websocket-protocol", protocol.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Why an answer does not open the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// Another status than 101; a redirect or a request for credentials is the caller's to follow.
+    Status(u16),
+    /// No `Upgrade: websocket` with `Connection: Upgrade`.
+    NotAnUpgrade,
+    /// `Sec-WebSocket-Accept` is missing, repeated or made from another key.
+    AcceptKey,
+    /// An extension that was not offered; none is.
+    Extension,
+    /// A subprotocol that was not offered, or several.
+    Protocol,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "the server answered {status} instead of 101"),
+            Self::NotAnUpgrade => f.write_str("the server did not upgrade to websocket"),
+            Self::AcceptKey => f.write_str("the server's accept key does not belong to ours"),
+            Self::Extension => f.write_str("the server chose an extension that was not offered"),
+            Self::Protocol => f.write_str("the server chose a subprotocol that was not offered"),
+        }
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+/// Appends a client's request (RFC 6455 section 4.1). `nonce` is fresh and random; keep it for [`check_accept`].
+/// `fields` carries what else is wanted, such as `Origin` or `Authorization`.
+pub fn write_request(
+    out: &mut Vec<u8>,
+    target: &str,
+    host: &str,
+    nonce: [u8; 16],
+    protocols: &[&str],
+    fields: &[(&str, &str)],
+) {
+    let key = key_of(nonce);
+    let key = std::str::from_utf8(&key).expect("base64 is ASCII");
+    let offered = protocols.join(", ");
+    let mut all = vec![
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", key),
+    ];
+    if !offered.is_empty() {
+        all.push(("sec-websocket-protocol", &offered));
+    }
+    all.extend_from_slice(fields);
+    write_request_head(out, "GET", target, host, &all, RequestBody::None);
+}
+
+/// Checks a server's answer to [`write_request`] with the same `nonce` and `protocols`. Returns the subprotocol that the
+/// server chose.
+///
+/// # Errors
+///
+/// The first rule of RFC 6455 section 4.1 that is broken: the connection must be given up.
+pub fn check_accept<'p>(
+    head: &ResponseHead<'_>,
+    nonce: [u8; 16],
+    protocols: &[&'p str],
+) -> Result<Option<&'p str>, Rejection> {
+    let fields = head.fields();
+    if head.status() != 101 {
+        return Err(Rejection::Status(head.status()));
+    }
+    if !fields.has_token("upgrade", "websocket") || !fields.has_token("connection", "upgrade") {
+        return Err(Rejection::NotAnUpgrade);
+    }
+    let mut accepts = fields.get_all("sec-websocket-accept");
+    if accepts.next() != Some(&accept_key(&key_of(nonce))[..]) || accepts.next().is_some() {
+        return Err(Rejection::AcceptKey);
+    }
+    if fields.list("sec-websocket-extensions").next().is_some() {
+        return Err(Rejection::Extension);
+    }
+    let mut chosen = fields.get_all("sec-websocket-protocol");
+    match (chosen.next(), chosen.next()) {
+        (None, _) => Ok(None),
+        (Some(name), None) => {
+            let offered = protocols.iter().find(|offered| offered.as_bytes() == name);
+            offered.map(|offered| Some(*offered)).ok_or(Rejection::Protocol)
+        }
+        _ => Err(Rejection::Protocol),
+    }
+}
+
+fn key_of(nonce: [u8; 16]) -> [u8; 24] {
+    let mut key = [0; 24];
+    encode_base64(&nonce, &mut key);
+    key
 }
 
 /// The `Sec-WebSocket-Accept` for a key: base64 of the SHA-1 of key and GUID (RFC 6455 section 4.2.2).

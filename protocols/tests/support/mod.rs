@@ -2,6 +2,8 @@
 //! its own.
 #![allow(dead_code, reason = "each scenario uses its part")]
 
+pub mod http;
+
 use annulus_protocols::Input;
 use annulus_protocols::websocket::{Event, Fault, Limits, MessageKind, Role, WebSocket};
 
