@@ -1,7 +1,41 @@
 //! The shard-per-core engine: cores, time and bytes on io_uring, epoll or a simulated kernel.
+#![warn(missing_docs)]
 
 pub mod buffers;
+mod conn;
+mod datagram;
 pub mod driver;
+mod files;
 #[allow(unsafe_code)] // The carved blocks: bytes below the mark are shared, bytes above it are written.
 pub mod frame;
+mod group;
+pub mod limits;
+mod listen;
+mod mail;
+#[allow(unsafe_code)] // The slots of the rings between shards.
+pub mod mailbox;
+pub mod metrics;
+mod once;
+mod remote;
+mod shard;
+mod sockets;
+mod stream;
+mod sync;
 mod sys;
+#[allow(unsafe_code)] // One line: a waker is a number, and its vtable treats it as one.
+mod task;
+mod timer;
+
+pub use conn::{Chunk, Close, ConnId, Reason};
+pub use datagram::Datagrams;
+pub use driver::{Address, SocketOptions};
+pub use files::{File, OpenOptions};
+pub use frame::Frame;
+pub use group::{Event, Group, GroupOptions};
+pub use listen::{Balance, ListenOptions, Listener};
+pub use mail::{Inbox, MailboxFull};
+pub use shard::{LocalShard, Shard};
+pub use sockets::Sent;
+pub use stream::Stream;
+pub use task::{Ended, JoinHandle, TaskClass};
+pub use timer::{Elapsed, Interval, Sleep};

@@ -17,6 +17,8 @@
 //! * Tokens are the caller's. The driver hands them back and does not read them.
 //! * At most one [`Op::Send`] may be in flight per socket (the caller's duty; the simulation checks it).
 
+pub mod uring;
+
 use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
@@ -399,6 +401,9 @@ pub trait Driver {
 
     /// Hastens the end of every operation on `fd`.
     fn cancel(&mut self, fd: Fd);
+
+    /// Hastens the end of the one [`Op::Receive`] named `token` on `socket`, and of nothing else there.
+    fn cancel_receive(&mut self, socket: Fd, token: Token);
 
     /// Starts what was submitted, sleeps as `wait` allows unless something is ready, and appends completions
     /// to `out`, at most a bounded number. Interruptions and back-pressure of the kernel are not errors.

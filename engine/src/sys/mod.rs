@@ -3,5 +3,7 @@
 //! Every file opens with its promise: what its safe interface guarantees whatever safe code above does.
 #![allow(unsafe_code)]
 
+pub mod event;
 pub mod memory;
 pub mod net;
+pub mod uring;

@@ -1,0 +1,380 @@
+//! Listening sockets: accepting without pause, and sharing the load.
+//!
+//! Two ways to spread connections over shards: every shard listens on the port and the kernel hashes
+//! ([`Balance::ReusePort`], best for masses), or shard 0 accepts and hands each descriptor to the shard with the
+//! fewest connections ([`Balance::LeastLoaded`], best for a few heavy ones).
+//!
+//! When descriptors run out, a reserve is spent on accepting and refusing what waits, so that peers learn at
+//! once; then accepting pauses for [`limits::ACCEPT_PAUSE`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use crate::conn::Owner;
+use crate::driver::{Address, Completion, Errno, Fd, Op, SocketOptions, Token};
+use crate::limits;
+use crate::mail::Letter;
+use crate::shard::{Core, Shard, TAG_ACCEPT};
+use crate::stream::Stream;
+
+/// How connections are spread over shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Each shard that listens has its own socket on the port; the kernel hashes over them.
+    ReusePort,
+    /// Only shard 0 has a socket; each connection goes to the shard with the fewest. All shards call `listen`.
+    LeastLoaded,
+}
+
+/// How to listen.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// How to spread connections.
+    pub balance: Balance,
+    /// Most connections this shard holds; more are closed as they come, counted as refused.
+    pub connections_max: usize,
+    /// Socket options, inherited by accepted sockets.
+    pub socket: SocketOptions,
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        ListenOptions {
+            balance: Balance::ReusePort,
+            connections_max: limits::CONNECTIONS_MAX,
+            socket: SocketOptions::default(),
+        }
+    }
+}
+
+enum Target {
+    Queue { waiting: VecDeque<Fd>, waker: Option<Waker> },
+    Group(u16),
+}
+
+struct Entry {
+    generation: u32,
+    /// `None` where another shard accepts for this one, or the slot is vacant.
+    fd: Option<Fd>,
+    key: Arc<str>,
+    balance: Balance,
+    connections_max: usize,
+    target: Target,
+    armed: bool,
+    closing: bool,
+    reserve: Option<Fd>,
+    pressure: Pressure,
+}
+
+/// What the lack of descriptors makes of accepting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pressure {
+    None,
+    /// Accepts only to refuse.
+    Shedding {
+        until: Duration,
+    },
+    /// Does not accept.
+    Paused {
+        until: Duration,
+    },
+}
+
+impl Pressure {
+    fn until(self) -> Option<Duration> {
+        match self {
+            Pressure::None => None,
+            Pressure::Shedding { until } | Pressure::Paused { until } => Some(until),
+        }
+    }
+}
+
+/// A shard's listeners.
+#[derive(Default)]
+pub(crate) struct ListenerTable {
+    entries: Vec<Entry>,
+}
+
+/// A listening socket. Dropping it stops listening; connections made stay.
+pub struct Listener {
+    pub(crate) core: Rc<Core>,
+    pub(crate) index: u32,
+    address: Address,
+}
+
+impl Shard {
+    /// Listens on `address`. With several shards call it on each.
+    ///
+    /// # Errors
+    /// The kernel's; `crate::error::explain_listen` makes a sentence of them.
+    pub fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Listener> {
+        let core = &self.core;
+        let here = options.balance == Balance::ReusePort || core.index == 0;
+        let mut socket = options.socket.clone();
+        socket.reuse_port |= options.balance == Balance::ReusePort && self.count() > 1;
+        let (fd, bound) = match here {
+            true => core.driver.borrow_mut().listen(address, &socket).map(|(fd, bound)| (Some(fd), bound))?,
+            false => (None, address.clone()),
+        };
+        let index = core.listeners.borrow_mut().insert(fd, address.to_string().into(), options);
+        core.arm_accept(index);
+        Ok(Listener { core: core.clone(), index, address: bound })
+    }
+}
+
+impl ListenerTable {
+    fn insert(&mut self, fd: Option<Fd>, key: Arc<str>, options: &ListenOptions) -> u32 {
+        let entry = Entry {
+            generation: 0,
+            fd,
+            key,
+            balance: options.balance,
+            connections_max: options.connections_max,
+            target: Target::Queue { waiting: VecDeque::new(), waker: None },
+            armed: false,
+            closing: false,
+            reserve: None,
+            pressure: Pressure::None,
+        };
+        // Listeners are few and long-lived; vacant slots are found by looking.
+        match self.entries.iter().position(|entry| entry.fd.is_none() && entry.closing && !entry.armed) {
+            Some(index) => {
+                let generation = self.entries[index].generation + 1;
+                self.entries[index] = Entry { generation, ..entry };
+                index as u32
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        }
+    }
+}
+
+impl Core {
+    fn arm_accept(&self, index: u32) {
+        let mut listeners = self.listeners.borrow_mut();
+        let entry = &mut listeners.entries[index as usize];
+        let Some(fd) = entry.fd.filter(|_| !entry.armed && !entry.closing) else { return };
+        match entry.pressure {
+            Pressure::None => self.take_reserve(entry),
+            Pressure::Shedding { .. } => {}
+            Pressure::Paused { .. } => return,
+        }
+        entry.armed = true;
+        self.driver.borrow_mut().submit(Token::new(TAG_ACCEPT, entry.generation, index), Op::Accept { listener: fd });
+    }
+
+    pub(crate) fn on_accept(&self, done: Completion) {
+        let index = done.token.index();
+        let mut listeners = self.listeners.borrow_mut();
+        let entry = &mut listeners.entries[index as usize];
+        if entry.generation & 0xff_ffff != done.token.generation() {
+            // An orphan: nobody listens any more.
+            if let Ok(fd) = done.result {
+                self.driver.borrow_mut().close(Fd(fd as i32));
+            }
+            return self.metrics.stale_completions.add(1);
+        }
+        if !done.more {
+            entry.armed = false;
+        }
+        match done.result {
+            Ok(fd) if entry.closing || matches!(entry.pressure, Pressure::Shedding { .. }) => {
+                self.metrics.refused.add(1);
+                self.driver.borrow_mut().close(Fd(fd as i32));
+            }
+            Ok(fd) => {
+                let (key, balance) = (entry.key.clone(), entry.balance);
+                drop(listeners);
+                self.place(&key, balance, Fd(fd as i32));
+                listeners = self.listeners.borrow_mut();
+            }
+            Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) => {
+                self.metrics.refused.add(1);
+                self.out_of_descriptors(&mut listeners.entries[index as usize]);
+            }
+            // A peer that left while it waited, or a cancelled accept: the next one is unaffected.
+            Err(_) => {}
+        }
+        let entry = &mut listeners.entries[index as usize];
+        if entry.closing && !entry.armed {
+            let fds = [entry.fd.take(), entry.reserve.take()];
+            fds.into_iter().flatten().for_each(|fd| self.driver.borrow_mut().close(fd));
+            return;
+        }
+        drop(listeners);
+        self.arm_accept(index);
+    }
+
+    /// Spends the reserve on refusing those who wait; without one, pauses.
+    fn out_of_descriptors(&self, entry: &mut Entry) {
+        let until = self.timers.now() + limits::ACCEPT_PAUSE;
+        entry.pressure = match entry.reserve.take() {
+            Some(reserve) => {
+                self.driver.borrow_mut().close(reserve);
+                Pressure::Shedding { until }
+            }
+            None => Pressure::Paused { until },
+        };
+    }
+
+    /// Ends refusals and pauses of accepting that are over.
+    pub(crate) fn resume_accepting(&self, now: Duration) {
+        let count = self.listeners.borrow().entries.len();
+        for index in 0..count {
+            let due = {
+                let mut listeners = self.listeners.borrow_mut();
+                let entry = &mut listeners.entries[index];
+                let due = entry.pressure.until().is_some_and(|until| until <= now);
+                if due {
+                    self.take_reserve(entry);
+                    let until = now + limits::ACCEPT_PAUSE;
+                    // Without a descriptor to spare, going on would only fail again.
+                    entry.pressure = if entry.reserve.is_some() { Pressure::None } else { Pressure::Paused { until } };
+                }
+                due
+            };
+            if due {
+                self.arm_accept(index as u32);
+            }
+        }
+    }
+
+    fn take_reserve(&self, entry: &mut Entry) {
+        if entry.reserve.is_none() {
+            // Any descriptor will do; a datagram socket is the one that every driver can make.
+            let made = self.driver.borrow_mut().datagram(([127, 0, 0, 1], 0).into());
+            entry.reserve = made.ok().map(|(fd, _)| fd);
+        }
+    }
+
+    /// When [`Core::resume_accepting`] has something to do.
+    pub(crate) fn accept_deadline(&self) -> Option<Duration> {
+        self.listeners.borrow().entries.iter().filter_map(|entry| entry.pressure.until()).min()
+    }
+
+    /// Chooses the shard for an accepted connection.
+    fn place(&self, key: &Arc<str>, balance: Balance, fd: Fd) {
+        if balance == Balance::LeastLoaded {
+            let loads = self.mesh.load.iter().enumerate();
+            let least = loads.min_by_key(|(shard, load)| (load.load(Ordering::Relaxed), *shard != self.index));
+            let to = least.map_or(self.index, |(shard, _)| shard);
+            if to != self.index {
+                // Counted there already, so that a burst is spread though letters travel only at turn's end.
+                self.mesh.load[to].fetch_add(1, Ordering::Relaxed);
+                let letter = Letter::Socket { listener: key.clone(), fd };
+                if self.post_letter(to, letter).is_ok() {
+                    return;
+                }
+            }
+        }
+        self.on_handed(key, fd);
+    }
+
+    /// A connection for the listener of that address arrived on this shard.
+    pub(crate) fn on_handed(&self, key: &str, fd: Fd) {
+        let mut listeners = self.listeners.borrow_mut();
+        let Some(entry) = listeners.entries.iter_mut().find(|entry| &*entry.key == key && !entry.closing) else {
+            self.metrics.refused.add(1);
+            return self.driver.borrow_mut().close(fd);
+        };
+        if self.conns.borrow().alive() >= entry.connections_max {
+            self.metrics.refused.add(1);
+            return self.driver.borrow_mut().close(fd);
+        }
+        self.metrics.accepted.add(1);
+        match &mut entry.target {
+            Target::Queue { waiting, waker } => {
+                waiting.push_back(fd);
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+            }
+            Target::Group(number) => {
+                let owner = Owner::Group(*number);
+                drop(listeners);
+                self.open(fd, owner);
+            }
+        }
+    }
+
+    /// Everything this listener accepts belongs to the group from now on.
+    pub(crate) fn listen_for(&self, listener: &Listener, group: u16) {
+        let mut listeners = self.listeners.borrow_mut();
+        let entry = &mut listeners.entries[listener.index as usize];
+        let before = std::mem::replace(&mut entry.target, Target::Group(group));
+        drop(listeners);
+        if let Target::Queue { waiting, .. } = before {
+            for fd in waiting {
+                self.open(fd, Owner::Group(group));
+            }
+        }
+    }
+
+    /// Stops every listener.
+    pub(crate) fn close_listeners(&self) {
+        let count = self.listeners.borrow().entries.len();
+        (0..count).for_each(|index| self.close_listener(index as u32));
+    }
+
+    fn close_listener(&self, index: u32) {
+        let mut listeners = self.listeners.borrow_mut();
+        let entry = &mut listeners.entries[index as usize];
+        if std::mem::replace(&mut entry.closing, true) {
+            return;
+        }
+        entry.pressure = Pressure::None;
+        let mut driver = self.driver.borrow_mut();
+        if let Target::Queue { waiting, .. } = &mut entry.target {
+            waiting.drain(..).for_each(|fd| driver.close(fd));
+        }
+        match entry.fd {
+            Some(fd) if entry.armed => driver.cancel(fd),
+            _ => {
+                let fds = [entry.fd.take(), entry.reserve.take()];
+                fds.into_iter().flatten().for_each(|fd| driver.close(fd));
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// Where it listens: tells the port when 0 was asked for.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The next connection, as an async stream.
+    ///
+    /// # Panics
+    /// When the listener was given to a group.
+    pub async fn accept(&self) -> Stream {
+        let fd = std::future::poll_fn(|cx| {
+            let mut listeners = self.core.listeners.borrow_mut();
+            match &mut listeners.entries[self.index as usize].target {
+                Target::Group(_) => panic!("a listener feeds a group or a queue, not both"),
+                Target::Queue { waiting, waker } => match waiting.pop_front() {
+                    Some(fd) => Poll::Ready(fd),
+                    None => {
+                        *waker = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                },
+            }
+        })
+        .await;
+        Stream::adopt(&self.core, fd)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.core.close_listener(self.index);
+    }
+}

@@ -1,0 +1,436 @@
+//! A shard: one core, one kernel interface, and everything that lives on them.
+//!
+//! ```text
+//!   one turn    enter ─► reap ─► letters ─► timers ─► tasks (500 us) ─► unpark ─► sends ─► letters out
+//!                 ▲                                                                            │
+//!                 └────────── sleep here, if nothing is ready and no letter waits ◄────────────┘
+//! ```
+//!
+//! Reaping changes state only. Sessions and tasks run afterwards, from queues, so no workload code is ever on
+//! the stack while completions are taken, and nothing recurses.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::conn::{ChunkStore, Conn, ConnId, ConnTable, Owner, READY};
+use crate::driver::{Completion, Driver, DriverKind, Wait};
+use crate::frame::{Frame, FrameArena};
+use crate::group::GroupState;
+use crate::limits;
+use crate::listen::ListenerTable;
+use crate::mail::{Mail, Post};
+use crate::metrics::ShardMetrics;
+use crate::once::OnceTable;
+use crate::remote::Registered;
+use crate::task::{JoinHandle, TaskClass, Tasks};
+use crate::timer::{Elapsed, Interval, Sleep, Timers, timeout};
+
+pub(crate) const TAG_RECEIVE: u8 = 1;
+pub(crate) const TAG_SEND: u8 = 2;
+pub(crate) const TAG_DIRECT: u8 = 3;
+pub(crate) const TAG_CONNECT: u8 = 4;
+pub(crate) const TAG_ACCEPT: u8 = 5;
+pub(crate) const TAG_ONCE: u8 = 6;
+
+/// What all shards of an engine share.
+pub(crate) struct Mesh {
+    /// Connections per shard, for balancing.
+    pub(crate) load: Vec<AtomicUsize>,
+    /// Metrics per shard.
+    pub(crate) metrics: Vec<Arc<ShardMetrics>>,
+    /// Set once the engine is asked to stop.
+    pub(crate) draining: std::sync::atomic::AtomicBool,
+}
+
+/// Everything a shard has. Handles share it; it never leaves its thread.
+pub(crate) struct Core {
+    pub(crate) index: usize,
+    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) driver: RefCell<Box<dyn Driver>>,
+    pub(crate) conns: RefCell<ConnTable>,
+    pub(crate) chunks: RefCell<ChunkStore>,
+    pub(crate) arena: RefCell<FrameArena>,
+    pub(crate) dirty: RefCell<Vec<u32>>,
+    pub(crate) parked: RefCell<VecDeque<ConnId>>,
+    pub(crate) lingering: RefCell<VecDeque<(Duration, ConnId)>>,
+    pub(crate) groups: RefCell<Vec<GroupState>>,
+    pub(crate) listeners: RefCell<ListenerTable>,
+    pub(crate) once: RefCell<OnceTable>,
+    pub(crate) mail: Mail,
+    pub(crate) tasks: Rc<Tasks>,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) zero_copy_bytes_min: usize,
+    pub(crate) drain_waiters: RefCell<Vec<std::task::Waker>>,
+    drain_seen: Cell<bool>,
+}
+
+impl Core {
+    pub(crate) fn load(&self) -> &AtomicUsize {
+        &self.mesh.load[self.index]
+    }
+
+    /// The turn's time in units of 64 ms, wrapping after eight years.
+    pub(crate) fn coarse_now(&self) -> u32 {
+        (self.timers.now().as_millis() >> 6) as u32
+    }
+
+    /// Puts the connection before its owner.
+    pub(crate) fn tell(&self, index: u32, conn: &mut Conn) {
+        match conn.owner {
+            Owner::Group(number) => {
+                if conn.is(READY) {
+                    return;
+                }
+                conn.set(READY);
+                let mut groups = self.groups.borrow_mut();
+                let group = &mut groups[number as usize];
+                group.ready.push_back(index);
+                let waker = group.waker.take();
+                drop(groups);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Owner::Stream => {
+                let dead = conn.is(crate::conn::DEAD);
+                if let Some(side) = &mut conn.side {
+                    let writer = if dead { side.writer.take() } else { None };
+                    for waker in side.reader.take().into_iter().chain(writer) {
+                        waker.wake();
+                    }
+                }
+            }
+            Owner::Nobody => {}
+        }
+    }
+}
+
+impl Core {
+    /// Routes completions to whose they are. State changes only.
+    fn reap(&self, completions: &mut Vec<Completion>) {
+        for done in completions.drain(..) {
+            match done.token.tag() {
+                TAG_RECEIVE => self.on_receive(done),
+                TAG_SEND => self.on_send(done),
+                TAG_DIRECT => self.on_direct(done),
+                TAG_CONNECT => self.on_connect(done),
+                TAG_ACCEPT => self.on_accept(done),
+                TAG_ONCE => self.on_once(done),
+                _ => self.metrics.stale_completions.add(1),
+            }
+        }
+    }
+
+    /// Whether this turn has work that must not wait for the kernel.
+    fn is_busy(&self) -> bool {
+        let starved = !self.parked.borrow().is_empty() && self.driver.borrow().pool().free() > 0;
+        self.tasks.is_ready() || !self.dirty.borrow().is_empty() || starved || self.mail.is_waiting()
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let deadlines = [self.timers.next_deadline(), self.linger_deadline(), self.accept_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn notice_drain(&self) {
+        if self.mesh.draining.load(Ordering::Acquire) && !self.drain_seen.replace(true) {
+            self.drain_waiters.borrow_mut().drain(..).for_each(std::task::Waker::wake);
+        }
+    }
+}
+
+/// A shard driven by its owner, turn by turn: what an engine's threads loop over, and what tests step through.
+pub struct LocalShard {
+    core: Rc<Core>,
+    registered: Registered,
+    completions: Vec<Completion>,
+}
+
+impl LocalShard {
+    /// A shard on its own, without peers, on a driver of the caller's choice.
+    pub fn new(driver: Box<dyn Driver>) -> LocalShard {
+        let metrics = Arc::new(ShardMetrics::default());
+        let mesh = Mesh {
+            load: vec![AtomicUsize::new(0)],
+            metrics: vec![metrics],
+            draining: std::sync::atomic::AtomicBool::new(false),
+        };
+        let registered = Registered::new(driver.doorbell());
+        let post = Post::alone(registered.remote.clone());
+        LocalShard::build(0, Arc::new(mesh), driver, registered, post, limits::ZERO_COPY_BYTES_MIN)
+    }
+
+    pub(crate) fn build(
+        index: usize,
+        mesh: Arc<Mesh>,
+        driver: Box<dyn Driver>,
+        registered: Registered,
+        post: Post,
+        zero_copy_bytes_min: usize,
+    ) -> LocalShard {
+        let core = Core {
+            index,
+            metrics: mesh.metrics[index].clone(),
+            mesh,
+            driver: RefCell::new(driver),
+            conns: RefCell::default(),
+            chunks: RefCell::default(),
+            arena: RefCell::default(),
+            dirty: RefCell::default(),
+            parked: RefCell::default(),
+            lingering: RefCell::default(),
+            groups: RefCell::default(),
+            listeners: RefCell::default(),
+            once: RefCell::default(),
+            mail: Mail::new(index, post),
+            tasks: Tasks::new(registered.number()),
+            timers: Timers::new(),
+            zero_copy_bytes_min,
+            drain_waiters: RefCell::default(),
+            drain_seen: Cell::new(false),
+        };
+        core.timers.advance(core.driver.borrow().now());
+        LocalShard { core: Rc::new(core), registered, completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN) }
+    }
+
+    /// The handle that tasks use.
+    pub fn shard(&self) -> Shard {
+        Shard { core: self.core.clone() }
+    }
+
+    /// One turn. Sleeps in the kernel only if `may_sleep` and nothing is ready.
+    ///
+    /// # Errors
+    /// What leaves the driver unusable.
+    pub fn turn(&mut self, may_sleep: bool) -> io::Result<()> {
+        let core = &self.core;
+        let _entered = core.tasks.enter();
+        core.metrics.turns.add(1);
+        let sleep = &self.registered.remote.sleep;
+        let mut wait = Wait::No;
+        if may_sleep && !core.is_busy() {
+            sleep.prepare();
+            // Announced; look again at everything that could have been published before the announcement.
+            if !core.is_busy() && self.registered.wakes.is_empty() && !core.mesh.draining_unseen(core) {
+                wait = Wait::Until(core.next_deadline());
+            }
+        }
+        if wait != Wait::No {
+            core.metrics.turn_ended();
+        }
+        core.driver.borrow_mut().turn(wait, &mut self.completions)?;
+        sleep.awake();
+        let begin = core.driver.borrow().now();
+        core.metrics.turn_began();
+        core.metrics.cqes.add(self.completions.len() as u64);
+        core.notice_drain();
+        core.timers.set_now(begin);
+        core.reap(&mut self.completions);
+        core.deliver_letters();
+        for _ in 0..limits::REMOTE_WAKES_PER_TURN {
+            let Ok(id) = self.registered.wakes.try_recv() else { break };
+            core.tasks.wake(id);
+        }
+        core.metrics.timers_fired.add(core.timers.advance(begin) as u64);
+        core.sweep_lingering(begin);
+        core.resume_accepting(begin);
+        core.tasks.run(|| core.driver.borrow().now() - begin >= limits::TURN_BUDGET);
+        core.unpark();
+        core.flush();
+        core.send_letters();
+        self.account(begin);
+        Ok(())
+    }
+
+    fn account(&self, begin: Duration) {
+        let core = &self.core;
+        let driver = core.driver.borrow();
+        core.metrics.turn_us.record((driver.now() - begin).as_micros() as u64);
+        core.metrics.bytes_copied_frames.set(core.arena.borrow().bytes_copied());
+        core.metrics.buffers_leased.set(driver.pool().leased() as u64);
+        core.metrics.buffers_published.set(driver.pool().published() as u64);
+        core.metrics.task_polls.set(core.tasks.polls.get());
+    }
+
+    /// Runs until `main` has finished, then closes everything and drains what is in flight.
+    ///
+    /// # Errors
+    /// What leaves the driver unusable; `main` ending by a panic.
+    pub fn run<T: 'static>(mut self, main: impl Future<Output = T> + 'static) -> io::Result<T> {
+        let entered = self.core.tasks.enter();
+        let main = self.core.tasks.spawn(TaskClass::Interactive, main);
+        drop(entered);
+        while !main.is_finished() {
+            self.turn(true)?;
+        }
+        let value = crate::task::take_finished(main);
+        self.close(limits::TEARDOWN_MAX)?;
+        value.map_err(|_ended| io::Error::other("the shard's main task ended by a panic"))
+    }
+
+    /// Drops all tasks, closes all connections, and turns until nothing is in flight or `patience` has passed.
+    ///
+    /// # Errors
+    /// What leaves the driver unusable.
+    pub fn close(&mut self, patience: Duration) -> io::Result<()> {
+        {
+            let _entered = self.core.tasks.enter();
+            self.core.tasks.clear();
+        }
+        self.core.close_all();
+        let until = self.core.driver.borrow().now() + patience;
+        let timers = self.core.timers.clone();
+        let mut tick = std::pin::pin!(timers.at(until));
+        while self.core.driver.borrow().in_flight() > 0 && self.core.driver.borrow().now() < until {
+            let _entered = self.core.tasks.enter();
+            // Keeps the kernel's wait from being endless should an operation never end.
+            let _pending = tick.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+            drop(_entered);
+            self.turn(true)?;
+        }
+        Ok(())
+    }
+
+    /// Counts of what exists: `(connections, tasks, timers, chunks, buffers leased)`. All zero after a clean
+    /// close.
+    pub fn residue(&self) -> [usize; 5] {
+        let core = &self.core;
+        [
+            core.conns.borrow().alive(),
+            core.tasks.alive(),
+            core.timers.waiting(),
+            core.chunks.borrow().len(),
+            core.driver.borrow().pool().leased(),
+        ]
+    }
+}
+
+impl Mesh {
+    /// Whether a drain was asked for that the shard has not noticed.
+    fn draining_unseen(&self, core: &Core) -> bool {
+        self.draining.load(Ordering::Acquire) && !core.drain_seen.get()
+    }
+}
+
+/// A handle to the shard the caller runs on. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct Shard {
+    pub(crate) core: Rc<Core>,
+}
+
+impl Shard {
+    /// Its number, from 0.
+    pub fn index(&self) -> usize {
+        self.core.index
+    }
+
+    /// Shards in the engine.
+    pub fn count(&self) -> usize {
+        self.core.mesh.load.len()
+    }
+
+    /// The kernel interface in use.
+    pub fn driver_kind(&self) -> DriverKind {
+        self.core.driver.borrow().kind()
+    }
+
+    /// The time of this turn, since an arbitrary start.
+    pub fn now(&self) -> Duration {
+        self.core.timers.now()
+    }
+
+    /// The time at this very moment: for measuring, at the price of a clock read.
+    pub fn precise_now(&self) -> Duration {
+        self.core.driver.borrow().now()
+    }
+
+    /// Starts an interactive task.
+    pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+        self.core.tasks.spawn(TaskClass::Interactive, future)
+    }
+
+    /// Starts a task that yields to interactive ones.
+    pub fn spawn_background<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+        self.core.tasks.spawn(TaskClass::Background, future)
+    }
+
+    /// Waits `duration`, never less, at most a tick (1 ms) and a turn more.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        self.core.timers.at(self.now().saturating_add(duration))
+    }
+
+    /// Waits until the shard's clock shows `moment`.
+    pub fn sleep_until(&self, moment: Duration) -> Sleep {
+        self.core.timers.at(moment)
+    }
+
+    /// Ticks every `period`, the first time one period from now.
+    pub fn interval(&self, period: Duration) -> Interval {
+        Interval::new(self.core.timers.clone(), period)
+    }
+
+    /// Gives `future` so long and no longer.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the time ran out; the future is dropped then.
+    pub async fn timeout<T>(&self, duration: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+        timeout(self.sleep(duration), future).await
+    }
+
+    /// Lets other tasks run.
+    pub async fn yield_now(&self) {
+        let mut yielded = false;
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut yielded, true) {
+                return std::task::Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await
+    }
+
+    /// A shared immutable frame of `parts` joined. The one copy its receivers share.
+    pub fn frame(&self, parts: &[&[u8]]) -> Frame {
+        self.core.arena.borrow_mut().frame(parts)
+    }
+
+    /// Connections open on this shard.
+    pub fn connections(&self) -> usize {
+        self.core.conns.borrow().alive()
+    }
+
+    /// This shard's counters.
+    pub fn metrics(&self) -> &Arc<ShardMetrics> {
+        &self.core.metrics
+    }
+
+    /// The counters of all shards, by shard.
+    pub fn all_metrics(&self) -> &[Arc<ShardMetrics>] {
+        &self.core.mesh.metrics
+    }
+
+    /// Whether the engine was asked to stop.
+    pub fn is_draining(&self) -> bool {
+        self.core.mesh.draining.load(Ordering::Acquire)
+    }
+
+    /// Waits until the engine is asked to stop.
+    pub async fn draining(&self) {
+        std::future::poll_fn(|cx| {
+            if self.core.drain_seen.get() {
+                return std::task::Poll::Ready(());
+            }
+            self.core.drain_waiters.borrow_mut().push(cx.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
