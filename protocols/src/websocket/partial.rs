@@ -2,7 +2,7 @@
 //! fragment has not arrived, or both.
 
 use super::frame::{FrameHeader, Opcode};
-use super::mask::{apply_mask, rotated};
+use super::mask::{rotated, unmask};
 use super::utf8::check_grown;
 use super::{Fault, Limits, MessageKind};
 
@@ -67,12 +67,15 @@ impl FrameProgress {
     ///
     /// When a text message is no longer UTF-8.
     pub(super) fn recv(&mut self, bytes: &mut [u8], message: &mut Option<Assembly>) -> Result<(), Fault> {
+        let mut is_ascii = false;
         if let Some(mask) = &mut self.mask {
-            apply_mask(bytes, *mask);
+            is_ascii = unmask(bytes, *mask);
             *mask = rotated(*mask, bytes.len());
         }
         match (&mut self.target, message) {
-            (Target::Message, Some(message)) => message.append(bytes, self.fin.then_some(self.remaining))?,
+            (Target::Message, Some(message)) => {
+                message.append(bytes, is_ascii, self.fin.then_some(self.remaining))?;
+            }
             (Target::Control(payload), _) => payload.extend_from_slice(bytes),
             _ => {}
         }
@@ -86,7 +89,7 @@ impl FrameProgress {
 pub(super) struct Assembly {
     pub(super) kind: MessageKind,
     pub(super) bytes: Vec<u8>,
-    /// How far a text is known to be UTF-8.
+    /// How far the bytes are known to fit their kind: everything that is here, or a text up to an unfinished character.
     checked: usize,
     fragments: u32,
 }
@@ -110,14 +113,16 @@ impl Assembly {
         Ok(())
     }
 
-    /// Appends payload. `last` is how much the last fragment still brings, this part included, when it is the last.
-    fn append(&mut self, bytes: &[u8], last: Option<u64>) -> Result<(), Fault> {
+    /// Appends payload. `is_ascii` may be false for ASCII too. `last` is how much the last fragment still brings, this part included, when it is the last.
+    fn append(&mut self, bytes: &[u8], is_ascii: bool, last: Option<u64>) -> Result<(), Fault> {
         self.grow(bytes.len(), last);
+        let is_checked = self.checked == self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        if self.kind == MessageKind::Text {
-            check_grown(&self.bytes, &mut self.checked)?;
+        if self.kind == MessageKind::Binary || (is_ascii && is_checked) {
+            self.checked = self.bytes.len();
+            return Ok(());
         }
-        Ok(())
+        check_grown(&self.bytes, &mut self.checked)
     }
 
     /// Makes room by doubling, so that memory stays in proportion to what has arrived; at a message's end no further
@@ -137,7 +142,7 @@ impl Assembly {
     ///
     /// When a text ends inside a character.
     pub(super) fn finish(self) -> Result<(MessageKind, Vec<u8>), Fault> {
-        if self.kind == MessageKind::Text && self.checked < self.bytes.len() {
+        if self.checked < self.bytes.len() {
             return Err(Fault::InvalidUtf8);
         }
         Ok((self.kind, self.bytes))

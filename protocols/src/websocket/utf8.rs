@@ -14,12 +14,28 @@ pub(super) fn check_whole(text: &[u8]) -> Result<(), Fault> {
 /// `checked` is how far the text was accepted, and is moved on. At most three bytes stay behind it: the beginning of a
 /// character whose end has not arrived.
 pub(super) fn check_grown(text: &[u8], checked: &mut usize) -> Result<(), Fault> {
-    match simdutf8::compat::from_utf8(&text[*checked..]) {
-        Ok(_) => *checked = text.len(),
-        Err(error) if error.error_len().is_none() => *checked += error.valid_up_to(),
+    let fresh = &text[*checked..];
+    // The fast validator says only yes or no, so it gets everything but what may be the beginning of a character.
+    let (whole, tail) = fresh.split_at(fresh.len() - unfinished(fresh));
+    check_whole(whole)?;
+    *checked += whole.len();
+    match std::str::from_utf8(tail) {
+        Ok(_) => *checked += tail.len(),
+        Err(error) if error.error_len().is_none() => {}
         Err(_) => return Err(Fault::InvalidUtf8),
     }
     Ok(())
+}
+
+/// How many bytes at the end belong to a character that is longer than what is there: 0 to 3.
+fn unfinished(text: &[u8]) -> usize {
+    let reaches_beyond = |back: &usize| match text.len().checked_sub(*back).map(|at| text[at]) {
+        Some(0xf0..) => *back < 4,
+        Some(0xe0..) => *back < 3,
+        Some(0xc0..) => *back < 2,
+        _ => false,
+    };
+    (1..=3).find(reaches_beyond).unwrap_or(0)
 }
 
 #[cfg(test)]
