@@ -59,6 +59,7 @@
 #![forbid(unsafe_code)]
 
 pub mod input;
+pub mod output;
 
 pub mod centrifuge;
 pub mod http1;

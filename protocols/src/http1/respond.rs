@@ -1,6 +1,7 @@
 //! Answers: the head, and the framing of the body that follows it.
 
 use super::Version;
+use crate::output::append;
 
 /// What an answer has to know about its request: a plain value that outlives the request's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,11 +147,11 @@ impl BodyWriter {
     pub fn write_data(&mut self, out: &mut Vec<u8>, data: &[u8]) {
         match &mut self.body {
             BodyMode::Absent => {}
-            BodyMode::UntilClose => out.extend_from_slice(data),
+            BodyMode::UntilClose => append(out, data),
             BodyMode::Length(remaining) => {
                 let len = data.len().min(usize::try_from(*remaining).unwrap_or(usize::MAX));
                 debug_assert_eq!(len, data.len(), "body longer than announced");
-                out.extend_from_slice(&data[..len]);
+                append(out, &data[..len]);
                 *remaining -= len as u64;
             }
             // An empty chunk would end the body.
@@ -179,7 +180,7 @@ impl BodyWriter {
 /// Appends one chunk; an empty one ends the body.
 pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-    out.extend_from_slice(data);
+    append(out, data);
     out.extend_from_slice(b"\r\n");
 }
 

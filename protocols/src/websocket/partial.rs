@@ -5,6 +5,7 @@ use super::frame::{FrameHeader, Opcode};
 use super::mask::{rotated, unmask};
 use super::utf8::check_grown;
 use super::{Fault, Limits, MessageKind};
+use crate::output::append;
 
 /// The heap part of a machine, dropped as soon as nothing is partial.
 #[derive(Debug)]
@@ -117,7 +118,7 @@ impl Assembly {
     fn append(&mut self, bytes: &[u8], is_ascii: bool, last: Option<u64>) -> Result<(), Fault> {
         self.grow(bytes.len(), last);
         let is_checked = self.checked == self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
+        append(&mut self.bytes, bytes);
         if self.kind == MessageKind::Binary || (is_ascii && is_checked) {
             self.checked = self.bytes.len();
             return Ok(());

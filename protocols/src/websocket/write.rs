@@ -5,6 +5,7 @@
 
 use super::frame::{CONTROL_BYTES_MAX, EncodedHeader, FrameHeader, Opcode};
 use super::{MessageKind, apply_mask};
+use crate::output::append;
 
 /// The header of an unfragmented, unmasked message: for frames whose payload is gathered from elsewhere, and for
 /// broadcast frames that are encoded once and shared.
@@ -60,7 +61,7 @@ pub(super) fn write_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, payload:
     out.reserve(header.as_bytes().len() + payload.len());
     out.extend_from_slice(header.as_bytes());
     let at = out.len();
-    out.extend_from_slice(payload);
+    append(out, payload);
     if let Some(mask) = mask {
         apply_mask(&mut out[at..], mask);
     }
