@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   completions ─► ready list ─► runner:  group.ready().await
-//!                                         while let Some(event) = group.next() { … group.send(id, &frame) … }
+//!                                         while let Some(event) = group.next() { … outlet.send(id, &frame) … }
 //! ```
 //!
 //! No socket has a future, task, timer or buffer of its own. The runner takes events in a bounded batch, so other
@@ -34,7 +34,7 @@ pub enum Event {
     Received(ConnId, Chunk),
     /// The peer will send nothing more. Sending still works; usually it is time to close.
     Ended(ConnId),
-    /// The outbox is empty, after [`Group::tell_drained`].
+    /// The outbox is empty, after [`Outlet::tell_drained`].
     Drained(ConnId),
     /// It is gone; nothing more will come. Its session is dropped with the next call of `next`.
     Closed(ConnId, Reason),
@@ -294,15 +294,41 @@ impl<S> Group<S> {
         self.sessions.count == 0
     }
 
+    /// The handle by which bytes leave and connections end. Independent of the sessions, so both can be used at once.
+    pub fn outlet(&self) -> Outlet {
+        Outlet {
+            core: self.core.clone(),
+            number: self.number,
+            outbox_bytes_max: self.options.outbox_bytes_max,
+            cohorts: self.options.cohorts.max(1),
+        }
+    }
+}
+
+/// What a runner does to the connections of its group. Cheap to clone.
+#[derive(Clone)]
+pub struct Outlet {
+    core: Rc<Core>,
+    number: u16,
+    outbox_bytes_max: usize,
+    cohorts: u32,
+}
+
+impl Outlet {
     /// Queues a shared frame: no copy.
     pub fn send(&self, id: ConnId, frame: &Frame) -> Sent {
-        self.core.send(id, frame, self.options.outbox_bytes_max)
+        self.core.send(id, frame, self.outbox_bytes_max)
     }
 
     /// Queues `parts` joined: one copy, into a frame.
     pub fn send_copy(&self, id: ConnId, parts: &[&[u8]]) -> Sent {
         let frame = self.core.arena.borrow_mut().frame(parts);
-        self.core.send(id, &frame, self.options.outbox_bytes_max)
+        self.core.send(id, &frame, self.outbox_bytes_max)
+    }
+
+    /// Queues a shared frame to many; those whose outbox was full are appended to `full`.
+    pub fn send_all(&self, ids: &[ConnId], frame: &Frame, full: &mut Vec<ConnId>) {
+        self.core.send_all(ids, frame, self.outbox_bytes_max, full);
     }
 
     /// Bytes that wait for the peer, those in flight included.
@@ -360,7 +386,7 @@ impl<S> Group<S> {
     pub fn cohort(&self, cohort: u32, ids: &mut Vec<ConnId>) {
         let mut conns = self.core.conns.borrow_mut();
         let owner = Owner::Group(self.number);
-        for index in (cohort..conns.used()).step_by(self.options.cohorts.max(1) as usize) {
+        for index in (cohort..conns.used()).step_by(self.cohorts as usize) {
             if let Some(id) = conns.living(index)
                 && conns.at(index).owner == owner
             {
@@ -371,7 +397,7 @@ impl<S> Group<S> {
 
     /// All connections, appended to `ids`.
     pub fn all(&self, ids: &mut Vec<ConnId>) {
-        (0..self.options.cohorts.max(1)).for_each(|cohort| self.cohort(cohort, ids));
+        (0..self.cohorts).for_each(|cohort| self.cohort(cohort, ids));
     }
 }
 
@@ -379,7 +405,7 @@ impl<S> Drop for Group<S> {
     fn drop(&mut self) {
         self.listeners.clear();
         let mut ids = Vec::new();
-        self.all(&mut ids);
+        self.outlet().all(&mut ids);
         for id in ids {
             self.core.abandon(id);
         }

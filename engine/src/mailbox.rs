@@ -4,12 +4,12 @@
 //!   sender                                   sleeper
 //!     push letter, mark ring                   prepare: sleeping = true, fence
 //!     fence                                    look again at every mark      ── something? do not sleep
-//!     sleeping? swap to false: ring the bell   sleep until the bell rings; awake
+//!     sleeping? take that back: ring the bell  sleep until the bell rings; awake
 //! ```
 //!
 //! Of the two fences one comes first in the single order that both threads agree on. If it is the sleeper's, the
 //! sender sees `sleeping` and rings; if it is the sender's, the sleeper sees the mark and stays awake. So no
-//! letter waits for a sleeper, and of many senders the one whose swap found `true` rings alone.
+//! letter waits for a sleeper, and of many senders the one that takes the announcement back rings alone.
 //!
 //! A ring has one producer and one consumer, which the types enforce: neither is `Clone`, both take `&mut self`.
 //! Invariant: `head <= tail <= head + capacity` (free-running, wrapping); slots from `head` to `tail` are
@@ -71,9 +71,11 @@ impl<T> Shared<T> {
     /// Empties the slot `at`, which must hold a value and belong to the caller.
     fn take(&self, at: usize) -> T {
         self.slot(at).with_mut(|slot| {
-            // SAFETY: callers name a slot between `head` and `tail`, so it is initialised, and only the consumer
-            // (or the drop of both ends) reads there; `head` passes it before the producer writes it again.
-            unsafe { slot.read().assume_init() }
+            // SAFETY: callers name a slot between `head` and `tail`: it is initialised, and only the consumer (or
+            // the drop of both ends) reads there; `head` passes it before the producer writes it again.
+            let value = unsafe { slot.read() };
+            // SAFETY: initialised, as said.
+            unsafe { value.assume_init() }
         })
     }
 }
@@ -244,9 +246,10 @@ impl Sleep {
     /// Sleeper: takes the announcement back, after sleeping or instead of it. A sender that saw it just before may
     /// still ring; such a ring means nothing.
     pub fn awake(&self) {
-        // Most turns were never announced: leave the line shared then.
+        // Most turns were never announced: leave the line shared then. A swap, not a store, so that whatever a
+        // sender wrote meanwhile comes before the next announcement.
         if self.sleeping.0.load(Ordering::Relaxed) {
-            self.sleeping.0.store(false, Ordering::Relaxed);
+            self.sleeping.0.swap(false, Ordering::Relaxed);
         }
     }
 
@@ -255,7 +258,9 @@ impl Sleep {
     #[must_use]
     pub fn should_ring(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.sleeping.0.load(Ordering::Relaxed) && self.sleeping.0.swap(false, Ordering::Relaxed)
+        let sleeping = &self.sleeping.0;
+        sleeping.load(Ordering::Relaxed)
+            && sleeping.compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -290,7 +290,20 @@ impl Core {
 
     /// Queues `frame` behind what waits already.
     pub(crate) fn send(&self, id: ConnId, frame: &Frame, cap: usize) -> Sent {
+        self.enqueue(&mut self.conns.borrow_mut(), id, frame, cap)
+    }
+
+    /// Queues `frame` on many connections.
+    pub(crate) fn send_all(&self, ids: &[ConnId], frame: &Frame, cap: usize, full: &mut Vec<ConnId>) {
         let mut conns = self.conns.borrow_mut();
+        for &id in ids {
+            if self.enqueue(&mut conns, id, frame, cap) == Sent::Full {
+                full.push(id);
+            }
+        }
+    }
+
+    fn enqueue(&self, conns: &mut ConnTable, id: ConnId, frame: &Frame, cap: usize) -> Sent {
         let Some(conn) = conns.get(id) else { return Sent::Gone };
         if conn.is(CLOSING | LINGERING | DEAD) {
             return Sent::Gone;

@@ -106,7 +106,9 @@ fn what_is_left_in_a_ring_is_dropped_by_either_end() {
 
 #[test]
 fn a_sleeper_wakes_for_every_letter_of_one_sender() {
-    loom::model(|| {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(4);
+    model.check(|| {
         let (mut producer, mut consumer) = ring(2);
         let shard = Shard::new(1);
         let theirs = shard.clone();

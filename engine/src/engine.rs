@@ -1,0 +1,281 @@
+//! Starting and stopping: one thread, one core and one kernel interface per shard.
+//!
+//! ```text
+//!   Engine::builder().shards(2).run(|shard| async move { … })
+//!        │  per shard: thread ─► pin ─► driver ─► rings to all others ─► the closure's future, until it ends
+//!        └─ waits for all; the first error stops the others
+//! ```
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
+
+use crate::driver::uring::UringDriver;
+use crate::driver::{Driver, DriverKind};
+use crate::error::explain_uring;
+use crate::limits;
+use crate::mail::Post;
+use crate::metrics::ShardMetrics;
+use crate::remote::{Registered, Remote};
+use crate::shard::{LocalShard, Mesh, Shard};
+
+/// Which kernel interface to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// io_uring where the kernel grants it, else epoll, with the reason printed once.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+impl std::str::FromStr for DriverChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DriverChoice, String> {
+        match text {
+            "auto" => Ok(DriverChoice::Auto),
+            "io_uring" => Ok(DriverChoice::Uring),
+            "epoll" => Ok(DriverChoice::Epoll),
+            other => Err(format!("no driver is called {other:?}: use \"auto\", \"io_uring\" or \"epoll\"")),
+        }
+    }
+}
+
+/// What an engine shall be. See [`Engine::builder`].
+#[derive(Clone, Debug)]
+pub struct Builder {
+    shards: usize,
+    cores: Vec<usize>,
+    driver: DriverChoice,
+    buffers: usize,
+    zero_copy_bytes_min: usize,
+}
+
+/// A handle to a running engine, for any thread.
+#[derive(Clone)]
+pub struct Engine {
+    mesh: Arc<Mesh>,
+    remotes: Arc<Vec<Arc<Remote>>>,
+}
+
+impl Engine {
+    /// One shard, not pinned, on the best driver.
+    pub fn builder() -> Builder {
+        Builder {
+            shards: 1,
+            cores: Vec::new(),
+            driver: DriverChoice::Auto,
+            buffers: limits::BUFFERS,
+            zero_copy_bytes_min: limits::ZERO_COPY_BYTES_MIN,
+        }
+    }
+
+    /// Asks every shard to finish: wakes what waits for [`Shard::draining`].
+    pub fn drain(&self) {
+        self.mesh.draining.store(true, Ordering::Release);
+        self.remotes.iter().for_each(|remote| remote.nudge());
+    }
+
+    /// The metrics of all shards, by shard.
+    pub fn metrics(&self) -> &[Arc<ShardMetrics>] {
+        &self.mesh.metrics
+    }
+}
+
+impl Builder {
+    /// How many shards. More than there are cores works, for tests.
+    pub fn shards(mut self, shards: usize) -> Builder {
+        self.shards = shards.max(1);
+        self
+    }
+
+    /// The cores to pin shards to, in turn. Empty: not pinned.
+    pub fn cores(mut self, cores: Vec<usize>) -> Builder {
+        self.cores = cores;
+        self
+    }
+
+    /// The kernel interface.
+    pub fn driver(mut self, driver: DriverChoice) -> Builder {
+        self.driver = driver;
+        self
+    }
+
+    /// Receive buffers per shard, of 4 KiB each.
+    pub fn buffers(mut self, buffers: usize) -> Builder {
+        self.buffers = buffers;
+        self
+    }
+
+    /// Sends at least this long are done without copying into the kernel.
+    pub fn zero_copy_bytes_min(mut self, bytes: usize) -> Builder {
+        self.zero_copy_bytes_min = bytes;
+        self
+    }
+
+    /// Runs `main` on every shard until all have ended; their values, by shard.
+    ///
+    /// # Errors
+    /// No usable driver; a thread that could not start; a shard whose `main` panicked or whose driver failed, after
+    /// the others were asked to drain.
+    pub fn run<T, F, M>(self, main: M) -> io::Result<Vec<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+        M: Fn(Shard) -> F + Send + Sync + 'static,
+    {
+        self.start(main)?.wait()
+    }
+
+    /// As [`Builder::run`], without waiting.
+    ///
+    /// # Errors
+    /// As [`Builder::run`], as far as they happen at the start.
+    pub fn start<T, F, M>(self, main: M) -> io::Result<Running<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+        M: Fn(Shard) -> F + Send + Sync + 'static,
+    {
+        let main = Arc::new(main);
+        let start = Instant::now();
+        let (ready_sender, ready) = mpsc::channel::<(usize, io::Result<Arc<Remote>>)>();
+        let mut threads = Vec::new();
+        let mut starters = Vec::new();
+        for index in 0..self.shards {
+            let (starter, go) = mpsc::channel::<(Post, Arc<Mesh>, Engine)>();
+            let (ready, main, builder) = (ready_sender.clone(), main.clone(), self.clone());
+            let body = move || builder.shard_thread(index, start, &ready, &go, &*main);
+            threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body)?);
+            starters.push(starter);
+        }
+        drop(ready_sender);
+        let mut remotes: Vec<Option<Arc<Remote>>> = vec![None; self.shards];
+        for (index, remote) in ready {
+            // An error drops the starters; the shards that wait for them end.
+            remotes[index] = Some(remote?);
+        }
+        let remotes: Vec<_> = remotes.into_iter().flatten().collect();
+        if remotes.len() != self.shards {
+            return Err(io::Error::other("a shard's thread ended before it had started"));
+        }
+        let engine = Engine { mesh: Arc::new(Mesh::new(self.shards)), remotes: Arc::new(remotes.clone()) };
+        for (post, starter) in Post::mesh(remotes).into_iter().zip(starters) {
+            // A thread that is gone shows when it is joined.
+            let _joined_later = starter.send((post, engine.mesh.clone(), engine.clone()));
+        }
+        Ok(Running { engine, threads })
+    }
+
+    fn shard_thread<T: 'static, F: Future<Output = T> + 'static>(
+        &self,
+        index: usize,
+        start: Instant,
+        ready: &mpsc::Sender<(usize, io::Result<Arc<Remote>>)>,
+        go: &mpsc::Receiver<(Post, Arc<Mesh>, Engine)>,
+        main: &dyn Fn(Shard) -> F,
+    ) -> io::Result<T> {
+        let gone = || io::Error::other("the engine did not start");
+        if !self.cores.is_empty() {
+            let id = self.cores[index % self.cores.len()];
+            // A core outside the affinity mask cannot be had; the kernel then schedules freely.
+            core_affinity::set_for_current(core_affinity::CoreId { id });
+        }
+        let driver = match self.make_driver(index, start) {
+            Ok(driver) => driver,
+            Err(error) => {
+                let text = error.to_string();
+                ready.send((index, Err(error))).map_err(|_| gone())?;
+                return Err(io::Error::other(text));
+            }
+        };
+        let registered = Registered::new(driver.doorbell());
+        ready.send((index, Ok(registered.remote.clone()))).map_err(|_| gone())?;
+        let (post, mesh, engine) = go.recv().map_err(|_| gone())?;
+        let shard = LocalShard::build(index, mesh, driver, registered, post, self.zero_copy_bytes_min);
+        let future = main(shard.shard());
+        let ended = shard.run(future);
+        if ended.is_err() {
+            engine.drain();
+        }
+        ended
+    }
+
+    fn make_driver(&self, index: usize, start: Instant) -> io::Result<Box<dyn Driver>> {
+        let epoll = || -> io::Result<Box<dyn Driver>> { Err(io::Error::other("EPOLL")) };
+        match self.driver {
+            DriverChoice::Epoll => epoll(),
+            DriverChoice::Uring => match UringDriver::new(self.buffers, start) {
+                Ok(driver) => Ok(Box::new(driver)),
+                Err(error) => Err(io::Error::new(error.kind(), explain_uring(&error))),
+            },
+            DriverChoice::Auto => match UringDriver::new(self.buffers, start) {
+                Ok(driver) => Ok(Box::new(driver)),
+                Err(error) => {
+                    if index == 0 {
+                        eprintln!("{} Going on with epoll.", explain_uring(&error));
+                    }
+                    epoll()
+                }
+            },
+        }
+    }
+}
+
+impl Mesh {
+    pub(crate) fn new(shards: usize) -> Mesh {
+        Mesh {
+            load: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            metrics: (0..shards).map(|_| Arc::default()).collect(),
+            draining: AtomicBool::new(false),
+        }
+    }
+}
+
+/// An engine that was started.
+pub struct Running<T> {
+    engine: Engine,
+    threads: Vec<std::thread::JoinHandle<io::Result<T>>>,
+}
+
+impl<T> Running<T> {
+    /// A handle for other threads.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Waits for all shards; their values, by shard.
+    ///
+    /// # Errors
+    /// The first shard's that failed.
+    pub fn wait(self) -> io::Result<Vec<T>> {
+        let ended = self
+            .threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard's thread ended by a panic"))));
+        // All are joined, also after an error.
+        ended.collect::<Vec<_>>().into_iter().collect()
+    }
+}
+
+/// Whether this kernel grants io_uring to this process, and what of it: the text of `annulus doctor`.
+pub fn describe_drivers() -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let written = match UringDriver::new(64, Instant::now()) {
+        Ok(driver) => driver.capabilities().iter().try_for_each(|row| {
+            writeln!(text, "  {} {:<28} {}", if row.granted { "yes" } else { " no" }, row.name, row.note)
+        }),
+        Err(error) => writeln!(text, "   no io_uring: {}", explain_uring(&error)),
+    };
+    written.expect("writing to a string does not fail");
+    writeln!(text, "  yes {:<28} in use when io_uring is not, or as asked", DriverKind::Epoll.to_string())
+        .expect("writing to a string does not fail");
+    text
+}
