@@ -157,7 +157,7 @@ impl Builder {
         }
         drop(ready_sender);
         let mut remotes: Vec<Option<Arc<Remote>>> = vec![None; self.shards];
-        for (index, remote) in ready {
+        for (index, remote) in ready.iter().take(self.shards) {
             // An error drops the starters; the shards that wait for them end.
             remotes[index] = Some(remote?);
         }

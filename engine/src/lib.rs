@@ -22,7 +22,6 @@ mod remote;
 mod shard;
 mod sockets;
 mod stream;
-mod sync;
 mod sys;
 #[allow(unsafe_code)] // One line: a waker is a number, and its vtable treats it as one.
 mod task;
