@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod buffers;
+pub mod compute;
 mod conn;
 mod datagram;
 pub mod driver;
@@ -18,6 +19,7 @@ mod mail;
 pub mod mailbox;
 pub mod metrics;
 mod once;
+pub mod plan;
 mod remote;
 mod shard;
 mod sockets;
@@ -26,6 +28,7 @@ mod sys;
 #[allow(unsafe_code)] // One line: a waker is a number, and its vtable treats it as one.
 mod task;
 mod timer;
+pub mod tls;
 
 pub use conn::{Chunk, Close, ConnId, Reason};
 pub use datagram::Datagrams;

@@ -6,4 +6,5 @@
 pub mod event;
 pub mod memory;
 pub mod net;
+pub mod threads;
 pub mod uring;
