@@ -22,6 +22,7 @@ mod once;
 pub mod plan;
 mod remote;
 mod shard;
+pub mod signals;
 mod sockets;
 mod stream;
 mod sys;

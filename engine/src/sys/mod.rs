@@ -6,5 +6,6 @@
 pub mod event;
 pub mod memory;
 pub mod net;
+pub mod signals;
 pub mod threads;
 pub mod uring;
