@@ -81,6 +81,16 @@ fn nothing_is_read_after_the_last_request() {
 }
 
 #[test]
+fn any_number_of_empty_lines_before_a_request() {
+    let wire = ["\r\n".repeat(20_000), "GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned()].concat();
+    let expected = [request("GET", "/", &[("Host", "h")], true), Heard::End];
+    assert_eq!(server_hears(wire.as_bytes()), expected);
+    // The first half of an empty line, then all the rest at once.
+    let pieces = [wire.as_bytes()[..1].to_vec(), wire.as_bytes()[1..].to_vec()];
+    assert_eq!(serve(&mut Server::new(), &Limits::DEFAULT, pieces), expected);
+}
+
+#[test]
 fn every_form_of_target() {
     let parts = |wire: &str| {
         let mut wire = wire.as_bytes().to_vec();

@@ -269,6 +269,10 @@ fn check_target(method: &str, target: &str) -> Result<(), Fault> {
 
 /// The authority of an absolute-form target.
 fn authority_of(target: &str) -> Option<&str> {
+    // Nearly every target has the origin form, which needs no search.
+    if target.starts_with('/') {
+        return None;
+    }
     let (scheme, rest) = target.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return None;

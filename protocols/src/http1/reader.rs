@@ -49,7 +49,11 @@ impl HeadReader {
         }
         let start = self.start;
         let partial = self.partial.get_or_insert_with(|| Box::new(Partial { started: now, ..Partial::default() }));
-        let head = partial.recv(start, limits, input)?;
+        let mut head = None;
+        // More than one round only when empty lines were skipped to make room.
+        while head.is_none() && !input.is_empty() {
+            head = partial.recv(start, limits, input)?;
+        }
         if head.is_some() || partial.bytes.is_empty() {
             self.partial = None;
         }
@@ -77,8 +81,10 @@ impl Partial {
         let part = &input.rest()[..room.min(input.len())];
         self.bytes.extend_from_slice(part);
         let mut taken = part.len();
-        while start == Start::Request && self.bytes.starts_with(b"\r\n") {
-            self.bytes.drain(..2);
+        if start == Start::Request && self.bytes.starts_with(b"\r\n") {
+            // Removed in one go: one by one, a flood of empty lines would cost the square of its length.
+            let empty_lines = self.bytes.as_chunks::<2>().0.iter().take_while(|pair| *pair == b"\r\n").count();
+            self.bytes.drain(..2 * empty_lines);
         }
         let mut head = None;
         if !starts_with_lone_cr(&self.bytes)

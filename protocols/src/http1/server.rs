@@ -32,6 +32,8 @@ enum State {
 /// Between two requests.
 const BETWEEN: State = State::Head(HeadReader::new(Start::Request));
 
+const _: () = assert!(size_of::<Server>() <= 48, "an idle connection must stay small");
+
 impl Default for Server {
     fn default() -> Self {
         Self::new()
