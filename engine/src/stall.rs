@@ -1,0 +1,284 @@
+//! A watchdog over the shards' turns: one that takes too long is counted and reported with a backtrace.
+//!
+//! ```text
+//!   shard: pulse odd = a turn works (new number each turn)     watchdog, 4 x per limit: the same odd number
+//!          pulse even = asleep                                 for longer than the limit? count, ask, report
+//! ```
+//!
+//! The shard pays one plain store per turn and reads no clock for this. Each stall is counted once, however long
+//! it lasts; of each shard at most one in [`REPORT_EVERY`] is reported. Durations are as of the report: the turn
+//! may go on.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::metrics::ShardMetrics;
+use crate::sys::stall::{install, where_is};
+use crate::sys::threads::current_thread;
+
+/// A shard's stalls are reported at most this often; the others are only counted.
+pub const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// A turn that took too long.
+#[derive(Clone, Debug)]
+pub struct StallReport {
+    /// Which shard.
+    pub shard: usize,
+    /// How long its turn has lasted.
+    pub lasted: Duration,
+    /// Stalls of this shard since its last report that were not reported.
+    pub unreported: u64,
+    /// What it was doing, innermost function first. Empty when it did not answer.
+    pub frames: Vec<String>,
+}
+
+impl fmt::Display for StallReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {} stalled: a turn has lasted {} ms", self.shard, self.lasted.as_millis())?;
+        if self.unreported > 0 {
+            write!(f, " ({} more since the last report)", self.unreported)?;
+        }
+        if self.frames.is_empty() {
+            return f.write_str("; its thread does not answer");
+        }
+        self.frames.iter().try_for_each(|frame| write!(f, "\n    {frame}"))
+    }
+}
+
+/// One shard's turns as the watchdog sees them.
+struct Watched {
+    shard: usize,
+    thread: i32,
+    metrics: Arc<ShardMetrics>,
+    pulse: u64,
+    /// When `pulse` was first seen.
+    since: Instant,
+    counted: bool,
+    reported: Option<Instant>,
+    unreported: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    watched: Mutex<Vec<Watched>>,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    fn watched(&self) -> MutexGuard<'_, Vec<Watched>> {
+        // The list is whole at every moment at which its holder could panic.
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The watching thread; ends when dropped.
+pub struct Watchdog {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// Watches for turns longer than `limit` and gives reports to `sink`, on the watchdog's own thread.
+    ///
+    /// # Errors
+    /// When the thread cannot be started, or the signal that asks for backtraces cannot be set up.
+    pub fn start(limit: Duration, sink: impl FnMut(StallReport) + Send + 'static) -> io::Result<Watchdog> {
+        install()?;
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
+        let body = move || watch(&theirs, limit, sink);
+        let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(body)?;
+        Ok(Watchdog { shared, thread: Some(thread) })
+    }
+
+    /// Watches the turns of shard `shard`, which runs on the calling thread. Its metrics tell when a turn works.
+    pub fn watch_this_thread(&self, shard: usize, metrics: Arc<ShardMetrics>) {
+        let (thread, pulse, since) = (current_thread(), metrics.pulse(), Instant::now());
+        let one = Watched { shard, thread, metrics, pulse, since, counted: false, reported: None, unreported: 0 };
+        self.shared.watched().push(one);
+    }
+
+    /// Stops watching the calling thread. Call before it ends.
+    pub fn forget_this_thread(&self) {
+        let thread = current_thread();
+        self.shared.watched().retain(|one| one.thread != thread);
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A sink that panicked has ended the watch; there is nothing else to learn.
+            let _ended = thread.join();
+        }
+    }
+}
+
+fn watch(shared: &Shared, limit: Duration, mut sink: impl FnMut(StallReport)) {
+    while !shared.stop.load(Ordering::Acquire) {
+        let now = Instant::now();
+        // The shards are asked while their list is locked, so that none can leave and its number be used again.
+        let stalls: Vec<(StallReport, Vec<usize>)> =
+            shared.watched().iter_mut().filter_map(|one| one.look(now, limit)).collect();
+        for (mut report, addresses) in stalls {
+            report.frames = names(&addresses);
+            sink(report);
+        }
+        std::thread::park_timeout(limit / 4);
+    }
+}
+
+impl Watched {
+    /// A report with the thread's addresses, when one is due.
+    fn look(&mut self, now: Instant, limit: Duration) -> Option<(StallReport, Vec<usize>)> {
+        let pulse = self.metrics.pulse();
+        if pulse != self.pulse || pulse & 1 == 0 {
+            (self.pulse, self.since, self.counted) = (pulse, now, false);
+            return None;
+        }
+        let lasted = now - self.since;
+        if self.counted || lasted < limit {
+            return None;
+        }
+        self.counted = true;
+        self.metrics.stalls.add(1);
+        if self.reported.is_some_and(|reported| now - reported < REPORT_EVERY) {
+            self.unreported += 1;
+            return None;
+        }
+        self.reported = Some(now);
+        let unreported = std::mem::take(&mut self.unreported);
+        let addresses = where_is(self.thread).unwrap_or_default();
+        Some((StallReport { shard: self.shard, lasted, unreported, frames: Vec::new() }, addresses))
+    }
+}
+
+/// The functions at `addresses` with their lines, inlined ones too, without the frames of asking.
+fn names(addresses: &[usize]) -> Vec<String> {
+    let mut frames = Vec::new();
+    for &address in addresses {
+        let mut known = false;
+        backtrace::resolve(address as *mut std::ffi::c_void, |symbol| {
+            known = true;
+            frames.push(name(symbol));
+        });
+        if !known {
+            frames.push(format!("{address:#x}"));
+        }
+    }
+    // Outside the signal's action is the kernel's trampoline, and outside that the code that was interrupted.
+    let action = frames.iter().rposition(|frame| frame.contains("sys::stall::on_signal"));
+    frames.drain(..action.map_or(0, |action| (action + 2).min(frames.len())));
+    frames
+}
+
+fn name(symbol: &backtrace::Symbol) -> String {
+    let function = symbol.name().map_or_else(|| "?".to_owned(), |name| format!("{name:#}"));
+    match (symbol.filename().and_then(|file| file.file_name()), symbol.lineno()) {
+        (Some(file), Some(line)) => format!("{function} ({}:{line})", file.to_string_lossy()),
+        _ => function,
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use std::hint::black_box;
+    use std::sync::mpsc;
+
+    const LIMIT: Duration = Duration::from_millis(25);
+
+    #[inline(never)]
+    fn counts_sheep_for(time: Duration) -> u64 {
+        let begin = Instant::now();
+        let mut sheep = 0u64;
+        while begin.elapsed() < time {
+            sheep = black_box(sheep + 1);
+        }
+        sheep
+    }
+
+    /// One long turn between two short ones, on a thread that `watchdog` watches.
+    fn stall(watchdog: &Watchdog, shard: usize, metrics: &Arc<ShardMetrics>, time: Duration) {
+        watchdog.watch_this_thread(shard, metrics.clone());
+        metrics.turn_began();
+        metrics.turn_began();
+        assert!(counts_sheep_for(time) > 0);
+        metrics.turn_began();
+        metrics.turn_ended();
+        watchdog.forget_this_thread();
+    }
+
+    #[test]
+    fn a_long_turn_is_reported_with_the_function_it_was_in() {
+        let (sender, reports) = mpsc::channel();
+        let watchdog = Watchdog::start(LIMIT, move |report| sender.send(report).unwrap()).unwrap();
+        let metrics = Arc::new(ShardMetrics::default());
+        stall(&watchdog, 3, &metrics, Duration::from_millis(60));
+        let report = reports.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!((report.shard, report.unreported, metrics.stalls.get()), (3, 0, 1));
+        assert!(report.lasted >= LIMIT);
+        assert!(!report.frames[0].contains("on_signal") && !report.frames[0].contains("restore_rt"), "{report}");
+        let inner = report.frames.iter().take(6).any(|frame| frame.contains("counts_sheep_for"));
+        assert!(inner && report.to_string().contains("stall.rs:"), "{report}");
+    }
+
+    #[test]
+    fn stalls_are_counted_each_and_reported_now_and_then() {
+        let (sender, reports) = mpsc::channel();
+        let watchdog = Watchdog::start(LIMIT, move |report| sender.send(report).unwrap()).unwrap();
+        let metrics = Arc::new(ShardMetrics::default());
+        watchdog.watch_this_thread(0, metrics.clone());
+        // The watchdog itself may be kept from running: wait for what it shall have seen.
+        for stalls in 1..=3 {
+            metrics.turn_began();
+            while metrics.stalls.get() < stalls {
+                counts_sheep_for(Duration::from_millis(5));
+            }
+            metrics.turn_ended();
+            counts_sheep_for(Duration::from_millis(20));
+        }
+        drop(watchdog);
+        assert_eq!((metrics.stalls.get(), reports.iter().count()), (3, 1));
+    }
+
+    #[test]
+    fn sleep_and_short_turns_are_no_stalls() {
+        let watchdog = Watchdog::start(Duration::from_millis(200), |report| panic!("{report}")).unwrap();
+        let metrics = Arc::new(ShardMetrics::default());
+        watchdog.watch_this_thread(0, metrics.clone());
+        metrics.turn_began();
+        metrics.turn_ended();
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..300 {
+            metrics.turn_began();
+            counts_sheep_for(Duration::from_millis(1));
+        }
+        metrics.turn_ended();
+        assert_eq!(metrics.stalls.get(), 0);
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_does_not_answer() {
+        install().unwrap();
+        let gone = std::thread::spawn(current_thread).join().unwrap();
+        assert_eq!(where_is(gone), None);
+        assert!(where_is(current_thread()).is_some_and(|addresses| addresses.len() > 3));
+    }
+
+    #[test]
+    fn a_report_reads_well() {
+        let frames = vec!["a (x.rs:1)".to_owned(), "b".to_owned()];
+        let mut report = StallReport { shard: 1, lasted: Duration::from_millis(31), unreported: 2, frames };
+        let text = "shard 1 stalled: a turn has lasted 31 ms (2 more since the last report)\n    a (x.rs:1)\n    b";
+        assert_eq!(report.to_string(), text);
+        (report.frames, report.unreported) = (Vec::new(), 0);
+        assert_eq!(report.to_string(), "shard 1 stalled: a turn has lasted 31 ms; its thread does not answer");
+    }
+}
