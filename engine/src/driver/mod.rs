@@ -17,6 +17,7 @@
 //! * Tokens are the caller's. The driver hands them back and does not read them.
 //! * At most one [`Op::Send`] may be in flight per socket (the caller's duty; the simulation checks it).
 
+pub mod sim;
 pub mod uring;
 
 use std::ffi::CString;

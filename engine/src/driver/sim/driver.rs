@@ -234,9 +234,8 @@ impl SimDriver {
                     });
                 }
                 Request::CancelReceive(token) => {
-                    let named = |running: &&mut Running| {
-                        running.token == token && matches!(running.work, Work::Receive)
-                    };
+                    let named =
+                        |running: &&mut Running| running.token == token && matches!(running.work, Work::Receive);
                     self.running.iter_mut().filter(named).for_each(|running| running.cancelled = true);
                 }
             }
