@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
+use crate::compute::Compute;
 use crate::driver::uring::UringDriver;
 use crate::driver::{Driver, DriverKind};
 use crate::error::explain_uring;
 use crate::limits;
 use crate::mail::Post;
 use crate::metrics::ShardMetrics;
+use crate::plan::{Grants, Plan, Request};
 use crate::remote::{Registered, Remote};
 use crate::shard::{LocalShard, Mesh, Shard};
 
@@ -50,8 +52,7 @@ impl std::str::FromStr for DriverChoice {
 /// What an engine shall be. See [`Engine::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
-    shards: usize,
-    cores: Vec<usize>,
+    request: Request,
     driver: DriverChoice,
     buffers: usize,
     zero_copy_bytes_min: usize,
@@ -61,15 +62,15 @@ pub struct Builder {
 #[derive(Clone)]
 pub struct Engine {
     mesh: Arc<Mesh>,
+    plan: Arc<Plan>,
     remotes: Arc<Vec<Arc<Remote>>>,
 }
 
 impl Engine {
-    /// One shard, not pinned, on the best driver.
+    /// As many shards as there are cores, no compute threads, on the best driver.
     pub fn builder() -> Builder {
         Builder {
-            shards: 1,
-            cores: Vec::new(),
+            request: Request { compute: Some(0), ..Request::default() },
             driver: DriverChoice::Auto,
             buffers: limits::BUFFERS,
             zero_copy_bytes_min: limits::ZERO_COPY_BYTES_MIN,
@@ -82,6 +83,11 @@ impl Engine {
         self.remotes.iter().for_each(|remote| remote.nudge());
     }
 
+    /// Who runs where.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// The metrics of all shards, by shard.
     pub fn metrics(&self) -> &[Arc<ShardMetrics>] {
         &self.mesh.metrics
@@ -89,15 +95,27 @@ impl Engine {
 }
 
 impl Builder {
-    /// How many shards. More than there are cores works, for tests.
+    /// How many shards; what is granted when there are fewer cores, [`Engine::plan`] says.
     pub fn shards(mut self, shards: usize) -> Builder {
-        self.shards = shards.max(1);
+        self.request.shards = Some(shards.max(1));
         self
     }
 
-    /// The cores to pin shards to, in turn. Empty: not pinned.
+    /// The cores to pin shards to, instead of the first ones granted.
     pub fn cores(mut self, cores: Vec<usize>) -> Builder {
-        self.cores = cores;
+        self.request.pin = cores;
+        self
+    }
+
+    /// How many compute threads for [`Shard::compute`].
+    pub fn compute(mut self, threads: usize) -> Builder {
+        self.request.compute = Some(threads);
+        self
+    }
+
+    /// Start as many shards as were asked for, on whatever cores there are, not pinned: for tests.
+    pub fn oversubscribed(mut self) -> Builder {
+        self.request.oversubscribe = true;
         self
     }
 
@@ -144,31 +162,39 @@ impl Builder {
         M: Fn(Shard) -> F + Send + Sync + 'static,
     {
         let main = Arc::new(main);
+        let plan = Plan::new(&Grants::of_this_process(), &self.request);
+        let shards = plan.shards.len();
         let start = Instant::now();
         let (ready_sender, ready) = mpsc::channel::<(usize, io::Result<Arc<Remote>>)>();
         let mut threads = Vec::new();
         let mut starters = Vec::new();
-        for index in 0..self.shards {
-            let (starter, go) = mpsc::channel::<(Post, Arc<Mesh>, Engine)>();
+        for (index, &core) in plan.shards.iter().enumerate() {
+            let (starter, go) = mpsc::channel::<(Post, Engine)>();
             let (ready, main, builder) = (ready_sender.clone(), main.clone(), self.clone());
-            let body = move || builder.shard_thread(index, start, &ready, &go, &*main);
+            let core = (plan.pinned && !self.request.oversubscribe).then_some(core);
+            let body = move || builder.shard_thread(index, core, start, &ready, &go, &*main);
             threads.push(std::thread::Builder::new().name(format!("shard-{index}")).spawn(body)?);
             starters.push(starter);
         }
         drop(ready_sender);
-        let mut remotes: Vec<Option<Arc<Remote>>> = vec![None; self.shards];
-        for (index, remote) in ready.iter().take(self.shards) {
+        let mut remotes: Vec<Option<Arc<Remote>>> = vec![None; shards];
+        for (index, remote) in ready.iter().take(shards) {
             // An error drops the starters; the shards that wait for them end.
             remotes[index] = Some(remote?);
         }
         let remotes: Vec<_> = remotes.into_iter().flatten().collect();
-        if remotes.len() != self.shards {
+        if remotes.len() != shards {
             return Err(io::Error::other("a shard's thread ended before it had started"));
         }
-        let engine = Engine { mesh: Arc::new(Mesh::new(self.shards)), remotes: Arc::new(remotes.clone()) };
+        let compute = match plan.compute.is_empty() {
+            true => None,
+            false => Some(Compute::start(&plan, limits::COMPUTE_QUEUE_MAX)?),
+        };
+        let mesh = Arc::new(Mesh::new(shards, compute));
+        let engine = Engine { mesh, plan: Arc::new(plan), remotes: Arc::new(remotes.clone()) };
         for (post, starter) in Post::mesh(remotes).into_iter().zip(starters) {
             // A thread that is gone shows when it is joined.
-            let _joined_later = starter.send((post, engine.mesh.clone(), engine.clone()));
+            let _joined_later = starter.send((post, engine.clone()));
         }
         Ok(Running { engine, threads })
     }
@@ -176,14 +202,14 @@ impl Builder {
     fn shard_thread<T: 'static, F: Future<Output = T> + 'static>(
         &self,
         index: usize,
+        core: Option<usize>,
         start: Instant,
         ready: &mpsc::Sender<(usize, io::Result<Arc<Remote>>)>,
-        go: &mpsc::Receiver<(Post, Arc<Mesh>, Engine)>,
+        go: &mpsc::Receiver<(Post, Engine)>,
         main: &dyn Fn(Shard) -> F,
     ) -> io::Result<T> {
         let gone = || io::Error::other("the engine did not start");
-        if !self.cores.is_empty() {
-            let id = self.cores[index % self.cores.len()];
+        if let Some(id) = core {
             // A core outside the affinity mask cannot be had; the kernel then schedules freely.
             core_affinity::set_for_current(core_affinity::CoreId { id });
         }
@@ -197,7 +223,8 @@ impl Builder {
         };
         let registered = Registered::new(driver.doorbell());
         ready.send((index, Ok(registered.remote.clone()))).map_err(|_| gone())?;
-        let (post, mesh, engine) = go.recv().map_err(|_| gone())?;
+        let (post, engine) = go.recv().map_err(|_| gone())?;
+        let mesh = engine.mesh.clone();
         let shard = LocalShard::build(index, mesh, driver, registered, post, self.zero_copy_bytes_min);
         let future = main(shard.shard());
         let ended = shard.run(future);
@@ -229,11 +256,12 @@ impl Builder {
 }
 
 impl Mesh {
-    pub(crate) fn new(shards: usize) -> Mesh {
+    pub(crate) fn new(shards: usize, compute: Option<Compute>) -> Mesh {
         Mesh {
             load: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             metrics: (0..shards).map(|_| Arc::default()).collect(),
             draining: AtomicBool::new(false),
+            compute,
         }
     }
 }

@@ -16,8 +16,10 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::compute::{Busy, Compute, Job};
 use crate::conn::{ChunkStore, Conn, ConnId, ConnTable, Owner, READY};
 use crate::driver::{Completion, Driver, DriverKind, Wait};
 use crate::frame::{Frame, FrameArena};
@@ -46,6 +48,8 @@ pub(crate) struct Mesh {
     pub(crate) metrics: Vec<Arc<ShardMetrics>>,
     /// Set once the engine is asked to stop.
     pub(crate) draining: std::sync::atomic::AtomicBool,
+    /// The compute threads, if any.
+    pub(crate) compute: Option<Compute>,
 }
 
 /// Everything a shard has. Handles share it; it never leaves its thread.
@@ -67,7 +71,7 @@ pub(crate) struct Core {
     pub(crate) timers: Rc<Timers>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) zero_copy_bytes_min: usize,
-    pub(crate) drain_waiters: RefCell<Vec<std::task::Waker>>,
+    pub(crate) drain_waiters: RefCell<Vec<Waker>>,
     drain_seen: Cell<bool>,
 }
 
@@ -141,7 +145,7 @@ impl Core {
 
     fn notice_drain(&self) {
         if self.mesh.draining.load(Ordering::Acquire) && !self.drain_seen.replace(true) {
-            self.drain_waiters.borrow_mut().drain(..).for_each(std::task::Waker::wake);
+            self.drain_waiters.borrow_mut().drain(..).for_each(Waker::wake);
         }
     }
 }
@@ -156,12 +160,7 @@ pub struct LocalShard {
 impl LocalShard {
     /// A shard on its own, without peers, on a driver of the caller's choice.
     pub fn new(driver: Box<dyn Driver>) -> LocalShard {
-        let metrics = Arc::new(ShardMetrics::default());
-        let mesh = Mesh {
-            load: vec![AtomicUsize::new(0)],
-            metrics: vec![metrics],
-            draining: std::sync::atomic::AtomicBool::new(false),
-        };
+        let mesh = Mesh::new(1, None);
         let registered = Registered::new(driver.doorbell());
         let post = Post::alone(registered.remote.clone());
         LocalShard::build(0, Arc::new(mesh), driver, registered, post, limits::ZERO_COPY_BYTES_MIN)
@@ -291,7 +290,7 @@ impl LocalShard {
         while self.core.driver.borrow().in_flight() > 0 && self.core.driver.borrow().now() < until {
             let _entered = self.core.tasks.enter();
             // Keeps the kernel's wait from being endless should an operation never end.
-            let _pending = tick.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+            let _pending = tick.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             drop(_entered);
             self.turn(true)?;
         }
@@ -389,10 +388,10 @@ impl Shard {
         let mut yielded = false;
         std::future::poll_fn(|cx| {
             if std::mem::replace(&mut yielded, true) {
-                return std::task::Poll::Ready(());
+                return Poll::Ready(());
             }
             cx.waker().wake_by_ref();
-            std::task::Poll::Pending
+            Poll::Pending
         })
         .await
     }
@@ -422,15 +421,44 @@ impl Shard {
         self.core.mesh.draining.load(Ordering::Acquire)
     }
 
+    /// Gives `job` to the compute threads; the future gives its result.
+    ///
+    /// # Errors
+    /// [`Busy`] when their queue is full, or there are none.
+    pub fn compute<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<Job<T>, Busy> {
+        let submitted = self.core.mesh.compute.as_ref().ok_or(Busy).and_then(|compute| compute.run(job));
+        match &submitted {
+            Ok(_) => self.core.metrics.compute_submitted.add(1),
+            Err(Busy) => self.core.metrics.compute_busy.add(1),
+        }
+        submitted
+    }
+
     /// Waits until the engine is asked to stop.
     pub async fn draining(&self) {
+        std::future::poll_fn(|cx| self.poll_draining(cx)).await
+    }
+
+    /// Runs `future` until it is ready, or until the engine is asked to stop: `None` then.
+    pub async fn until_drained<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| {
-            if self.core.drain_seen.get() {
-                return std::task::Poll::Ready(());
+            if self.poll_draining(cx).is_ready() {
+                return Poll::Ready(None);
             }
-            self.core.drain_waiters.borrow_mut().push(cx.waker().clone());
-            std::task::Poll::Pending
+            future.as_mut().poll(cx).map(Some)
         })
         .await
+    }
+
+    fn poll_draining(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.core.drain_seen.get() {
+            return Poll::Ready(());
+        }
+        let mut waiters = self.core.drain_waiters.borrow_mut();
+        if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+            waiters.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }

@@ -11,7 +11,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Return addresses kept of one thread; the outermost beyond that are left out.
@@ -25,6 +25,8 @@ const CLAIMED: i32 = -1;
 static WANTED: AtomicI32 = AtomicI32::new(NOBODY);
 static DONE: AtomicBool = AtomicBool::new(false);
 static DEPTH: AtomicUsize = AtomicUsize::new(0);
+/// The first address that is not the signal's own.
+static OUTER: AtomicUsize = AtomicUsize::new(0);
 static ADDRESSES: [AtomicUsize; DEPTH_MAX] = [const { AtomicUsize::new(0) }; DEPTH_MAX];
 
 /// The signal: real-time ones have no meaning of their own, and the C library keeps the first few for itself.
@@ -32,15 +34,16 @@ fn signal_number() -> i32 {
     libc::SIGRTMIN() + 7
 }
 
-/// Prepares for [`where_is`]. Once per process; later calls do nothing.
+/// The outcome of preparing, or its errno.
+static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+
+/// Prepares for [`where_is`]. Once per process; later calls give the first one's outcome.
 ///
 /// # Errors
 /// `sigaction(2)`'s.
 pub fn install() -> io::Result<()> {
-    static INSTALLED: Once = Once::new();
-    let mut outcome = Ok(());
-    INSTALLED.call_once(|| outcome = set_action());
-    outcome
+    let set = || set_action().map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL));
+    INSTALLED.get_or_init(set).map_err(io::Error::from_raw_os_error)
 }
 
 fn set_action() -> io::Result<()> {
@@ -74,29 +77,38 @@ extern "C" fn on_signal(_number: libc::c_int) {
 
 fn write_down() {
     let mut depth = 0;
+    let mut outer = 0;
     // SAFETY: unwinds this thread's own stack; the closure touches atomics only. The crate's lock, which a signal
     // must not take, guards only state of Windows and of symbolizing.
     unsafe {
         backtrace::trace_unsynchronized(|frame| {
             ADDRESSES[depth].store(frame.ip() as usize, Ordering::Relaxed);
             depth += 1;
+            if std::ptr::eq(frame.symbol_address(), on_signal as *const std::ffi::c_void) {
+                // Outside of the action is the kernel's trampoline, then comes the code that was interrupted.
+                outer = depth + 1;
+            }
             depth < DEPTH_MAX
         });
     }
+    OUTER.store(outer.min(depth), Ordering::Relaxed);
     DEPTH.store(depth, Ordering::Relaxed);
     DONE.store(true, Ordering::Release);
 }
 
-/// The return addresses of `thread`, innermost first, the signal's own frames included. `None` when it is gone or
-/// does not answer in time.
+/// The return addresses of `thread`, innermost first. `None` when it is gone or does not answer in time,
+/// or when [`install`] has not succeeded.
 pub fn where_is(thread: i32) -> Option<Vec<usize>> {
+    if INSTALLED.get() != Some(&Ok(())) {
+        // The signal's default action would end the process.
+        return None;
+    }
     // One request at a time; what it guards is reset below, so a panic left nothing behind.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     DONE.store(false, Ordering::Relaxed);
     WANTED.store(thread, Ordering::Release);
-    // SAFETY: no memory is passed; the action is installed, or the default one would end the process: see
-    // `stall::Watchdog`, which installs it before it ever asks.
+    // SAFETY: no memory is passed, and the action is installed, as looked at above.
     let sent = unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, signal_number()) };
     let until = Instant::now() + PATIENCE;
     while !DONE.load(Ordering::Acquire) {
@@ -108,6 +120,6 @@ pub fn where_is(thread: i32) -> Option<Vec<usize>> {
         std::thread::sleep(Duration::from_micros(100));
     }
     WANTED.store(NOBODY, Ordering::Relaxed);
-    let depth = DEPTH.load(Ordering::Relaxed);
-    Some(ADDRESSES[..depth].iter().map(|address| address.load(Ordering::Relaxed)).collect())
+    let (outer, depth) = (OUTER.load(Ordering::Relaxed), DEPTH.load(Ordering::Relaxed));
+    Some(ADDRESSES[outer..depth].iter().map(|address| address.load(Ordering::Relaxed)).collect())
 }

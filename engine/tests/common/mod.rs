@@ -10,7 +10,7 @@ pub fn on_each_driver<F: Future<Output = ()> + 'static>(
     main: impl Fn(Shard) -> F + Send + Sync + Clone + 'static,
 ) {
     for driver in [DriverChoice::Uring, DriverChoice::Epoll] {
-        match Engine::builder().shards(shards).driver(driver).run(main.clone()) {
+        match Engine::builder().shards(shards).oversubscribed().driver(driver).run(main.clone()) {
             Ok(_) => {}
             Err(error) if driver == DriverChoice::Uring && error.to_string().starts_with("io_uring_setup failed") => {
                 eprintln!("NOT RUN with io_uring: {error}");

@@ -1,0 +1,36 @@
+# Everything a person does with annulus. `make run` and `make test` work on a fresh Debian or Ubuntu with rustup and a
+# C compiler: as root they install what is missing, otherwise they name it.
+
+SEEDS ?= 100000
+.PHONY: run test check bench sim fuzz setup-run setup-test clean
+
+run: setup-run
+	cargo build --release --package annulus
+	./target/release/annulus run
+
+test: setup-test
+	bash .ci/test
+
+# Formatting, lints and documentation, as CI sees them.
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+
+bench:
+	cargo build --release --package annulus --examples --bins
+	cargo build --release --package annulus-bench
+	./target/release/annulus-bench --help
+
+# Simulated schedules of the engine: make sim SEEDS=100000
+sim:
+	cargo run --release --package annulus-engine --example sim -- --seeds $(SEEDS)
+
+setup-run:
+	@bash .ci/setup run
+
+setup-test:
+	@bash .ci/setup test
+
+clean:
+	cargo clean

@@ -1,0 +1,164 @@
+//! Keeps the house in order: walls between rooms, headers, no dead files, where unsafe code may be, what we depend on.
+//!
+//! Reads the tree as text and asks cargo for the dependencies; knows nothing of any crate's inside.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Room, package, which of our packages it may use, and how many foreign crates it may bring at most.
+const ROOMS: [(&str, &str, &[&str], usize); 5] = [
+    ("engine", "annulus-engine", &[], 45),
+    ("protocols", "annulus-protocols", &[], 12),
+    ("workloads", "annulus", &["annulus-engine", "annulus-protocols", "annulus-perf"], 80),
+    ("bench", "annulus-bench", &["annulus-engine", "annulus-protocols", "annulus-perf"], 80),
+    ("perf", "annulus-perf", &[], 60),
+];
+
+/// Outside `engine/src/sys`, the only files with unsafe code: `engine/src/lib.rs` names the same.
+const UNSAFE_FILES: [&str; 3] = ["engine/src/frame.rs", "engine/src/mailbox.rs", "engine/src/task.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Rust files below `folder`, without build outputs and installed packages.
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        if entry.is_dir() && !matches!(name.as_str(), "target" | "node_modules" | "peers" | ".venv" | ".git") {
+            rust_files(&entry, files);
+        } else if name.ends_with(".rs") {
+            files.push(entry);
+        }
+    }
+}
+
+fn all_rust_files() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for (room, ..) in ROOMS {
+        rust_files(&root().join(room), &mut files);
+    }
+    assert!(files.len() > 50, "the tree was not found");
+    let text = |path: PathBuf| {
+        let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        (name, fs::read_to_string(path).unwrap())
+    };
+    files.into_iter().map(text).collect()
+}
+
+#[test]
+fn walls_between_rooms_stand() {
+    for (room, _, allowed, _) in ROOMS {
+        let manifest = fs::read_to_string(root().join(room).join("Cargo.toml")).unwrap();
+        for line in manifest.lines().filter(|line| line.contains("path = \"..")) {
+            let package = line.split([' ', '=', '.']).next().unwrap();
+            assert!(allowed.contains(&package), "{room} must not use {package}");
+        }
+    }
+}
+
+#[test]
+fn dependencies_stay_within_their_budget() {
+    for (room, package, _, budget) in ROOMS {
+        let arguments = ["tree", "--offline", "--package", package, "--edges", "normal", "--prefix", "none"];
+        let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8(output.stdout).unwrap();
+        let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+        let foreign: Vec<&&str> = crates.iter().filter(|name| !name.starts_with("annulus")).collect();
+        println!("{room}: {} foreign crates of at most {budget}", foreign.len());
+        assert!(foreign.len() <= budget, "{room} depends on {} crates: {foreign:?}", foreign.len());
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for (name, text) in all_rust_files() {
+        assert!(text.starts_with("//!") || text.starts_with("#!["), "{name} has no //! header");
+    }
+}
+
+#[test]
+fn every_source_file_is_a_module_of_its_parent() {
+    let files = all_rust_files();
+    let is_declared = |parent: &str, module: &str| {
+        files.iter().any(|(name, text)| {
+            name == parent
+                && text.lines().any(|line| {
+                    let line = line.trim();
+                    let at =
+                        line.strip_suffix(&format!("mod {module};")).or(line.strip_suffix(&format!("mod {module} {{")));
+                    at.is_some_and(|before| before.is_empty() || before.starts_with("pub"))
+                })
+        })
+    };
+    for (name, _) in files.iter().filter(|(name, _)| name.contains("/src/") && !name.contains("/fuzz/")) {
+        let (folder, file) = name.rsplit_once('/').unwrap();
+        let (folder, module) = match file {
+            "lib.rs" | "main.rs" => continue,
+            "mod.rs" => folder.rsplit_once('/').unwrap(),
+            _ => (folder, file.strip_suffix(".rs").unwrap()),
+        };
+        if folder.ends_with("/bin") {
+            continue;
+        }
+        let parents = ["mod.rs", "lib.rs", "main.rs"].map(|parent| format!("{folder}/{parent}"));
+        let declared =
+            parents.iter().any(|parent| is_declared(parent, module)) || is_declared(&format!("{folder}.rs"), module);
+        assert!(declared, "{name} is part of nothing");
+    }
+}
+
+#[test]
+fn unsafe_code_stays_where_it_is_named() {
+    let word = concat!("un", "safe");
+    for (name, text) in all_rust_files() {
+        let allowed = name.starts_with("engine/src/sys/") || UNSAFE_FILES.contains(&name.as_str());
+        let code = text.lines().map(|line| line.split("//").next().unwrap());
+        let uses = code.filter(|line| {
+            [" {", " fn ", " impl ", " extern "].iter().any(|after| line.contains(&format!("{word}{after}")))
+        });
+        assert!(allowed || uses.count() == 0, "{name} has {word} code");
+    }
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!("), concat!("unimple", "mented!(")];
+    for (name, text) in all_rust_files() {
+        for mark in marks {
+            assert!(!text.contains(mark), "{name} has {mark}");
+        }
+    }
+}
+
+/// Lists, without failing: a file or function that outgrew its noun is a reason to look, not to stop.
+#[test]
+fn outgrown_files_and_functions_are_listed() {
+    for (name, text) in all_rust_files() {
+        let lines: Vec<&str> = text.lines().collect();
+        if lines.len() > 800 {
+            println!("{name}: {} lines", lines.len());
+        }
+        let mut begin = None;
+        for (at, line) in lines.iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let starts = line.contains("fn ") && !line.trim_start().starts_with("//") && line.trim_end().ends_with('{');
+            if starts && begin.is_none() {
+                begin = Some((at, indent, line.trim()));
+            }
+            if let Some((first, of, what)) = begin
+                && indent == of
+                && line.trim() == "}"
+            {
+                if at - first > 70 {
+                    println!("{name}:{}: {} lines: {what}", first + 1, at - first);
+                }
+                begin = None;
+            }
+        }
+    }
+}
