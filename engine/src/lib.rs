@@ -24,6 +24,7 @@ mod remote;
 mod shard;
 pub mod signals;
 mod sockets;
+pub mod stall;
 mod stream;
 mod sys;
 #[allow(unsafe_code)] // One line: a waker is a number, and its vtable treats it as one.

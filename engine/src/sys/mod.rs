@@ -7,5 +7,6 @@ pub mod event;
 pub mod memory;
 pub mod net;
 pub mod signals;
+pub mod stall;
 pub mod threads;
 pub mod uring;
