@@ -307,3 +307,11 @@ pub fn describe_drivers() -> String {
         .expect("writing to a string does not fail");
     text
 }
+
+/// Raises the process's limit of open files to the hard limit, and gives it: connections and files count together.
+///
+/// # Errors
+/// As `setrlimit(2)`.
+pub fn raise_file_limit() -> io::Result<u64> {
+    crate::sys::process::raise_file_limit()
+}

@@ -35,7 +35,7 @@ pub mod tls;
 pub use conn::{Chunk, Close, ConnId, Reason};
 pub use datagram::Datagrams;
 pub use driver::{Address, SocketOptions};
-pub use engine::{Builder, DriverChoice, Engine, Running, describe_drivers};
+pub use engine::{Builder, DriverChoice, Engine, Running, describe_drivers, raise_file_limit};
 pub use files::{File, OpenOptions};
 pub use frame::Frame;
 pub use group::{Event, Group, GroupOptions, Outlet};

@@ -6,6 +6,7 @@
 pub mod event;
 pub mod memory;
 pub mod net;
+pub mod process;
 pub mod signals;
 pub mod stall;
 pub mod threads;

@@ -1,8 +1,10 @@
 //! What the example servers share: arguments, the opening handshake, closing, and a metrics page.
 
 use annulus_engine::metrics::render;
+use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{
     Address, Close, ConnId, DriverChoice, Engine, Event, Group, GroupOptions, ListenOptions, Outlet, Reason, Shard,
+    raise_file_limit,
 };
 use annulus_protocols::Input;
 use annulus_protocols::http1::{self, BodyLength, Server, write_response_head};
@@ -17,6 +19,8 @@ pub const LIMITS: Limits = Limits::with_message_bytes_max(16 << 20);
 const OUTBOX_BYTES_MAX: usize = 64 << 20;
 /// A connection is looked at for a handshake or message that takes too long once in this many ticks of a second.
 const COHORTS: u32 = 4;
+/// How long peers may take to close when the server goes away.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// `--listen ADDR --shards N --pin CORE,... --driver NAME`
 pub struct Args {
@@ -87,7 +91,19 @@ pub fn serve<B: Behaviour + 'static>(make: impl Fn(&Shard) -> B + Send + Sync + 
         let (behaviour, listen) = (make(&shard), listen.clone());
         async move { run(shard, behaviour, listen).await }
     };
-    let ended = Engine::builder().shards(args.shards).cores(args.pin).driver(args.driver).run(main);
+    let files = raise_file_limit().unwrap_or_default();
+    let signals = Signals::block().expect("masking signals does not fail");
+    let ended =
+        Engine::builder().shards(args.shards).cores(args.pin).driver(args.driver).start(main).and_then(|running| {
+            println!("{}; at most {files} open files", running.engine().plan());
+            let engine = running.engine().clone();
+            signals.listen(move |signal| {
+                if signal == Signal::Drain {
+                    engine.drain();
+                }
+            })?;
+            running.wait()
+        });
     let failed = match ended {
         Ok(shards) => shards.into_iter().find_map(Result::err),
         Err(error) => Some(error.to_string()),
@@ -109,14 +125,26 @@ async fn run<B: Behaviour>(shard: Shard, behaviour: B, listen: Address) -> Resul
     let mut group = shard.group::<Session>(GroupOptions { outbox_bytes_max: OUTBOX_BYTES_MAX, tick, cohorts: COHORTS });
     group.listen(listener);
     let outlet = group.outlet();
-    let mut server = Runner { shard, outlet, behaviour, out: Vec::new(), ids: Vec::new() };
+    let mut server = Runner { shard: shard.clone(), outlet, behaviour, out: Vec::new(), ids: Vec::new() };
     server.behaviour.started(&server.outlet);
-    loop {
-        group.ready().await;
+    while shard.until_drained(group.ready()).await.is_some() {
         while let Some(event) = group.next() {
             server.on_event(&mut group, event);
         }
     }
+    group.stop_listening();
+    server.say_farewell(&mut group);
+    let rest = async {
+        while !group.is_empty() {
+            group.ready().await;
+            while let Some(event) = group.next() {
+                server.on_event(&mut group, event);
+            }
+        }
+    };
+    // Who has not gone by then is cut off.
+    let _patience = shard.timeout(DRAIN_MAX, rest).await;
+    Ok(())
 }
 
 struct Runner<B> {
@@ -234,6 +262,19 @@ impl<B: Behaviour> Runner<B> {
         if !self.out.is_empty() {
             let _small_and_rare = self.outlet.send_copy(id, &[&self.out]);
             self.out.clear();
+        }
+    }
+
+    /// Tells everybody that the server goes away.
+    fn say_farewell(&mut self, group: &mut Group<Session>) {
+        let mut ids = std::mem::take(&mut self.ids);
+        self.outlet.all(&mut ids);
+        for id in ids.drain(..) {
+            if let Some(Session::Open(websocket)) = group.session(id) {
+                websocket.write_close(&mut self.out, Some(CloseCode::GOING_AWAY), "shutting down", None);
+                self.flush(id);
+            }
+            self.outlet.close(id, Close::Graceful, Reason::Shutdown);
         }
     }
 
