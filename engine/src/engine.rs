@@ -14,6 +14,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use crate::compute::Compute;
+use crate::driver::epoll::EpollDriver;
 use crate::driver::uring::UringDriver;
 use crate::driver::{Driver, DriverKind};
 use crate::error::explain_uring;
@@ -235,7 +236,7 @@ impl Builder {
     }
 
     fn make_driver(&self, index: usize, start: Instant) -> io::Result<Box<dyn Driver>> {
-        let epoll = || -> io::Result<Box<dyn Driver>> { Err(io::Error::other("EPOLL")) };
+        let epoll = || -> io::Result<Box<dyn Driver>> { Ok(Box::new(EpollDriver::new(self.buffers, start)?)) };
         match self.driver {
             DriverChoice::Epoll => epoll(),
             DriverChoice::Uring => match UringDriver::new(self.buffers, start) {

@@ -192,7 +192,7 @@ impl Core {
             Ok(fd) => {
                 let (key, balance) = (entry.key.clone(), entry.balance);
                 drop(listeners);
-                self.place(&key, balance, Fd(fd as i32));
+                self.place(index, &key, balance, Fd(fd as i32));
                 listeners = self.listeners.borrow_mut();
             }
             Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) => {
@@ -260,7 +260,7 @@ impl Core {
     }
 
     /// Chooses the shard for an accepted connection.
-    fn place(&self, key: &Arc<str>, balance: Balance, fd: Fd) {
+    fn place(&self, index: u32, key: &Arc<str>, balance: Balance, fd: Fd) {
         if balance == Balance::LeastLoaded {
             let loads = self.mesh.load.iter().enumerate();
             let least = loads.min_by_key(|(shard, load)| (load.load(Ordering::Relaxed), *shard != self.index));
@@ -274,16 +274,25 @@ impl Core {
                 }
             }
         }
-        self.on_handed(key, fd);
+        self.give(index, fd);
     }
 
     /// A connection for the listener of that address arrived on this shard.
     pub(crate) fn on_handed(&self, key: &str, fd: Fd) {
+        let index = self.listeners.borrow().entries.iter().position(|entry| &*entry.key == key && !entry.closing);
+        match index {
+            Some(index) => self.give(index as u32, fd),
+            None => {
+                self.metrics.refused.add(1);
+                self.driver.borrow_mut().close(fd);
+            }
+        }
+    }
+
+    /// Gives an accepted connection to the listener's target.
+    fn give(&self, index: u32, fd: Fd) {
         let mut listeners = self.listeners.borrow_mut();
-        let Some(entry) = listeners.entries.iter_mut().find(|entry| &*entry.key == key && !entry.closing) else {
-            self.metrics.refused.add(1);
-            return self.driver.borrow_mut().close(fd);
-        };
+        let entry = &mut listeners.entries[index as usize];
         if self.conns.borrow().alive() >= entry.connections_max {
             self.metrics.refused.add(1);
             return self.driver.borrow_mut().close(fd);

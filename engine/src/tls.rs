@@ -216,9 +216,10 @@ fn drive<S: Records>(
     loop {
         let UnbufferedStatus { mut discard, state, .. } = session.process(incoming);
         let progress = match state {
-            // Once more: the alert that tells the peer is still to be encoded.
+            // Once more without the input that is to blame: the alert that tells the peer is still to be encoded.
             Err(error) if failed.is_none() => {
                 failed = Some(error);
+                discard = incoming.len();
                 None
             }
             Err(_) => Some(Progress::Closed),
@@ -243,7 +244,7 @@ fn drive<S: Records>(
                 None
             }
             Ok(ConnectionState::WriteTraffic(traffic)) => {
-                write(traffic, outgoing, task)?;
+                write(traffic, outgoing, if failed.is_none() { task } else { Task::Nothing })?;
                 Some(Progress::Traffic)
             }
             Ok(ConnectionState::PeerClosed) => {

@@ -17,6 +17,8 @@
 //! * Tokens are the caller's. The driver hands them back and does not read them.
 //! * At most one [`Op::Send`] may be in flight per socket (the caller's duty; the simulation checks it).
 
+pub mod epoll;
+mod file_thread;
 pub mod sim;
 pub mod uring;
 

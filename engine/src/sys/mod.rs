@@ -3,7 +3,9 @@
 //! Every file opens with its promise: what its safe interface guarantees whatever safe code above does.
 #![allow(unsafe_code)]
 
+pub mod epoll;
 pub mod event;
+pub mod files;
 pub mod memory;
 pub mod net;
 pub mod process;

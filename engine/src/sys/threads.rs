@@ -29,7 +29,7 @@ pub fn yield_to_all() -> io::Result<()> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
 
