@@ -517,17 +517,23 @@ impl Core {
 
     /// Leaves a connection to itself: it sends what is queued and closes.
     pub(crate) fn abandon(&self, id: ConnId) {
-        {
+        let how = {
             let mut conns = self.conns.borrow_mut();
             let Some(conn) = conns.get(id) else { return };
+            // What never connected has nothing to send and nobody to wait for.
+            let how = if self.is_connecting(conn) { Close::Now } else { Close::Graceful };
             conn.owner = Owner::Nobody;
-            conn.side = None;
-            conn.clear(DIRECT);
+            let side = conn.side.take();
+            if !matches!(side.and_then(|side| side.direct), Some(Direct::InFlight)) {
+                // One in flight keeps its flag, and with it any other receive away, until it ends.
+                conn.clear(DIRECT);
+            }
             if conn.is(CLOSED) {
                 return self.free(&mut conns, id.index);
             }
-        }
-        self.close(id, Close::Graceful, Reason::Local);
+            how
+        };
+        self.close(id, how, Reason::Local);
     }
 
     /// Whether the owner was told of the peer's end of stream; marks it told.
