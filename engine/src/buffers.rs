@@ -27,6 +27,8 @@ pub struct BufferPool {
     count: usize,
     free: RefCell<Vec<u16>>,
     published: Cell<usize>,
+    /// Bytes copied out because buffers were scarce.
+    copied: Cell<u64>,
 }
 
 impl BufferPool {
@@ -41,7 +43,7 @@ impl BufferPool {
         assert!((1..=BUFFERS_MAX).contains(&count), "a pool has 1 to {BUFFERS_MAX} buffers");
         let memory = Mapping::anonymous(count * BUFFER_BYTES)?;
         let free = RefCell::new((0..count as u16).rev().collect());
-        Ok(Rc::new(BufferPool { memory, count, free, published: Cell::new(0) }))
+        Ok(Rc::new(BufferPool { memory, count, free, published: Cell::new(0), copied: Cell::new(0) }))
     }
 
     /// Buffers in all.
@@ -62,6 +64,11 @@ impl BufferPool {
     /// Buffers whose bytes someone is reading.
     pub fn leased(&self) -> usize {
         self.count - self.free() - self.published()
+    }
+
+    /// Bytes copied out of leases by [`Lease::into_held`] so far.
+    pub fn bytes_copied(&self) -> u64 {
+        self.copied.get()
     }
 
     /// Takes a free buffer out for filling here and now, as the drivers do that copy the bytes themselves.
@@ -109,6 +116,21 @@ impl Lease {
         assert!(bytes <= self.len as usize, "advance past the end of a lease");
         self.start += bytes as u16;
         self.len -= bytes as u16;
+    }
+
+    /// For whoever wants to hold the bytes for as long as a peer pleases: the lease itself while at least a quarter
+    /// of the pool is at hand, else a copy. So peers that do not read cannot take all buffers away from the others.
+    ///
+    /// # Errors
+    /// The copy.
+    pub fn into_held(self) -> Result<Lease, Vec<u8>> {
+        let pool = &self.pool;
+        let at_hand = pool.free() + pool.published();
+        if at_hand > 0 && at_hand * 4 >= pool.count() {
+            return Ok(self);
+        }
+        pool.copied.set(pool.copied.get() + self.len() as u64);
+        Err(self.to_vec())
     }
 
     /// Keeps only the first `bytes`.
@@ -174,6 +196,18 @@ mod tests {
         let id = lease.id;
         drop(lease);
         assert_eq!(pool.take().unwrap().id, id);
+    }
+
+    #[test]
+    fn the_last_buffers_are_copied_instead_of_held() {
+        let pool = BufferPool::new(4).unwrap();
+        let held: Vec<_> = (0..3).map(|_| pool.take().unwrap().into_held().unwrap()).collect();
+        let mut last = pool.take().unwrap();
+        last.truncate(3);
+        last.copy_from_slice(b"abc");
+        assert_eq!(last.into_held().unwrap_err(), b"abc");
+        assert_eq!((pool.free(), pool.leased(), pool.bytes_copied()), (1, 3, 3));
+        drop(held);
     }
 
     #[test]

@@ -100,10 +100,14 @@ impl Frame {
         Frame::of(Storage::Shared(bytes), len)
     }
 
-    /// Forwards received bytes in place; their buffer returns to the pool when the frame is gone.
+    /// Forwards received bytes in place; their buffer returns to the pool when the frame is gone. Copies them
+    /// where buffers are scarce.
     pub fn leased(lease: Lease) -> Frame {
         let len = lease.len();
-        Frame::of(Storage::Leased(lease), len)
+        match lease.into_held() {
+            Ok(lease) => Frame::of(Storage::Leased(lease), len),
+            Err(bytes) => Frame::owned(bytes),
+        }
     }
 
     /// Wraps bytes of the program itself.

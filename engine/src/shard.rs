@@ -252,7 +252,7 @@ impl LocalShard {
         let core = &self.core;
         let driver = core.driver.borrow();
         core.metrics.turn_us.record((driver.now() - begin).as_micros() as u64);
-        core.metrics.bytes_copied_frames.set(core.arena.borrow().bytes_copied());
+        core.metrics.bytes_copied_frames.set(core.arena.borrow().bytes_copied() + driver.pool().bytes_copied());
         core.metrics.buffers_leased.set(driver.pool().leased() as u64);
         core.metrics.buffers_published.set(driver.pool().published() as u64);
         core.metrics.task_polls.set(core.tasks.polls.get());

@@ -143,10 +143,16 @@ impl Stream {
             }
             let (filled, result) = self.recv_direct(memory, left).await;
             memory = filled;
-            let ended = self.with(|conn| conn.is(ENDED) && conn.chunks.is_empty());
-            match result {
-                Err(errno) if errno != Errno::CANCELED => return Err(errno.into()),
-                _ if memory.len() < goal && ended => return Err(cut_short()),
+            let (ended, broken_by) = self.with(|conn| {
+                let dry = conn.chunks.is_empty();
+                (conn.is(ENDED) && dry, Some(conn.reason).filter(|_| conn.is(DEAD) && dry))
+            });
+            match (result, broken_by) {
+                (Err(errno), _) if errno != Errno::CANCELED => return Err(errno.into()),
+                _ if memory.len() == goal => {}
+                _ if ended => return Err(cut_short()),
+                // Nothing more will come: trying again would go round for ever.
+                (_, Some(reason)) => return Err(broken(reason)),
                 _ => {}
             }
         }

@@ -181,7 +181,7 @@ impl Link {
 
     fn deliver_from(&mut self, from: usize, random: &mut Random, trickle: u16) -> bool {
         let pipe = &mut self.pipes[from];
-        if self.ends[1 - from].closed {
+        if self.ends[1 - from].closed || self.ends[1 - from].broken {
             // Bytes for nobody: answered by a reset.
             if !pipe.wire.is_empty() {
                 pipe.wire.clear();
