@@ -48,10 +48,7 @@ fn compare(text: &[u8], kind: Kind, reference: &Reference) {
 }
 
 /// Of equal names the reference keeps the last, so each of ours may only be overtaken by a later one.
-fn compare_members<'a>(
-    members: annulus_protocols::json::Members<'a>,
-    reference: &serde_json::Map<String, Reference>,
-) {
+fn compare_members<'a>(members: annulus_protocols::json::Members<'a>, reference: &serde_json::Map<String, Reference>) {
     let mut last = std::collections::BTreeMap::new();
     for (name, value) in members {
         assert!(validate(value.raw()).is_ok());
