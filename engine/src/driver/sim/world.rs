@@ -120,10 +120,12 @@ impl State {
 
     fn new_link(&mut self, to: &Address) -> usize {
         let from = Address::Ip(([10, 0, 0, 1], self.port()).into());
-        let room = [0, 0].map(|_| match self.random.below(4) {
-            0 => self.random.between(1, 64),
-            1 => self.random.between(64, 4096),
-            _ => self.random.between(4096, 65536),
+        // Windows of a few bytes are slow going, so they are rare.
+        let room = [0, 0].map(|_| match self.random.below(50) {
+            0 => self.random.between(1, 16),
+            1..10 => self.random.between(16, 512),
+            10..25 => self.random.between(512, 8192),
+            _ => self.random.between(8192, 65536),
         });
         self.links.push(Link::new([from, to.clone()], room));
         self.links.len() - 1
