@@ -195,7 +195,7 @@ impl Core {
                 self.place(index, &key, balance, Fd(fd as i32));
                 listeners = self.listeners.borrow_mut();
             }
-            Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) => {
+            Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) if !entry.closing => {
                 self.metrics.refused.add(1);
                 self.out_of_descriptors(&mut listeners.entries[index as usize]);
             }

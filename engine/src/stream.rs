@@ -159,6 +159,17 @@ impl Stream {
     }
 
     async fn recv_direct(&mut self, memory: Vec<u8>, want: usize) -> (Vec<u8>, Result<u32, Errno>) {
+        // One whose future was dropped may still be in flight: the socket is its until it ends.
+        std::future::poll_fn(|cx| {
+            self.with(|conn| match &mut conn.side {
+                Some(side) if matches!(side.direct, Some(Direct::InFlight)) => {
+                    side.reader = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(()),
+            })
+        })
+        .await;
         self.with(|conn| {
             if let Some(side) = &mut conn.side {
                 side.direct = Some(Direct::Wanted { memory, want });
