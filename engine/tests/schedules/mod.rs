@@ -26,8 +26,8 @@ use annulus_engine::{JoinHandle, LocalShard, Shard};
 
 use peers::Crowd;
 
-/// Turns after which a schedule in which everyone wants to finish is stuck.
-const TURNS_TO_FINISH: usize = 200_000;
+/// Turns without any progress after which a schedule in which everyone wants to finish is stuck.
+const IDLE_TURNS_MAX: usize = 5_000;
 
 /// What a schedule did, to compare runs and to see that schedules do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,7 @@ pub fn pattern(key: u64, offset: u64) -> impl Iterator<Item = u8> {
 /// Where the servers listen.
 pub struct Addresses {
     echo_group: Option<Address>,
+    adopting: Option<Address>,
     echo_stream: Option<Address>,
     broadcast: Option<Address>,
     upload: Option<Address>,
@@ -182,12 +183,16 @@ fn take_turn(lab: &Lab, shard: &mut LocalShard, turns: &mut usize) {
 /// Lets every exchange come to its end, which it must.
 fn finish(lab: &Lab, crowd: &mut Crowd, shard: &mut LocalShard, turns: &mut usize) {
     lab.world.set_sleep_max(Duration::from_millis(20));
-    for _ in 0..TURNS_TO_FINISH {
+    let (mut idle, mut before) = (0, 0);
+    while idle < IDLE_TURNS_MAX {
         let done = crowd.finish();
         take_turn(lab, shard, turns);
         if done && lab.shard.connections() == 0 {
             return;
         }
+        let now = lab.world.deliveries();
+        idle = if now == before { idle + 1 } else { 0 };
+        before = now;
     }
     let (waiting, connections) = (crowd.waiting(), lab.shard.connections());
     lab.world.fail(format!("stuck: {connections} connections of the shard, peers {waiting:?} wait"));

@@ -91,9 +91,10 @@ impl Crowd {
     }
 
     fn connect(&mut self) {
-        let Addresses { echo_group, echo_stream, broadcast, upload, .. } = &self.addresses;
+        let Addresses { echo_group, adopting, echo_stream, broadcast, upload, .. } = &self.addresses;
         let targets = [
             (echo_group, Wants::Echo),
+            (adopting, Wants::Echo),
             (echo_stream, Wants::Echo),
             (broadcast, Wants::Numbers),
             (upload, Wants::Upload),

@@ -19,11 +19,17 @@ pub const DATAGRAMS: ([u8; 4], u16) = ([10, 0, 0, 9], 53);
 /// Starts what this schedule has.
 pub fn start(lab: &Lab) -> Addresses {
     let remote = Address::Ip(([10, 0, 0, 9], 80).into());
-    let echo_group = listen(lab).map(|listener| start_on(lab, listener, echo_group));
+    let adopted = listen(lab);
+    let adopting = adopted.as_ref().map(|listener| listener.address().clone());
+    let echo_group = listen(lab).map(|listener| {
+        let address = listener.address().clone();
+        drop(lab.spawn(echo_group(lab.clone(), listener, adopted)));
+        address
+    });
     let echo_stream = listen(lab).map(|listener| start_on(lab, listener, echo_streams));
     let broadcast = listen(lab).map(|listener| start_on(lab, listener, broadcast));
     let upload = listen(lab).map(|listener| start_on(lab, listener, uploads));
-    for target in [Some(&remote), echo_group.as_ref(), echo_stream.as_ref()].into_iter().flatten() {
+    for target in [Some(&remote), echo_group.as_ref(), adopting.as_ref(), echo_stream.as_ref()].into_iter().flatten() {
         if lab.hit(400) {
             drop(lab.spawn(client(lab.clone(), target.clone())));
         }
@@ -40,7 +46,7 @@ pub fn start(lab: &Lab) -> Addresses {
     if lab.hit(200) {
         drop(lab.spawn(reaper(lab.clone())));
     }
-    Addresses { echo_group, echo_stream, broadcast, upload, remote }
+    Addresses { echo_group, adopting, echo_stream, broadcast, upload, remote }
 }
 
 fn listen(lab: &Lab) -> Option<Listener> {
@@ -69,7 +75,7 @@ struct EchoGroup {
     out: Outlet,
 }
 
-async fn echo_group(lab: Lab, listener: Listener) {
+async fn echo_group(lab: Lab, listener: Listener, streams: Option<Listener>) {
     let outbox_bytes_max = if lab.hit(500) { 1 + lab.below(500) } else { 1 << 20 };
     let options = GroupOptions { outbox_bytes_max, tick: Some(Duration::from_millis(5)), cohorts: 2 };
     let group = lab.shard.group(options);
@@ -80,6 +86,20 @@ async fn echo_group(lab: Lab, listener: Listener) {
         echo.group.ready().await;
         while let Some(event) = echo.group.next() {
             echo.on(event);
+        }
+        if let Some(streams) = &streams
+            && let Ok(mut stream) = echo.lab.shard.timeout(Duration::ZERO, streams.accept()).await
+        {
+            if echo.lab.hit(300) {
+                // Received, and not used up: the group gets it.
+                if let Ok(Ok(Some(chunk))) = echo.lab.shard.timeout(echo.lab.millis(2), stream.recv()).await {
+                    stream.give_back(chunk);
+                }
+            }
+            echo.group.adopt(stream, Session::default());
+        }
+        if echo.lab.abrupt && echo.lab.hit(2) {
+            return;
         }
     }
 }
@@ -257,7 +277,14 @@ async fn uploads(lab: Lab, listener: Listener) {
             for number in 0.. {
                 let head = stream.recv_exact(Vec::new(), 4).await?;
                 let len = u32::from_le_bytes(head[..].try_into().expect("four bytes were asked for")) as usize;
-                let body = stream.recv_exact(Vec::new(), len).await?;
+                let body = stream.recv_exact(Vec::new(), len);
+                let body = match lab.abrupt && lab.hit(100) {
+                    true => match lab.shard.timeout(lab.millis(3), body).await {
+                        Ok(body) => body?,
+                        Err(_) => return give_up(lab, stream).await,
+                    },
+                    false => body.await?,
+                };
                 if !body.iter().copied().eq(pattern(number, len as u64).take(len)) {
                     lab.world.fail(format!("upload {number} of {len} bytes is not what was sent"));
                 }
@@ -271,6 +298,16 @@ async fn uploads(lab: Lab, listener: Listener) {
             let _ended = serve(&of, stream).await;
         }));
     }
+}
+
+/// After a direct receive whose future was dropped: the stream is of no use, but must take no harm.
+async fn give_up(lab: &Lab, mut stream: Stream) -> io::Result<()> {
+    match lab.below(3) {
+        0 => {}
+        1 => drop(stream.recv_exact(Vec::new(), 20_000).await?),
+        _ => while stream.recv().await?.is_some() {},
+    }
+    Ok(())
 }
 
 /// Connects, sends, and checks the echo.

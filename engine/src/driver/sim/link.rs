@@ -107,10 +107,14 @@ impl Link {
         if room == 0 {
             return Io::Wait;
         }
-        let bytes = batch.frames().iter().flat_map(|frame| frame.iter().copied());
-        let before = pipe.wire.len();
-        pipe.wire.extend(bytes.skip(skip).take(room));
-        Io::Moved(pipe.wire.len() - before)
+        let (mut skip, mut left) = (skip, room);
+        for frame in batch.frames() {
+            let start = skip.min(frame.len());
+            let len = (frame.len() - start).min(left);
+            pipe.wire.extend(&frame[start..start + len]);
+            (skip, left) = (skip - start, left - len);
+        }
+        Io::Moved(room - left)
     }
 
     /// Ends what `side` sends.

@@ -52,6 +52,7 @@ pub(super) struct State {
     pub(super) datagrams: BTreeMap<SocketAddr, VecDeque<(Vec<u8>, SocketAddr)>>,
     pub(super) disk: Disk,
     pub(super) in_flight: usize,
+    deliveries: u64,
     trace: Trace,
     failure: Option<String>,
     next_port: u16,
@@ -182,6 +183,7 @@ impl State {
         if cut > 0 {
             self.note("network resets", [cut, 0, 0]);
         }
+        self.deliveries += moved as u64;
         moved
     }
 
@@ -229,6 +231,7 @@ impl World {
             datagrams: BTreeMap::new(),
             disk: Disk::default(),
             in_flight: 0,
+            deliveries: 0,
             trace: Trace::new(),
             failure: None,
             next_port: 40_000,
@@ -304,6 +307,11 @@ impl World {
     /// Lets what travels arrive without any shard's turn.
     pub fn deliver(&self) {
         self.state.borrow_mut().deliver();
+    }
+
+    /// How often something arrived somewhere: grows as long as there is progress.
+    pub fn deliveries(&self) -> u64 {
+        self.state.borrow().deliveries
     }
 
     /// Notes something of the test's own in the trace.
