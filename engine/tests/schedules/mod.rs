@@ -52,6 +52,8 @@ pub struct Lab {
     complete: bool,
     /// The active phase is over: client tasks start nothing new.
     finishing: Rc<Cell<bool>>,
+    /// Connections whose reader waits for all others to be gone.
+    sleepers: Rc<Cell<usize>>,
 }
 
 /// Reports a task's panic, which would otherwise only end the task.
@@ -100,6 +102,7 @@ pub struct Addresses {
     echo_group: Option<Address>,
     adopting: Option<Address>,
     echo_stream: Option<Address>,
+    sleepy: Option<Address>,
     broadcast: Option<Address>,
     upload: Option<Address>,
     remote: Address,
@@ -148,6 +151,7 @@ fn run_in(world: &World, faults: Faults, mut random: Random) -> Outcome {
         abrupt,
         random: Rc::new(RefCell::new(random)),
         finishing: Rc::default(),
+        sleepers: Rc::default(),
     };
     let addresses = servers::start(&lab);
     let mut crowd = Crowd::new(&lab, addresses);

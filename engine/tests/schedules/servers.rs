@@ -29,6 +29,7 @@ pub fn start(lab: &Lab) -> Addresses {
     let echo_stream = listen(lab).map(|listener| start_on(lab, listener, echo_streams));
     let broadcast = listen(lab).map(|listener| start_on(lab, listener, broadcast));
     let upload = listen(lab).map(|listener| start_on(lab, listener, uploads));
+    let sleepy = listen(lab).map(|listener| start_on(lab, listener, sleepy_streams));
     for target in [Some(&remote), echo_group.as_ref(), adopting.as_ref(), echo_stream.as_ref()].into_iter().flatten() {
         if lab.hit(400) {
             drop(lab.spawn(client(lab.clone(), target.clone())));
@@ -46,7 +47,7 @@ pub fn start(lab: &Lab) -> Addresses {
     if lab.hit(200) {
         drop(lab.spawn(reaper(lab.clone())));
     }
-    Addresses { echo_group, adopting, echo_stream, broadcast, upload, remote }
+    Addresses { echo_group, adopting, echo_stream, sleepy, broadcast, upload, remote }
 }
 
 fn listen(lab: &Lab) -> Option<Listener> {
@@ -266,6 +267,22 @@ async fn echo_stream_until(lab: &Lab, stream: &mut Stream) -> io::Result<()> {
             },
             false => stream.send(&frame).await?,
         }
+    }
+}
+
+/// Echoes too, but only once everybody else is through: whatever it does not read must not hold the others up.
+async fn sleepy_streams(lab: Lab, listener: Listener) {
+    loop {
+        let mut stream = listener.accept().await;
+        let of = lab.clone();
+        lab.sleepers.set(lab.sleepers.get() + 1);
+        drop(lab.spawn(async move {
+            while !of.finishing.get() || of.shard.connections() > of.sleepers.get() {
+                of.shard.sleep(Duration::from_millis(10)).await;
+            }
+            of.sleepers.set(usize::MAX / 2);
+            let _ended = echo_stream_until(&of, &mut stream).await;
+        }));
     }
 }
 
