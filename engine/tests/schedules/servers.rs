@@ -19,13 +19,13 @@ pub const DATAGRAMS: ([u8; 4], u16) = ([10, 0, 0, 9], 53);
 /// Starts what this schedule has.
 pub fn start(lab: &Lab) -> Addresses {
     let remote = Address::Ip(([10, 0, 0, 9], 80).into());
-    let adopted = listen(lab);
+    let echoing = listen(lab);
+    let echo_group = echoing.as_ref().map(|listener| listener.address().clone());
+    let adopted = if echoing.is_some() { listen(lab) } else { None };
     let adopting = adopted.as_ref().map(|listener| listener.address().clone());
-    let echo_group = listen(lab).map(|listener| {
-        let address = listener.address().clone();
-        drop(lab.spawn(echo_group(lab.clone(), listener, adopted)));
-        address
-    });
+    if let Some(listener) = echoing {
+        drop(lab.spawn(self::echo_group(lab.clone(), listener, adopted)));
+    }
     let echo_stream = listen(lab).map(|listener| start_on(lab, listener, echo_streams));
     let broadcast = listen(lab).map(|listener| start_on(lab, listener, broadcast));
     let upload = listen(lab).map(|listener| start_on(lab, listener, uploads));
