@@ -252,9 +252,30 @@ impl Core {
             }
         }
     }
+
+    /// At the shard's end: takes what still comes, drops what still waits, and closes the connections among it.
+    pub(crate) fn clear_letters(&self) {
+        let dirty = self.mail.post.borrow().dirty[self.mail.index].clone();
+        while !dirty.is_empty() {
+            self.deliver_letters();
+        }
+        for letter in self.mail.waiting.borrow_mut().iter_mut().flat_map(|waiting| waiting.drain(..)) {
+            if let Letter::Socket { fd, .. } = letter {
+                self.driver.borrow_mut().close(fd);
+            }
+        }
+        self.mail.waiting_count.set(0);
+    }
 }
 
 impl Shard {
+    /// Asks the whole engine to finish, as [`crate::Engine::drain`] does.
+    pub fn drain(&self) {
+        self.core.mesh.draining.store(true, std::sync::atomic::Ordering::Release);
+        self.core.notice_drain();
+        self.core.mail.post.borrow().remotes.iter().for_each(|remote| remote.nudge());
+    }
+
     /// Opens this shard's inbox of that name. All users of a name share one queue and one type.
     ///
     /// # Panics

@@ -143,7 +143,7 @@ impl Core {
         deadlines.into_iter().flatten().min()
     }
 
-    fn notice_drain(&self) {
+    pub(crate) fn notice_drain(&self) {
         if self.mesh.draining.load(Ordering::Acquire) && !self.drain_seen.replace(true) {
             self.drain_waiters.borrow_mut().drain(..).for_each(Waker::wake);
         }
@@ -164,6 +164,18 @@ impl LocalShard {
         let registered = Registered::new(driver.doorbell());
         let post = Post::alone(registered.remote.clone());
         LocalShard::build(0, Arc::new(mesh), driver, registered, post, limits::ZERO_COPY_BYTES_MIN)
+    }
+
+    /// Shards that are each other's peers, all driven by one owner on one thread, which also closes them all.
+    pub fn mesh(drivers: Vec<Box<dyn Driver>>) -> Vec<LocalShard> {
+        let mesh = Arc::new(Mesh::new(drivers.len(), None));
+        let registered: Vec<_> = drivers.iter().map(|driver| Registered::new(driver.doorbell())).collect();
+        let posts = Post::mesh(registered.iter().map(|registered| registered.remote.clone()).collect());
+        let parts = drivers.into_iter().zip(registered).zip(posts).enumerate();
+        let build = |(index, ((driver, registered), post))| {
+            LocalShard::build(index, mesh.clone(), driver, registered, post, limits::ZERO_COPY_BYTES_MIN)
+        };
+        parts.map(build).collect()
     }
 
     pub(crate) fn build(
@@ -294,6 +306,7 @@ impl LocalShard {
             drop(_entered);
             self.turn(true)?;
         }
+        self.core.clear_letters();
         Ok(())
     }
 

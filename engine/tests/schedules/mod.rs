@@ -29,6 +29,9 @@ use peers::Crowd;
 /// Turns without any progress after which a schedule in which everyone wants to finish is stuck.
 const IDLE_TURNS_MAX: usize = 5_000;
 
+/// Most shards of a schedule.
+const SHARDS_MAX: usize = 3;
+
 /// What a schedule did, to compare runs and to see that schedules do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -54,6 +57,8 @@ pub struct Lab {
     finishing: Rc<Cell<bool>>,
     /// Connections whose reader waits for all others to be gone.
     sleepers: Rc<Cell<usize>>,
+    /// By sender and receiver: letters posted and letters that came.
+    letters: Rc<RefCell<[[(u64, u64); SHARDS_MAX]; SHARDS_MAX]>>,
 }
 
 /// Reports a task's panic, which would otherwise only end the task.
@@ -84,6 +89,11 @@ impl Lab {
         })
     }
 
+    /// Connections of all shards.
+    fn connections(&self) -> usize {
+        self.shard.all_metrics().iter().map(|metrics| metrics.connections.get() as usize).sum()
+    }
+
     fn millis(&self, most: usize) -> Duration {
         Duration::from_millis(self.below(most + 1) as u64)
     }
@@ -105,6 +115,7 @@ pub struct Addresses {
     sleepy: Option<Address>,
     broadcast: Option<Address>,
     upload: Option<Address>,
+    shared: Option<Address>,
     remote: Address,
 }
 
@@ -138,79 +149,94 @@ pub fn run_keeping(seed: u64, kept: &mut Option<World>) -> Outcome {
 
 fn run_in(world: &World, faults: Faults, mut random: Random) -> Outcome {
     let buffers = *random.pick(&[2, 3, 8, 64]).expect("not empty");
-    let mut shard = LocalShard::new(Box::new(world.driver(buffers)));
-    let (abrupt, midst) = (random.hit(300), random.hit(300));
-    let limited = random.hit(100);
+    let count = *random.pick(&[1, 1, 1, 2, SHARDS_MAX]).expect("not empty");
+    let mut shards = LocalShard::mesh((0..count).map(|_| Box::new(world.driver(buffers)) as _).collect());
+    let (abrupt, midst, limited) = (random.hit(300), random.hit(300), random.hit(100));
     if limited {
         world.set_descriptors_max(random.between(8, 20));
     }
-    let lab = Lab {
+    let first = Lab {
         world: world.clone(),
-        shard: shard.shard(),
+        shard: shards[0].shard(),
         complete: !abrupt && faults.out_of_descriptors == 0 && !limited,
         abrupt,
         random: Rc::new(RefCell::new(random)),
         finishing: Rc::default(),
         sleepers: Rc::default(),
+        letters: Rc::default(),
     };
-    let addresses = servers::start(&lab);
-    let mut crowd = Crowd::new(&lab, addresses);
+    let labs: Vec<Lab> = shards.iter().map(|shard| Lab { shard: shard.shard(), ..first.clone() }).collect();
+    let mut crowd = Crowd::new(&first, servers::start(&labs));
     let mut turns = 0;
-    for _ in 0..50 + lab.below(150) {
+    for _ in 0..50 + first.below(150) {
         crowd.act();
-        take_turn(&lab, &mut shard, &mut turns);
+        take_turns(&first, &mut shards, &mut turns);
     }
-    lab.finishing.set(true);
+    first.finishing.set(true);
     world.set_faults(Faults { reset: 0, clock_jump: 0, out_of_descriptors: 0, ..faults });
     world.set_descriptors_max(1 << 16);
     if !midst {
         world.note("finishing", [0; 3]);
-        finish(&lab, &mut crowd, &mut shard, &mut turns);
+        finish(&labs, &mut crowd, &mut shards, &mut turns);
     }
     world.note("closing", [midst as i64, 0, 0]);
     let completed = crowd.completed();
-    drop(crowd);
-    close(world, shard);
+    drop((crowd, first, labs));
+    close(world, shards);
     Outcome { hash: world.trace_hash(), turns, completed }
 }
 
-fn take_turn(lab: &Lab, shard: &mut LocalShard, turns: &mut usize) {
-    *turns += 1;
-    if let Err(error) = shard.turn(true) {
-        lab.world.fail(format!("a turn failed: {error}"));
-    }
-    if let Some(why) = lab.world.failure() {
-        panic!("{why}");
+/// Every shard takes a turn, or some do.
+fn take_turns(lab: &Lab, shards: &mut [LocalShard], turns: &mut usize) {
+    let all = shards.len() == 1 || lab.hit(500);
+    for shard in shards {
+        if !all && lab.hit(400) {
+            continue;
+        }
+        *turns += 1;
+        if let Err(error) = shard.turn(true) {
+            lab.world.fail(format!("a turn failed: {error}"));
+        }
+        if let Some(why) = lab.world.failure() {
+            panic!("{why}");
+        }
     }
 }
 
 /// Lets every exchange come to its end, which it must.
-fn finish(lab: &Lab, crowd: &mut Crowd, shard: &mut LocalShard, turns: &mut usize) {
+fn finish(labs: &[Lab], crowd: &mut Crowd, shards: &mut [LocalShard], turns: &mut usize) {
+    let lab = &labs[0];
     lab.world.set_sleep_max(Duration::from_millis(20));
     let (mut idle, mut before) = (0, 0);
     while idle < IDLE_TURNS_MAX {
         let done = crowd.finish();
-        take_turn(lab, shard, turns);
-        if done && lab.shard.connections() == 0 {
+        take_turns(lab, shards, turns);
+        let arrived = lab.letters.borrow().iter().flatten().all(|(posted, came)| posted == came);
+        if done && arrived && lab.connections() == 0 {
             return;
         }
         let now = lab.world.deliveries();
         idle = if now == before { idle + 1 } else { 0 };
         before = now;
     }
-    let (waiting, connections) = (crowd.waiting(), lab.shard.connections());
-    lab.world.fail(format!("stuck: {connections} connections of the shard, peers {waiting:?} wait"));
+    let (waiting, connections) = (crowd.waiting(), lab.connections());
+    let letters = lab.letters.borrow();
+    lab.world.fail(format!("stuck: {connections} connections of the shards, peers {waiting:?}, letters {letters:?}"));
 }
 
-fn close(world: &World, mut shard: LocalShard) {
+fn close(world: &World, mut shards: Vec<LocalShard>) {
     world.set_sleep_max(Duration::from_millis(1));
-    if let Err(error) = shard.close(Duration::from_secs(30)) {
-        world.fail(format!("closing failed: {error}"));
+    for shard in &mut shards {
+        if let Err(error) = shard.close(Duration::from_secs(30)) {
+            world.fail(format!("closing failed: {error}"));
+        }
     }
-    let residue = shard.residue();
-    if residue != [0; 5] {
-        world.fail(format!("left (connections, tasks, timers, chunks, buffers): {residue:?}"));
+    for shard in &shards {
+        let residue = shard.residue();
+        if residue != [0; 5] {
+            world.fail(format!("left (connections, tasks, timers, chunks, buffers): {residue:?}"));
+        }
     }
-    drop(shard);
+    drop(shards);
     world.finish();
 }

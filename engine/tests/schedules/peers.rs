@@ -91,10 +91,11 @@ impl Crowd {
     }
 
     fn connect(&mut self) {
-        let Addresses { echo_group, adopting, echo_stream, sleepy, broadcast, upload, .. } = &self.addresses;
+        let Addresses { echo_group, adopting, echo_stream, sleepy, broadcast, upload, shared, .. } = &self.addresses;
         let targets = [
             (echo_group, Wants::Echo),
             (adopting, Wants::Echo),
+            (shared, Wants::Echo),
             (sleepy, Wants::Echo),
             (echo_stream, Wants::Echo),
             (broadcast, Wants::Numbers),

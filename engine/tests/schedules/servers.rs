@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use annulus_engine::driver::{Address, SocketOptions};
 use annulus_engine::{
-    Chunk, Close, ConnId, Event, Frame, Group, GroupOptions, ListenOptions, Listener, OpenOptions, Outlet, Reason,
-    Sent, Stream,
+    Balance, Chunk, Close, ConnId, Event, Frame, Group, GroupOptions, ListenOptions, Listener, OpenOptions, Outlet,
+    Reason, Sent, Stream,
 };
 
 use super::{Addresses, Lab, pattern};
@@ -16,8 +16,14 @@ use super::{Addresses, Lab, pattern};
 /// Where the crowd answers datagrams.
 pub const DATAGRAMS: ([u8; 4], u16) = ([10, 0, 0, 9], 53);
 
-/// Starts what this schedule has.
-pub fn start(lab: &Lab) -> Addresses {
+/// Starts what this schedule has: most of it on the first shard, and on all shards what needs several.
+pub fn start(labs: &[Lab]) -> Addresses {
+    let lab = &labs[0];
+    let shared = share(labs);
+    for lab in labs {
+        drop(lab.spawn(letters_in(lab.clone())));
+        drop(lab.spawn(letters_out(lab.clone())));
+    }
     let remote = Address::Ip(([10, 0, 0, 9], 80).into());
     let echoing = listen(lab);
     let echo_group = echoing.as_ref().map(|listener| listener.address().clone());
@@ -47,7 +53,47 @@ pub fn start(lab: &Lab) -> Addresses {
     if lab.hit(200) {
         drop(lab.spawn(reaper(lab.clone())));
     }
-    Addresses { echo_group, adopting, echo_stream, sleepy, broadcast, upload, remote }
+    Addresses { echo_group, adopting, echo_stream, sleepy, broadcast, upload, shared, remote }
+}
+
+/// One listening socket whose connections go to all shards.
+fn share(labs: &[Lab]) -> Option<Address> {
+    let address = Address::Ip(([10, 0, 0, 2], 7000).into());
+    let options = ListenOptions { balance: Balance::LeastLoaded, ..ListenOptions::default() };
+    for lab in labs {
+        let listener = lab.shard.listen(&address, &options).ok()?;
+        drop(lab.spawn(echo_group(lab.clone(), listener, None)));
+    }
+    Some(address)
+}
+
+/// Posts numbered letters to every shard.
+async fn letters_out(lab: Lab) {
+    let from = lab.shard.index();
+    while !lab.finishing.get() {
+        lab.shard.sleep(lab.millis(10)).await;
+        for _ in 0..lab.below(5) {
+            let to = lab.below(lab.shard.count());
+            let number = lab.letters.borrow()[from][to].0;
+            if lab.shard.post(to, "numbers", (from, number)).is_ok() {
+                lab.letters.borrow_mut()[from][to].0 += 1;
+            }
+        }
+    }
+}
+
+/// They come in the order in which each shard posted them.
+async fn letters_in(lab: Lab) {
+    let to = lab.shard.index();
+    let mut inbox = lab.shard.inbox::<(usize, u64)>("numbers");
+    loop {
+        let (from, number) = inbox.recv().await;
+        let due = lab.letters.borrow()[from][to].1;
+        if number != due {
+            lab.world.fail(format!("letter {number} from shard {from} came where {due} was due"));
+        }
+        lab.letters.borrow_mut()[from][to].1 += 1;
+    }
 }
 
 fn listen(lab: &Lab) -> Option<Listener> {
@@ -277,7 +323,7 @@ async fn sleepy_streams(lab: Lab, listener: Listener) {
         let of = lab.clone();
         lab.sleepers.set(lab.sleepers.get() + 1);
         drop(lab.spawn(async move {
-            while !of.finishing.get() || of.shard.connections() > of.sleepers.get() {
+            while !of.finishing.get() || of.connections() > of.sleepers.get() {
                 of.shard.sleep(Duration::from_millis(10)).await;
             }
             of.sleepers.set(usize::MAX / 2);

@@ -352,7 +352,9 @@ fn echo_under_faults(seed: u64) -> u64 {
 
 #[test]
 fn bytes_stay_in_order_under_all_faults_and_a_seed_gives_one_run() {
-    let hashes: std::collections::BTreeSet<u64> = (0..200).map(echo_under_faults).collect();
-    assert!(hashes.len() > 190);
+    // Miri is slow.
+    let seeds = if cfg!(miri) { 3 } else { 200 };
+    let hashes: std::collections::BTreeSet<u64> = (0..seeds).map(echo_under_faults).collect();
+    assert!(hashes.len() as u64 > seeds * 9 / 10);
     assert_eq!(echo_under_faults(77), echo_under_faults(77));
 }
