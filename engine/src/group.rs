@@ -95,6 +95,10 @@ impl<S> Sessions<S> {
         session
     }
 
+    fn peek(&self, id: ConnId) -> Option<&S> {
+        self.pages.get(id.index() / PAGE)?.as_ref()?[id.index() % PAGE].as_ref()
+    }
+
     fn get(&mut self, id: ConnId) -> Option<&mut S> {
         let page = self.pages.get_mut(id.index() / PAGE)?.as_mut()?;
         page[id.index() % PAGE].as_mut()
@@ -277,6 +281,11 @@ impl<S> Group<S> {
     /// The session of a connection: from `attach` until the call of `next` after `Closed`.
     pub fn session(&mut self, id: ConnId) -> Option<&mut S> {
         self.sessions.get(id)
+    }
+
+    /// As [`Group::session`], to look only.
+    pub fn peek(&self, id: ConnId) -> Option<&S> {
+        self.sessions.peek(id)
     }
 
     /// Takes the session away from its connection.

@@ -1,0 +1,166 @@
+//! The command line: what to do, and the options that win over the configuration file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use annulus_engine::DriverChoice;
+
+use crate::nearest::nearest;
+
+/// What `annulus --help` prints.
+pub const HELP: &str = "\
+annulus: real-time chat and more on one shard per core
+
+usage: annulus <command> [options]
+
+  run        all services: chat (8000) and the console (9900)
+  chat       the chat service alone
+  doctor     what this machine grants: kernel interface, cores, open files
+  help       this text
+
+options of run and chat:
+  --config FILE       settings, in TOML; every key has a default
+  --listen ADDR       chat's address and port, such as 0.0.0.0:8000
+  --shards N          shards, one per core: as many as there are cores
+  --pin CORE,...      the cores to use
+  --driver NAME       auto, io_uring or epoll
+";
+
+const COMMANDS: [&str; 4] = ["run", "chat", "doctor", "help"];
+const OPTIONS: [&str; 5] = ["--config", "--listen", "--shards", "--pin", "--driver"];
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// All services.
+    Run,
+    /// The chat alone.
+    Chat,
+    /// Tell what this machine grants.
+    Doctor,
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// The command line, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Args {
+    /// What to do.
+    pub command: Command,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
+    /// Where chat listens.
+    pub listen: Option<SocketAddr>,
+    /// How many shards.
+    pub shards: Option<usize>,
+    /// Which cores.
+    pub pin: Option<Vec<usize>>,
+    /// Which kernel interface.
+    pub driver: Option<DriverChoice>,
+}
+
+impl Args {
+    /// Reads the words after the program's name.
+    ///
+    /// # Errors
+    /// A sentence: what is wrong and what was expected.
+    pub fn read(words: impl IntoIterator<Item = String>) -> Result<Args, String> {
+        let mut words = words.into_iter();
+        let command = command(words.next().as_deref())?;
+        let mut args = Args { command, config: None, listen: None, shards: None, pin: None, driver: None };
+        while let Some(word) = words.next() {
+            let (option, value) = match word.split_once('=') {
+                Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
+                None => (word, None),
+            };
+            if matches!(option.as_str(), "--help" | "-h") {
+                args.command = Command::Help;
+                return Ok(args);
+            }
+            if !OPTIONS.contains(&option.as_str()) || matches!(command, Command::Doctor) {
+                return Err(unknown("option", &option, &OPTIONS));
+            }
+            let value = value.or_else(|| words.next()).ok_or_else(|| format!("{option} needs a value"))?;
+            args.set(&option, &value)?;
+        }
+        Ok(args)
+    }
+
+    fn set(&mut self, option: &str, value: &str) -> Result<(), String> {
+        let wrong = |what: &str| format!("{option} {value}: expected {what}");
+        match option {
+            "--config" => self.config = Some(value.into()),
+            "--listen" => {
+                self.listen = Some(value.parse().map_err(|_| wrong("an address and port such as 127.0.0.1:8000"))?);
+            }
+            "--shards" => {
+                let shards = value.parse().ok().filter(|shards| (1..=64).contains(shards));
+                self.shards = Some(shards.ok_or_else(|| wrong("a number from 1 to 64"))?);
+            }
+            "--pin" => {
+                let cores: Result<_, _> = value.split(',').map(str::parse).collect();
+                self.pin = Some(cores.map_err(|_| wrong("core numbers such as 0,1"))?);
+            }
+            _ => self.driver = Some(value.parse()?),
+        }
+        Ok(())
+    }
+}
+
+fn command(word: Option<&str>) -> Result<Command, String> {
+    match word {
+        Some("run") => Ok(Command::Run),
+        Some("chat") => Ok(Command::Chat),
+        Some("doctor") => Ok(Command::Doctor),
+        Some("help" | "--help" | "-h") => Ok(Command::Help),
+        Some("version" | "--version" | "-V") => Ok(Command::Version),
+        Some(other) => Err(unknown("command", other, &COMMANDS)),
+        None => Err("what shall I do? For example: annulus run".to_owned()),
+    }
+}
+
+fn unknown(what: &str, word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("there is no {what} {word:?}: did you mean {near}?"),
+        None => format!("there is no {what} {word:?}; there are: {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Args, String> {
+        Args::read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_are_read() {
+        let args = read("chat --listen 0.0.0.0:80 --shards=2 --pin 1,3 --driver epoll --config a.toml").unwrap();
+        assert_eq!(args.command, Command::Chat);
+        assert_eq!(args.listen, Some(([0, 0, 0, 0], 80).into()));
+        assert_eq!((args.shards, args.pin), (Some(2), Some(vec![1, 3])));
+        assert_eq!((args.driver, args.config), (Some(DriverChoice::Epoll), Some("a.toml".into())));
+        assert_eq!(read("run --help").unwrap().command, Command::Help);
+        assert_eq!(read("--version").unwrap().command, Command::Version);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, says) in [
+            ("caht", "did you mean chat?"),
+            ("", "annulus run"),
+            ("chat --lisen 1", "did you mean --listen?"),
+            ("chat --listen", "needs a value"),
+            ("chat --listen 8000", "127.0.0.1:8000"),
+            ("chat --shards 0", "from 1 to 64"),
+            ("run --driver uring", "io_uring"),
+            ("doctor --shards 2", "no option"),
+        ] {
+            let error = read(line).unwrap_err();
+            assert!(error.contains(says), "{line}: {error}");
+        }
+    }
+}

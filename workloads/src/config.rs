@@ -1,0 +1,298 @@
+//! The configuration file: TOML, read once into plain structs. Every key has a default; an unknown one is an error.
+//!
+//! ```toml
+//! [engine]
+//! shards = 2                  # one per core; as many as there are cores
+//! pin = [0, 1]                # which cores
+//! driver = "auto"             # "auto", "io_uring" or "epoll"
+//!
+//! [chat]
+//! listen = "127.0.0.1:8000"
+//! insecure = true             # clients need no token; only on the loopback interface if not set
+//! allowed_origins = ["https://*.example.com"]
+//! api_key = "secret"          # of the HTTP API, in X-API-Key
+//! message_bytes_max = 65536   # of a client; beyond: close 1009
+//! outbox_bytes_max = 1048576  # waiting for one client; beyond: cut off
+//! idle_seconds_max = 60       # of an HTTP connection between requests
+//! history_size = 100          # publications per channel; 0 for none
+//! history_seconds = 300
+//! presence = true
+//! join_leave = true
+//!
+//! [console]
+//! listen = "127.0.0.1:9900"
+//! ```
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use annulus_engine::DriverChoice;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::args::Args;
+use crate::chat;
+use crate::nearest::nearest;
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many shards, if it is set.
+    pub shards: Option<usize>,
+    /// Which cores, if it is set.
+    pub pin: Vec<usize>,
+    /// Which kernel interface.
+    pub driver: DriverChoice,
+    /// The chat.
+    pub chat: chat::Config,
+    /// Where the console listens.
+    pub console: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            shards: None,
+            pin: Vec::new(),
+            driver: DriverChoice::Auto,
+            chat: chat::Config::default(),
+            console: ([127, 0, 0, 1], 9900).into(),
+        }
+    }
+}
+
+/// What is wrong with a value, and where in the text.
+struct Wrong {
+    at: usize,
+    says: String,
+}
+
+type Value<'a> = Spanned<DeValue<'a>>;
+
+impl Config {
+    /// The file that the command line names, if any, and then the command line's own options.
+    ///
+    /// # Errors
+    /// A sentence: file, line, key, what was expected.
+    pub fn load(args: &Args) -> Result<Config, String> {
+        let mut config = match &args.config {
+            None => Config::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    format!("cannot read the configuration {}: {error}. Check the path after --config.", path.display())
+                })?;
+                Config::read(path, &text)?
+            }
+        };
+        config.shards = args.shards.or(config.shards);
+        config.pin = args.pin.clone().unwrap_or(config.pin);
+        config.driver = args.driver.unwrap_or(config.driver);
+        config.chat.listen = args.listen.unwrap_or(config.chat.listen);
+        Ok(config)
+    }
+
+    /// Reads a file's text; `path` is for errors only.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn read(path: &Path, text: &str) -> Result<Config, String> {
+        let place = |at: usize| {
+            let line = text.as_bytes()[..at.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            format!("{}:{line}", path.display())
+        };
+        let table = DeTable::parse(text)
+            .map_err(|error| format!("{}: {}", place(error.span().map_or(0, |span| span.start)), error.message()))?;
+        let mut config = Config::default();
+        for (name, section) in table.get_ref() {
+            config.read_section(name, section).map_err(|wrong| format!("{}: {}", place(wrong.at), wrong.says))?;
+        }
+        Ok(config)
+    }
+
+    fn read_section(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, section: &Value<'_>) -> Result<(), Wrong> {
+        const SECTIONS: [&str; 3] = ["engine", "chat", "console"];
+        let at = name.span().start;
+        if !SECTIONS.contains(&&**name.get_ref()) {
+            return Err(Wrong { at, says: unknown("section", name.get_ref(), &SECTIONS) });
+        }
+        let DeValue::Table(table) = section.get_ref() else {
+            return Err(Wrong { at, says: format!("{}: expected a section, as in [{0}]", name.get_ref()) });
+        };
+        for (key, value) in table {
+            let read = match &**name.get_ref() {
+                "engine" => self.read_engine(key.get_ref(), value),
+                "chat" => self.read_chat(key.get_ref(), value),
+                _ => self.read_console(key.get_ref(), value),
+            };
+            let named = |says| format!("{}.{}: {says}", name.get_ref(), key.get_ref());
+            read.map_err(|says| Wrong { at: key.span().start, says: named(says) })?;
+        }
+        Ok(())
+    }
+
+    fn read_engine(&mut self, key: &str, value: &Value<'_>) -> Result<(), String> {
+        match key {
+            "shards" => self.shards = Some(number(value, 1, 64)? as usize),
+            "pin" => {
+                let cores = list(value, "a list of cores such as [0, 1]")?;
+                self.pin =
+                    cores.map(|core| number(core, 0, 65535).map(|core| core as usize)).collect::<Result<_, _>>()?;
+            }
+            "driver" => self.driver = string(value, "\"auto\", \"io_uring\" or \"epoll\"")?.parse()?,
+            _ => return Err(unknown("key", key, &["shards", "pin", "driver"])),
+        }
+        Ok(())
+    }
+
+    fn read_chat(&mut self, key: &str, value: &Value<'_>) -> Result<(), String> {
+        const KEYS: [&str; 11] = [
+            "listen",
+            "insecure",
+            "allowed_origins",
+            "api_key",
+            "message_bytes_max",
+            "outbox_bytes_max",
+            "idle_seconds_max",
+            "history_size",
+            "history_seconds",
+            "presence",
+            "join_leave",
+        ];
+        let chat = &mut self.chat;
+        match key {
+            "listen" => chat.listen = address(value)?,
+            "insecure" => chat.insecure = Some(boolean(value)?),
+            "allowed_origins" => {
+                let what = "a list of origins such as [\"https://example.com\"]";
+                let origins = list(value, what)?;
+                chat.allowed_origins =
+                    origins.map(|origin| string(origin, what).map(str::to_owned)).collect::<Result<_, _>>()?;
+            }
+            "api_key" => {
+                let key = string(value, "a text")?;
+                if key.is_empty() {
+                    return Err("an empty key would let anybody in. Choose one, or leave it out".to_owned());
+                }
+                chat.api_key = Some(key.to_owned());
+            }
+            "message_bytes_max" => chat.message_bytes_max = number(value, 256, 16 << 20)? as usize,
+            "outbox_bytes_max" => chat.outbox_bytes_max = number(value, 4096, 1 << 30)? as usize,
+            "idle_seconds_max" => chat.idle_ms_max = number(value, 1, 86_400)? * 1000,
+            "history_size" => chat.options.history_size = number(value, 0, 100_000)? as usize,
+            "history_seconds" => chat.options.history_ttl_ms = number(value, 1, 30 * 86_400)? * 1000,
+            "presence" => chat.options.presence = boolean(value)?,
+            "join_leave" => chat.options.join_leave = boolean(value)?,
+            _ => return Err(unknown("key", key, &KEYS)),
+        }
+        Ok(())
+    }
+
+    fn read_console(&mut self, key: &str, value: &Value<'_>) -> Result<(), String> {
+        match key {
+            "listen" => self.console = address(value)?,
+            _ => return Err(unknown("key", key, &["listen"])),
+        }
+        Ok(())
+    }
+}
+
+fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("there is no {what} {name:?}: did you mean {near:?}?"),
+        None => format!("there is no {what} {name:?}; there are: {}", known.join(", ")),
+    }
+}
+
+fn expected<T>(what: &str) -> Result<T, String> {
+    Err(format!("expected {what}"))
+}
+
+fn string<'v>(value: &'v Value<'_>, what: &str) -> Result<&'v str, String> {
+    match value.get_ref() {
+        DeValue::String(text) => Ok(text),
+        _ => expected(what),
+    }
+}
+
+fn boolean(value: &Value<'_>) -> Result<bool, String> {
+    match value.get_ref() {
+        DeValue::Boolean(value) => Ok(*value),
+        _ => expected("true or false"),
+    }
+}
+
+fn number(value: &Value<'_>, least: u64, most: u64) -> Result<u64, String> {
+    let number = match value.get_ref() {
+        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+        _ => None,
+    };
+    match number.filter(|number| (least..=most).contains(number)) {
+        Some(number) => Ok(number),
+        None => expected(&format!("a whole number from {least} to {most}")),
+    }
+}
+
+fn address(value: &Value<'_>) -> Result<SocketAddr, String> {
+    let what = "an address and port such as \"127.0.0.1:8000\"";
+    string(value, what)?.parse().or_else(|_| expected(what))
+}
+
+fn list<'v, 'a>(value: &'v Value<'a>, what: &str) -> Result<impl Iterator<Item = &'v Value<'a>>, String> {
+    match value.get_ref() {
+        DeValue::Array(values) => Ok(values.iter()),
+        _ => expected(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        Config::read(Path::new("a.toml"), text)
+    }
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let text = "[engine]\nshards = 2\npin = [0, 1]\ndriver = \"epoll\"\n[chat]\nlisten = \"[::1]:80\"\ninsecure = false\n\
+            allowed_origins = [\"https://a.b\"]\napi_key = \"k\"\nmessage_bytes_max = 1_000\noutbox_bytes_max = 0x10000\n\
+            idle_seconds_max = 5\nhistory_size = 0\nhistory_seconds = 7\npresence = false\njoin_leave = false\n\
+            [console]\nlisten = \"127.0.0.1:1\"\n";
+        let config = read(text).unwrap();
+        assert_eq!((config.shards, config.pin, config.driver), (Some(2), vec![0, 1], DriverChoice::Epoll));
+        assert_eq!(config.chat.listen, "[::1]:80".parse().unwrap());
+        assert_eq!((config.chat.insecure, config.chat.api_key.as_deref()), (Some(false), Some("k")));
+        assert_eq!(config.chat.allowed_origins, ["https://a.b"]);
+        assert_eq!((config.chat.message_bytes_max, config.chat.outbox_bytes_max), (1000, 65536));
+        let options = &config.chat.options;
+        assert_eq!((config.chat.idle_ms_max, options.history_size, options.history_ttl_ms), (5000, 0, 7000));
+        assert!(!options.presence && !options.join_leave);
+        assert_eq!(config.console, ([127, 0, 0, 1], 1).into());
+        assert_eq!(read("").unwrap().chat.listen, ([127, 0, 0, 1], 8000).into());
+    }
+
+    #[test]
+    fn errors_name_file_line_key_and_what_was_expected() {
+        for (text, says) in [
+            (
+                "[chat]\nlisten = 8000\n",
+                "a.toml:2: chat.listen: expected an address and port such as \"127.0.0.1:8000\"",
+            ),
+            (
+                "\n[chat]\n\nlisen = \"x\"\n",
+                "a.toml:4: chat.lisen: there is no key \"lisen\": did you mean \"listen\"?",
+            ),
+            ("[caht]\n", "a.toml:1: there is no section \"caht\": did you mean \"chat\"?"),
+            ("[engine]\nshards = 0\n", "a.toml:2: engine.shards: expected a whole number from 1 to 64"),
+            ("[engine]\nshards = -1\n", "a.toml:2: engine.shards: expected a whole number from 1 to 64"),
+            ("chat = 1\n", "a.toml:1: chat: expected a section, as in [chat]"),
+            ("[chat]\napi_key = \"\"\n", "a.toml:2: chat.api_key: an empty key"),
+            ("[chat]\npresence = \"yes\"\n", "a.toml:2: chat.presence: expected true or false"),
+            ("[engine]\ndriver = \"kqueue\"\n", "a.toml:2: engine.driver: no driver is called \"kqueue\""),
+            ("[chat]\nlisten = \n", "a.toml:2: "),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.starts_with(says), "{text:?}: {error}");
+        }
+    }
+}
