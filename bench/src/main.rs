@@ -82,6 +82,8 @@ fn main() -> ExitCode {
         rounds: options.rounds.max(1),
         poisson: options.poisson,
     };
+    // Before the scenario: it pins this thread, and the machine would look as if it had one core.
+    let facts = report::facts();
     let rows = match scenario {
         Scenario::WsEcho => ws_echo(&settings),
         Scenario::WsBroadcast => ws_broadcast(&settings),
@@ -95,7 +97,6 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let facts = report::facts();
     if let Some(file) = options.json {
         let json = format!("{:#}\n", report::json(&facts, &rows));
         if let Err(error) = std::fs::write(&file, json) {
