@@ -263,6 +263,7 @@ impl Mesh {
             metrics: (0..shards).map(|_| Arc::default()).collect(),
             draining: AtomicBool::new(false),
             compute,
+            ports: std::sync::Mutex::default(),
         }
     }
 }

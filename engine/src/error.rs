@@ -11,15 +11,14 @@ pub fn explain_listen(address: &Address, error: &io::Error) -> String {
         Some(libc::EADDRINUSE) => {
             "the address is in use. Stop what uses it (`ss -ltnp` shows it), or choose another port".to_owned()
         }
-        Some(libc::EACCES) => {
-            let port = match address {
-                Address::Ip(ip) if ip.port() < 1024 => "ports below 1024 are for root. Choose a higher port, or run \
-                     `setcap cap_net_bind_service=+ep` on the binary"
-                    .to_owned(),
-                _ => "permission was denied. Choose an address this user may use".to_owned(),
-            };
-            port
-        }
+        Some(libc::EACCES) => match address {
+            Address::Ip(ip) if ip.port() < 1024 => {
+                "ports below 1024 are for root. Choose a higher port, or run `setcap cap_net_bind_service=+ep` on the \
+                 binary"
+                    .to_owned()
+            }
+            _ => "permission was denied. Choose an address this user may use".to_owned(),
+        },
         Some(libc::EADDRNOTAVAIL) => {
             "this machine has no such address. Use one that `ip addr` shows, 127.0.0.1 or 0.0.0.0".to_owned()
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   completions ─► ready list ─► runner:  group.ready().await
-//!                                         while let Some(event) = group.next() { … outlet.send(id, &frame) … }
+//!                                         while let Some(event) = group.next_event() { … outlet.send(id, &frame) … }
 //! ```
 //!
 //! No socket has a future, task, timer or buffer of its own. The runner takes events in a bounded batch, so other
@@ -36,7 +36,7 @@ pub enum Event {
     Ended(ConnId),
     /// The outbox is empty, after [`Outlet::tell_drained`].
     Drained(ConnId),
-    /// It is gone; nothing more will come. Its session is dropped with the next call of `next`.
+    /// It is gone; nothing more will come. Its session is dropped with the next call of `next_event`.
     Closed(ConnId, Reason),
     /// One period of [`GroupOptions::tick`] has passed; the number says which cohort's turn it is.
     Tick(u32),
@@ -169,7 +169,7 @@ impl<S> Group<S> {
         id
     }
 
-    /// Waits until [`Group::next`] has something.
+    /// Waits until [`Group::next_event`] has something.
     pub async fn ready(&mut self) {
         // A new batch: other tasks have had their turn if this awaits.
         let spent = std::mem::take(&mut self.batch) >= limits::GROUP_EVENTS_PER_BATCH;
@@ -204,7 +204,7 @@ impl<S> Group<S> {
     }
 
     /// The next event of this batch; `None` when it is time to call [`Group::ready`] again.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         if let Some(id) = self.closed.take() {
             drop(self.sessions.take(id));
         }
@@ -278,7 +278,7 @@ impl<S> Group<S> {
         self.sessions.put(id, session)
     }
 
-    /// The session of a connection: from `attach` until the call of `next` after `Closed`.
+    /// The session of a connection: from `attach` until the call of `next_event` after `Closed`.
     pub fn session(&mut self, id: ConnId) -> Option<&mut S> {
         self.sessions.get(id)
     }

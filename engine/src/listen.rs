@@ -115,10 +115,8 @@ impl Shard {
     pub fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Listener> {
         let core = &self.core;
         let here = options.balance == Balance::ReusePort || core.index == 0;
-        let mut socket = options.socket.clone();
-        socket.reuse_port |= options.balance == Balance::ReusePort && self.count() > 1;
         let (fd, bound) = match here {
-            true => core.driver.borrow_mut().listen(address, &socket).map(|(fd, bound)| (Some(fd), bound))?,
+            true => core.bind(address, options).map(|(fd, bound)| (Some(fd), bound))?,
             false => (None, address.clone()),
         };
         let index = core.listeners.borrow_mut().insert(fd, address.to_string().into(), options);
@@ -157,6 +155,35 @@ impl ListenerTable {
 }
 
 impl Core {
+    /// Opens a listening socket. With several shards, the first to come makes sure that no other process listens
+    /// there (sharing a port would let the kernel split the connections between the two), and the others join it on
+    /// the port it was given.
+    fn bind(&self, address: &Address, options: &ListenOptions) -> io::Result<(Fd, Address)> {
+        let mut socket = options.socket.clone();
+        if self.mesh.load.len() == 1 || options.balance != Balance::ReusePort {
+            return self.driver.borrow_mut().listen(address, &socket);
+        }
+        // A shard's first, second, ... socket for that address belongs to the others' first, second, ...
+        let key = address.to_string();
+        let ordinal = self.bound.borrow().iter().filter(|other| **other == key).count();
+        self.bound.borrow_mut().push(key.clone());
+        // Held while binding, at the start only: so that exactly one shard is the first.
+        let mut ports = self.mesh.ports.lock().expect("nothing panics under this lock");
+        let mut driver = self.driver.borrow_mut();
+        let shared = match ports.get(&(key.clone(), ordinal)) {
+            Some(shared) => shared.clone(),
+            None => {
+                let (alone, bound) = driver.listen(address, &socket)?;
+                driver.close(alone);
+                bound
+            }
+        };
+        socket.reuse_port = true;
+        let listening = driver.listen(&shared, &socket)?;
+        ports.insert((key, ordinal), shared);
+        Ok(listening)
+    }
+
     fn arm_accept(&self, index: u32) {
         let mut listeners = self.listeners.borrow_mut();
         let entry = &mut listeners.entries[index as usize];

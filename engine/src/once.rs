@@ -114,9 +114,8 @@ impl Core {
     }
 
     fn close_after(&self, closes: Closes, result: Result<u32, Errno>) {
-        match (closes, result) {
-            (Closes::Result, Ok(fd)) => self.driver.borrow_mut().close(Fd(fd as i32)),
-            _ => {}
+        if let (Closes::Result, Ok(fd)) = (closes, result) {
+            self.driver.borrow_mut().close(Fd(fd as i32));
         }
     }
 }

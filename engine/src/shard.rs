@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::compute::{Busy, Compute, Job};
 use crate::conn::{ChunkStore, Conn, ConnId, ConnTable, Owner, READY};
-use crate::driver::{Completion, Driver, DriverKind, Wait};
+use crate::driver::{Address, Completion, Driver, DriverKind, Wait};
 use crate::frame::{Frame, FrameArena};
 use crate::group::GroupState;
 use crate::limits;
@@ -50,6 +50,8 @@ pub(crate) struct Mesh {
     pub(crate) draining: std::sync::atomic::AtomicBool,
     /// The compute threads, if any.
     pub(crate) compute: Option<Compute>,
+    /// Where the shards share a port: by the address asked for and how often it was asked for before.
+    pub(crate) ports: std::sync::Mutex<std::collections::HashMap<(String, usize), Address>>,
 }
 
 /// Everything a shard has. Handles share it; it never leaves its thread.
@@ -66,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) groups: RefCell<Vec<GroupState>>,
     pub(crate) listeners: RefCell<ListenerTable>,
     pub(crate) once: RefCell<OnceTable>,
+    /// Addresses that this shard was asked to listen on, in order.
+    pub(crate) bound: RefCell<Vec<String>>,
     pub(crate) mail: Mail,
     pub(crate) tasks: Rc<Tasks>,
     pub(crate) timers: Rc<Timers>,
@@ -200,6 +204,7 @@ impl LocalShard {
             groups: RefCell::default(),
             listeners: RefCell::default(),
             once: RefCell::default(),
+            bound: RefCell::default(),
             mail: Mail::new(index, post),
             tasks: Tasks::new(registered.number()),
             timers: Timers::new(),

@@ -229,15 +229,12 @@ impl Core {
             _ => Vec::new(),
         };
         self.metrics.bytes_received.add(done.result.unwrap_or(0) as u64);
-        match (&mut conn.side, done.result) {
-            (Some(side), result) => {
-                side.direct = Some(Direct::Done { memory, result });
-                if let Some(waker) = side.reader.take() {
-                    waker.wake();
-                }
+        // If the reader is gone, so are its bytes.
+        if let Some(side) = &mut conn.side {
+            side.direct = Some(Direct::Done { memory, result: done.result });
+            if let Some(waker) = side.reader.take() {
+                waker.wake();
             }
-            // The reader is gone; so are its bytes.
-            (None, _) => {}
         }
         match done.result {
             Ok(0) => self.on_end(index, conn),

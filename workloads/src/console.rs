@@ -36,7 +36,7 @@ pub fn start(shard: &Shard, listen: SocketAddr, services: Vec<Service>) -> Resul
     let options = ListenOptions { balance: annulus_engine::Balance::LeastLoaded, ..ListenOptions::default() };
     let listening = shard.listen(&address, &options);
     let listener = listening.map_err(|error| annulus_engine::error::explain_listen(&address, &error))?;
-    println!("console   http://{}/", listener.address());
+    crate::say!("console   http://{}/", listener.address());
     let owned = shard.clone();
     drop(shard.spawn(async move {
         let open = std::rc::Rc::new(());

@@ -5,3 +5,12 @@ pub mod chat;
 pub mod config;
 pub mod console;
 pub mod nearest;
+
+/// Prints a line for people. A closed standard output ends nothing: a service goes on without its log.
+#[macro_export]
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _nobody_listens = writeln!(std::io::stdout(), $($words)*);
+    }};
+}

@@ -60,8 +60,8 @@ fn run(config: Config, command: Command) -> Result<(), String> {
     let console = (command == Command::Run).then_some(config.console);
     let main = move |shard: Shard| services(shard, chat.clone(), console);
     let running = builder.start(main).map_err(|error| error.to_string())?;
-    println!("{}", running.engine().plan());
-    println!("{}", capacity(files));
+    annulus::say!("{}", running.engine().plan());
+    annulus::say!("{}", capacity(files));
     let engine = running.engine().clone();
     let listening = signals.listen(move |signal| {
         if signal == Signal::Drain {

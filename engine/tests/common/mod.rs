@@ -1,4 +1,5 @@
 //! Runs a scenario on each real driver this machine grants.
+#![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
 use std::future::Future;
 

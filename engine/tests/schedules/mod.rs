@@ -10,6 +10,7 @@
 //! A run is a function of its seed. What is checked beyond the kernel's own invariants: echoes are exact and, if
 //! nobody interfered, complete; broadcasts come without a gap; uploads arrive as they were sent; timers are never
 //! early; dropping a future at any moment loses nothing.
+#![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
 mod peers;
 mod servers;
@@ -43,6 +44,9 @@ pub struct Outcome {
     pub completed: usize,
 }
 
+/// Letters sent and received, by sender and receiver.
+type Letters = [[(u64, u64); SHARDS_MAX]; SHARDS_MAX];
+
 /// What all parts of one schedule share.
 #[derive(Clone)]
 pub struct Lab {
@@ -58,7 +62,7 @@ pub struct Lab {
     /// Connections whose reader waits for all others to be gone.
     sleepers: Rc<Cell<usize>>,
     /// By sender and receiver: letters posted and letters that came.
-    letters: Rc<RefCell<[[(u64, u64); SHARDS_MAX]; SHARDS_MAX]>>,
+    letters: Rc<RefCell<Letters>>,
 }
 
 /// Reports a task's panic, which would otherwise only end the task.

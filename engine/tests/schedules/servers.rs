@@ -131,7 +131,7 @@ async fn echo_group(lab: Lab, listener: Listener, streams: Option<Listener>) {
     echo.group.listen(listener);
     loop {
         echo.group.ready().await;
-        while let Some(event) = echo.group.next() {
+        while let Some(event) = echo.group.next_event() {
             echo.on(event);
         }
         if let Some(streams) = &streams
@@ -245,7 +245,7 @@ async fn broadcast(lab: Lab, listener: Listener) {
     let (mut ids, mut full) = (Vec::new(), Vec::new());
     loop {
         group.ready().await;
-        while let Some(event) = group.next() {
+        while let Some(event) = group.next_event() {
             match event {
                 Event::Opened(id) => assert!(group.attach(id, ()).is_none()),
                 Event::Received(..) => {

@@ -128,7 +128,7 @@ async fn run<B: Behaviour>(shard: Shard, behaviour: B, listen: Address) -> Resul
     let mut server = Runner { shard: shard.clone(), outlet, behaviour, out: Vec::new(), ids: Vec::new() };
     server.behaviour.started(&server.outlet);
     while shard.until_drained(group.ready()).await.is_some() {
-        while let Some(event) = group.next() {
+        while let Some(event) = group.next_event() {
             server.on_event(&mut group, event);
         }
     }
@@ -137,7 +137,7 @@ async fn run<B: Behaviour>(shard: Shard, behaviour: B, listen: Address) -> Resul
     let rest = async {
         while !group.is_empty() {
             group.ready().await;
-            while let Some(event) = group.next() {
+            while let Some(event) = group.next_event() {
                 server.on_event(&mut group, event);
             }
         }

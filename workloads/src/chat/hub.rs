@@ -745,7 +745,7 @@ impl Hub {
         self.ask(ports, now, asker, Some(client), &history.channel, ask, out)
     }
 
-    /// A publication by the server's own API. The answer comes at once, or as [`Woken::Api`].
+    /// A publication by the server's own API. The answer comes at once, or as [`Woken::Answered`].
     pub fn publish(
         &mut self,
         ports: &mut impl Ports,

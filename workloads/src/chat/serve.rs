@@ -154,11 +154,11 @@ pub async fn run(shard: Shard, config: Arc<Config>) -> Result<(), String> {
     let mut group = shard.group::<Session>(options);
     group.listen(listener);
     if shard.index() == 0 {
-        println!("chat      http://{bound}/   clients: ws://{bound}{}", http::WEBSOCKET_PATH);
+        crate::say!("chat      http://{bound}/   clients: ws://{bound}{}", http::WEBSOCKET_PATH);
         if config.is_insecure() {
-            println!("          clients need no token and may claim any name (chat.insecure)");
+            crate::say!("          clients need no token and may claim any name (chat.insecure)");
         } else {
-            println!(
+            crate::say!(
                 "          nobody can connect yet: tokens are not supported. To let anybody in: chat.insecure = true"
             );
         }
@@ -189,7 +189,7 @@ pub async fn run(shard: Shard, config: Arc<Config>) -> Result<(), String> {
     let rest = async {
         while !group.is_empty() {
             group.ready().await;
-            while let Some(event) = group.next() {
+            while let Some(event) = group.next_event() {
                 service.on_event(&mut group, event);
             }
         }
@@ -227,7 +227,7 @@ struct Service {
 impl Service {
     /// Works off what is there, sockets and letters by turns.
     fn turn(&mut self, group: &mut Group<Session>, inbox: &mut Inbox<Letter>) {
-        while let Some(event) = group.next() {
+        while let Some(event) = group.next_event() {
             self.on_event(group, event);
             while let Some(letter) = inbox.try_recv() {
                 self.on_letter(group, letter);
@@ -593,7 +593,7 @@ impl Service {
             self.sockets.outlet.close(id, Close::Now, Reason::Slow);
         }
         if self.sockets.lost > 0 {
-            eprintln!("chat: {} letters to another shard were lost: it lags too far behind", self.sockets.lost);
+            crate::say!("chat: {} letters to another shard were lost: it lags too far behind", self.sockets.lost);
             self.sockets.lost = 0;
         }
     }
