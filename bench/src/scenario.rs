@@ -74,24 +74,27 @@ impl Side {
 
 /// The open-loop rate, as a share of the slower side's saturation.
 const RATE_OF_SATURATION: f64 = 0.6;
-/// Below this many messages per second, a late generator is the machine's fault and not the rate's.
-const RATE_MIN: f64 = 2_000.0;
+/// The lowest share of that rate which is tried; later even then, it is the machine that is busy, not the generator.
+const RATE_SHARE_MIN: f64 = 0.25;
 
-/// Lowers a rate until the generator keeps it on every side: an open loop that is late measures itself.
-fn bearable(sides: &mut [(Option<&str>, Side)], mut rate: f64, spread: Spread, seconds: f64) -> Result<f64, String> {
-    while rate > RATE_MIN {
+/// Lowers a rate until the generator keeps it on every side: an open loop that is late measures itself. A rate it
+/// cannot keep even at a fraction stays as it was, and the latencies are refused.
+fn bearable(sides: &mut [(Option<&str>, Side)], wanted: f64, spread: Spread, seconds: f64) -> Result<f64, String> {
+    let mut rate = wanted;
+    while rate > wanted * RATE_SHARE_MIN {
         let mut late = 0;
         for (_, side) in sides.iter_mut() {
             let outcome = side.load.open_loop(Schedule::new(spread, rate, 1), seconds.min(0.5))?;
             late = late.max(outcome.lateness.value_at_quantile(0.99));
         }
         if late <= LATENESS_MAX_NS / 2 {
-            break;
+            return Ok(rate);
         }
         progress(&format!("{rate:.0}/s is too much for the generator (p99 late by {} us)", late / 1000));
         rate *= 0.7;
     }
-    Ok(rate)
+    progress("another program shares the generator's core: latencies will be refused");
+    Ok(wanted)
 }
 
 /// Bytes copied per byte received on our server, from its own counters.
