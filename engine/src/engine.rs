@@ -24,6 +24,7 @@ use crate::metrics::ShardMetrics;
 use crate::plan::{Grants, Plan, Request};
 use crate::remote::{Registered, Remote};
 use crate::shard::{LocalShard, Mesh, Shard};
+use crate::stall::Watchdog;
 
 /// Which kernel interface to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,7 +171,7 @@ impl Builder {
         let mut threads = Vec::new();
         let mut starters = Vec::new();
         for (index, &core) in plan.shards.iter().enumerate() {
-            let (starter, go) = mpsc::channel::<(Post, Engine)>();
+            let (starter, go) = mpsc::channel::<(Post, Engine, Arc<Watchdog>)>();
             let (ready, main, builder) = (ready_sender.clone(), main.clone(), self.clone());
             let core = (plan.pinned && !self.request.oversubscribe).then_some(core);
             let body = move || builder.shard_thread(index, core, start, &ready, &go, &*main);
@@ -192,10 +193,11 @@ impl Builder {
             false => Some(Compute::start(&plan, limits::COMPUTE_QUEUE_MAX)?),
         };
         let mesh = Arc::new(Mesh::new(shards, compute));
+        let watchdog = Arc::new(Watchdog::start(limits::STALL, |report| eprintln!("{report}"))?);
         let engine = Engine { mesh, plan: Arc::new(plan), remotes: Arc::new(remotes.clone()) };
         for (post, starter) in Post::mesh(remotes).into_iter().zip(starters) {
             // A thread that is gone shows when it is joined.
-            let _joined_later = starter.send((post, engine.clone()));
+            let _joined_later = starter.send((post, engine.clone(), watchdog.clone()));
         }
         Ok(Running { engine, threads })
     }
@@ -206,7 +208,7 @@ impl Builder {
         core: Option<usize>,
         start: Instant,
         ready: &mpsc::Sender<(usize, io::Result<Arc<Remote>>)>,
-        go: &mpsc::Receiver<(Post, Engine)>,
+        go: &mpsc::Receiver<(Post, Engine, Arc<Watchdog>)>,
         main: &dyn Fn(Shard) -> F,
     ) -> io::Result<T> {
         let gone = || io::Error::other("the engine did not start");
@@ -224,11 +226,13 @@ impl Builder {
         };
         let registered = Registered::new(driver.doorbell());
         ready.send((index, Ok(registered.remote.clone()))).map_err(|_| gone())?;
-        let (post, engine) = go.recv().map_err(|_| gone())?;
+        let (post, engine, watchdog) = go.recv().map_err(|_| gone())?;
         let mesh = engine.mesh.clone();
         let shard = LocalShard::build(index, mesh, driver, registered, post, self.zero_copy_bytes_min);
         let future = main(shard.shard());
+        watchdog.watch_this_thread(index, engine.mesh.metrics[index].clone());
         let ended = shard.run(future);
+        watchdog.forget_this_thread();
         if ended.is_err() {
             engine.drain();
         }

@@ -222,6 +222,7 @@ engine_metrics! {
     counters {
         turns: "Turns of the shard's loop.",
         enters: "Calls into the kernel to submit, wait or both.",
+        task_panics: "Tasks ended by a panic.",
         sqes: "Operations submitted to the kernel.",
         cqes: "Completions taken from the kernel.",
         cq_overflows: "Times that completions overflowed the completion queue.",

@@ -273,6 +273,11 @@ impl LocalShard {
         core.metrics.buffers_leased.set(driver.pool().leased() as u64);
         core.metrics.buffers_published.set(driver.pool().published() as u64);
         core.metrics.task_polls.set(core.tasks.polls.get());
+        core.metrics.task_panics.set(core.tasks.panics.get());
+        let account = driver.account();
+        core.metrics.enters.set(account.enters);
+        core.metrics.sqes.set(account.submitted);
+        core.metrics.cq_overflows.set(account.overflows);
     }
 
     /// Runs until `main` has finished, then closes everything and drains what is in flight.

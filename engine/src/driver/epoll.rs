@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use super::file_thread::FileThread;
 use super::{
-    Address, Batch, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Memory, Op, Shut, SocketOptions, Token,
-    Wait,
+    Account, Address, Batch, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Memory, Op, Shut,
+    SocketOptions, Token, Wait,
 };
 use crate::buffers::BufferPool;
 use crate::limits;
@@ -76,6 +76,7 @@ pub struct EpollDriver {
     ready: Vec<Ready>,
     files: Option<FileThread>,
     in_flight: usize,
+    waits: u64,
 }
 
 impl EpollDriver {
@@ -98,6 +99,7 @@ impl EpollDriver {
             ready: Vec::new(),
             files: None,
             in_flight: 0,
+            waits: 0,
         })
     }
 
@@ -372,6 +374,7 @@ impl Driver for EpollDriver {
             _ => Some(Duration::ZERO),
         };
         let mut ready = std::mem::take(&mut self.ready);
+        self.waits += 1;
         self.epoll.wait(timeout, &mut ready)?;
         for edge in ready.drain(..) {
             if edge.fd == self.bell.0.fd() {
@@ -402,6 +405,10 @@ impl Driver for EpollDriver {
             out.push(Completion { token, result, more: false, memory });
         }
         Ok(())
+    }
+
+    fn account(&self) -> Account {
+        Account { enters: self.waits, ..Account::default() }
     }
 
     fn pool(&self) -> &Rc<BufferPool> {

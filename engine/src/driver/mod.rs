@@ -394,6 +394,17 @@ pub enum Shut {
     Both,
 }
 
+/// What a driver did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// System calls that submit to or wait for the kernel.
+    pub enters: u64,
+    /// Operations handed to the kernel.
+    pub submitted: u64,
+    /// Times the kernel had more completions than room for them.
+    pub overflows: u64,
+}
+
 /// A kernel, as seen by the one shard that owns it.
 pub trait Driver {
     /// Which interface this is.
@@ -414,6 +425,11 @@ pub trait Driver {
     /// # Errors
     /// Only what leaves the driver unusable.
     fn turn(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()>;
+
+    /// What it did so far; zeros where a driver does not count.
+    fn account(&self) -> Account {
+        Account::default()
+    }
 
     /// The buffers that [`Op::Receive`] fills.
     fn pool(&self) -> &Rc<BufferPool>;

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Address, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Op, Shut, SocketOptions, Token, Wait};
+use super::{
+    Account, Address, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Op, Shut, SocketOptions, Token, Wait,
+};
 use crate::buffers::BufferPool;
 use crate::limits;
 use crate::sys::event::EventFd;
@@ -216,6 +218,10 @@ impl Driver for UringDriver {
         let starved = out[first..].iter().any(|done| done.result == Err(Errno::NOBUFS));
         self.adjust_depth(starved);
         Ok(())
+    }
+
+    fn account(&self) -> Account {
+        Account { enters: self.ring.enters, submitted: self.ring.submitted, overflows: self.ring.overflows }
     }
 
     fn pool(&self) -> &Rc<BufferPool> {
