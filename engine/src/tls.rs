@@ -212,17 +212,12 @@ fn drive<S: Records>(
     task: Task<'_>,
 ) -> Result<(Progress, bool), Error> {
     let mut peer_closed = false;
-    let mut failed = None;
     loop {
         let UnbufferedStatus { mut discard, state, .. } = session.process(incoming);
         let progress = match state {
-            // Once more without the input that is to blame: the alert that tells the peer is still to be encoded.
-            Err(error) if failed.is_none() => {
-                failed = Some(error);
-                discard = incoming.len();
-                None
-            }
-            Err(_) => Some(Progress::Closed),
+            // No further call: after an error rustls may look for records in bytes that are gone. So the peer gets the end
+            // of the stream instead of an alert.
+            Err(error) => return Err(error),
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 while let Some(record) = traffic.next_record() {
                     let record = record?;
@@ -244,7 +239,7 @@ fn drive<S: Records>(
                 None
             }
             Ok(ConnectionState::WriteTraffic(traffic)) => {
-                write(traffic, outgoing, if failed.is_none() { task } else { Task::Nothing })?;
+                write(traffic, outgoing, task)?;
                 Some(Progress::Traffic)
             }
             Ok(ConnectionState::PeerClosed) => {
@@ -257,10 +252,8 @@ fn drive<S: Records>(
             Ok(_) => Some(Progress::Closed),
         };
         incoming.drain(..discard);
-        match (progress, failed.take()) {
-            (Some(_), Some(error)) => return Err(error),
-            (Some(progress), None) => return Ok((progress, peer_closed)),
-            (None, error) => failed = error,
+        if let Some(progress) = progress {
+            return Ok((progress, peer_closed));
         }
     }
 }
