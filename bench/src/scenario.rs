@@ -68,7 +68,7 @@ impl Side {
         let before = Sample::of(self.server.pid())?;
         let outcome = run(&mut self.load)?;
         let after = Sample::of(self.server.pid())?;
-        Ok((outcome, after.cpu_s() - before.cpu_s(), after.switches - before.switches))
+        Ok((outcome, after.cpu_s - before.cpu_s, after.switches - before.switches))
     }
 }
 

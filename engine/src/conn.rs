@@ -122,7 +122,7 @@ pub enum Close {
     Now,
 }
 
-pub(crate) type Flags = u16;
+pub(crate) type Flags = u32;
 /// The multishot receive is armed.
 pub(crate) const ARMED: Flags = 1 << 0;
 /// A send is in flight.
@@ -155,6 +155,8 @@ pub(crate) const DRAINED: Flags = 1 << 13;
 pub(crate) const PARKED: Flags = 1 << 14;
 /// A direct receive into the reader's own memory is wanted or in flight.
 pub(crate) const DIRECT: Flags = 1 << 15;
+/// In the list of connections that wait for the next paced fan-out.
+pub(crate) const PACED: Flags = 1 << 16;
 
 /// Who is told what happens on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -216,6 +216,9 @@ impl Builder {
             // A core outside the affinity mask cannot be had; the kernel then schedules freely.
             core_affinity::set_for_current(core_affinity::CoreId { id });
         }
+        if let Err(error) = crate::sys::threads::wake_in_time() {
+            eprintln!("shard {index}: timers may be 50 us late: {error}");
+        }
         let driver = match self.make_driver(index, start) {
             Ok(driver) => driver,
             Err(error) => {

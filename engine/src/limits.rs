@@ -19,6 +19,11 @@ pub const COMPLETIONS_PER_TURN: usize = 256;
 pub const TURN_BUDGET: Duration = Duration::from_micros(500);
 /// A turn longer than this is a stall: it is reported with a backtrace.
 pub const STALL: Duration = Duration::from_millis(25);
+/// After a fan-out, the next one waits so long for each of its receivers: a send costs 3-4 us, so fan-outs take about half
+/// of a core at most, and those to a few do not wait noticeably.
+pub const FAN_OUT_PACE_PER_RECEIVER: Duration = Duration::from_micros(10);
+/// But no longer than this.
+pub const FAN_OUT_PACE_MAX: Duration = Duration::from_millis(2);
 /// Events a group gives out before other tasks have their turn.
 pub const GROUP_EVENTS_PER_BATCH: usize = 128;
 /// Wakes from other threads taken in one turn. The rest waits for the next.

@@ -30,6 +30,7 @@ use crate::mail::{Mail, Post};
 use crate::metrics::ShardMetrics;
 use crate::once::OnceTable;
 use crate::remote::Registered;
+use crate::sockets::Paced;
 use crate::task::{JoinHandle, TaskClass, Tasks};
 use crate::timer::{Elapsed, Interval, Sleep, Timers, timeout};
 
@@ -63,6 +64,7 @@ pub(crate) struct Core {
     pub(crate) chunks: RefCell<ChunkStore>,
     pub(crate) arena: RefCell<FrameArena>,
     pub(crate) dirty: RefCell<Vec<u32>>,
+    pub(crate) paced: RefCell<Paced>,
     pub(crate) parked: RefCell<VecDeque<ConnId>>,
     pub(crate) lingering: RefCell<VecDeque<(Duration, ConnId)>>,
     pub(crate) groups: RefCell<Vec<GroupState>>,
@@ -143,7 +145,8 @@ impl Core {
     }
 
     fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = [self.timers.next_deadline(), self.linger_deadline(), self.accept_deadline()];
+        let deadlines =
+            [self.timers.next_deadline(), self.linger_deadline(), self.accept_deadline(), self.paced_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -199,6 +202,7 @@ impl LocalShard {
             chunks: RefCell::default(),
             arena: RefCell::default(),
             dirty: RefCell::default(),
+            paced: RefCell::default(),
             parked: RefCell::default(),
             lingering: RefCell::default(),
             groups: RefCell::default(),
@@ -259,6 +263,7 @@ impl LocalShard {
         core.resume_accepting(begin);
         core.tasks.run(|| core.driver.borrow().now() - begin >= limits::TURN_BUDGET);
         core.unpark();
+        core.release_paced(begin);
         core.flush();
         core.send_letters();
         self.account(begin);

@@ -7,12 +7,23 @@ use std::time::Duration;
 
 use crate::conn::{
     ARMED, CLOSED, CLOSING, Chunk, Close, Conn, ConnId, ConnTable, DEAD, DIRECT, DIRTY, DRAINED, Direct, ENDED,
-    ENDED_TOLD, LINGERING, OPENED, Owner, PARKED, PAUSED, Reason, SENDING, TELL_DRAINED,
+    ENDED_TOLD, LINGERING, OPENED, Owner, PACED, PARKED, PAUSED, Reason, SENDING, TELL_DRAINED,
 };
 use crate::driver::{Batch, Completion, Errno, Fd, Memory, Op, Shut, Token};
 use crate::frame::Frame;
 use crate::limits;
 use crate::shard::{Core, TAG_CONNECT, TAG_DIRECT, TAG_RECEIVE, TAG_SEND};
+
+/// Fan-outs are paced: the first leaves at once, and those that follow closely leave together. A send to each receiver
+/// costs the same for one message as for a hundred, so a shard that is told something every 20 us would otherwise spend
+/// all its time on sends of a few bytes.
+#[derive(Default)]
+pub(crate) struct Paced {
+    /// Connections with something to send that was sent to many.
+    waiting: Vec<u32>,
+    /// When they may go.
+    next: Duration,
+}
 
 /// What became of bytes given to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,21 +298,33 @@ impl Core {
 
     /// Queues `frame` behind what waits already.
     pub(crate) fn send(&self, id: ConnId, frame: &Frame, cap: usize) -> Sent {
-        self.enqueue(&mut self.conns.borrow_mut(), id, frame, cap)
+        let mut conns = self.conns.borrow_mut();
+        let Some(conn) = conns.get(id) else { return Sent::Gone };
+        let sent = self.enqueue(conn, frame, cap);
+        if sent == Sent::Queued {
+            self.mark_dirty(id.index, conn);
+        }
+        sent
     }
 
-    /// Queues `frame` on many connections.
+    /// Queues `frame` on many connections, to leave with the next paced fan-out.
     pub(crate) fn send_all(&self, ids: &[ConnId], frame: &Frame, cap: usize, full: &mut Vec<ConnId>) {
         let mut conns = self.conns.borrow_mut();
+        let mut paced = self.paced.borrow_mut();
         for &id in ids {
-            if self.enqueue(&mut conns, id, frame, cap) == Sent::Full {
-                full.push(id);
+            let Some(conn) = conns.get(id) else { continue };
+            match self.enqueue(conn, frame, cap) {
+                Sent::Queued if !conn.is(DIRTY | SENDING | PACED) => {
+                    conn.set(PACED);
+                    paced.waiting.push(id.index);
+                }
+                Sent::Queued | Sent::Gone => {}
+                Sent::Full => full.push(id),
             }
         }
     }
 
-    fn enqueue(&self, conns: &mut ConnTable, id: ConnId, frame: &Frame, cap: usize) -> Sent {
-        let Some(conn) = conns.get(id) else { return Sent::Gone };
+    fn enqueue(&self, conn: &mut Conn, frame: &Frame, cap: usize) -> Sent {
         if conn.is(CLOSING | LINGERING | DEAD) {
             return Sent::Gone;
         }
@@ -310,16 +333,42 @@ impl Core {
         }
         if !frame.is_empty() {
             conn.outbox.push(frame);
-            self.mark_dirty(id.index, conn);
         }
         Sent::Queued
     }
 
+    /// What is queued leaves with this turn, what waits for its fan-out included.
     fn mark_dirty(&self, index: u32, conn: &mut Conn) {
+        conn.clear(PACED);
         if !conn.is(DIRTY | SENDING) {
             conn.set(DIRTY);
             self.dirty.borrow_mut().push(index);
         }
+    }
+
+    /// Lets a fan-out leave with this turn, if the one before is long enough ago.
+    pub(crate) fn release_paced(&self, now: Duration) {
+        let mut paced = self.paced.borrow_mut();
+        if paced.waiting.is_empty() || now < paced.next {
+            return;
+        }
+        let each = limits::FAN_OUT_PACE_PER_RECEIVER;
+        let pause = each.saturating_mul(paced.waiting.len().try_into().unwrap_or(u32::MAX));
+        paced.next = now + pause.min(limits::FAN_OUT_PACE_MAX);
+        let mut conns = self.conns.borrow_mut();
+        for index in paced.waiting.drain(..) {
+            let conn = conns.at(index);
+            // Whoever was sent something else meanwhile has left the list; a slot may have a new owner.
+            if conn.is(PACED) {
+                self.mark_dirty(index, conn);
+            }
+        }
+    }
+
+    /// When [`Core::release_paced`] has something to do.
+    pub(crate) fn paced_deadline(&self) -> Option<Duration> {
+        let paced = self.paced.borrow();
+        (!paced.waiting.is_empty()).then_some(paced.next)
     }
 
     /// One coalesced send for every connection that has something to send and nothing in flight.
@@ -426,6 +475,8 @@ impl Core {
                     self.kill(conn);
                 } else if conn.outbox.is_empty() && !conn.is(SENDING) {
                     self.linger(id.index, conn);
+                } else if conn.is(PACED) {
+                    self.mark_dirty(id.index, conn);
                 }
             }
         }
