@@ -157,6 +157,8 @@ pub(crate) const PARKED: Flags = 1 << 14;
 pub(crate) const DIRECT: Flags = 1 << 15;
 /// In the list of connections that wait for the next paced fan-out.
 pub(crate) const PACED: Flags = 1 << 16;
+/// The last send found no room for all of it.
+pub(crate) const BLOCKED: Flags = 1 << 17;
 
 /// Who is told what happens on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use crate::conn::{
-    ARMED, CLOSED, CLOSING, Chunk, Close, Conn, ConnId, ConnTable, DEAD, DIRECT, DIRTY, DRAINED, Direct, ENDED,
-    ENDED_TOLD, LINGERING, OPENED, Owner, PACED, PARKED, PAUSED, Reason, SENDING, TELL_DRAINED,
+    ARMED, BLOCKED, CLOSED, CLOSING, Chunk, Close, Conn, ConnId, ConnTable, DEAD, DIRECT, DIRTY, DRAINED, Direct,
+    ENDED, ENDED_TOLD, LINGERING, OPENED, Owner, PACED, PARKED, PAUSED, Reason, SENDING, TELL_DRAINED,
 };
-use crate::driver::{Batch, Completion, Errno, Fd, Memory, Op, Shut, Token};
+use crate::driver::{Batch, Completion, Errno, Fd, Memory, Op, SendManner, Shut, Token};
 use crate::frame::Frame;
 use crate::limits;
 use crate::shard::{Core, TAG_CONNECT, TAG_DIRECT, TAG_RECEIVE, TAG_SEND};
@@ -383,13 +383,13 @@ impl Core {
             }
             let Some(batch) = conn.outbox.take(limits::SEND_BYTES_MAX, limits::SEND_FRAMES_MAX) else { continue };
             let len = batch.len();
-            let zero_copy = len >= self.zero_copy_bytes_min;
-            self.metrics.zero_copy_sends.add(zero_copy as u64);
+            let manner = self.manner_of_send(conn, len);
+            self.metrics.zero_copy_sends.add((manner == SendManner::ZeroCopy) as u64);
             conn.set(SENDING);
             conn.outbox.sending = len as u32;
             conn.ops += 1;
             let token = Token::new(TAG_SEND, conn.generation, index);
-            self.driver.borrow_mut().submit(token, Op::Send { socket: conn.fd, batch, zero_copy });
+            self.driver.borrow_mut().submit(token, Op::Send { socket: conn.fd, batch, manner });
         }
         drop(conns);
         // Keep the allocation for the next turn.
@@ -397,6 +397,18 @@ impl Core {
         if empty.is_empty() {
             *empty = dirty;
             empty.clear();
+        }
+    }
+
+    /// A send whose outcome nobody waits for, to a peer that has kept up, does not wake the shard.
+    fn manner_of_send(&self, conn: &Conn, len: usize) -> SendManner {
+        let has_writer = || conn.side.as_ref().is_some_and(|side| side.writer.is_some());
+        if len >= self.zero_copy_bytes_min {
+            SendManner::ZeroCopy
+        } else if conn.is(BLOCKED | CLOSING | TELL_DRAINED) || !conn.outbox.is_empty() || has_writer() {
+            SendManner::Copy
+        } else {
+            SendManner::Quiet
         }
     }
 
@@ -421,6 +433,10 @@ impl Core {
                     }
                     self.on_sent(index, conn, batch, sent as usize);
                 }
+                Err(Errno::AGAIN) => {
+                    self.metrics.short_sends.add(1);
+                    self.on_sent(index, conn, batch, 0);
+                }
                 Err(errno) => {
                     self.metrics.send_errors.add(1);
                     self.fail(index, conn, errno);
@@ -434,7 +450,9 @@ impl Core {
         if conn.is(DEAD) {
             return;
         }
+        conn.clear(BLOCKED);
         if let Some(rest) = batch.after(sent) {
+            conn.set(BLOCKED);
             conn.outbox.unshift(rest);
         }
         if !conn.outbox.is_empty() {

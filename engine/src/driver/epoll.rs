@@ -340,7 +340,7 @@ impl Driver for EpollDriver {
                 self.await_input(token, socket, Input::Into { memory, want, before });
             }
             Op::ReceiveFrom { socket, memory } => self.await_input(token, socket, Input::From { memory }),
-            Op::Send { socket, batch, zero_copy: _ } => {
+            Op::Send { socket, batch, manner: _ } => {
                 self.await_output(token, socket, Output::Send { batch, sent: 0 });
             }
             Op::Connect { socket, peer } => {

@@ -81,6 +81,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// The provided buffers ran out; the receive ended and wants to be armed again later.
     pub const NOBUFS: Errno = Errno(libc::ENOBUFS);
+    /// There is no room at the moment.
+    pub const AGAIN: Errno = Errno(libc::EAGAIN);
     /// The operation was cancelled.
     pub const CANCELED: Errno = Errno(libc::ECANCELED);
 }
@@ -224,14 +226,14 @@ pub enum Op {
         /// Bytes wanted.
         want: usize,
     },
-    /// Send the batch; the result is the number of bytes taken, short only when the peer or kernel forces it.
+    /// Send the batch; the result is the number of bytes taken, short when the peer or kernel forces it.
     Send {
         /// A connected stream socket.
         socket: Fd,
         /// What to send.
         batch: Batch,
-        /// Let the kernel read the frames in place instead of copying them.
-        zero_copy: bool,
+        /// How.
+        manner: SendManner,
     },
     /// Connect a socket made by [`Driver::socket`].
     Connect {
@@ -348,6 +350,18 @@ pub enum Wait {
     No,
     /// Until something completes, the doorbell rings, or this moment of [`Driver::now`] has come.
     Until(Option<Duration>),
+}
+
+/// How a send is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendManner {
+    /// Copied into the kernel, which waits until it has taken everything.
+    Copy,
+    /// Read by the kernel in place: completes once more when the memory is free.
+    ZeroCopy,
+    /// Copied as far as there is room at once; what does not fit is told as a short result or `EAGAIN`. Nobody waits for
+    /// the outcome, so the driver need not end a sleep for it.
+    Quiet,
 }
 
 /// Which kernel interface a driver uses.

@@ -24,7 +24,7 @@ use io_uring::{IoUring, cqueue, opcode};
 use super::memory::Mapping;
 use super::net::{SockAddr, gather};
 use crate::buffers::BufferPool;
-use crate::driver::{Batch, Completion, Errno, Fd, Memory, Op, Token};
+use crate::driver::{Batch, Completion, Errno, Fd, Memory, Op, SendManner, Token};
 
 const OWNED: u64 = 1 << 63;
 /// Completions of the ring's own requests; no slot number is ever this high.
@@ -144,6 +144,8 @@ pub struct Ring {
     pub submitted: u64,
     /// Enter calls made.
     pub enters: u64,
+    /// Sends that the next enter submits and that complete within it.
+    quiet_sends: u32,
 }
 
 impl Ring {
@@ -185,6 +187,7 @@ impl Ring {
             overflows: 0,
             submitted: 0,
             enters: 0,
+            quiet_sends: 0,
         })
     }
 
@@ -291,7 +294,7 @@ impl Ring {
                 let entry = opcode::Recv::new(RingFd(socket.0), room, want as u32).flags(libc::MSG_WAITALL);
                 self.hold(entry.build(), token, Held::Fill { memory, wanted: want });
             }
-            Op::Send { socket, batch, zero_copy } => self.send(token, socket, batch, zero_copy),
+            Op::Send { socket, batch, manner } => self.send(token, socket, batch, manner),
             Op::Connect { socket, peer } => {
                 let mut peer = Box::new(SockAddr::from(&peer));
                 let entry = opcode::Connect::new(RingFd(socket.0), peer.as_mut_ptr().cast(), peer.len());
@@ -349,9 +352,16 @@ impl Ring {
         }
     }
 
-    fn send(&mut self, token: Token, socket: Fd, batch: Batch, zero_copy: bool) {
-        // WAITALL lets the kernel finish a send that the socket's buffer cut short.
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+    fn send(&mut self, token: Token, socket: Fd, batch: Batch, manner: SendManner) {
+        let zero_copy = manner == SendManner::ZeroCopy;
+        let patience = match manner {
+            // Completes while it is submitted, whatever happens: `enter` relies on it.
+            SendManner::Quiet => libc::MSG_DONTWAIT,
+            // Lets the kernel finish a send that the socket's buffer cut short.
+            SendManner::Copy | SendManner::ZeroCopy => libc::MSG_WAITALL,
+        };
+        let flags = libc::MSG_NOSIGNAL | patience;
+        self.quiet_sends += (manner == SendManner::Quiet) as u32;
         let fd = RingFd(socket.0);
         if let Batch::One(frame) = &batch {
             let (bytes, len) = (frame.as_ptr(), frame.len() as u32);
@@ -429,6 +439,7 @@ impl Ring {
             return Ok(());
         }
         self.enters += 1;
+        let quiet_sends = std::mem::take(&mut self.quiet_sends);
         let timespec = match sleep {
             Some(Some(limit)) => Some(Timespec::new().sec(limit.as_secs()).nsec(limit.subsec_nanos())),
             _ => None,
@@ -439,7 +450,8 @@ impl Ring {
             None => args,
         };
         let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
-        let want = sleep.is_some() as u32;
+        // Quiet sends complete while they are submitted. If the kernel takes less than all, it does not wait.
+        let want = sleep.map_or(0, |_| 1 + quiet_sends);
         // SAFETY: `args` outlives the call and is what EXT_ARG promises; every queued entry's memory is held.
         let entered = unsafe { self.ring.submitter().enter(len as u32, want, flags, Some(&args)) };
         match entered {

@@ -13,8 +13,8 @@ use super::random::mix;
 use super::world::{Kind, State, World};
 use crate::buffers::BufferPool;
 use crate::driver::{
-    Address, Batch, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Memory, Op, Shut, SocketOptions, Token,
-    Wait,
+    Address, Batch, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Memory, Op, SendManner, Shut,
+    SocketOptions, Token, Wait,
 };
 
 /// Most completions one turn reaps.
@@ -33,7 +33,7 @@ pub(super) enum Work {
     },
     Send {
         batch: Batch,
-        zero_copy: bool,
+        manner: SendManner,
         sent: usize,
         image: u64,
     },
@@ -356,9 +356,9 @@ impl Driver for SimDriver {
             Op::Accept { .. } => Work::Accept,
             Op::Receive { .. } => Work::Receive,
             Op::ReceiveInto { memory, want, .. } => Work::Fill { memory, want, got: 0 },
-            Op::Send { batch, zero_copy, .. } => {
+            Op::Send { batch, manner, .. } => {
                 let image = image(&batch);
-                Work::Send { batch, zero_copy, sent: 0, image }
+                Work::Send { batch, manner, sent: 0, image }
             }
             Op::Connect { peer, .. } => Work::Connect(peer),
             op => Work::Once(op),

@@ -9,7 +9,7 @@ use super::driver::{COMPLETIONS_MAX, SimDriver, Work, image};
 use super::link::Io;
 use super::world::{EndId, Kind, State};
 use crate::buffers::BUFFER_BYTES;
-use crate::driver::{Address, Batch, Errno, Fd, Memory, Op};
+use crate::driver::{Address, Batch, Errno, Fd, Memory, Op, SendManner};
 
 /// Completions that one look at a multishot operation may post.
 const SHOTS_MAX: usize = 3;
@@ -176,18 +176,20 @@ impl SimDriver {
     }
 
     fn send(&mut self, state: &mut State, at: usize, (link, side): EndId) {
-        let Work::Send { batch, sent, image: before, .. } = &mut self.running[at].work else { return };
+        let Work::Send { batch, manner, sent, image: before } = &mut self.running[at].work else { return };
+        let quiet = *manner == SendManner::Quiet;
         let left = batch.len() - *sent;
         let most = if state.random.hit(state.faults.short_send) { state.random.between(1, left) } else { left };
         let result = match state.links[link].write(side, batch, *sent, most) {
             Io::Moved(len) => {
                 *sent += len;
                 state.note("sent", [link as i64, len as i64, left as i64]);
-                if len < most {
+                if len < most && !quiet {
                     return;
                 }
                 Ok(*sent as u32)
             }
+            Io::Wait if quiet => Err(Errno::AGAIN),
             Io::Wait | Io::End => return,
             Io::Failed(_) if *sent > 0 => Ok(*sent as u32),
             Io::Failed(errno) => Err(errno),
@@ -202,7 +204,7 @@ impl SimDriver {
     fn end_send(&mut self, state: &mut State, at: usize, result: Result<u32, Errno>) {
         let late = state.random.hit(state.faults.late_notice);
         match replace(&mut self.running[at].work, Work::Done) {
-            Work::Send { batch, zero_copy, image, .. } if zero_copy || late => {
+            Work::Send { batch, manner, image, .. } if manner == SendManner::ZeroCopy || late => {
                 let copy = Batch::Many(batch.frames().to_vec());
                 self.complete(at, result, true, Memory::Batch(copy));
                 self.running[at].work = Work::Notice { batch, image };

@@ -74,7 +74,7 @@ fn bytes_go_both_ways_and_everything_is_given_back() {
     let done = next(&mut driver);
     assert_eq!((lease(&done), done.more), (&b"hello"[..], true));
     drop(done);
-    driver.submit(SEND, Op::Send { socket, batch: batch(b"answer"), zero_copy: false });
+    driver.submit(SEND, Op::Send { socket, batch: batch(b"answer"), manner: SendManner::Copy });
     let done = next(&mut driver);
     assert!(matches!((done.result, done.more, done.memory), (Ok(6), false, Memory::Batch(_))));
     let mut came = Vec::new();
@@ -118,7 +118,7 @@ fn a_zero_copy_send_completes_twice() {
     let world = World::new(1, Faults { short_send: 1000, ..Faults::default() });
     let mut driver = world.driver(4);
     let (listener, socket, _peer) = connected(&world, &mut driver);
-    driver.submit(SEND, Op::Send { socket, batch: batch(&[7; 1000]), zero_copy: true });
+    driver.submit(SEND, Op::Send { socket, batch: batch(&[7; 1000]), manner: SendManner::ZeroCopy });
     let first = next(&mut driver);
     let sent = first.result.unwrap() as usize;
     assert!(first.more && sent > 0 && sent < 1000, "{sent}");
@@ -195,7 +195,7 @@ fn what_a_shard_must_not_do_is_reported() {
     let crimes: [(&str, Crime); 5] = [
         ("second send", |driver, _, socket| {
             for _ in 0..2 {
-                driver.submit(SEND, Op::Send { socket, batch: batch(b"x"), zero_copy: false });
+                driver.submit(SEND, Op::Send { socket, batch: batch(b"x"), manner: SendManner::Copy });
             }
         }),
         ("second receive", |driver, _, socket| {
@@ -342,7 +342,10 @@ fn echo_under_faults(seed: u64) -> u64 {
         }
         if !pending.is_empty() && !sending {
             sending = true;
-            driver.submit(SEND, Op::Send { socket, batch: batch(&std::mem::take(&mut pending)), zero_copy: true });
+            driver.submit(
+                SEND,
+                Op::Send { socket, batch: batch(&std::mem::take(&mut pending)), manner: SendManner::ZeroCopy },
+            );
         }
     }
     assert_eq!(came, text);
