@@ -128,15 +128,28 @@ fn echo_of(settings: &Settings, peer: Option<&str>, size: usize, rows: &mut Vec<
     if peer.is_some() {
         sides.push((peer, Side::start(peer, Mode::Echo, sockets, size)?));
     }
-    let mut slowest = f64::INFINITY;
-    for (name, side) in &mut sides {
-        let (outcome, cpu, _) = side.measured(|load| load.closed_loop(settings.seconds.min(2.0)))?;
-        side.load.settle()?;
-        let per_second = outcome.received as f64 / outcome.seconds;
-        slowest = slowest.min(per_second);
-        let note = format!("messages/s, {:.2} us CPU each", cpu * 1e6 / outcome.received as f64);
-        rows.push(Row::fact(format!("echo {size} B saturation, {}", named(*name)), per_second, note));
+    let mut saturated = [Vec::new(), Vec::new()];
+    let mut per_second = [Vec::new(), Vec::new()];
+    for _ in 0..settings.rounds {
+        for (index, (_, side)) in sides.iter_mut().enumerate() {
+            let (outcome, cpu, _) = side.measured(|load| load.closed_loop(settings.seconds.min(1.0)))?;
+            side.load.settle()?;
+            saturated[index].push(cpu * 1e6 / outcome.received as f64);
+            per_second[index].push(outcome.received as f64 / outcome.seconds);
+        }
     }
+    for (index, (name, _)) in sides.iter().enumerate() {
+        let note = format!("messages/s, {:.2} us CPU each", median(&saturated[index]));
+        rows.push(Row::fact(format!("echo {size} B saturation, {}", named(*name)), median(&per_second[index]), note));
+    }
+    if let Some(peer) = peer {
+        let ratio = Ratio::of(&saturated[0], &saturated[1]);
+        let note = ratio.map_or_else(String::new, |ratio| format!("rounds {:.2} to {:.2}", ratio.low, ratio.high));
+        let name = format!("echo {size} B CPU per message, saturated, ours / {peer}");
+        rows.push(Row::new(name, Target::Most(0.9), ratio.map(|ratio| ratio.value), note));
+    }
+    let slowest =
+        per_second.iter().filter(|side| !side.is_empty()).map(|side| median(side)).fold(f64::INFINITY, f64::min);
     let spread = if settings.poisson { Spread::Poisson } else { Spread::Constant };
     let rate = match settings.rate {
         Some(rate) => rate,
@@ -180,7 +193,7 @@ fn echo_of(settings: &Settings, peer: Option<&str>, size: usize, rows: &mut Vec<
         side_facts(rows, peer, &rounds[1]);
         let cpu = Ratio::of(&rounds[0].cpu, &rounds[1].cpu);
         let note = cpu.map_or_else(String::new, |cpu| format!("rounds {:.2} to {:.2}", cpu.low, cpu.high));
-        let name = format!("echo {size} B CPU per message, ours / {peer}");
+        let name = format!("echo {size} B CPU per message, open loop, ours / {peer}");
         rows.push(Row::new(name, Target::Most(0.9), cpu.map(|cpu| cpu.value), note));
         let p99 = Ratio::of(&rounds[0].p99, &rounds[1].p99);
         let note = p99.map_or_else(
