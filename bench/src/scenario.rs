@@ -281,9 +281,12 @@ pub fn ws_idle(settings: &Settings, chat: bool) -> Result<Vec<Row>, String> {
             if index % 4000 == 3999 {
                 progress(&format!("{} sockets", index + 1));
             }
+            if chat && index % 500 == 499 {
+                answer_pings(&mut held)?;
+            }
         }
         std::thread::sleep(Duration::from_millis(if count > 1000 { 3000 } else { 300 }));
-        Ok(())
+        if chat { answer_pings(&mut held) } else { Ok(()) }
     };
     grow(0, WARM_UP)?;
     let before = Sample::of(server.pid())?;
@@ -337,6 +340,27 @@ fn chat_client(server: &Server, index: usize) -> Result<std::net::TcpStream, Str
         }
     }
     Ok(stream)
+}
+
+/// Answers the server's pings, so that no client is cut off while others are still opened on a slow machine.
+fn answer_pings(clients: &mut [std::net::TcpStream]) -> Result<(), String> {
+    use std::io::{ErrorKind, Read};
+    let pong = generator::frame(MessageKind::Text, b"{}");
+    let mut part = [0; 2048];
+    for (index, stream) in clients.iter_mut().enumerate() {
+        let failed = |error: std::io::Error| format!("client {index}: {error}");
+        stream.set_nonblocking(true).map_err(failed)?;
+        match stream.read(&mut part) {
+            Ok(0) => return Err(format!("client {index}: the server closed")),
+            Ok(count) if part[..count].windows(2).any(|window| window == b"{}") => {
+                stream.write_all(&pong).map_err(failed)?;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
 }
 
 /// Every scenario in small, to see that they run.
