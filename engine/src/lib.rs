@@ -27,7 +27,7 @@ mod sockets;
 pub mod stall;
 mod stream;
 mod sys;
-#[allow(unsafe_code)] // One line: a waker is a number, and its vtable treats it as one.
+#[allow(unsafe_code)] // A waker is a number, and its vtable treats it as one; a task is pinned with its future.
 mod task;
 mod timer;
 pub mod tls;

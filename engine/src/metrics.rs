@@ -130,6 +130,13 @@ impl Snapshot {
         self.sum = self.sum.wrapping_add(other.sum);
     }
 
+    /// What was counted since `earlier`, a snapshot of the same histogram.
+    pub fn since(&self, earlier: &Snapshot) -> Snapshot {
+        let before = earlier.counts.iter().copied().chain(std::iter::repeat(0));
+        let counts: Vec<u64> = self.counts.iter().zip(before).map(|(now, before)| now - before.min(*now)).collect();
+        Snapshot { total: counts.iter().sum(), counts, sum: self.sum.wrapping_sub(earlier.sum) }
+    }
+
     /// Occurrences.
     pub fn count(&self) -> u64 {
         self.total
@@ -488,6 +495,19 @@ fn histogram_lines(out: &mut String, name: &str, shard: usize, labels: Labels<'_
 mod tests {
     use super::*;
     use std::collections::HashMap;
+
+    #[test]
+    fn a_snapshot_since_another_holds_what_came_between() {
+        let histogram = Histogram::default();
+        histogram.record(5);
+        let before = histogram.snapshot();
+        (0..10).for_each(|_| histogram.record(1000));
+        let between = histogram.snapshot().since(&before);
+        assert_eq!((between.count(), between.sum()), (10, 10_000));
+        assert!(between.quantile(0.01) >= 1000);
+        assert_eq!(before.since(&before).count(), 0);
+        assert_eq!(before.since(&Snapshot::default()).count(), 1);
+    }
 
     #[test]
     fn buckets_follow_each_other_without_gap() {

@@ -143,12 +143,7 @@ impl Tasks {
     ) -> JoinHandle<T> {
         let joint = Rc::new(Joint { state: RefCell::new(JointState::Running(None)) });
         let end = Ending(joint.clone());
-        let future = Box::pin(async move {
-            let end = end;
-            let value = future.await;
-            end.0.finish(Ok(value));
-        });
-        let id = self.insert(class, future);
+        let id = self.insert(class, Box::pin(Body { future, end }));
         self.wake(id);
         JoinHandle { joint, id, tasks: self.clone() }
     }
@@ -352,6 +347,26 @@ impl<T> Joint<T> {
 }
 
 /// Tells the waiter when the task's future is dropped before it has finished.
+/// What runs: the future, and whom its value goes to. An `async` block would hold the future twice, as what it captured
+/// and as what it awaits.
+struct Body<F: Future> {
+    future: F,
+    end: Ending<F::Output>,
+}
+
+impl<F: Future> Future for Body<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: nothing is moved out of the pinned value: `future` is only ever reached through this pin, and neither
+        // `Drop` nor `Unpin` is written for `Body`. `end` is never pinned.
+        let Body { future, end } = unsafe { self.get_unchecked_mut() };
+        // SAFETY: as above.
+        let future = unsafe { Pin::new_unchecked(future) };
+        future.poll(cx).map(|value| end.0.finish(Ok(value)))
+    }
+}
+
 struct Ending<T>(Rc<Joint<T>>);
 
 impl<T> Drop for Ending<T> {

@@ -113,13 +113,13 @@ impl TlsStream {
                 drive(&mut **session, &mut self.incoming, &mut self.plain, &mut self.outgoing, task)
             }
         };
+        // Known before anything is awaited: whoever drops this future calls again, and rustls says it only once.
+        self.peer_closed |= matches!(progress, Ok((_, true)));
         if !self.outgoing.is_empty() {
             let frame = Frame::owned(std::mem::take(&mut self.outgoing));
             self.stream.send(&frame).await?;
         }
-        let (progress, peer_closed) = progress.map_err(invalid)?;
-        self.peer_closed |= peer_closed;
-        Ok(progress)
+        progress.map(|(progress, _)| progress).map_err(invalid)
     }
 
     /// Receives more records.
