@@ -1,13 +1,19 @@
-//! Any bytes as JSON: accepted exactly when the reference accepts them, walked to the same members, and passed on in one
-//! line without a change of meaning.
+//! Any bytes as JSON: accepted exactly when the reference accepts them, in whatever pieces they come, walked to the same
+//! members, and passed on in one line or in canonical form without a change of meaning.
 #![no_main]
 
-use annulus_protocols::json::{Fault, Kind, Value, validate, write_string, write_without_line_ends};
+use annulus_protocols::json::{
+    Fault, Kind, Validator, Value, canonical, validate, write_string, write_without_line_ends,
+};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value as Reference;
 
 fuzz_target!(|data: &[u8]| {
     let ours = validate(data);
+    // Cut where the bytes themselves say, so that the fuzzer can move the cuts; and at every byte.
+    let size = data.first().map_or(1, |&first| 1 + first as usize % 97);
+    assert_eq!(in_pieces(data, size), ours);
+    assert_eq!(in_pieces(data, 1), ours);
     let theirs = serde_json::from_slice::<Reference>(data);
     match (ours, theirs) {
         (Ok(kind), Ok(reference)) => compare(data, kind, &reference),
@@ -20,6 +26,12 @@ fuzz_target!(|data: &[u8]| {
         (Err(fault), Ok(_)) => panic!("{fault:?}"),
     }
 });
+
+fn in_pieces(text: &[u8], size: usize) -> Result<Kind, Fault> {
+    let mut validator = Validator::new();
+    text.chunks(size).try_for_each(|piece| validator.feed(piece))?;
+    validator.finish()
+}
 
 fn compare(text: &[u8], kind: Kind, reference: &Reference) {
     let value = Value::of(text);
@@ -41,6 +53,9 @@ fn compare(text: &[u8], kind: Kind, reference: &Reference) {
     if let (Some(members), Some(theirs)) = (value.members(), reference.as_object()) {
         compare_members(members, theirs);
     }
+    let mut sorted = Vec::new();
+    canonical(text, &mut sorted);
+    assert_eq!(serde_json::from_slice::<Reference>(&sorted).ok().as_ref(), Some(reference));
     let mut line = Vec::new();
     write_without_line_ends(&mut line, text);
     assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));

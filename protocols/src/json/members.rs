@@ -1,7 +1,9 @@
 //! Walking an object by spans.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
+use super::skip::{string_len, value_len};
 use super::validate::{Kind, kind_of};
 
 /// A value inside a validated text.
@@ -10,9 +12,36 @@ pub struct Value<'a> {
     raw: &'a [u8],
 }
 
+/// A member's name inside a validated text. Names are equal if what they say is, not how it is escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a> {
+    raw: &'a [u8],
+    escaped: bool,
+}
+
 /// The members of an object, in order. The text must have passed [`validate`](super::validate).
 #[derive(Clone, Debug)]
-pub struct Members<'a> {
+pub struct Members<'a>(Entries<'a>);
+
+/// A member with its place.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) name: Name<'a>,
+    pub(super) value: Value<'a>,
+    /// From the name's quote to the value's end, in the object's text.
+    pub(super) span: Range<usize>,
+}
+
+/// [`Members`] with the names as they stand.
+#[derive(Clone, Debug)]
+pub(super) struct Entries<'a> {
+    object: &'a [u8],
+    at: usize,
+}
+
+/// The elements of an array, in order. The text must have passed [`validate`](super::validate).
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
     rest: &'a [u8],
 }
 
@@ -21,48 +50,48 @@ fn trim(text: &[u8]) -> &[u8] {
     &text[begin..]
 }
 
-/// The length of the string that begins at `text`, quotes included.
-fn string_len(text: &[u8]) -> usize {
-    let mut at = 1;
-    while at < text.len() {
-        match text[at] {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+impl<'a> Name<'a> {
+    pub(super) fn new(raw: &'a [u8], escaped: bool) -> Name<'a> {
+        Name { raw, escaped }
+    }
+
+    /// A name that is known: its text in quotes, without escapes or with.
+    pub(super) fn literal(raw: &'a [u8]) -> Name<'a> {
+        Name { raw, escaped: raw.contains(&b'\\') }
+    }
+
+    /// The name as it stands, in quotes.
+    pub fn raw(self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// What it says. Borrowed unless there are escapes.
+    pub fn text(self) -> Cow<'a, str> {
+        // Without escapes and valid as they are, names are always strings; an empty one is what others would be taken for.
+        Value { raw: self.raw }.string().unwrap_or_default()
+    }
+
+    /// [`Name::text`] as bytes, which costs nothing without escapes.
+    pub(super) fn bytes(self) -> Cow<'a, [u8]> {
+        match self.raw.get(1..self.raw.len().saturating_sub(1)) {
+            Some(inner) if !self.escaped => Cow::Borrowed(inner),
+            _ => Cow::Owned(self.text().into_owned().into_bytes()),
         }
     }
-    text.len()
+
+    /// Whether it says `text`.
+    pub fn is(self, text: &str) -> bool {
+        *self.bytes() == *text.as_bytes()
+    }
 }
 
-/// The length of the value that begins at `text`.
-fn value_len(text: &[u8]) -> usize {
-    match text.first() {
-        Some(b'"') => string_len(text),
-        Some(b'{' | b'[') => {
-            let (mut depth, mut at) = (0, 0);
-            while at < text.len() {
-                match text[at] {
-                    b'"' => {
-                        at += string_len(&text[at..]);
-                        continue;
-                    }
-                    b'{' | b'[' => depth += 1,
-                    b'}' | b']' => depth -= 1,
-                    _ => {}
-                }
-                at += 1;
-                if depth == 0 {
-                    return at;
-                }
-            }
-            text.len()
-        }
-        _ => text
-            .iter()
-            .position(|byte| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace())
-            .unwrap_or(text.len()),
+impl PartialEq for Name<'_> {
+    fn eq(&self, other: &Name<'_>) -> bool {
+        if self.escaped || other.escaped { self.bytes() == other.bytes() } else { self.raw == other.raw }
     }
 }
+
+impl Eq for Name<'_> {}
 
 impl<'a> Value<'a> {
     /// The whole of a validated text, without the white space around it.
@@ -113,7 +142,21 @@ impl<'a> Value<'a> {
 
     /// An object's members; `None` if it is none.
     pub fn members(self) -> Option<Members<'a>> {
-        (self.kind() == Kind::Object).then(|| Members { rest: &self.raw[1..] })
+        self.entries().map(Members)
+    }
+
+    pub(super) fn entries(self) -> Option<Entries<'a>> {
+        (self.kind() == Kind::Object).then_some(Entries { object: self.raw, at: 1 })
+    }
+
+    /// An array's elements; `None` if it is none.
+    pub fn elements(self) -> Option<Elements<'a>> {
+        (self.kind() == Kind::Array).then(|| Elements { rest: &self.raw[1..] })
+    }
+
+    /// The last member of that name; `None` if there is none, or it is no object.
+    pub fn member(self, name: &str) -> Option<Value<'a>> {
+        self.entries()?.filter(|entry| entry.name.is(name)).last().map(|entry| entry.value)
     }
 }
 
@@ -121,16 +164,41 @@ impl<'a> Iterator for Members<'a> {
     type Item = (Cow<'a, str>, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let text = trim(self.rest);
+        self.0.next().map(|entry| (entry.name.text(), entry.value))
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let text = trim(&self.object[self.at..]);
         let text = trim(text.strip_prefix(b",").unwrap_or(text));
         if text.first() != Some(&b'"') {
             return None;
         }
-        let (name, rest) = text.split_at(string_len(text));
+        let (len, escaped) = string_len(text);
+        let (name, rest) = text.split_at(len);
         let rest = trim(trim(rest).strip_prefix(b":")?);
         let (raw, rest) = rest.split_at(value_len(rest));
+        self.at = self.object.len() - rest.len();
+        let span = self.object.len() - text.len()..self.at;
+        Some(Entry { name: Name { raw: name, escaped }, value: Value { raw }, span })
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        let text = trim(self.rest);
+        let text = trim(text.strip_prefix(b",").unwrap_or(text));
+        if matches!(text.first(), None | Some(b']')) {
+            return None;
+        }
+        let (raw, rest) = text.split_at(value_len(text));
         self.rest = rest;
-        Some((Value { raw: name }.string()?, Value { raw }))
+        Some(Value { raw })
     }
 }
 
@@ -140,33 +208,39 @@ fn unescape(text: &str) -> Option<String> {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
         out.push_str(&rest[..at]);
-        let escape = rest.as_bytes().get(at + 1)?;
-        rest = &rest[at + 2..];
-        match escape {
-            b'b' => out.push('\u{8}'),
-            b'f' => out.push('\u{c}'),
-            b'n' => out.push('\n'),
-            b'r' => out.push('\r'),
-            b't' => out.push('\t'),
-            b'u' => {
-                let mut unit = hex(rest.get(..4)?)?;
-                rest = &rest[4..];
-                if (0xD800..0xDC00).contains(&unit) {
-                    let low = hex(rest.strip_prefix("\\u")?.get(..4)?)?;
-                    rest = &rest[6..];
-                    unit = 0x10000 + ((unit - 0xD800) << 10) + low.checked_sub(0xDC00)?;
-                }
-                out.push(char::from_u32(unit)?);
-            }
-            plain => out.push(*plain as char),
-        }
+        let (character, len) = unescape_one(&rest.as_bytes()[at..])?;
+        out.push(character);
+        rest = rest.get(at + len..)?;
     }
     out.push_str(rest);
     Some(out)
 }
 
-fn hex(text: &str) -> Option<u32> {
-    u32::from_str_radix(text, 16).ok()
+/// The character that the escape at `text` stands for, and the escape's length; a pair of surrogates is one.
+pub(super) fn unescape_one(text: &[u8]) -> Option<(char, usize)> {
+    let plain = match text.get(1)? {
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => {
+            let first = unit(text)?;
+            if !(0xD800..0xDC00).contains(&first) {
+                return Some((char::from_u32(first)?, 6));
+            }
+            let second = unit(text.get(6..)?)?.checked_sub(0xDC00).filter(|bits| *bits < 0x400)?;
+            return Some((char::from_u32(0x10000 + ((first - 0xD800) << 10) + second)?, 12));
+        }
+        plain => *plain as char,
+    };
+    Some((plain, 2))
+}
+
+/// The number in an escape of the form `\u00e9`.
+fn unit(text: &[u8]) -> Option<u32> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | (digit as char).to_digit(16)?))
 }
 
 #[cfg(test)]
@@ -201,6 +275,20 @@ mod tests {
         assert_eq!(value("true").boolean(), Some(true));
         assert!(value(" null ").is_null());
         assert!(value("[]").members().is_none());
+    }
+
+    #[test]
+    fn names_are_equal_by_what_they_say() {
+        let object = Value::of(b"{\"a\":1,\"\\u0061\":[ 2 , {\"b\":[]},\"]\"],\"\":3}");
+        let names: Vec<_> = object.entries().unwrap().map(|entry| entry.name).collect();
+        assert!(
+            names[0] == names[1] && names[1].is("a") && names[0].is("a") && names[2].is("") && names[0] != names[2]
+        );
+        let last = object.member("a").unwrap();
+        let elements: Vec<_> = last.elements().unwrap().map(Value::raw).collect();
+        assert_eq!(elements, [&b"2"[..], b"{\"b\":[]}", b"\"]\""]);
+        assert_eq!(object.member("b"), None);
+        assert_eq!(Value::of(b"[]").elements().unwrap().count(), 0);
     }
 
     #[test]

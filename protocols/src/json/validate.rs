@@ -1,9 +1,16 @@
-//! One pass over a text: structure, numbers, strings, UTF-8, depth.
+//! Is it one value? Structure, numbers, strings, UTF-8, depth; whole or in pieces.
 
 use std::fmt;
 
+use super::automaton::Automaton;
+use super::block::{BLOCK_BYTES, advance};
+use super::lanes::LANES;
+
 /// Deepest nesting of arrays and objects. Beyond it: [`Fault::TooDeep`].
 pub const DEPTH_MAX: usize = 128;
+
+/// Fewer bytes than this are not worth a block.
+const BLOCK_BYTES_MIN: usize = 8;
 
 /// What a value is, told by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +32,7 @@ pub enum Kind {
 /// Why a text is not one JSON value, and at which byte that shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Not UTF-8.
+    /// Not UTF-8, and nothing else was wrong before that.
     Utf8,
     /// The text ends inside a value, or has none.
     Incomplete,
@@ -51,17 +58,28 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// What may come next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Expect {
-    Value,
-    /// A value, or the end of an array just begun.
-    FirstElement,
-    /// A name, or the end of an object just begun.
-    FirstName,
-    Name,
-    /// A comma or the end of what is open.
-    Next,
+/// Checks a text that arrives in pieces. It keeps nothing of them but up to three bytes of a character that is cut in
+/// two, so its size is constant; it says the same of a text, at the same byte, however the text is cut.
+///
+/// ```
+/// use annulus_protocols::json::{Fault, Kind, Validator};
+///
+/// let mut validator = Validator::new();
+/// validator.feed(b"{\"stock\":1").unwrap();
+/// validator.feed(b"2}").unwrap();
+/// assert_eq!(validator.finish(), Ok(Kind::Object));
+/// assert_eq!(validator.feed(b"{"), Err(Fault::Trailing(12)));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Validator {
+    automaton: Automaton,
+    kind: Option<Kind>,
+    /// Bytes that the automaton has taken.
+    taken: usize,
+    /// The beginning of a character whose end is in the next piece.
+    character: [u8; 4],
+    character_len: usize,
+    fault: Option<Fault>,
 }
 
 /// Checks that `text` is exactly one value, with white space around it at most; the value's kind.
@@ -69,61 +87,123 @@ enum Expect {
 /// # Errors
 /// The first thing that is wrong.
 pub fn validate(text: &[u8]) -> Result<Kind, Fault> {
-    simdutf8::basic::from_utf8(text).map_err(|_| Fault::Utf8)?;
-    let mut scan = Scan { text, at: 0 };
-    scan.white_space();
-    let kind = kind_of(scan.peek().ok_or(Fault::Incomplete)?).ok_or(Fault::Unexpected(scan.at))?;
-    // A bit per open level: 1 for an object.
-    let (mut open, mut depth) = (0u128, 0);
-    let mut expect = Expect::Value;
-    loop {
-        scan.white_space();
-        let at = scan.at;
-        let Some(byte) = scan.peek() else {
-            return if depth == 0 && expect == Expect::Next { Ok(kind) } else { Err(Fault::Incomplete) };
-        };
-        if depth == 0 && expect == Expect::Next {
-            return Err(Fault::Trailing(at));
+    let mut validator = Validator::new();
+    validator.feed(text)?;
+    validator.finish()
+}
+
+impl Default for Validator {
+    fn default() -> Validator {
+        Validator::new()
+    }
+}
+
+impl Validator {
+    /// Before the first byte.
+    pub fn new() -> Validator {
+        Validator {
+            automaton: Automaton::new(),
+            kind: None,
+            taken: 0,
+            character: [0; 4],
+            character_len: 0,
+            fault: None,
         }
-        let in_object = open & 1 == 1;
-        match (expect, byte) {
-            (Expect::FirstElement, b']') | (Expect::FirstName, b'}') => {
-                scan.at += 1;
-                (open, depth, expect) = (open >> 1, depth - 1, Expect::Next);
-            }
-            (Expect::Next, b']') if !in_object => {
-                scan.at += 1;
-                (open, depth) = (open >> 1, depth - 1);
-            }
-            (Expect::Next, b'}') if in_object => {
-                scan.at += 1;
-                (open, depth) = (open >> 1, depth - 1);
-            }
-            (Expect::Next, b',') => {
-                scan.at += 1;
-                expect = if in_object { Expect::Name } else { Expect::Value };
-            }
-            (Expect::FirstName | Expect::Name, b'"') => {
-                scan.string()?;
-                scan.white_space();
-                scan.byte(b':')?;
-                expect = Expect::Value;
-            }
-            (Expect::Value | Expect::FirstElement, b'{' | b'[') => {
-                if depth == DEPTH_MAX {
-                    return Err(Fault::TooDeep(at));
+    }
+
+    /// Takes the next piece of the text. Positions in faults count from the beginning of the text.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with the text so far; the same again for every later call.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<(), Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        self.take(piece).inspect_err(|&fault| self.fault = Some(fault))
+    }
+
+    /// Ends the text: what it is. More may still be fed, as if this had not been asked.
+    ///
+    /// # Errors
+    /// What was wrong with the text, or that it ends too early.
+    pub fn finish(&self) -> Result<Kind, Fault> {
+        match (self.fault, self.kind) {
+            (Some(fault), _) => Err(fault),
+            (None, _) if self.character_len > 0 => Err(Fault::Utf8),
+            (None, Some(kind)) if self.automaton.is_complete() => Ok(kind),
+            (None, _) => Err(Fault::Incomplete),
+        }
+    }
+
+    fn take(&mut self, piece: &[u8]) -> Result<(), Fault> {
+        let piece = self.end_character(piece)?;
+        if simdutf8::basic::from_utf8(piece).is_ok() {
+            return self.scan(piece);
+        }
+        let Err(error) = simdutf8::compat::from_utf8(piece) else { return Err(Fault::Utf8) };
+        let (good, rest) = piece.split_at(error.valid_up_to());
+        self.scan(good)?;
+        if error.error_len().is_some() {
+            return Err(Fault::Utf8);
+        }
+        self.character[..rest.len()].copy_from_slice(rest);
+        self.character_len = rest.len();
+        Ok(())
+    }
+
+    /// Takes what belongs to a character that began in an earlier piece; the rest.
+    fn end_character<'a>(&mut self, mut piece: &'a [u8]) -> Result<&'a [u8], Fault> {
+        while self.character_len > 0
+            && let Some((&byte, rest)) = piece.split_first()
+        {
+            self.character[self.character_len] = byte;
+            self.character_len += 1;
+            piece = rest;
+            let character = self.character;
+            match std::str::from_utf8(&character[..self.character_len]) {
+                Ok(text) => {
+                    self.character_len = 0;
+                    self.scan(text.as_bytes())?;
                 }
-                scan.at += 1;
-                let object = byte == b'{';
-                (open, depth) = (open << 1 | object as u128, depth + 1);
-                expect = if object { Expect::FirstName } else { Expect::FirstElement };
+                // Longer than four bytes is wrong at the latest in the fourth, so there is always room.
+                Err(error) if error.error_len().is_some() => return Err(Fault::Utf8),
+                Err(_) => {}
             }
-            (Expect::Value | Expect::FirstElement, _) => {
-                scan.scalar(byte)?;
-                expect = Expect::Next;
-            }
-            _ => return Err(Fault::Unexpected(at)),
         }
+        Ok(piece)
+    }
+
+    /// Goes through bytes that are UTF-8: in blocks where that goes, and else one by one.
+    fn scan(&mut self, mut text: &[u8]) -> Result<(), Fault> {
+        if self.kind.is_none() {
+            let first = text.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+            self.kind = first.and_then(|&byte| kind_of(byte));
+        }
+        loop {
+            if self.automaton.is_between_tokens() {
+                text = self.scan_blocks(text);
+            }
+            let Some((&byte, rest)) = text.split_first() else { return Ok(()) };
+            self.automaton.step(byte, self.taken)?;
+            (self.taken, text) = (self.taken + 1, rest);
+        }
+    }
+
+    /// What is left when a block takes nothing.
+    fn scan_blocks<'a>(&mut self, mut text: &'a [u8]) -> &'a [u8] {
+        while text.len() >= BLOCK_BYTES_MIN && self.automaton.is_between_tokens() {
+            let taken = match text.first_chunk() {
+                Some(block) => advance(&mut self.automaton, block, BLOCK_BYTES),
+                None => {
+                    let mut block = [b' '; LANES];
+                    block[..text.len()].copy_from_slice(text);
+                    advance(&mut self.automaton, &block, text.len())
+                }
+            };
+            let Some(taken) = taken else { break };
+            (self.taken, text) = (self.taken + taken, &text[taken..]);
+        }
+        text
     }
 }
 
@@ -138,140 +218,6 @@ pub(super) fn kind_of(byte: u8) -> Option<Kind> {
         b'n' => Kind::Null,
         _ => return None,
     })
-}
-
-/// A position in the text.
-struct Scan<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl Scan<'_> {
-    fn peek(&self) -> Option<u8> {
-        self.text.get(self.at).copied()
-    }
-
-    fn white_space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
-    }
-
-    fn byte(&mut self, byte: u8) -> Result<(), Fault> {
-        match self.peek() {
-            Some(found) if found == byte => {
-                self.at += 1;
-                Ok(())
-            }
-            Some(_) => Err(Fault::Unexpected(self.at)),
-            None => Err(Fault::Incomplete),
-        }
-    }
-
-    fn scalar(&mut self, first: u8) -> Result<(), Fault> {
-        match first {
-            b'"' => self.string(),
-            b't' => self.word(b"true"),
-            b'f' => self.word(b"false"),
-            b'n' => self.word(b"null"),
-            b'-' | b'0'..=b'9' => self.number(),
-            _ => Err(Fault::Unexpected(self.at)),
-        }
-    }
-
-    fn word(&mut self, word: &[u8]) -> Result<(), Fault> {
-        word.iter().try_for_each(|&byte| self.byte(byte))
-    }
-
-    /// Digits, at least one.
-    fn digits(&mut self) -> Result<(), Fault> {
-        let begin = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        match self.peek() {
-            _ if self.at > begin => Ok(()),
-            Some(_) => Err(Fault::Unexpected(self.at)),
-            None => Err(Fault::Incomplete),
-        }
-    }
-
-    fn number(&mut self) -> Result<(), Fault> {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
-        }
-        match self.peek() {
-            // No leading zeros.
-            Some(b'0') => self.at += 1,
-            _ => self.digits()?,
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn string(&mut self) -> Result<(), Fault> {
-        self.at += 1;
-        loop {
-            let rest = &self.text[self.at..];
-            let plain = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20);
-            self.at += plain.ok_or(Fault::Incomplete)?;
-            match self.text[self.at] {
-                b'"' => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                b'\\' => self.escape()?,
-                _ => return Err(Fault::Unexpected(self.at)),
-            }
-        }
-    }
-
-    fn escape(&mut self) -> Result<(), Fault> {
-        self.at += 1;
-        match self.peek().ok_or(Fault::Incomplete)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
-            b'u' => {
-                self.at += 1;
-                let unit = self.hex4()?;
-                // A lone surrogate is no character (RFC 8259 section 8.2): we refuse what others interpret.
-                match unit {
-                    0xD800..=0xDBFF => {
-                        self.byte(b'\\')?;
-                        self.byte(b'u')?;
-                        let at = self.at;
-                        if !matches!(self.hex4()?, 0xDC00..=0xDFFF) {
-                            return Err(Fault::Unexpected(at));
-                        }
-                    }
-                    0xDC00..=0xDFFF => return Err(Fault::Unexpected(self.at - 4)),
-                    _ => {}
-                }
-            }
-            _ => return Err(Fault::Unexpected(self.at)),
-        }
-        Ok(())
-    }
-
-    fn hex4(&mut self) -> Result<u16, Fault> {
-        let mut unit = 0;
-        for _ in 0..4 {
-            let byte = self.peek().ok_or(Fault::Incomplete)?;
-            let digit = (byte as char).to_digit(16).ok_or(Fault::Unexpected(self.at))?;
-            unit = unit << 4 | digit as u16;
-            self.at += 1;
-        }
-        Ok(unit)
-    }
 }
 
 #[cfg(test)]
@@ -371,5 +317,52 @@ mod tests {
         assert_eq!(validate(nested(DEPTH_MAX).as_bytes()), Ok(Kind::Array));
         assert_eq!(validate(nested(DEPTH_MAX + 1).as_bytes()), Err(Fault::TooDeep(DEPTH_MAX)));
         assert_eq!(validate(b"[\xff]"), Err(Fault::Utf8));
+    }
+
+    /// The verdict of the automaton alone, which is the definition.
+    fn byte_by_byte(text: &[u8]) -> Result<Kind, Fault> {
+        let mut validator = Validator::new();
+        text.iter().try_for_each(|&byte| validator.feed(&[byte]))?;
+        validator.finish()
+    }
+
+    #[test]
+    fn blocks_and_bytes_agree_at_every_shift_and_change() {
+        let text = "{\"a\":[1,-2.5e3,true,null,\"x\\u00e9\\\\\",0,-0.10],\"b\" : {\"c\":\"水\"},\"\\ud83d\\ude00\":[[],{}],\"\":7}";
+        for shift in 0..64 {
+            let padded = format!("[{},{text}]", " ".repeat(shift) + "1").into_bytes();
+            assert_eq!(validate(&padded), Ok(Kind::Array));
+            for at in shift..padded.len() {
+                for byte in *b"\"\\{}[],:0123-+.eEtu \n\x00\x80x" {
+                    let mut changed = padded.clone();
+                    changed[at] = byte;
+                    assert_eq!(validate(&changed), byte_by_byte(&changed), "{}", changed.escape_ascii());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_gives_the_same_verdict() {
+        let text =
+            "{\"é水😀\":[1.5,\"\\ud83d\\ude00\",false,{\"a\":\"bcdefghijklmnopqrstuvwxyz0123456789\"}]}".as_bytes();
+        let mut wrong = text.to_vec();
+        wrong[text.len() - 4] = 0xFF;
+        for whole in [text, &wrong, &text[..text.len() - 2], b"[\"\xE6\xB0", b"[\"\xE6\xB0x\"]", b"[1,\xE6\xB0\xB4]"] {
+            let expected = validate(whole);
+            for first in 0..=whole.len() {
+                for second in first..=whole.len() {
+                    let mut validator = Validator::new();
+                    let pieces = [&whole[..first], &whole[first..second], &whole[second..]];
+                    let fed = pieces.into_iter().try_for_each(|piece| validator.feed(piece));
+                    assert_eq!(fed.and_then(|()| validator.finish()), expected);
+                    assert_eq!(validator.finish(), expected, "the verdict stays");
+                }
+            }
+        }
+        assert_eq!(validate(&wrong), Err(Fault::Utf8));
+        assert_eq!(validate(b"[1,\xE6\xB0\xB4]"), Err(Fault::Unexpected(3)));
+        assert_eq!(validate(b"[\"\\udc00\"]"), Err(Fault::Unexpected(4)));
+        assert_eq!(validate(b"{} x"), Err(Fault::Trailing(3)));
     }
 }
