@@ -63,6 +63,7 @@ pub mod output;
 
 pub mod centrifuge;
 pub mod http1;
+pub mod http2;
 pub mod json;
 pub mod websocket;
 
