@@ -13,21 +13,30 @@ annulus: real-time chat and more on one shard per core
 
 usage: annulus <command> [options]
 
-  run        all services: chat (8000) and the console (9900)
+  run        all services: chat (8000), gateway (8080) and the console (9900)
   chat       the chat service alone
+  gateway    the API gateway alone, on a KrakenD v3 file
+  check      reads a gateway's file and tells every problem, with line and column
+  fetch      asks servers over HTTP/1.1 and HTTP/2; see annulus fetch --help
   doctor     what this machine grants: kernel interface, cores, open files
   help       this text
 
-options of run and chat:
-  --config FILE       settings, in TOML; every key has a default
+options of run, chat and gateway:
+  --config FILE       run, chat: settings in TOML, every key has a default
+                      gateway, check: a KrakenD v3 file in JSON, YAML or TOML
+  --gateway FILE      run: the gateway's KrakenD v3 file
   --listen ADDR       chat's address and port, such as 0.0.0.0:8000
   --shards N          shards, one per core: as many as there are cores
   --pin CORE,...      the cores to use
   --driver NAME       auto, io_uring or epoll
+options of gateway and check:
+  --allow-unsupported what KrakenD knows and we do not is told, and its endpoints answer 501
+  --print-config      prints the configuration in force, with all defaults, and ends
 ";
 
-const COMMANDS: [&str; 4] = ["run", "chat", "doctor", "help"];
-const OPTIONS: [&str; 5] = ["--config", "--listen", "--shards", "--pin", "--driver"];
+const COMMANDS: [&str; 7] = ["run", "chat", "gateway", "check", "fetch", "doctor", "help"];
+const OPTIONS: [&str; 6] = ["--config", "--gateway", "--listen", "--shards", "--pin", "--driver"];
+const SWITCHES: [&str; 2] = ["--allow-unsupported", "--print-config"];
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +45,10 @@ pub enum Command {
     Run,
     /// The chat alone.
     Chat,
+    /// The gateway alone.
+    Gateway,
+    /// Read a gateway's file and tell what is wrong with it.
+    Check,
     /// Tell what this machine grants.
     Doctor,
     /// Print the help.
@@ -51,6 +64,12 @@ pub struct Args {
     pub command: Command,
     /// The configuration file.
     pub config: Option<PathBuf>,
+    /// The gateway's file, beside chat's configuration.
+    pub gateway: Option<PathBuf>,
+    /// Whether what the gateway does not offer is told instead of refused.
+    pub allow_unsupported: bool,
+    /// Whether the gateway's configuration is printed and nothing else done.
+    pub print_config: bool,
     /// Where chat listens.
     pub listen: Option<SocketAddr>,
     /// How many shards.
@@ -69,7 +88,17 @@ impl Args {
     pub fn read(words: impl IntoIterator<Item = String>) -> Result<Args, String> {
         let mut words = words.into_iter();
         let command = command(words.next().as_deref())?;
-        let mut args = Args { command, config: None, listen: None, shards: None, pin: None, driver: None };
+        let mut args = Args {
+            command,
+            config: None,
+            gateway: None,
+            allow_unsupported: false,
+            print_config: false,
+            listen: None,
+            shards: None,
+            pin: None,
+            driver: None,
+        };
         while let Some(word) = words.next() {
             let (option, value) = match word.split_once('=') {
                 Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
@@ -79,8 +108,17 @@ impl Args {
                 args.command = Command::Help;
                 return Ok(args);
             }
+            if matches!(command, Command::Gateway | Command::Check) && SWITCHES.contains(&option.as_str()) {
+                args.allow_unsupported |= option == "--allow-unsupported";
+                args.print_config |= option == "--print-config";
+                continue;
+            }
+            if command == Command::Check && !option.starts_with("--") {
+                args.config = Some(option.into());
+                continue;
+            }
             if !OPTIONS.contains(&option.as_str()) || matches!(command, Command::Doctor) {
-                return Err(unknown("option", &option, &OPTIONS));
+                return Err(unknown("option", &option, &[&OPTIONS[..], &SWITCHES].concat()));
             }
             let value = value.or_else(|| words.next()).ok_or_else(|| format!("{option} needs a value"))?;
             args.set(&option, &value)?;
@@ -92,6 +130,7 @@ impl Args {
         let wrong = |what: &str| format!("{option} {value}: expected {what}");
         match option {
             "--config" => self.config = Some(value.into()),
+            "--gateway" => self.gateway = Some(value.into()),
             "--listen" => {
                 self.listen = Some(value.parse().map_err(|_| wrong("an address and port such as 127.0.0.1:8000"))?);
             }
@@ -113,6 +152,8 @@ fn command(word: Option<&str>) -> Result<Command, String> {
     match word {
         Some("run") => Ok(Command::Run),
         Some("chat") => Ok(Command::Chat),
+        Some("gateway") => Ok(Command::Gateway),
+        Some("check") => Ok(Command::Check),
         Some("doctor") => Ok(Command::Doctor),
         Some("help" | "--help" | "-h") => Ok(Command::Help),
         Some("version" | "--version" | "-V") => Ok(Command::Version),

@@ -77,6 +77,7 @@ impl Config {
     pub fn load(args: &Args) -> Result<Config, String> {
         let mut config = match &args.config {
             None => Config::default(),
+            Some(_) if matches!(args.command, crate::args::Command::Gateway) => Config::default(),
             Some(path) => {
                 let text = std::fs::read_to_string(path).map_err(|error| {
                     format!("cannot read the configuration {}: {error}. Check the path after --config.", path.display())

@@ -4,6 +4,8 @@ pub mod args;
 pub mod chat;
 pub mod config;
 pub mod console;
+pub mod fetch;
+pub mod gateway;
 pub mod nearest;
 
 /// Prints a line for people. A closed standard output ends nothing: a service goes on without its log.

@@ -7,6 +7,10 @@ use annulus::args::{Args, Command, HELP};
 use annulus::chat::{self, serve};
 use annulus::config::Config;
 use annulus::console::{self, Service};
+use annulus::fetch::Fetch;
+use annulus::gateway::config;
+use annulus::gateway::reload::{Editions, Source};
+use annulus::gateway::service::{self, Edition};
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
@@ -17,6 +21,9 @@ const FILES_RESERVED: u64 = 64;
 const CONNECTIONS_FEW: u64 = 10_000;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("fetch") {
+        return fetch();
+    }
     let args = match Args::read(std::env::args().skip(1)) {
         Ok(args) => args,
         Err(sentence) => {
@@ -37,7 +44,9 @@ fn main() -> ExitCode {
             doctor();
             Ok(())
         }
-        Command::Run | Command::Chat => Config::load(&args).and_then(|config| run(config, args.command)),
+        Command::Check => check(&args),
+        Command::Gateway if args.print_config => check(&args),
+        Command::Run | Command::Chat | Command::Gateway => Config::load(&args).and_then(|config| run(config, &args)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,47 +57,164 @@ fn main() -> ExitCode {
     }
 }
 
+/// Asks servers; see [`annulus::fetch`].
+fn fetch() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(2).collect();
+    if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
+        print!("{}", annulus::fetch::HELP);
+        return ExitCode::SUCCESS;
+    }
+    match Fetch::read(words).and_then(Fetch::run) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(sentence) => {
+            eprintln!("annulus fetch: {sentence}");
+            ExitCode::from(2)
+        }
+    }
+}
+
 /// Runs the services until the process is asked to stop.
-fn run(config: Config, command: Command) -> Result<(), String> {
+fn run(config: Config, args: &Args) -> Result<(), String> {
     let files = raise_file_limit().map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
-    let mut builder = Engine::builder().cores(config.pin).driver(config.driver);
-    if let Some(shards) = config.shards {
-        builder = builder.shards(shards);
-    }
-    let chat = Arc::new(config.chat);
-    let console = (command == Command::Run).then_some(config.console);
-    let main = move |shard: Shard| services(shard, chat.clone(), console);
+    let asked = Request { pin: config.pin.clone(), shards: config.shards, compute: Some(0), ..Request::default() };
+    // All cores are the shards'. The gateway's large answers are rare: their thread gets the time that a shard has left.
+    let shards = Plan::new(&Grants::of_this_process(), &asked).shards.len();
+    let compute = usize::from(args.command != Command::Chat);
+    let builder = Engine::builder().cores(config.pin).driver(config.driver).shards(shards).compute(compute);
+    let source = source(args);
+    let editions = match args.command {
+        Command::Chat => None,
+        _ => Some(Editions::new(match &source {
+            Some(source) => source.read()?,
+            None => Edition::load(built_in()?)?,
+        })),
+    };
+    let started = Started {
+        chat: (args.command != Command::Gateway).then(|| Arc::new(config.chat)),
+        gateway: editions.clone(),
+        console: (args.command == Command::Run).then_some(config.console),
+    };
+    let main = move |shard: Shard| services(shard, started.clone());
     let running = builder.start(main).map_err(|error| error.to_string())?;
     annulus::say!("{}", running.engine().plan());
     annulus::say!("{}", capacity(files));
     let engine = running.engine().clone();
-    let listening = signals.listen(move |signal| {
-        if signal == Signal::Drain {
-            engine.drain();
-        }
+    if let (Some(source), Some(editions)) = (source.clone(), editions.clone()) {
+        source.watch(editions).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
+    }
+    let listening = signals.listen(move |signal| match (signal, &source, &editions) {
+        (Signal::Drain, _, _) => engine.drain(),
+        (Signal::Reload, Some(source), Some(editions)) => source.reload(editions),
+        (Signal::Reload | Signal::User1, _, _) => {}
     });
     listening.map_err(|error| format!("the thread for signals cannot start: {error}"))?;
     let shards = running.wait().map_err(|error| error.to_string())?;
     shards.into_iter().find_map(Result::err).map_or(Ok(()), Err)
 }
 
+/// What runs on every shard.
+#[derive(Clone)]
+struct Started {
+    chat: Option<Arc<chat::Config>>,
+    gateway: Option<Arc<Editions>>,
+    console: Option<std::net::SocketAddr>,
+}
+
+/// The gateway's file, if one is named.
+fn source(args: &Args) -> Option<Source> {
+    let path = match args.command {
+        Command::Run => args.gateway.clone(),
+        Command::Gateway | Command::Check => args.gateway.clone().or_else(|| args.config.clone()),
+        _ => None,
+    };
+    let options = config::LoadOptions { allow_unsupported: args.allow_unsupported };
+    path.map(|path| Source { path, options })
+}
+
+/// The gateway where no file is named: its own endpoints, and nothing behind it.
+fn built_in() -> Result<config::Gateway, String> {
+    let text = include_str!("gateway/built_in.json");
+    let read = config::load_text("built-in", config::Syntax::Json, text, &config::LoadOptions::default());
+    let lines =
+        |problems: Vec<config::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    read.map(|(gateway, _)| gateway).map_err(lines)
+}
+
+/// Tells what is wrong with a gateway's file, and what the other behaviour would change.
+fn check(args: &Args) -> Result<(), String> {
+    let Some(source) = source(args) else {
+        return Err("check which file? For example: annulus check shop.json".into());
+    };
+    let lines = |findings: &[config::Finding]| findings.iter().map(|one| format!("{one}\n")).collect::<String>();
+    match config::load(&source.path, &source.options) {
+        Err(problems) => {
+            print!("{}", lines(&problems));
+            let plural = if problems.len() == 1 { "" } else { "s" };
+            Err(format!("{} has {} problem{plural}", source.path.display(), problems.len()))
+        }
+        Ok((gateway, _)) if args.print_config => {
+            println!("{}", config::print_effective(&gateway));
+            Ok(())
+        }
+        Ok((gateway, notes)) => {
+            print!("{}", lines(&notes));
+            for difference in config::compat_differences(&gateway) {
+                println!("compat: {difference}");
+            }
+            let count = gateway.endpoints.len();
+            // Where a file is checked, its certificates need not be.
+            if let Err(why) = Edition::load(gateway) {
+                println!("note: here it could not start: {why}");
+            }
+            println!("{}: {count} endpoints, no problems", source.path.display());
+            Ok(())
+        }
+    }
+}
+
 /// One shard's services. If one cannot start, the whole process ends: half of them is not what was asked for.
-async fn services(shard: Shard, chat: Arc<chat::Config>, console: Option<std::net::SocketAddr>) -> Result<(), String> {
-    if let Some(listen) = console.filter(|_| shard.index() == 0) {
-        let about = "rooms, presence and history for Centrifuge clients";
-        let services = vec![Service { name: "chat", about, address: chat.listen }];
+async fn services(shard: Shard, started: Started) -> Result<(), String> {
+    if let Some(listen) = started.console.filter(|_| shard.index() == 0) {
+        let mut services = Vec::new();
+        if let Some(chat) = &started.chat {
+            let about = "rooms, presence and history for Centrifuge clients";
+            services.push(Service { name: "chat", about, address: chat.listen });
+        }
+        if let Some(editions) = &started.gateway {
+            let gateway = editions.newer(&mut 0).await.gateway;
+            let about = "one answer out of many services' answers";
+            let address = std::net::SocketAddr::new(gateway.listen.ip, gateway.listen.port);
+            services.push(Service { name: "gateway", about, address });
+        }
         let started = console::start(&shard, listen, services);
         if started.is_err() {
             shard.drain();
             return started;
         }
     }
-    let ended = serve::run(shard.clone(), chat).await;
-    if ended.is_err() {
+    let gateway = started.gateway.map(|editions| {
+        let on = shard.clone();
+        shard.spawn(async move {
+            let ended = service::run(on.clone(), editions).await;
+            if ended.is_err() {
+                on.drain();
+            }
+            ended
+        })
+    });
+    let chat_ended = match started.chat {
+        Some(chat) => serve::run(shard.clone(), chat).await,
+        None => Ok(()),
+    };
+    if chat_ended.is_err() {
         shard.drain();
     }
-    ended
+    match gateway {
+        Some(gateway) => chat_ended.and(gateway.await.unwrap_or_else(|_| Err("the gateway ended by a panic".into()))),
+        None => chat_ended,
+    }
 }
 
 fn capacity(files: u64) -> String {

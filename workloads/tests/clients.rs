@@ -2,9 +2,13 @@
 //! page. Each on one shard and on two, with io_uring and with epoll. What is not installed is reported, not passed over.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+mod outside;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use outside::{Browser, clients, not_run, passes};
 
 /// A running server, ended with the test.
 struct Server {
@@ -42,25 +46,6 @@ impl Drop for Server {
     }
 }
 
-fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
-}
-
-/// Reports a group that cannot be run here, to the file that `make test` prints at its end.
-fn not_run(group: &str, why: &str) {
-    eprintln!("NOT RUN: {group}: {why}");
-    if let Some(path) = std::env::var_os("ANNULUS_NOT_RUN") {
-        let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-        writeln!(file, "{group}: {why}").unwrap();
-    }
-}
-
-fn passes(program: &Path, script: &str, arguments: &[&str]) {
-    let output = Command::new(program).arg(script).args(arguments).current_dir(clients()).output().unwrap();
-    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.contains(": ok"), "{script}: {out}{error}");
-}
-
 fn on_each_server(client: impl Fn(&Server)) {
     for (shards, driver) in [("1", "auto"), ("2", "auto"), ("1", "epoll"), ("2", "epoll")] {
         let server = Server::start(shards, driver);
@@ -94,39 +79,9 @@ fn the_python_client() {
 
 #[test]
 fn two_browser_windows_chat_on_the_page() {
-    if !clients().join("node_modules/ws").exists() {
-        return not_run("the page in a browser", "make setup-test could not install the JavaScript packages");
-    }
-    let profile = std::env::temp_dir().join(format!("annulus-browser-{}", std::process::id()));
-    let arguments = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-sync",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--remote-debugging-port=0",
-    ];
-    let browser = Command::new("chromium")
-        .args(arguments)
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn();
-    let Ok(mut browser) = browser else { return not_run("the page in a browser", "chromium is not installed") };
-    let mut lines = BufReader::new(browser.stderr.take().unwrap()).lines();
-    let line = lines.find(|line| line.as_ref().unwrap().contains("DevTools listening on ")).unwrap().unwrap();
-    let devtools = line.split("listening on ").nth(1).unwrap().trim().to_owned();
-    // The browser goes on talking: an unread pipe would stop it.
-    let drain = std::thread::spawn(move || lines.for_each(drop));
+    let Some(browser) = Browser::start("the page in a browser") else { return };
     let server = Server::start("2", "auto");
     let page = format!("http://{}/", server.address);
-    passes(Path::new("node"), "page.mjs", &[&page, &devtools]);
-    browser.kill().unwrap();
-    browser.wait().unwrap();
-    drain.join().unwrap();
+    passes(Path::new("node"), "page.mjs", &[&page, &browser.devtools]);
     server.stop();
-    let _temporary = std::fs::remove_dir_all(profile);
 }

@@ -1,0 +1,295 @@
+//! `annulus fetch`: a small client on the machines that the gateway uses, for looking at servers.
+//!
+//! ```text
+//! annulus fetch [--http1|--http2|--h2c] [--insecure] [-i] [-X METHOD] [-H 'Name: value'] [-d BODY] URL...
+//! ```
+//!
+//! URLs of one origin share a connection. Bodies go to standard output in the order of the URLs. What a server does wrong
+//! is told, and the exit status is 1 then.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io::Write;
+use std::rc::Rc;
+use std::time::Duration;
+
+use annulus_engine::{Engine, Shard};
+
+use crate::gateway::config::model::{ClientTls, TlsVersion};
+use crate::gateway::fetching::{
+    Call, Dialer, Failure, FieldList, Origin, Phase, Protocol, Settings, Upstream, is_hop_by_hop, system_resolver,
+};
+
+/// What is printed for `annulus fetch --help`.
+pub const HELP: &str = "\
+annulus fetch: asks servers, with the client that the gateway uses
+
+usage: annulus fetch [options] URL...
+
+  --http1             HTTP/1.1 only
+  --http2             HTTP/2 only; https by ALPN
+  --h2c               HTTP/2 without TLS, by prior knowledge
+  --insecure          accept any certificate
+  -i, --include       print status and fields, too
+  -X METHOD           the method: GET, or POST with -d
+  -H 'Name: value'    a field; may be repeated
+  -d BODY             the request's body
+  --seconds N         how long all may take: 30
+
+URLs of one origin share a connection. Exit status 1: something failed, and standard error says what.
+";
+
+/// Longest answer that is shown, in bytes.
+const BODY_BYTES_MAX: usize = 1 << 30;
+/// How long connecting may take.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// What to fetch, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    urls: Vec<Url>,
+    method: String,
+    fields: Vec<(String, String)>,
+    body: Option<String>,
+    include: bool,
+    insecure: bool,
+    seconds: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Url {
+    text: String,
+    origin: Origin,
+    authority: String,
+    target: String,
+}
+
+impl Fetch {
+    /// Reads the words after `fetch`.
+    ///
+    /// # Errors
+    /// A sentence: what is wrong and what was expected.
+    pub fn read(words: impl IntoIterator<Item = String>) -> Result<Fetch, String> {
+        let mut words = words.into_iter();
+        let mut fetch = Fetch {
+            urls: Vec::new(),
+            method: String::new(),
+            fields: Vec::new(),
+            body: None,
+            include: false,
+            insecure: false,
+            seconds: 30,
+        };
+        let (mut protocol, mut texts) = (Protocol::Auto, Vec::new());
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--http1" => protocol = Protocol::Http1,
+                "--http2" | "--h2c" => protocol = Protocol::Http2,
+                "--insecure" => fetch.insecure = true,
+                "-i" | "--include" => fetch.include = true,
+                "-X" => fetch.method = value()?,
+                "-d" => fetch.body = Some(value()?),
+                "--seconds" => {
+                    fetch.seconds = value()?.parse().map_err(|_| "--seconds: expected a number".to_owned())?;
+                }
+                "-H" => {
+                    let field = value()?;
+                    fetch.fields.push(read_field(&field)?);
+                }
+                option if option.starts_with('-') => return Err(format!("there is no option {option:?}\n\n{HELP}")),
+                _ => texts.push(word),
+            }
+        }
+        for text in texts {
+            fetch.urls.push(Url::read(&text, protocol)?);
+        }
+        if fetch.urls.is_empty() {
+            return Err(format!("fetch what?\n\n{HELP}"));
+        }
+        if fetch.method.is_empty() {
+            fetch.method = if fetch.body.is_some() { "POST".into() } else { "GET".into() };
+        }
+        Ok(fetch)
+    }
+
+    /// Fetches everything. Whether all went well.
+    ///
+    /// # Errors
+    /// The engine does not start.
+    pub fn run(self) -> Result<bool, String> {
+        let main = move |shard: Shard| {
+            let fetch = self.clone();
+            async move { fetch.all(&shard).await }
+        };
+        let ended = Engine::builder().shards(1).run(main).map_err(|error| error.to_string())?;
+        ended.into_iter().try_fold(true, |all, one| one.map(|one| all && one))
+    }
+
+    async fn all(self, shard: &Shard) -> Result<bool, String> {
+        let tls = ClientTls {
+            allow_insecure_connections: self.insecure,
+            ca_certs: Vec::new(),
+            system_ca_pool: true,
+            min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
+            client_certs: Vec::new(),
+        };
+        let tls = crate::gateway::fetching::client_config(&tls)?;
+        let resolver = system_resolver(shard, &[], Duration::from_secs(60));
+        let dialer = Rc::new(Dialer::new(shard, resolver, &tls, CONNECT_MAX));
+        let settings = Rc::new(Settings::default());
+        let mut upstreams: HashMap<Origin, Rc<Upstream>> = HashMap::new();
+        let fetch = Rc::new(self);
+        let tasks: Vec<_> = fetch
+            .urls
+            .iter()
+            .enumerate()
+            .map(|(index, url)| {
+                let make = || Upstream::new(shard, dialer.clone(), url.origin.clone(), settings.clone());
+                let upstream = upstreams.entry(url.origin.clone()).or_insert_with(make).clone();
+                let (fetch, on) = (fetch.clone(), shard.clone());
+                let one = async move {
+                    let patience = Duration::from_secs(fetch.seconds);
+                    match on.timeout(patience, fetch.one(&upstream, &fetch.urls[index])).await {
+                        Ok(outcome) => {
+                            outcome.map_err(|failure| format!("{}: {}", failure.phase.name(), failure.cause))
+                        }
+                        Err(_elapsed) => Err(format!("no answer within {patience:?}")),
+                    }
+                };
+                shard.spawn(one)
+            })
+            .collect();
+        let mut good = true;
+        for (task, url) in tasks.into_iter().zip(&fetch.urls) {
+            match task.await.unwrap_or_else(|_| Err("the request ended by a panic".into())) {
+                Ok(bytes) => std::io::stdout().write_all(&bytes).map_err(|error| error.to_string())?,
+                Err(why) => {
+                    good = false;
+                    eprintln!("annulus fetch: {}: {why}", url.text);
+                }
+            }
+        }
+        Ok(good)
+    }
+
+    async fn one(&self, upstream: &Rc<Upstream>, url: &Url) -> Result<Vec<u8>, Failure> {
+        // A Host of one's own is whom the request names; the URL remains whom it goes to.
+        let own_host = self.fields.iter().rfind(|(name, _)| name == "host").map(|(_, host)| &host[..]);
+        let mut fields = FieldList::new();
+        for (name, value) in self.fields.iter().filter(|(name, _)| name != "host") {
+            fields.push(name, value.as_bytes());
+        }
+        for (name, value) in [("user-agent", concat!("annulus-fetch/", env!("CARGO_PKG_VERSION"))), ("accept", "*/*")] {
+            if fields.get(name).is_none() {
+                fields.push(name, value.as_bytes());
+            }
+        }
+        let body = self.body.as_deref().map(str::as_bytes);
+        let (method, target, authority) = (&self.method[..], &url.target[..], own_host.unwrap_or(&url.authority));
+        let progress = Cell::new(Phase::Admission);
+        let call = Call { method, target, authority, fields: &fields, body, progress: &progress };
+        let answer = upstream.call(&call).await?;
+        let mut out = Vec::new();
+        if self.include {
+            out.extend_from_slice(format!("{}\n", answer.status).as_bytes());
+            for (name, value) in answer.fields.iter() {
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b": ");
+                out.extend_from_slice(value);
+                out.push(b'\n');
+            }
+            out.push(b'\n');
+        }
+        out.extend_from_slice(&answer.collect(BODY_BYTES_MAX).await?);
+        Ok(out)
+    }
+}
+
+/// Reads `Name: value`, and refuses what no server may be sent.
+fn read_field(field: &str) -> Result<(String, String), String> {
+    let (name, value) = field.split_once(':').ok_or(format!("-H {field}: expected 'Name: value'"))?;
+    let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_owned());
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(format!("-H {field}: {name:?} is no field name"));
+    }
+    if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(format!("-H {field:?}: a value has no control characters"));
+    }
+    if is_hop_by_hop(&name) || name == "content-length" {
+        return Err(format!("-H {field}: {name} is the connection's own affair, which fetch sees to"));
+    }
+    Ok((name, value))
+}
+
+impl Url {
+    fn read(text: &str, protocol: Protocol) -> Result<Url, String> {
+        let wrong = || format!("{text}: expected a URL such as http://127.0.0.1:8080/__health");
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let tls = match scheme {
+            "http" => false,
+            "https" => true,
+            _ => return Err(wrong()),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let target = target.split('#').next().unwrap_or_default();
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+        let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
+        let (host, port) = match authority[after_bracket..].split_once(':') {
+            Some((_, port)) => (&authority[..authority.len() - port.len() - 1], port.parse().map_err(|_| wrong())?),
+            None => (authority, if tls { 443 } else { 80 }),
+        };
+        if host.is_empty() || target.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            return Err(wrong());
+        }
+        let origin = Origin { tls, host: host.to_ascii_lowercase(), port, protocol };
+        Ok(Url { text: text.to_owned(), origin, authority: authority.to_owned(), target })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::read(text, Protocol::Auto).unwrap()
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let plain = url("http://Example.com/a?b#c");
+        assert_eq!((&plain.origin.host[..], plain.origin.port, &plain.target[..]), ("example.com", 80, "/a?b"));
+        let odd = url("https://[::1]:8443?x");
+        assert_eq!(
+            (&odd.origin.host[..], odd.origin.port, odd.origin.tls, &odd.target[..]),
+            ("[::1]", 8443, true, "/?x")
+        );
+        for wrong in ["example.com", "ftp://a/", "http://", "http://a:x/", "http://a/ b"] {
+            assert!(Url::read(wrong, Protocol::Auto).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn options_are_read() {
+        let read = |line: &str| Fetch::read(line.split_whitespace().map(str::to_owned));
+        let fetch = read("--h2c -i -H A:b -d x http://a/ http://a/b").unwrap();
+        assert_eq!((&fetch.method[..], fetch.include, fetch.urls.len()), ("POST", true, 2));
+        assert_eq!(fetch.urls[0].origin, fetch.urls[1].origin);
+        assert_eq!(fetch.fields, [("a".to_owned(), "b".to_owned())]);
+        for (line, says) in [
+            ("", "fetch what"),
+            ("--http3 http://a/", "no option"),
+            ("-H x http://a/", "Name: value"),
+            ("-H :x http://a/", "no field name"),
+            ("-H a(b):x http://a/", "no field name"),
+            ("-H a:\u{1}x http://a/", "control characters"),
+            ("-H Connection:close http://a/", "own affair"),
+            ("-X", "needs a value"),
+        ] {
+            assert!(read(line).unwrap_err().contains(says), "{line}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The access log: a line per request, written by a thread of its own. A shard only appends to a buffer; when the reader
+//! of the log is too slow, lines are left out and counted, and no request waits.
+//!
+//! ```text
+//! 2026-01-31T12:00:00.123Z 203.0.113.9 GET /product/7 200 1532 4810us 4ebc1d06f0a8e0f7df421229ecb60d95
+//! time                     client      method path    status bytes taken  request id
+//! ```
+//!
+//! Queries are left out: they may hold tokens. What could not be read as a request has `-` for what is not known, and at the
+//! end why, in quotes.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use annulus_engine::metrics::Counter;
+
+/// Bytes that a shard gathers before it hands them over; what is there is handed over once a second in any case.
+const GATHER_BYTES: usize = 16 << 10;
+/// Buffers that wait for the thread. Beyond, they are dropped.
+const WAITING_MAX: usize = 256;
+
+/// The thread's end.
+#[derive(Clone)]
+pub struct Writer {
+    buffers: SyncSender<Vec<u8>>,
+}
+
+impl Writer {
+    /// Starts the thread, which writes to standard output.
+    ///
+    /// # Errors
+    /// It cannot start.
+    pub fn start() -> std::io::Result<Writer> {
+        let (buffers, arriving) = sync_channel::<Vec<u8>>(WAITING_MAX);
+        std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            for buffer in arriving {
+                // A closed standard output ends nothing: the gateway goes on without its log.
+                let _nobody_listens = std::io::stdout().write_all(&buffer);
+            }
+        })?;
+        Ok(Writer { buffers })
+    }
+}
+
+/// A shard's end.
+pub struct AccessLog {
+    writer: Writer,
+    gathered: RefCell<Vec<u8>>,
+    dropped: Arc<Counter>,
+}
+
+/// A request that was answered.
+pub struct Line<'a> {
+    /// Who asked.
+    pub client: IpAddr,
+    /// The method.
+    pub method: &'a str,
+    /// The path, as sent.
+    pub path: &'a str,
+    /// The answer's status.
+    pub status: u16,
+    /// The answer's body in bytes; `None` where it is passed on as it comes.
+    pub bytes: Option<usize>,
+    /// From the head to the answer.
+    pub took: Duration,
+    /// Its request id.
+    pub id: &'a str,
+    /// Why it could not be read.
+    pub why: Option<&'a str>,
+}
+
+impl AccessLog {
+    /// A shard's, which counts what it had to leave out.
+    pub fn new(writer: Writer, dropped: Arc<Counter>) -> AccessLog {
+        AccessLog { writer, gathered: RefCell::default(), dropped }
+    }
+
+    /// Adds a line.
+    pub fn add(&self, line: &Line<'_>) {
+        let mut gathered = self.gathered.borrow_mut();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        write_time(&mut gathered, now);
+        let Line { client, method, path, status, took, id, .. } = line;
+        let bytes = line.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+        let id = if id.is_empty() { "-" } else { id };
+        let why = line.why.map_or_else(String::new, |why| format!(" {why:?}"));
+        let written = writeln!(gathered, " {client} {method} {path} {status} {bytes} {}us {id}{why}", took.as_micros());
+        written.expect("writing to memory does not fail");
+        if gathered.len() >= GATHER_BYTES {
+            drop(gathered);
+            self.flush();
+        }
+    }
+
+    /// Hands over what is gathered.
+    pub fn flush(&self) {
+        let gathered = std::mem::take(&mut *self.gathered.borrow_mut());
+        if gathered.is_empty() {
+            return;
+        }
+        let lines = gathered.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        if self.writer.buffers.try_send(gathered).is_err() {
+            self.dropped.add(lines);
+        }
+    }
+}
+
+/// Appends a time as RFC 3339 has it, in UTC with milliseconds.
+fn write_time(out: &mut Vec<u8>, since_epoch: Duration) {
+    let (days, seconds) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    // Days since 0000-03-01, in eras of 400 years, so that leap days come last.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
+    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let written = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        since_epoch.subsec_millis()
+    );
+    written.expect("writing to memory does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_calendar_times() {
+        let text = |seconds: u64| {
+            let mut out = Vec::new();
+            write_time(&mut out, Duration::from_secs(seconds) + Duration::from_millis(7));
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(0), "1970-01-01T00:00:00.007Z");
+        assert_eq!(text(951_782_400), "2000-02-29T00:00:00.007Z");
+        assert_eq!(text(1_709_251_199), "2024-02-29T23:59:59.007Z");
+        assert_eq!(text(4_102_444_800), "2100-01-01T00:00:00.007Z");
+    }
+
+    #[test]
+    fn a_line_names_everything_once() {
+        let (buffers, arriving) = sync_channel(1);
+        let log = AccessLog::new(Writer { buffers }, Arc::default());
+        let client = "203.0.113.9".parse().unwrap();
+        let took = Duration::from_micros(4810);
+        let line = Line { client, method: "GET", path: "/a", status: 200, bytes: Some(5), took, id: "x", why: None };
+        log.add(&line);
+        log.flush();
+        let text = String::from_utf8(arriving.recv().unwrap()).unwrap();
+        assert!(text.ends_with("Z 203.0.113.9 GET /a 200 5 4810us x\n"), "{text}");
+        log.add(&Line { method: "-", path: "-", status: 400, bytes: None, id: "", why: Some("no \"host\""), ..line });
+        log.flush();
+        let text = String::from_utf8(arriving.recv().unwrap()).unwrap();
+        assert!(text.ends_with("Z 203.0.113.9 - - 400 - 4810us - \"no \\\"host\\\"\"\n"), "{text}");
+        // A reader that does not read costs lines, not time.
+        (0..3).for_each(|_| {
+            log.add(&line);
+            log.flush();
+        });
+        assert_eq!(log.dropped.get(), 2);
+    }
+}

@@ -1,0 +1,575 @@
+//! One question to one backend: whether it is asked, where it goes, what it carries, how long it may take, and what its
+//! answer is worth.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_engine::Shard;
+use annulus_engine::metrics::Snapshot;
+use annulus_protocols::json::write_string;
+
+use super::balance::Member;
+use super::breaker::{Breaker, Pass};
+use super::bucket::{Bucket, share};
+use super::config::model::{self, Backend, Endpoint, Forward, Piece, Rate};
+use super::message::{Call, Cause, Failure, FieldList, Phase};
+use super::meters::BackendMeters;
+use super::part::{Part, Reading};
+use super::request::Request;
+use super::retry::{Budget, is_worth_it};
+use super::route::{encode_into, encode_path_into};
+use super::shed::{Level, Memory};
+use super::targets::{Target, Targets};
+use super::throttle::Load;
+use super::upstream::Answer;
+
+/// Bytes of a failed answer that are read. One that is longer is given up.
+const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// What the sub-requests of a request share.
+pub struct Asking<'a> {
+    /// The shard they run on.
+    pub shard: &'a Shard,
+    /// The endpoint.
+    pub endpoint: &'a Endpoint,
+    /// The client's request.
+    pub request: &'a Request,
+    /// The values of the path's parameters.
+    pub params: &'a [String],
+    /// What every backend gets, whatever it is allowed of the client's fields: who asks, and what the request is called.
+    pub own_fields: &'a FieldList,
+    /// Until when sub-requests are waited for, by the shard's clock.
+    pub deadline: Duration,
+    /// What is given up because there is too much.
+    pub level: Level,
+    /// Whether some backend is required: only then are the others left out when there is too much.
+    pub has_required: bool,
+}
+
+/// A backend with its upstreams, on one shard.
+pub struct Ready {
+    /// What the configuration says.
+    pub backend: Backend,
+    reading: Reading,
+    targets: Rc<Targets>,
+    breaker: Option<Breaker>,
+    rate: Option<(Rate, Bucket)>,
+    budget: Budget,
+    meters: BackendMeters,
+    memory: Arc<Memory>,
+    /// How long an answer's head may take, whatever the deadline.
+    head_timeout: Option<Duration>,
+}
+
+/// A failed sub-request, with what the upstream said.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Where and why.
+    pub failure: Failure,
+    /// The beginning of its body, where it answered with a status that is none of success.
+    pub body: Vec<u8>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        Refusal { failure, body: Vec::new() }
+    }
+}
+
+/// Bytes of an answer, taken from the budget of all; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    memory: Arc<Memory>,
+    bytes: u64,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.figures())
+    }
+}
+
+impl Held {
+    fn new(memory: &Arc<Memory>) -> Held {
+        Held { memory: memory.clone(), bytes: 0 }
+    }
+
+    fn grow_to(&mut self, bytes: usize) -> Result<(), Failure> {
+        let more = (bytes as u64).saturating_sub(self.bytes);
+        if !self.memory.reserve(more) {
+            return Err(refused("no memory is left for its answer"));
+        }
+        self.bytes += more;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.release(self.bytes);
+    }
+}
+
+fn refused(why: &'static str) -> Failure {
+    Failure { phase: Phase::Admission, cause: Cause::Refused(why), unprocessed: true }
+}
+
+/// A call that the breaker let through. Dropped unsettled, it counts as failed if its time was over.
+struct Asked<'a> {
+    ready: &'a Ready,
+    shard: &'a Shard,
+    deadline: Duration,
+    began: Duration,
+    pass: Option<Pass>,
+    progress: Cell<Phase>,
+}
+
+impl Asked<'_> {
+    fn settle(&mut self, served: Option<bool>) {
+        let now = self.shard.now();
+        let Some(pass) = self.pass.take() else { return };
+        self.ready.meters.count(served, now.saturating_sub(self.began));
+        let Some(breaker) = &self.ready.breaker else { return };
+        if let (Some(state), Some(name)) = (breaker.settle(now, pass, served), breaker.logs_as()) {
+            let name = if name.is_empty() { &self.ready.backend.url_pattern.source } else { name };
+            crate::say!("gateway: the circuit breaker of {name} is {} (shard {})", state.name(), self.shard.index());
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let late = self.shard.now() >= self.deadline;
+        self.settle(late.then_some(false));
+    }
+}
+
+/// A call to one host, counted while it is under way. Dropped unsettled, its host has failed if its time was over.
+struct OnHost<'a> {
+    targets: &'a Targets,
+    shard: &'a Shard,
+    member: Rc<Member<Target>>,
+    began: Duration,
+    deadline: Duration,
+    /// How it ended: whether it was served, and what that says about the upstream's load.
+    ended: Cell<(Option<bool>, Load)>,
+}
+
+impl<'a> OnHost<'a> {
+    /// Unless the upstream has too much already.
+    fn begin(
+        targets: &'a Targets,
+        shard: &'a Shard,
+        member: Rc<Member<Target>>,
+        deadline: Duration,
+    ) -> Result<OnHost<'a>, Failure> {
+        let began = shard.now();
+        member.what.upstream.bearing.begin(began).map_err(refused)?;
+        member.in_flight.set(member.in_flight.get() + 1);
+        Ok(OnHost { targets, shard, member, began, deadline, ended: Cell::new((None, Load::Unknown)) })
+    }
+
+    fn settle(&self, answered: &Result<Answer, Failure>) {
+        self.ended.set(match answered {
+            Ok(answer) => (Some(answer.status < 500), load_of(answer.status)),
+            Err(failure) => (is_served(failure), load_in(failure)),
+        });
+    }
+}
+
+impl Drop for OnHost<'_> {
+    fn drop(&mut self) {
+        let now = self.shard.now();
+        self.member.in_flight.set(self.member.in_flight.get() - 1);
+        let ended = match self.ended.get() {
+            (None, _) if now >= self.deadline => (Some(false), Load::TooMuch),
+            ended => ended,
+        };
+        self.member.what.upstream.bearing.end(now, ended.1);
+        if let Some(served) = ended.0 {
+            self.targets.settle(now, &self.member, now.saturating_sub(self.began), served);
+        }
+    }
+}
+
+/// What a status says about the load of the one who sent it.
+fn load_of(status: u16) -> Load {
+    if matches!(status, 429 | 503) { Load::TooMuch } else { Load::Fine }
+}
+
+/// What a failure says about it: silence and refused streams that there is too much; no connection nothing.
+fn load_in(failure: &Failure) -> Load {
+    match &failure.cause {
+        Cause::Status(status) => load_of(*status),
+        Cause::Timeout => Load::TooMuch,
+        Cause::Transport(_) if failure.unprocessed && failure.phase == Phase::Request => Load::TooMuch,
+        Cause::Transport(_) | Cause::Refused(_) | Cause::Unresolved(..) => Load::Unknown,
+        Cause::Protocol(_) | Cause::TooLarge(_) | Cause::Malformed(_) => Load::Fine,
+    }
+}
+
+/// Whether the upstream did its part, as far as its health is concerned: a 404 is an answer.
+fn is_served(failure: &Failure) -> Option<bool> {
+    match failure.cause {
+        Cause::Status(status) => Some(status < 500),
+        Cause::Refused(_) => None,
+        Cause::TooLarge(_) => Some(true),
+        Cause::Timeout | Cause::Unresolved(..) | Cause::Transport(_) | Cause::Protocol(_) | Cause::Malformed(_) => {
+            Some(false)
+        }
+    }
+}
+
+impl Ready {
+    /// A backend with those whom it asks. `named` is what metrics call the endpoint and it.
+    pub fn new(
+        shard: &Shard,
+        named: (&str, &str),
+        backend: Backend,
+        targets: Rc<Targets>,
+        memory: &Arc<Memory>,
+        head_timeout: Option<Duration>,
+    ) -> Ready {
+        let rate = backend.rate_limit.as_ref().map(|rate| {
+            let rate = share(rate, shard.count());
+            let bucket = Bucket::new(&rate, shard.now());
+            (rate, bucket)
+        });
+        Ready {
+            breaker: backend.circuit_breaker.clone().map(Breaker::new),
+            rate,
+            budget: Budget::default(),
+            meters: BackendMeters::new(shard, named.0, named.1),
+            memory: memory.clone(),
+            head_timeout,
+            reading: Reading::new(&backend),
+            backend,
+            targets,
+        }
+    }
+
+    /// Asks and shapes the answer. `earlier` are the answers of the backends before it, where they are sequential.
+    ///
+    /// # Errors
+    /// Why there is no answer of use.
+    pub async fn ask(&self, asking: &Asking<'_>, earlier: &[Option<Part>]) -> Result<Part, Refusal> {
+        let mut asked = self.admit(asking)?;
+        let target = self.target(asking, earlier)?;
+        let left = asked.deadline.saturating_sub(asking.shard.now());
+        let outcome = match asking.shard.timeout(left, pin!(self.attempts(asking, &target, &asked))).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(Failure::timeout(asked.progress.get()).into()),
+        };
+        asked.settle(outcome.as_ref().map_or_else(|refusal| is_served(&refusal.failure), |_| Some(true)));
+        outcome
+    }
+
+    /// Asks, and gives the answer as it comes: for endpoints that pass it on.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn pass(&self, asking: &Asking<'_>) -> Result<Answer, Refusal> {
+        let mut asked = self.admit(asking)?;
+        let target = self.target(asking, &[])?;
+        let left = asked.deadline.saturating_sub(asking.shard.now());
+        let outcome = match asking.shard.timeout(left, pin!(self.send(asking, &target, &asked))).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(Failure::timeout(asked.progress.get())),
+        };
+        // 101 would hand the client's connection over to a protocol that nobody here has asked for.
+        let outcome = outcome.and_then(|answer| match answer.status {
+            101 => Err(Failure { phase: Phase::Body, cause: Cause::Status(101), unprocessed: false }),
+            _ => Ok(answer),
+        });
+        asked.settle(match &outcome {
+            Ok(answer) => Some(answer.status < 500),
+            Err(failure) => is_served(failure),
+        });
+        Ok(outcome?)
+    }
+
+    /// Whether the backend is asked at all.
+    fn admit<'a>(&'a self, asking: &Asking<'a>) -> Result<Asked<'a>, Failure> {
+        let shard = asking.shard;
+        let now = shard.now();
+        if asking.level >= Level::RequiredOnly
+            && asking.has_required
+            && !self.backend.required
+            && asking.endpoint.priority != model::Priority::Critical
+        {
+            return Err(refused("left out, because the gateway has too much to do"));
+        }
+        if let Some((rate, bucket)) = &self.rate
+            && bucket.take(rate, now).is_err()
+        {
+            self.meters.refused.add(1);
+            return Err(refused("its rate limit is reached"));
+        }
+        let pass = match &self.breaker {
+            None => Some(Pass::default()),
+            Some(breaker) => breaker.admit(now),
+        };
+        let Some(pass) = pass else {
+            self.meters.refused.add(1);
+            return Err(refused("its circuit breaker is open"));
+        };
+        let deadline = asking.deadline.min(now + self.backend.timeout);
+        Ok(Asked { ready: self, shard, deadline, began: now, pass: Some(pass), progress: Cell::new(Phase::Admission) })
+    }
+
+    /// Asks, and asks again where that is allowed.
+    async fn attempts(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Part, Refusal> {
+        let mut repeated = 0;
+        if let Some(retry) = &self.backend.retry {
+            self.budget.earn(retry);
+        }
+        loop {
+            let refusal = match self.attempt(asking, target, asked).await {
+                Ok(part) => return Ok(part),
+                Err(refusal) => refusal,
+            };
+            let again = self.backend.retry.as_ref().is_some_and(|retry| {
+                repeated < retry.attempts
+                    && asking.level < Level::NoRetries
+                    && is_worth_it(retry, &refusal.failure, self.backend.method.is_idempotent())
+                    && self.budget.spend()
+            });
+            if !again {
+                return Err(refusal);
+            }
+            repeated += 1;
+            self.meters.retries.add(1);
+        }
+    }
+
+    async fn attempt(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Part, Refusal> {
+        let mut answer = self.send(asking, target, asked).await?;
+        asked.progress.set(Phase::Body);
+        let mut held = Held::new(&self.memory);
+        // RFC 9110 has more successes, but KrakenD's users rely on these two.
+        if !matches!(answer.status, 200 | 201) {
+            let failure = Failure { phase: Phase::Body, cause: Cause::Status(answer.status), unprocessed: false };
+            // Read in any case, within limits: so the connection can be used again.
+            let body = answer.collect(ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
+            return Err(Refusal { failure, body });
+        }
+        let most = self.backend.max_response_bytes.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        let mut body = answer.begin_body(most)?;
+        held.grow_to(body.capacity())?;
+        let malformed = |what| Failure { phase: Phase::Decode, cause: Cause::Malformed(what), unprocessed: false };
+        let mut check = self.reading.begin();
+        loop {
+            let more = answer.next(&mut body).await?;
+            if body.len() > most {
+                return Err(super::upstream::too_large(most).into());
+            }
+            held.grow_to(body.capacity())?;
+            while check.advance(&body).map_err(malformed)? {
+                asking.shard.yield_now().await;
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(self.reading.read(body, &check).map_err(malformed)?.holding(held))
+    }
+
+    /// Sends the question to one host and waits for the head of its answer.
+    async fn send(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Answer, Failure> {
+        asked.progress.set(Phase::Resolve);
+        let member = self.targets.choose(asking.shard, self.backend.lb).await?;
+        asked.progress.set(Phase::Admission);
+        let counted = OnHost::begin(&self.targets, asking.shard, member, asked.deadline)?;
+        let Target { host, authority, upstream } = &counted.member.what;
+        let fields = self.fields(asking);
+        let method = self.backend.method.as_str();
+        let has_body = !matches!(method, "GET" | "HEAD" | "OPTIONS");
+        let body = has_body.then_some(&asking.request.body[..]);
+        let base = &host.base_path;
+        let joined;
+        let target = match base.is_empty() {
+            true => target,
+            false => {
+                joined = format!("{base}{target}");
+                &joined
+            }
+        };
+        let call = Call { method, target, authority, fields: &fields, body, progress: &asked.progress };
+        let answered = match self.head_timeout {
+            None => upstream.call(&call).await,
+            Some(limit) => {
+                let answered = asking.shard.timeout(limit, pin!(upstream.call(&call))).await;
+                answered.unwrap_or_else(|_elapsed| Err(Failure::timeout(asked.progress.get())))
+            }
+        };
+        counted.settle(&answered);
+        answered
+    }
+
+    /// How long its calls took, since the start.
+    pub fn latency(&self) -> Snapshot {
+        self.meters.latency.snapshot()
+    }
+
+    /// Calls that its rate limit would let through now, and the most that it ever would.
+    pub fn limit_left(&self, now: Duration) -> Option<(f64, u64)> {
+        self.rate.as_ref().map(|(rate, bucket)| (bucket.left(rate, now), rate.capacity))
+    }
+
+    /// Appends figures for the dashboard to an object that is begun.
+    pub fn write_figures(&self, out: &mut Vec<u8>, now: Duration) {
+        let state = self.breaker.as_ref().map_or("none", |breaker| breaker.state(now).name());
+        let hosts = self.targets.hosts();
+        let names: Vec<String> = hosts.members().iter().map(|member| member.what.host.to_string()).collect();
+        out.extend_from_slice(b",\"hosts\":");
+        write_string(out, &names.join(", "));
+        out.extend_from_slice(
+            format!(
+                ",\"breaker\":\"{state}\",\"ejected\":{},\"served\":{},\"failed\":{},\"refused\":{},\"retries\":{}",
+                hosts.ejected(now),
+                self.meters.served.get(),
+                self.meters.failed.get(),
+                self.meters.refused.get(),
+                self.meters.retries.get()
+            )
+            .as_bytes(),
+        );
+    }
+
+    /// Path and query. What comes from a client or an upstream is percent-encoded: it can add no segment and no
+    /// parameter.
+    fn target(&self, asking: &Asking<'_>, earlier: &[Option<Part>]) -> Result<String, Failure> {
+        let template = &self.backend.url_pattern;
+        let mut target = String::with_capacity(template.source.len() + 32);
+        self.fill(&mut target, &template.path, asking, earlier)?;
+        let mut separator = '?';
+        if !template.query.is_empty() {
+            target.push(separator);
+            separator = '&';
+            self.fill(&mut target, &template.query, asking, earlier)?;
+        }
+        let allowed = |name: &str| {
+            asking.endpoint.input_query_strings.allows(name) && self.backend.input_query_strings.allows(name)
+        };
+        let mut pairs: Vec<_> = asking.request.query_pairs().filter(|(name, _)| allowed(name)).collect();
+        pairs.sort_by_key(|(name, _)| *name);
+        for (name, value) in pairs {
+            // As the client sent them: characters that end a query cannot be in a checked target.
+            target.push(separator);
+            target.push_str(name);
+            target.push('=');
+            target.push_str(value);
+            separator = '&';
+        }
+        Ok(target)
+    }
+
+    fn fill(
+        &self,
+        target: &mut String,
+        pieces: &[Piece],
+        asking: &Asking<'_>,
+        earlier: &[Option<Part>],
+    ) -> Result<(), Failure> {
+        for piece in pieces {
+            match piece {
+                Piece::Literal(text) => target.push_str(text),
+                Piece::Parameter(index) => {
+                    let wildcard = matches!(asking.endpoint.path.last(), Some(model::Segment::Wildcard(_)));
+                    let value = asking.params.get(*index).map_or("", String::as_str);
+                    match wildcard && index + 1 == asking.params.len() {
+                        true => encode_path_into(target, value),
+                        false => encode_into(target, value),
+                    }
+                }
+                Piece::Response { backend, path } => {
+                    let part = earlier.get(*backend).and_then(Option::as_ref);
+                    let value = part.and_then(|part| part.scalar(path));
+                    let missing = || Failure {
+                        phase: Phase::Admission,
+                        cause: Cause::Malformed(format!("answer {backend} has no scalar at {}", path.join("."))),
+                        unprocessed: true,
+                    };
+                    encode_into(target, &value.ok_or_else(missing)?);
+                }
+                Piece::Claim(path) => {
+                    let cause = Cause::Malformed(format!("no token was checked for the claim {}", path.join(".")));
+                    return Err(Failure { phase: Phase::Admission, cause, unprocessed: true });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The fields that go on: our own, and those of the client's that both lists allow.
+    fn fields<'a>(&self, asking: &Asking<'a>) -> Cow<'a, FieldList> {
+        let (own, request) = (asking.own_fields, asking.request);
+        let nothing = |forward: &Forward| matches!(forward, Forward::Only(names) if names.is_empty());
+        if nothing(&asking.endpoint.input_headers) || nothing(&self.backend.input_headers) {
+            return Cow::Borrowed(own);
+        }
+        let mut fields = own.clone();
+        for (name, value) in request.fields.iter() {
+            let is_own = matches!(name, "host" | "content-length") || own.get(name).is_some();
+            if !is_own && asking.endpoint.input_headers.allows(name) && self.backend.input_headers.allows(name) {
+                fields.push(name, value);
+            }
+        }
+        Cow::Owned(fields)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::gateway::config::model::{
+        Discovery, Encoding, Filter, LoadBalancing, Location, Method, Protocol, Scheme, Template,
+    };
+
+    /// A backend of nothing but a path.
+    pub(in crate::gateway) fn bare_backend(path: &str) -> Backend {
+        let pieces = vec![Piece::Literal(path.to_owned())];
+        Backend {
+            hosts: vec![model::Host {
+                scheme: Scheme::Http,
+                name: "127.0.0.1".into(),
+                port: 80,
+                base_path: String::new(),
+            }],
+            url_pattern: Template { source: path.into(), path: pieces, query: Vec::new() },
+            method: Method::Get,
+            encoding: Encoding::Json,
+            is_collection: false,
+            target: Vec::new(),
+            group: None,
+            filter: Filter::Everything,
+            mapping: Vec::new(),
+            flatmap: Vec::new(),
+            input_headers: Forward::All,
+            input_query_strings: Forward::All,
+            sd: Discovery::Static,
+            sd_scheme: Scheme::Http,
+            disable_host_sanitize: false,
+            circuit_breaker: None,
+            rate_limit: None,
+            return_error_details: None,
+            return_error_code: false,
+            timeout: std::time::Duration::from_secs(2),
+            required: false,
+            retry: None,
+            hedge: None,
+            outlier: None,
+            health: None,
+            lb: LoadBalancing::RoundRobin,
+            protocol: Protocol::Auto,
+            max_response_bytes: Some(1 << 20),
+            shadow: false,
+            cache: None,
+            location: Location { file: "test".into(), line: 1, column: 1 },
+        }
+    }
+}

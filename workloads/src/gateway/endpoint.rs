@@ -1,0 +1,342 @@
+//! An endpoint at work: from a client's request to its answer.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_protocols::http1::reason_phrase;
+use annulus_protocols::json::{self, write_string};
+
+use super::backend::{Asking, Ready, Refusal};
+use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding, StaticStrategy};
+use super::fanout::{Outcome, parallel, sequential};
+use super::message::{Cause, is_hop_by_hop};
+use super::part::{Changes, Part, member, merge};
+use super::problem::{self, Failed};
+use super::request::{Reply, ReplyBody};
+use super::shed::Level;
+
+/// Says whether every backend answered.
+const COMPLETED: &str = "x-krakend-completed";
+
+/// An endpoint with its backends, on one shard.
+pub struct Service {
+    /// What the configuration says; its backends are in `backends`.
+    pub endpoint: Endpoint,
+    /// Whom it asks.
+    pub backends: Vec<Rc<Ready>>,
+    /// What is done to the merged answer.
+    pub changes: Option<Arc<Changes>>,
+    /// Whose behaviour it has.
+    pub compat: Compat,
+    /// Whether failures are told to clients that get KrakenD's answers.
+    pub tells_errors: bool,
+    /// A recent request, for the dashboard.
+    pub sample: RefCell<Option<Sample>>,
+}
+
+/// How often a request is looked at more closely.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// One request's course.
+pub struct Sample {
+    taken: Duration,
+    request: String,
+    id: String,
+    status: u16,
+    took: Duration,
+    steps: Vec<Step>,
+}
+
+/// A sub-request: when it began after the request, how long it took, and how it ended.
+struct Step {
+    start: Duration,
+    took: Duration,
+    says: String,
+}
+
+impl Service {
+    /// Answers a request.
+    pub async fn answer(&self, asking: &Asking<'_>) -> Reply {
+        if let Some(why) = &self.endpoint.unsupported {
+            return problem::problem(501, why);
+        }
+        if self.endpoint.output_encoding == OutputEncoding::NoOp {
+            return self.pass(asking).await;
+        }
+        let outcomes = match self.endpoint.sequential {
+            true => sequential(asking, &self.backends).await,
+            false => parallel(asking, &self.backends).await,
+        };
+        let steps = self.is_sample_due(asking).then(|| self.steps(&outcomes));
+        let reply = self.assemble(asking, outcomes).await;
+        if let Some(steps) = steps {
+            self.keep_sample(asking, reply.status, steps);
+        }
+        reply
+    }
+
+    /// Whether the last request kept is old.
+    fn is_sample_due(&self, asking: &Asking<'_>) -> bool {
+        let now = asking.shard.now();
+        self.sample.borrow().as_ref().is_none_or(|sample| now.saturating_sub(sample.taken) >= SAMPLE_EVERY)
+    }
+
+    fn steps(&self, outcomes: &[Outcome]) -> Vec<Step> {
+        let mut start = Duration::ZERO;
+        let step = |outcome: &Outcome| {
+            let says = match &outcome.result {
+                None => "not asked".to_owned(),
+                Some(Ok(_)) => "ok".to_owned(),
+                Some(Err(Refusal { failure, .. })) => format!("{}: {}", failure.phase.name(), failure.cause),
+            };
+            let step = Step { start, took: outcome.elapsed, says };
+            if self.endpoint.sequential {
+                start += outcome.elapsed;
+            }
+            step
+        };
+        outcomes.iter().map(step).collect()
+    }
+
+    fn keep_sample(&self, asking: &Asking<'_>, status: u16, steps: Vec<Step>) {
+        let (request, now) = (asking.request, asking.shard.now());
+        *self.sample.borrow_mut() = Some(Sample {
+            taken: now,
+            request: format!("{} {}", request.method, request.path),
+            id: asking.own_fields.text("x-request-id").unwrap_or_default().to_owned(),
+            status,
+            took: now.saturating_sub(request.began),
+            steps,
+        });
+    }
+
+    /// Appends the request kept, with a step per backend: its start and length in microseconds, and how it ended.
+    pub fn write_sample(&self, out: &mut Vec<u8>) {
+        let sample = self.sample.borrow();
+        let Some(sample) = &*sample else { return out.extend_from_slice(b"null") };
+        let Sample { taken, request, id, status, took, steps } = sample;
+        let (at, took) = (taken.as_millis(), took.as_micros());
+        out.extend_from_slice(
+            format!("{{\"at_ms\":{at},\"status\":{status},\"took_us\":{took},\"request\":").as_bytes(),
+        );
+        write_string(out, request);
+        out.extend_from_slice(b",\"id\":");
+        write_string(out, id);
+        out.extend_from_slice(b",\"steps\":[");
+        for (index, step) in steps.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(format!("[{},{},", step.start.as_micros(), step.took.as_micros()).as_bytes());
+            write_string(out, &step.says);
+            out.push(b']');
+        }
+        out.extend_from_slice(b"]}");
+    }
+
+    /// Passes the one backend's answer on as it comes.
+    async fn pass(&self, asking: &Asking<'_>) -> Reply {
+        let Some(backend) = self.backends.first() else { return problem::problem(500, "there is no backend") };
+        let began = asking.shard.now();
+        let passed = backend.pass(asking).await;
+        if self.is_sample_due(asking) {
+            let took = asking.shard.now().saturating_sub(began);
+            let (status, says) = match &passed {
+                Ok(answer) => (answer.status, "ok".to_owned()),
+                Err(Refusal { failure, .. }) => (502, format!("{}: {}", failure.phase.name(), failure.cause)),
+            };
+            self.keep_sample(asking, status, vec![Step { start: Duration::ZERO, took, says }]);
+        }
+        match passed {
+            Ok(answer) => {
+                let mut reply = Reply::empty(answer.status);
+                for (name, value) in answer.fields.iter() {
+                    if !is_hop_by_hop(name) && name != "content-length" {
+                        reply.fields.push(name, value);
+                    }
+                }
+                reply.body = ReplyBody::Streamed(Box::new(answer));
+                reply
+            }
+            Err(refusal) => {
+                let elapsed = asking.shard.now() - began;
+                self.failure(&[Outcome { result: Some(Err(refusal)), elapsed, arrived: 0 }])
+            }
+        }
+    }
+
+    async fn assemble(&self, asking: &Asking<'_>, mut outcomes: Vec<Outcome>) -> Reply {
+        let answered = outcomes.iter().filter(|outcome| matches!(outcome.result, Some(Ok(_)))).count();
+        let complete = answered == outcomes.len();
+        let failed = outcomes.iter().any(|outcome| outcome.refusal().is_some());
+        let indispensable = outcomes
+            .iter()
+            .zip(&self.backends)
+            .any(|(outcome, backend)| backend.backend.required && !matches!(outcome.result, Some(Ok(_))));
+        let extra = self.endpoint.static_data.as_ref().filter(|data| match data.strategy {
+            StaticStrategy::Always => true,
+            StaticStrategy::Success => answered > 0,
+            StaticStrategy::Complete => complete,
+            StaticStrategy::Errored => failed,
+            StaticStrategy::Incomplete => !complete,
+        });
+        // The first of a sequence is what the others build on.
+        let lost = answered == 0 && (extra.is_none() || self.endpoint.sequential);
+        if indispensable || lost {
+            return self.failure(&outcomes);
+        }
+        let details = self.error_details(&outcomes);
+        if self.endpoint.merge_order == MergeOrder::Arrival {
+            outcomes.sort_by_key(|outcome| outcome.arrived);
+        }
+        let parts = outcomes.into_iter().filter_map(|outcome| outcome.result.and_then(Result::ok));
+        let draft = Draft {
+            parts: parts.chain(details).collect(),
+            changes: self.changes.clone(),
+            extra: extra.map(|data| {
+                Part::of_members(data.data.iter().map(|member| (&member.name[..], member.json.as_bytes())))
+            }),
+            encoding: self.endpoint.output_encoding,
+            output: self.endpoint.output,
+        };
+        let (content_type, text) = draft.write_somewhere(asking).await;
+        let reply = Reply::new(200, content_type, text).with(COMPLETED, if complete { "true" } else { "false" });
+        match (complete, self.endpoint.cache_ttl.as_secs()) {
+            (true, seconds @ 1..) => reply.with("cache-control", &format!("public, max-age={seconds}")),
+            _ => reply,
+        }
+    }
+
+    /// Members that describe failures, for backends that ask for them.
+    fn error_details(&self, outcomes: &[Outcome]) -> Option<Part> {
+        let mut members: Vec<(String, Vec<u8>)> = Vec::new();
+        for (outcome, backend) in outcomes.iter().zip(&self.backends) {
+            if let (Some(refusal), Some(name)) = (outcome.refusal(), &backend.backend.return_error_details) {
+                members.push((format!("error_{name}"), detail(refusal)));
+            }
+        }
+        let texts = members.iter().map(|(name, json)| (&name[..], &json[..]));
+        (!members.is_empty()).then(|| Part::of_members(texts))
+    }
+
+    /// The answer when there is none.
+    fn failure(&self, outcomes: &[Outcome]) -> Reply {
+        let failed: Vec<Failed<'_>> = outcomes
+            .iter()
+            .zip(&self.backends)
+            .filter_map(|(outcome, backend)| {
+                let failure = &outcome.refusal()?.failure;
+                let elapsed_ms = outcome.elapsed.as_millis() as u64;
+                Some(Failed { backend: &backend.backend.url_pattern.source, failure, elapsed_ms })
+            })
+            .collect();
+        let own_status = match (&self.backends[..], &failed[..]) {
+            ([backend], [one]) if backend.backend.return_error_code => match one.failure.cause {
+                Cause::Status(status) => Some(status),
+                _ => None,
+            },
+            _ => None,
+        };
+        let late = failed.iter().any(|one| one.failure.cause == Cause::Timeout);
+        let reply = match self.compat {
+            Compat::Annulus => {
+                let status = own_status.unwrap_or(if late { 504 } else { 502 });
+                problem::with_backends(status, "no answer could be put together", &failed)
+            }
+            Compat::KrakenD => {
+                let status = own_status.unwrap_or(500);
+                match failed.first() {
+                    Some(one) if self.tells_errors => {
+                        let text = format!("{}: {}", reason_phrase(status), one.failure.cause);
+                        Reply::new(status, "text/plain; charset=utf-8", text.into_bytes())
+                    }
+                    _ => Reply::empty(status),
+                }
+            }
+        };
+        reply.with(COMPLETED, "false")
+    }
+}
+
+/// Bytes of parts beyond which an answer is put together by the compute threads.
+const LARGE_BYTES: usize = 256 << 10;
+/// How long those may take. They run when nothing else does, and a shard that is busy would wait for ever.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// All that an answer is made of: enough to write it on any thread.
+struct Draft {
+    parts: Vec<Part>,
+    changes: Option<Arc<Changes>>,
+    /// Static data, which comes last.
+    extra: Option<Part>,
+    encoding: OutputEncoding,
+    output: Output,
+}
+
+impl Draft {
+    /// Writes the answer here, or on the compute threads if it is large and the shard has time for others: one that has
+    /// not has none to lend either.
+    async fn write_somewhere(self, asking: &Asking<'_>) -> (&'static str, Vec<u8>) {
+        let bytes: usize = self.parts.iter().map(Part::len).sum();
+        if bytes <= LARGE_BYTES || asking.level > Level::Calm {
+            return self.write();
+        }
+        let draft = Arc::new(self);
+        let theirs = draft.clone();
+        let Ok(job) = asking.shard.compute(move || theirs.write()) else { return draft.write() };
+        match asking.shard.timeout(PATIENCE, job).await {
+            Ok(Ok(written)) => written,
+            Ok(Err(_)) | Err(_) => draft.write(),
+        }
+    }
+
+    /// The content type, and the text in the endpoint's encoding.
+    fn write(&self) -> (&'static str, Vec<u8>) {
+        let mut merged = merge(&self.parts);
+        if let Some(changes) = &self.changes {
+            // What is deleted stays away from partial answers too, which KrakenD leaves as they are.
+            merged = changes.apply(&merged);
+        }
+        if let Some(extra) = &self.extra {
+            merged = merge(&[&Part::of_text(merged), extra]);
+        }
+        let text: Cow<'_, [u8]> = match self.encoding {
+            OutputEncoding::String => {
+                let content = member(&merged, "content").and_then(json::Value::string).unwrap_or_default();
+                return ("text/plain; charset=utf-8", content.as_bytes().to_vec());
+            }
+            OutputEncoding::JsonCollection => {
+                Cow::Owned(member(&merged, "collection").map_or_else(|| b"[]".to_vec(), |value| value.raw().to_vec()))
+            }
+            _ => Cow::Borrowed(&merged),
+        };
+        let text = match self.output {
+            Output::Fast => text.into_owned(),
+            Output::Canonical => {
+                let mut out = Vec::with_capacity(text.len());
+                json::canonical(&text, &mut out);
+                out
+            }
+        };
+        ("application/json", text)
+    }
+}
+
+/// A failure as a member's value.
+fn detail(refusal: &Refusal) -> Vec<u8> {
+    let status = match refusal.failure.cause {
+        Cause::Status(status) => status,
+        Cause::Timeout => 504,
+        _ => 502,
+    };
+    let mut json = format!("{{\"http_status_code\":{status},\"http_body\":").into_bytes();
+    match std::str::from_utf8(&refusal.body) {
+        Ok(text) if !text.is_empty() => write_string(&mut json, text),
+        _ => write_string(&mut json, &refusal.failure.cause.to_string()),
+    }
+    json.push(b'}');
+    json
+}

@@ -1,0 +1,477 @@
+//! A configuration in force on one shard: its router, services, upstreams and meters.
+//!
+//! A reload puts a new one beside the old. Requests under way end with the one they began with; connections take the
+//! newest with their next request.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_engine::Shard;
+use annulus_protocols::http1::{self, RequestHead};
+
+use super::access::{AccessLog, Line};
+use super::backend::{Asking, Ready};
+use super::bucket::{self, Bucket, Clients};
+use super::config::model::{self, ClientKey, Gateway, Rate};
+use super::dns::Resolver;
+use super::endpoint::Service;
+use super::fanout;
+use super::figures::Figures;
+use super::identity::Identities;
+use super::message::{FieldList, is_hop_by_hop};
+use super::meters::{EndpointMeters, Meters};
+use super::own;
+use super::part::Changes;
+use super::problem;
+use super::request::{Reply, ReplyBody, Request};
+use super::route::{Route, Router, TrailingSlash};
+use super::service::Edition;
+use super::shed::{Memory, Shedder};
+use super::targets::Targets;
+use super::upstream::{Dialer, Settings, Upstreams};
+
+/// Largest body of a client's request in bytes. Beyond: 413.
+pub const REQUEST_BODY_BYTES_MAX: u64 = 8 << 20;
+/// How long idle connections are kept when the gateway is asked to stop: a request that was sent before the client could
+/// know of it is still answered.
+const LAST_CALL: Duration = Duration::from_millis(500);
+/// How long one address of an upstream has for a connection, where the configuration does not say.
+const DIAL_MAX: Duration = Duration::from_secs(30);
+
+/// See the module's description.
+pub struct Live {
+    /// The shard.
+    pub shard: Shard,
+    /// What the configuration says.
+    pub gateway: Arc<Gateway>,
+    router: Router,
+    services: Vec<Service>,
+    /// Whom backends ask.
+    pub upstreams: Rc<Upstreams>,
+    /// What has happened.
+    pub meters: Meters,
+    /// A line per request, unless that is switched off.
+    pub access: Option<AccessLog>,
+    endpoint_meters: Vec<EndpointMeters>,
+    limits: Vec<Option<Limits>>,
+    identities: Identities,
+    /// How much is given up.
+    pub shedder: Shedder,
+    /// What answers take.
+    pub memory: Arc<Memory>,
+    /// What the dashboard shows.
+    pub figures: Arc<Figures>,
+    /// Requests under way.
+    pub in_flight: Cell<usize>,
+    successor: RefCell<Option<Rc<Live>>>,
+}
+
+impl Live {
+    /// Puts a configuration in force on a shard.
+    pub fn new(shard: &Shard, edition: &Edition, resolver: &Rc<Resolver>) -> Rc<Live> {
+        let Edition { gateway, memory, figures, access, .. } = edition;
+        let gateway = gateway.clone();
+        let dial_timeout = gateway.pool.dialer_timeout.unwrap_or(DIAL_MAX);
+        let dialer = Rc::new(Dialer::new(shard, resolver.clone(), &edition.client_tls, dial_timeout));
+        let upstreams = Rc::new(Upstreams::new(shard, dialer, settings_of(&gateway)));
+        let mut services = Vec::new();
+        let trailing = match gateway.router.disable_redirect_trailing_slash {
+            true => TrailingSlash::Strict,
+            false => TrailingSlash::Redirected,
+        };
+        let router = Router::new(&gateway.endpoints, trailing);
+        for endpoint in &gateway.endpoints {
+            let backends = endpoint.backends.iter().enumerate().map(|(place, backend)| {
+                Rc::new(Ready::new(
+                    shard,
+                    (&name_of(endpoint), &backend_name(endpoint, place)),
+                    backend.clone(),
+                    Targets::new(shard, backend, &upstreams, resolver),
+                    memory,
+                    gateway.pool.response_header_timeout,
+                ))
+            });
+            services.push(Service {
+                backends: backends.collect(),
+                endpoint: model::Endpoint { backends: Vec::new(), ..endpoint.clone() },
+                changes: Changes::new(&endpoint.flatmap).map(Arc::new),
+                compat: gateway.compat,
+                sample: RefCell::default(),
+                tells_errors: gateway.router.return_error_msg,
+            });
+        }
+        let meters = Meters::new(shard);
+        let endpoint_meters = gateway.endpoints.iter().map(|endpoint| EndpointMeters::new(shard, endpoint)).collect();
+        Rc::new(Live {
+            shard: shard.clone(),
+            access: access.clone().map(|writer| AccessLog::new(writer, meters.unlogged.clone())),
+            meters,
+            limits: gateway.endpoints.iter().map(|endpoint| Limits::new(shard, endpoint)).collect(),
+            identities: Identities::new(shard.index()),
+            shedder: Shedder::default(),
+            memory: memory.clone(),
+            figures: figures.clone(),
+            gateway,
+            router,
+            services,
+            upstreams,
+            endpoint_meters,
+            in_flight: Cell::new(0),
+            successor: RefCell::default(),
+        })
+    }
+
+    /// The configuration that is in force now.
+    pub fn newest(self: &Rc<Self>) -> Rc<Live> {
+        let mut newest = self.clone();
+        loop {
+            let next = newest.successor.borrow().clone();
+            match next {
+                Some(next) => newest = next,
+                None => return newest,
+            }
+        }
+    }
+
+    /// Puts another configuration in force.
+    pub fn succeed(&self, successor: Rc<Live>) {
+        *self.successor.borrow_mut() = Some(successor);
+    }
+
+    /// The endpoints' services.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// Their meters, in the same order.
+    pub fn endpoint_meters(&self) -> &[EndpointMeters] {
+        &self.endpoint_meters
+    }
+
+    /// Requests that an endpoint's limit for all clients would let through now, and the most that it ever would.
+    pub fn limit_left(&self, endpoint: usize) -> Option<(f64, u64)> {
+        let (rate, bucket) = self.limits[endpoint].as_ref()?.all.as_ref()?;
+        Some((bucket.left(rate, self.shard.now()), rate.capacity))
+    }
+
+    /// How long idle connections are kept at the end.
+    pub fn last_call(&self) -> Duration {
+        let patience = self.gateway.server.max_shutdown_wait.unwrap_or(Duration::MAX);
+        LAST_CALL.min(patience / 2)
+    }
+
+    /// The shard's clock, for protocol machines.
+    pub fn now_ms(&self) -> u64 {
+        self.shard.now().as_millis() as u64
+    }
+
+    /// What requests may be.
+    pub fn request_limits(&self) -> http1::Limits {
+        let server = &self.gateway.server;
+        let head_ms_max = server
+            .read_header_timeout
+            .map_or(http1::Limits::DEFAULT.head_ms_max, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        http1::Limits {
+            head_bytes_max: server.max_header_bytes as usize,
+            head_ms_max,
+            body_bytes_max: REQUEST_BODY_BYTES_MAX,
+            ..http1::Limits::DEFAULT
+        }
+    }
+
+    /// Counts and logs what could not be read as a request.
+    pub fn refused(&self, client: IpAddr, status: u16, why: &str) {
+        self.meters.refused.add(1);
+        self.meters.count_status(status);
+        if let Some(access) = &self.access {
+            let (method, path, id) = ("-", "-", "");
+            access.add(&Line { client, method, path, status, bytes: None, took: Duration::ZERO, id, why: Some(why) });
+        }
+    }
+
+    /// Counts and logs a connection that never came to be: the TLS handshake failed. There is no answer and no status.
+    pub fn unsecured(&self, client: IpAddr, why: &str) {
+        self.meters.refused.add(1);
+        if let Some(access) = &self.access {
+            let (took, why) = (Duration::ZERO, format!("TLS: {why}"));
+            access.add(&Line { client, method: "-", path: "-", status: 0, bytes: None, took, id: "", why: Some(&why) });
+        }
+    }
+
+    /// A request out of its head, without its body.
+    pub fn request_of_http1(&self, head: &RequestHead<'_>, peer: IpAddr) -> Request {
+        let mut fields = FieldList::new();
+        for field in head.fields() {
+            let name = field.name.to_ascii_lowercase();
+            if !is_hop_by_hop(&name) && !head.fields().has_token("connection", &name) {
+                fields.push(&name, field.value);
+            }
+        }
+        Request {
+            method: head.method().to_owned(),
+            path: head.path().to_owned(),
+            query: head.query().map(str::to_owned),
+            authority: fields.text("host").unwrap_or_default().to_owned(),
+            fields,
+            body: Vec::new(),
+            peer,
+            began: self.shard.now(),
+        }
+    }
+
+    /// Answers a request.
+    pub async fn answer(self: &Rc<Self>, request: &Request) -> Reply {
+        let _counted = InFlight::begin(self);
+        let began = self.shard.precise_now();
+        let client = self.client_address(request);
+        let own_fields = self.own_fields(request, client);
+        let (index, reply) = match own::answer(self, request) {
+            Some(reply) => (None, reply),
+            None => match self.router.find(&request.method, &request.path) {
+                Route::Found(index, params) => {
+                    (Some(index), self.serve(index, request, &params, client, &own_fields).await)
+                }
+                other => (None, self.answer_unrouted(request, other)),
+            },
+        };
+        let id = own_fields.text("x-request-id").unwrap_or_default();
+        // Refusals carry it too: it is what a person who was refused can name. An upstream's own word stays.
+        let reply = if reply.fields.get("x-request-id").is_none() { reply.with("x-request-id", id) } else { reply };
+        self.meters.count_status(reply.status);
+        let spent = self.shard.precise_now().saturating_sub(began);
+        if let Some(index) = index {
+            self.endpoint_meters[index].count(reply.status, spent);
+        }
+        if let Some(access) = &self.access {
+            self.log(access, request, &reply, client, spent, id);
+        }
+        reply
+    }
+
+    fn log(&self, access: &AccessLog, request: &Request, reply: &Reply, client: IpAddr, took: Duration, id: &str) {
+        if self.gateway.router.logger_skip_paths.contains(&request.path) {
+            return;
+        }
+        let bytes = match &reply.body {
+            ReplyBody::Whole(body) => Some(body.len()),
+            ReplyBody::Streamed(_) => None,
+        };
+        access.add(&Line {
+            client,
+            method: &request.method,
+            path: &request.path,
+            status: reply.status,
+            bytes,
+            took,
+            id,
+            why: None,
+        });
+    }
+
+    fn answer_unrouted(self: &Rc<Self>, request: &Request, route: Route) -> Reply {
+        if let Some(reply) = own::metrics(self, request) {
+            return reply;
+        }
+        match route {
+            Route::OtherSlash(path) => {
+                let location = match &request.query {
+                    Some(query) => format!("{path}?{query}"),
+                    None => path,
+                };
+                // 307 keeps the method and the body (RFC 9110 section 15.4.8).
+                let status = if matches!(&request.method[..], "GET" | "HEAD") { 301 } else { 307 };
+                Reply::empty(status).with("location", &location)
+            }
+            Route::OtherMethods(_) if self.gateway.router.disable_method_not_allowed => not_found(),
+            Route::OtherMethods(methods) => {
+                let mut allow: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
+                if allow.contains(&"GET") {
+                    allow.push("HEAD");
+                }
+                let allow = allow.join(", ");
+                if self.gateway.router.auto_options && request.method == "OPTIONS" {
+                    return Reply::empty(200).with("allow", &allow);
+                }
+                problem::problem(405, "this path has other methods").with("allow", &allow)
+            }
+            Route::BadParameter => problem::problem(400, "a part of the path is not allowed there"),
+            Route::NotFound | Route::Found(..) => not_found(),
+        }
+    }
+
+    async fn serve(
+        &self,
+        index: usize,
+        request: &Request,
+        params: &[String],
+        client: IpAddr,
+        own_fields: &FieldList,
+    ) -> Reply {
+        let service = &self.services[index];
+        let level = self.shedder.level();
+        if self.shedder.refuses(service.endpoint.priority) {
+            self.meters.shed.add(1);
+            let wait = format!("{}", 1 + request.began.subsec_nanos() % 4);
+            return problem::problem(503, "the gateway has too much to do").with("retry-after", &wait);
+        }
+        let limits = self.limits[index].as_ref();
+        if let Some(refusal) = limits.and_then(|limits| limits.refusal(self, request, params, client)) {
+            self.meters.limited.add(1);
+            self.endpoint_meters[index].limited.add(1);
+            return refusal;
+        }
+        let deadline = fanout::deadline(&service.endpoint, request.began, service.backends.len());
+        let asking = Asking {
+            shard: &self.shard,
+            endpoint: &service.endpoint,
+            request,
+            params,
+            own_fields,
+            deadline,
+            level,
+            has_required: service.backends.iter().any(|ready| ready.backend.required),
+        };
+        service.answer(&asking).await
+    }
+
+    /// The fields that every backend gets.
+    fn own_fields(&self, request: &Request, client: IpAddr) -> FieldList {
+        let mut fields = self.identities.of(request, self.trusts(request.peer));
+        fields.push("x-forwarded-for", client.to_string().as_bytes());
+        fields.push("x-forwarded-host", request.authority.as_bytes());
+        fields.push("user-agent", USER_AGENT.as_bytes());
+        fields
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.gateway.router.trusted_proxies.iter().any(|network| network.contains(address))
+    }
+
+    /// Who asks: the peer, or whom trusted proxies name. Read from the right, since the left is the client's own word.
+    fn client_address(&self, request: &Request) -> IpAddr {
+        let mut client = request.peer;
+        if !self.trusts(client) {
+            return client;
+        }
+        for name in &self.gateway.router.remote_ip_headers {
+            // A proxy may append to the client's line or add one of its own: several are one list (RFC 9110 section 5.3).
+            let values = request.fields.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+            let lists: Vec<&str> = values.map(|(_, value)| std::str::from_utf8(value).unwrap_or_default()).collect();
+            if lists.is_empty() {
+                continue;
+            }
+            for address in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
+                let Some(address) = address_of(address.trim()) else { return client };
+                client = address;
+                if !self.trusts(client) {
+                    return client;
+                }
+            }
+            return client;
+        }
+        client
+    }
+}
+
+/// An address as proxies write it: some add the port.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
+}
+
+/// What backends see as the client's program.
+const USER_AGENT: &str = concat!("annulus/", env!("CARGO_PKG_VERSION"));
+
+/// An endpoint's name in metrics and on the dashboard.
+pub fn name_of(endpoint: &model::Endpoint) -> String {
+    format!("{} {}", endpoint.method.as_str(), endpoint.pattern)
+}
+
+/// A backend's name in metrics: its pattern, with a number where others before it have the same.
+fn backend_name(endpoint: &model::Endpoint, place: usize) -> String {
+    let pattern = &endpoint.backends[place].url_pattern.source;
+    match endpoint.backends[..place].iter().filter(|other| other.url_pattern.source == *pattern).count() {
+        0 => pattern.clone(),
+        before => format!("{pattern} ({})", before + 1),
+    }
+}
+
+/// How often an endpoint may be asked, on this shard: its share of what the configuration says for all.
+struct Limits {
+    all: Option<(Rate, Bucket)>,
+    client: Option<(ClientKey, Clients)>,
+}
+
+impl Limits {
+    fn new(shard: &Shard, endpoint: &model::Endpoint) -> Option<Limits> {
+        let limit = endpoint.rate_limit.as_ref()?;
+        let now = shard.now();
+        let all = limit.all.as_ref().map(|rate| {
+            let rate = bucket::share(rate, shard.count());
+            (rate, Bucket::new(&rate, now))
+        });
+        // A client's connections may be on any shard, or all on one: each shard allows it the whole rate.
+        let client = limit.client.as_ref().map(|client| (client.key.clone(), Clients::new(client.rate, now)));
+        Some(Limits { all, client })
+    }
+
+    /// The answer to a request beyond the limits.
+    fn refusal(&self, live: &Live, request: &Request, params: &[String], client: IpAddr) -> Option<Reply> {
+        let now = live.shard.now();
+        let refuse = |status: u16, detail: &str, wait: Duration| {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            problem::problem(status, detail).with("retry-after", &seconds.max(1).to_string())
+        };
+        if let Some((key, clients)) = &self.client {
+            let who = match key {
+                ClientKey::Ip => client.to_string(),
+                ClientKey::IpFromHeader(name) => {
+                    request.fields.text(name).map_or_else(|| client.to_string(), str::to_owned)
+                }
+                ClientKey::Header(name) => request.fields.text(name).unwrap_or_default().to_owned(),
+                ClientKey::Parameter(index) => params.get(*index).cloned().unwrap_or_default(),
+            };
+            if let Err(wait) = clients.take(&who, now) {
+                return Some(refuse(429, "this client asks too often", wait));
+            }
+        }
+        let (rate, bucket) = self.all.as_ref()?;
+        bucket.take(rate, now).err().map(|wait| refuse(503, "this endpoint is asked too often", wait))
+    }
+}
+
+fn not_found() -> Reply {
+    problem::problem(404, "there is no such endpoint")
+}
+
+fn settings_of(gateway: &Gateway) -> Settings {
+    let pool = &gateway.pool;
+    let defaults = Settings::default();
+    Settings {
+        idle_max: if pool.disable_keep_alives { 0 } else { pool.max_idle_connections_per_host as usize },
+        idle_timeout: pool.idle_connection_timeout.unwrap_or(defaults.idle_timeout),
+        ..defaults
+    }
+}
+
+/// A request under way; counts itself out when it is dropped.
+struct InFlight<'a>(&'a Live);
+
+impl<'a> InFlight<'a> {
+    fn begin(live: &'a Live) -> InFlight<'a> {
+        live.in_flight.set(live.in_flight.get() + 1);
+        live.meters.in_flight.add(1);
+        InFlight(live)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.meters.in_flight.sub(1);
+    }
+}

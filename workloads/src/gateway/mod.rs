@@ -1,0 +1,48 @@
+//! `annulus gateway`: one answer out of many upstreams' answers, described by a KrakenD v3 configuration file.
+//!
+//! ```text
+//!   service.rs    one port per shard        session1.rs  session2.rs   a client's connection, HTTP/1.1 and HTTP/2
+//!   live.rs       a configuration in force: route.rs ─► endpoint.rs ─► fanout.rs ─► backend.rs ─► upstream/
+//!   targets.rs    whom a backend asks: hosts as written, or as SRV records tell (dns/), chosen by balance.rs
+//!   part.rs       answers shaped and merged, as spans of the upstreams' own texts
+//!   config/       the configuration file    own.rs       health, figures, the dashboard
+//! ```
+
+mod access;
+mod backend;
+mod balance;
+mod breaker;
+mod bucket;
+pub mod config;
+pub mod dns;
+mod endpoint;
+mod fanout;
+mod figures;
+mod identity;
+mod live;
+mod message;
+mod meters;
+mod own;
+mod part;
+mod problem;
+pub mod reload;
+mod request;
+mod retry;
+mod route;
+pub mod service;
+mod session1;
+mod session2;
+mod shed;
+mod targets;
+mod throttle;
+mod tls;
+mod upstream;
+mod wire;
+
+/// The client side, for `annulus fetch`.
+pub(crate) mod fetching {
+    pub use super::dns::system_resolver;
+    pub use super::message::{Call, Failure, FieldList, Phase, is_hop_by_hop};
+    pub use super::tls::client_config;
+    pub use super::upstream::{Dialer, Origin, Protocol, Settings, Upstream};
+}

@@ -1,0 +1,149 @@
+//! Reloading: on SIGHUP, or when the configuration's file changes or a certificate that it names, all is read again. What is
+//! wrong changes nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use annulus_engine::compute::{Ticket, ticket};
+
+use super::config::{self, LoadOptions};
+use super::service::Edition;
+use super::tls;
+
+/// How often the files' dates are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long nothing may change before what has changed is read.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The edition in force, for all shards, and who waits for the next.
+pub struct Editions {
+    inner: Mutex<(u64, Edition, Vec<Ticket<()>>)>,
+}
+
+impl Editions {
+    /// The first one.
+    pub fn new(edition: Edition) -> Arc<Editions> {
+        Arc::new(Editions { inner: Mutex::new((1, edition, Vec::new())) })
+    }
+
+    /// The one in force.
+    pub fn in_force(&self) -> Edition {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    /// Puts another one in force.
+    pub fn publish(&self, edition: Edition) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.0, inner.1) = (inner.0 + 1, edition);
+        inner.2.drain(..).for_each(|waiting| waiting.answer(()));
+    }
+
+    /// The first edition newer than the one numbered `seen`, which becomes its number.
+    pub async fn newer(&self, seen: &mut u64) -> Edition {
+        loop {
+            let reply = {
+                let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+                if inner.0 > *seen {
+                    *seen = inner.0;
+                    return inner.1.clone();
+                }
+                let (waiting, reply) = ticket();
+                inner.2.retain(|other| !other.is_abandoned());
+                inner.2.push(waiting);
+                reply
+            };
+            // Answered or dropped: either way it is time to look again.
+            let _answered = reply.await;
+        }
+    }
+}
+
+/// Where a configuration came from, to read it again.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// How it is read.
+    pub options: LoadOptions,
+}
+
+impl Source {
+    /// Reads it, and the files that it names.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a line each.
+    pub fn read(&self) -> Result<Edition, String> {
+        let lines =
+            |findings: Vec<config::Finding>| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let (gateway, notes) = config::load(&self.path, &self.options).map_err(lines)?;
+        for note in notes {
+            crate::say!("gateway: note: {note}");
+        }
+        Edition::load(gateway)
+    }
+
+    /// Reads it again and puts it in force on all shards; or says why not, and everything stays as it is.
+    pub fn reload(&self, editions: &Editions) {
+        match self.read() {
+            Ok(edition) => {
+                let before = editions.in_force();
+                let (wanted, had) = (&edition.gateway.listen, &before.gateway.listen);
+                if (wanted.ip, wanted.port) != (had.ip, had.port) {
+                    let (ip, port) = (had.ip, had.port);
+                    crate::say!("gateway: it goes on listening at {ip} port {port}: another address needs a restart");
+                }
+                if edition.gateway.tls.is_some() != before.gateway.tls.is_some() {
+                    crate::say!("gateway: connections made before this speak as they did: TLS was switched");
+                }
+                crate::say!("gateway: {} was read again and is in force", self.path.display());
+                editions.publish(edition.after(&before));
+            }
+            Err(why) => crate::say!("gateway: the configuration stays as it is, because the new one is wrong:\n{why}"),
+        }
+    }
+
+    /// Watches the files from a thread of its own, for as long as the process lives.
+    ///
+    /// # Errors
+    /// The thread cannot start.
+    pub fn watch(self, editions: Arc<Editions>) -> std::io::Result<()> {
+        let mut seen = self.dates(&editions);
+        std::thread::Builder::new().name("gateway-file".into()).spawn(move || {
+            loop {
+                std::thread::sleep(LOOK);
+                let now = self.dates(&editions);
+                // Gone for a moment, as when an editor writes it anew: looked at again when it is back. Two files that
+                // belong together change one after the other: looked at again when both have.
+                if now != seen
+                    && now.iter().all(|(_, date)| date.is_some())
+                    && now == self.dates_after(SETTLE, &editions)
+                {
+                    self.reload(&editions);
+                    // The new one may name other files.
+                    seen = self.dates(&editions);
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn dates_after(&self, pause: Duration, editions: &Editions) -> Vec<(PathBuf, Option<Date>)> {
+        std::thread::sleep(pause);
+        self.dates(editions)
+    }
+
+    /// When the configuration's file and those that it names were written.
+    fn dates(&self, editions: &Editions) -> Vec<(PathBuf, Option<Date>)> {
+        let named = tls::files(&editions.in_force().gateway);
+        std::iter::once(self.path.clone()).chain(named).map(|path| (path.clone(), modified(&path))).collect()
+    }
+}
+
+/// When a file was written, and how long it is: clocks are coarse.
+type Date = (SystemTime, u64);
+
+fn modified(path: &Path) -> Option<Date> {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.modified().ok()?, about.len()))
+}

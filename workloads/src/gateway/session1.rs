@@ -1,0 +1,256 @@
+//! A client's HTTP/1.1 connection: requests one after the other, each answered before the next is read.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use annulus_engine::Chunk;
+use annulus_protocols::Input;
+use annulus_protocols::http1::{self, BodyLength, Event, Exchange, Server, write_continue, write_response_head};
+
+use super::live::Live;
+use super::message::{FieldList, is_hop_by_hop};
+use super::problem;
+use super::request::{Reply, ReplyBody, Request};
+use super::wire::{Either, Wire, either};
+
+/// Pieces of a streamed body are sent once they are so long, or when nothing more is here.
+const STREAM_PIECE_BYTES: usize = 16 << 10;
+
+/// Why a connection ends.
+enum Ended {
+    /// Everything was said.
+    Done,
+    /// The peer is gone, or the transport broke: nothing can be said.
+    Gone,
+}
+
+struct Session {
+    live: Rc<Live>,
+    wire: Wire,
+    peer: IpAddr,
+    machine: Server,
+    limits: http1::Limits,
+    chunk: Chunk,
+    taken: usize,
+    out: Vec<u8>,
+}
+
+/// Serves a connection until it ends. `first` is what was received already.
+pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
+    let limits = live.request_limits();
+    let (machine, out) = (Server::new(), Vec::new());
+    let mut session = Session { live, wire, peer, machine, limits, chunk: first, taken: 0, out };
+    while session.exchange().await.is_ok() {}
+}
+
+impl Session {
+    /// One request and its answer.
+    async fn exchange(&mut self) -> Result<(), Ended> {
+        let (mut request, exchange) = match self.next_head().await? {
+            Ok(head) => head,
+            Err(fault) => return self.refuse(fault.status(), &fault.to_string()).await,
+        };
+        // What comes later belongs to the settings that are in force now, also after a reload.
+        self.live = self.live.newest();
+        if exchange.expects_continue() {
+            write_continue(&mut self.out);
+        }
+        if let Err(fault) = self.read_body(&mut request).await? {
+            return self.refuse(fault.status(), &fault.to_string()).await;
+        }
+        let exchange = if self.live.shard.is_draining() { exchange.closing() } else { exchange };
+        let live = self.live.clone();
+        // On the heap, so that the connection's task stays small between requests.
+        let answering = Box::pin(live.answer(&request));
+        // A client that leaves takes its sub-requests with it.
+        let reply = match either(answering, Self::left(&mut self.wire, &mut self.chunk, &mut self.taken)).await {
+            Either::First(reply) => reply,
+            Either::Second(()) => return Err(Ended::Gone),
+        };
+        self.send(&exchange, reply, &request).await
+    }
+
+    /// Waits until the client is gone. What it sends meanwhile is kept.
+    async fn left(wire: &mut Wire, chunk: &mut Chunk, taken: &mut usize) {
+        // Someone who sends the next requests early is not waited for, so that what is kept stays one chunk.
+        if *taken < chunk.len() {
+            return std::future::pending().await;
+        }
+        if let Ok(Some(more)) = wire.recv().await {
+            (*chunk, *taken) = (more, 0);
+            std::future::pending().await
+        }
+    }
+
+    /// The next request's head.
+    async fn next_head(&mut self) -> Result<Result<(Request, Exchange), http1::Fault>, Ended> {
+        loop {
+            let now = self.live.now_ms();
+            let len = self.chunk.len();
+            let mut input = Input::new(&mut self.chunk[self.taken..]);
+            let event = self.machine.next_event(&self.limits, now, &mut input);
+            self.taken = len - input.len();
+            match event {
+                Err(fault) => return Ok(Err(fault)),
+                Ok(Event::Head(head)) => {
+                    let exchange = head.exchange();
+                    let request = self.live.request_of_http1(&head, self.peer);
+                    return Ok(Ok((request, exchange)));
+                }
+                Ok(Event::NeedMore) => {
+                    if self.machine.is_closed() {
+                        return Err(Ended::Done);
+                    }
+                    self.receive().await?;
+                }
+                Ok(Event::Body(_) | Event::Trailers(_) | Event::End) => {}
+            }
+        }
+    }
+
+    async fn read_body(&mut self, request: &mut Request) -> Result<Result<(), http1::Fault>, Ended> {
+        loop {
+            let now = self.live.now_ms();
+            let len = self.chunk.len();
+            let mut input = Input::new(&mut self.chunk[self.taken..]);
+            let event = self.machine.next_event(&self.limits, now, &mut input);
+            self.taken = len - input.len();
+            match event {
+                Err(fault) => return Ok(Err(fault)),
+                Ok(Event::End) => return Ok(Ok(())),
+                Ok(Event::Body(bytes)) => request.body.extend_from_slice(bytes),
+                Ok(Event::NeedMore) => {
+                    if !self.out.is_empty() {
+                        self.wire.send(&mut self.out).await.map_err(|_| Ended::Gone)?;
+                    }
+                    self.receive().await?;
+                }
+                Ok(Event::Trailers(_) | Event::Head(_)) => {}
+            }
+        }
+    }
+
+    /// Receives, within the time that the state of the connection allows.
+    async fn receive(&mut self) -> Result<(), Ended> {
+        let live = self.live.clone();
+        let server = &live.gateway.server;
+        let patience = match (self.machine.is_idle(), self.machine.head_started()) {
+            (true, _) => server.idle_timeout.unwrap_or(Duration::MAX),
+            (false, Some(started)) => {
+                let deadline = Duration::from_millis(started + self.limits.head_ms_max);
+                deadline.saturating_sub(live.shard.now())
+            }
+            (false, None) => server.read_timeout.unwrap_or(Duration::MAX),
+        };
+        let idle = self.machine.is_idle();
+        let receiving = live.shard.timeout(patience.min(FOREVER), self.wire.recv());
+        // An idle connection does not keep the gateway from stopping; but a request may be on its way at that moment, and a
+        // busy client's next one is answered and told that it is the last.
+        let last_call = async {
+            live.shard.draining().await;
+            live.shard.sleep(live.last_call()).await;
+        };
+        let received = match idle {
+            true => match either(receiving, last_call).await {
+                Either::First(received) => received,
+                Either::Second(()) => return Err(Ended::Done),
+            },
+            false => receiving.await,
+        };
+        match received {
+            Ok(Ok(Some(chunk))) => {
+                (self.chunk, self.taken) = (chunk, 0);
+                Ok(())
+            }
+            Ok(Ok(None) | Err(_)) => Err(Ended::Gone),
+            Err(_elapsed) if idle => Err(Ended::Done),
+            Err(_elapsed) => {
+                self.refuse(408, "the request took too long to arrive").await?;
+                Err(Ended::Done)
+            }
+        }
+    }
+
+    /// Answers what could not be read, and ends.
+    async fn refuse(&mut self, status: u16, detail: &str) -> Result<(), Ended> {
+        self.live.refused(self.peer, status, detail);
+        let reply = problem::problem(status, detail);
+        if let ReplyBody::Whole(body) = reply.body {
+            let fields = [("content-type", problem::CONTENT_TYPE)];
+            let length = BodyLength::Known(body.len() as u64);
+            let mut writer = write_response_head(&mut self.out, &Exchange::REFUSED, status, &fields, length);
+            writer.write_data(&mut self.out, &body);
+            let _always_closes = writer.write_end(&mut self.out);
+        }
+        self.wire.send(&mut self.out).await.map_err(|_| Ended::Gone)?;
+        self.wire.finish().await.map_err(|_| Ended::Gone)?;
+        Err(Ended::Done)
+    }
+
+    async fn send(&mut self, exchange: &Exchange, reply: Reply, request: &Request) -> Result<(), Ended> {
+        let sending = Self::write(&mut self.wire, &mut self.out, exchange, reply);
+        let limit = self.live.gateway.server.write_timeout;
+        let spent = self.live.shard.now().saturating_sub(request.began);
+        let left = limit.map_or(FOREVER, |limit| limit.saturating_sub(spent));
+        match self.live.shard.timeout(left, sending).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(Ended::Gone),
+        }
+    }
+
+    async fn write(wire: &mut Wire, out: &mut Vec<u8>, exchange: &Exchange, reply: Reply) -> Result<(), Ended> {
+        let fields = text_fields(&reply.fields);
+        let gone = |_| Ended::Gone;
+        let must_close = match reply.body {
+            ReplyBody::Whole(body) => {
+                let length = BodyLength::Known(body.len() as u64);
+                let writer = write_response_head(out, exchange, reply.status, &fields, length);
+                // The writer's framing is a length: what it would append is the body as it is.
+                if writer.wants_data() && !body.is_empty() {
+                    wire.send_with_body(out, body).await.map_err(gone)?;
+                    !exchange.persists()
+                } else {
+                    let closes = writer.write_end(out);
+                    wire.send(out).await.map_err(gone)?;
+                    closes
+                }
+            }
+            ReplyBody::Streamed(mut answer) => {
+                let declared = answer.fields.text("content-length").and_then(|length| length.parse().ok());
+                let length = declared.map_or(BodyLength::Unknown, BodyLength::Known);
+                let mut writer = write_response_head(out, exchange, reply.status, &fields, length);
+                let mut piece = Vec::with_capacity(STREAM_PIECE_BYTES);
+                loop {
+                    // A body that breaks off must not look complete: the connection breaks off with it.
+                    let more = answer.next(&mut piece).await.map_err(|_| Ended::Gone)?;
+                    writer.write_data(out, &piece);
+                    piece.clear();
+                    if !more {
+                        break;
+                    }
+                    if !out.is_empty() {
+                        wire.send(out).await.map_err(gone)?;
+                    }
+                }
+                let closes = writer.write_end(out);
+                wire.send(out).await.map_err(gone)?;
+                closes
+            }
+        };
+        if must_close {
+            wire.finish().await.map_err(gone)?;
+            return Err(Ended::Done);
+        }
+        Ok(())
+    }
+}
+
+/// Longer than any connection lives.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The fields whose values are text; others cannot be written.
+fn text_fields(fields: &FieldList) -> Vec<(&str, &str)> {
+    let text = |(name, value): (_, _)| Some((name, std::str::from_utf8(value).ok()?));
+    fields.iter().filter_map(text).filter(|(name, _)| !is_hop_by_hop(name)).collect()
+}

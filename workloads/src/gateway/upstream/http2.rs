@@ -1,0 +1,503 @@
+//! Many calls over few HTTP/2 connections.
+//!
+//! ```text
+//!   call ─► opens a stream on the least loaded connection ─► out ──┐
+//!   call ─► …                                              ─► out ──┼─► the connection's task: one send a turn
+//!   caller ◄─ woken by its exchange ◄─ events ◄─ machine ◄─────────┘        and whatever arrives
+//! ```
+//!
+//! A connection has one task, which moves its bytes. Callers write into its output and wait for their exchange; a caller
+//! that gives up resets its stream.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use annulus_protocols::Input;
+use annulus_protocols::http2::{Connection, ErrorCode, Event, Head, Refusal, RequestLine};
+
+use super::dial::Spoken;
+use super::{Body, Upstream};
+use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase};
+use crate::gateway::wire::{Crowd, Either, Notify, Wire, either};
+
+/// Connections to one origin and shard. When all are full, calls wait for a stream to end.
+const CONNECTIONS_MAX: usize = 64;
+/// Another connection is made when the least loaded one is used to this share.
+const GROW_AT: f64 = 0.75;
+/// A surplus connection is closed once it was idle for so long.
+const SURPLUS_IDLE: Duration = Duration::from_secs(30);
+/// Streams that we may reset on one connection. Beyond, it is used up: peers take many resets for an attack.
+const RESETS_MAX: u64 = 200;
+/// Calls are repeated so often when the upstream certainly did not act on them.
+const REPETITIONS_MAX: usize = 2;
+/// A connection with calls under way on which nothing has arrived for so long is asked whether it lives.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// And is given up when it does not say so within this.
+const PONG_MAX: Duration = Duration::from_secs(5);
+/// Output beyond this is sent before more is taken.
+const OUT_BYTES_KEPT: usize = 64 << 10;
+
+/// An origin's connections.
+#[derive(Default)]
+pub(super) struct Pool {
+    conns: RefCell<Vec<Rc<Conn>>>,
+    /// How far the connection is that is being made.
+    dialing: Cell<Option<Phase>>,
+    is_retired: Cell<bool>,
+    last_failure: RefCell<Option<Failure>>,
+    changed: Crowd,
+}
+
+/// One connection, shared by its task and its callers.
+pub(super) struct Conn {
+    state: RefCell<State>,
+    notify: Notify,
+    ended: Cell<bool>,
+}
+
+struct State {
+    machine: Connection,
+    out: Vec<u8>,
+    exchanges: Vec<Exchange>,
+    heard: Duration,
+    pinged: Option<Duration>,
+    idle_since: Duration,
+}
+
+/// One call on its stream.
+struct Exchange {
+    stream: u32,
+    head: Option<(u16, FieldList)>,
+    body: Vec<u8>,
+    /// What of the call's body the windows have not let through.
+    unsent: Vec<u8>,
+    ended: bool,
+    failure: Option<Failure>,
+    waker: Option<Waker>,
+}
+
+impl State {
+    fn exchange(&mut self, stream: u32) -> Option<&mut Exchange> {
+        self.exchanges.iter_mut().find(|exchange| exchange.stream == stream)
+    }
+
+    /// Sends on what the windows let through.
+    fn pump(&mut self, now_ms: u64) {
+        for exchange in &mut self.exchanges {
+            if exchange.unsent.is_empty() {
+                continue;
+            }
+            if let Some(taken) = self.machine.write_data(now_ms, &mut self.out, exchange.stream, &exchange.unsent, true)
+            {
+                exchange.unsent.drain(..taken);
+            }
+        }
+    }
+
+    fn fail_all(&mut self, what: &Failure) {
+        for exchange in &mut self.exchanges {
+            if !exchange.ended && exchange.failure.is_none() {
+                let phase = if exchange.head.is_some() { Phase::Body } else { Phase::Request };
+                exchange.failure = Some(Failure { phase, ..what.clone() });
+            }
+            wake(exchange);
+        }
+    }
+}
+
+fn wake(exchange: &mut Exchange) {
+    if let Some(waker) = exchange.waker.take() {
+        waker.wake();
+    }
+}
+
+impl Pool {
+    /// Takes a new connection over and starts its task.
+    pub(super) fn add(&self, upstream: &Rc<Upstream>, wire: Wire) {
+        let limits = &upstream.settings.http2;
+        let mut machine = Connection::client(limits);
+        let mut out = Vec::new();
+        machine.write_preface(limits, &mut out);
+        let now = upstream.shard.now();
+        let state = State { machine, out, exchanges: Vec::new(), heard: now, pinged: None, idle_since: now };
+        let conn = Rc::new(Conn { state: RefCell::new(state), notify: Notify::default(), ended: Cell::new(false) });
+        self.conns.borrow_mut().push(conn.clone());
+        if self.is_retired.get() {
+            self.retire();
+        }
+        self.changed.all();
+        let upstream = upstream.clone();
+        drop(upstream.shard.clone().spawn(async move {
+            conn.run(&upstream, wire).await;
+            conn.ended.set(true);
+            upstream.multiplexed.conns.borrow_mut().retain(|other| !Rc::ptr_eq(other, &conn));
+            upstream.multiplexed.changed.all();
+        }));
+    }
+
+    pub(super) async fn call(
+        &self,
+        upstream: &Rc<Upstream>,
+        call: &Call<'_>,
+    ) -> Result<(u16, FieldList, Body), Failure> {
+        let mut repetitions = 0;
+        loop {
+            let conn = self.place(upstream, call).await?;
+            call.progress.set(Phase::Request);
+            let Some(lease) = conn.open(upstream, call) else { continue };
+            match lease.head().await {
+                Err(failure) if failure.unprocessed && repetitions < REPETITIONS_MAX => repetitions += 1,
+                Err(failure) => return Err(failure),
+                Ok((status, fields)) => return Ok((status, fields, Body::Http2(Http2Body { lease }))),
+            }
+        }
+    }
+
+    /// The least loaded connection that takes a stream; makes one where there is none.
+    async fn place(&self, upstream: &Rc<Upstream>, call: &Call<'_>) -> Result<Rc<Conn>, Failure> {
+        loop {
+            let (best, count) = self.least_loaded(upstream);
+            if let Some((conn, load)) = best {
+                if load >= GROW_AT && count < CONNECTIONS_MAX && self.dialing.get().is_none() {
+                    self.grow(upstream);
+                }
+                return Ok(conn);
+            }
+            if count >= CONNECTIONS_MAX || self.dialing.get().is_some() {
+                call.progress.set(self.dialing.get().unwrap_or(Phase::Admission));
+                self.changed.wait().await;
+                if let Some(failure) = self.last_failure.borrow().clone()
+                    && self.dialing.get().is_none()
+                    && self.conns.borrow().is_empty()
+                {
+                    return Err(failure);
+                }
+                continue;
+            }
+            self.grow(upstream);
+        }
+    }
+
+    /// The best connection with its load, and how many there are.
+    fn least_loaded(&self, upstream: &Upstream) -> (Option<(Rc<Conn>, f64)>, usize) {
+        let conns = self.conns.borrow();
+        let mut best: Option<(&Rc<Conn>, f64)> = None;
+        for conn in conns.iter() {
+            let state = conn.state.borrow();
+            let allowed = state.machine.streams_max().min(upstream.settings.streams_max);
+            let open = state.machine.streams_open();
+            let usable = open < allowed && state.machine.can_open() > 0 && state.machine.own_resets() < RESETS_MAX;
+            let load = open as f64 / allowed.max(1) as f64;
+            if usable && best.is_none_or(|(_, other)| load < other) {
+                best = Some((conn, load));
+            }
+        }
+        (best.map(|(conn, load)| (conn.clone(), load)), conns.len())
+    }
+
+    /// Makes another connection, in a task of its own: nobody's deadline ends it.
+    fn grow(&self, upstream: &Rc<Upstream>) {
+        self.dialing.set(Some(Phase::Admission));
+        let upstream = upstream.clone();
+        drop(upstream.shard.clone().spawn(async move {
+            let pool = &upstream.multiplexed;
+            let enter = |phase| {
+                pool.dialing.set(Some(phase));
+                pool.changed.all();
+            };
+            let dialed = upstream.dial(&enter).await;
+            pool.dialing.set(None);
+            *pool.last_failure.borrow_mut() = match dialed {
+                Ok((wire, Spoken::Http2)) => {
+                    pool.add(&upstream, wire);
+                    None
+                }
+                Ok((_, Spoken::Http1)) => Some(Failure::protocol(Phase::Connect, "it does not speak HTTP/2 any more")),
+                Err(failure) => Some(failure),
+            };
+            pool.changed.all();
+        }));
+    }
+
+    /// Pings the silent, gives up the dead, closes the surplus.
+    pub(super) fn sweep(&self, upstream: &Upstream) {
+        self.changed.all();
+        let now = upstream.shard.now();
+        let conns = self.conns.borrow();
+        let count = conns.len();
+        for conn in conns.iter() {
+            let mut state = conn.state.borrow_mut();
+            let patience = if count > 1 { SURPLUS_IDLE } else { upstream.settings.idle_timeout };
+            if state.exchanges.is_empty() {
+                let used_up = state.machine.own_resets() >= RESETS_MAX;
+                if used_up || now.saturating_sub(state.idle_since) > patience {
+                    state.machine.go_away(ErrorCode::NO_ERROR, "");
+                    conn.notify.notify();
+                }
+                continue;
+            }
+            match state.pinged {
+                Some(at) if now.saturating_sub(at) > PONG_MAX => {
+                    let cause = Cause::Transport("it does not answer pings".into());
+                    state.fail_all(&Failure { phase: Phase::Request, cause, unprocessed: false });
+                    state.machine.go_away(ErrorCode::NO_ERROR, "no answer to a ping");
+                    conn.ended.set(true);
+                    conn.notify.notify();
+                }
+                None if now.saturating_sub(state.heard) > SILENCE_MAX => {
+                    state.pinged = Some(now);
+                    state.machine.ping(now.as_millis() as u64);
+                    conn.notify.notify();
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Lets every connection end after its calls, also one that is still being made.
+    pub(super) fn retire(&self) {
+        self.is_retired.set(true);
+        for conn in self.conns.borrow().iter() {
+            conn.state.borrow_mut().machine.go_away(ErrorCode::NO_ERROR, "");
+            conn.notify.notify();
+        }
+    }
+
+    /// Connections and their open streams.
+    pub(super) fn len(&self) -> (usize, usize) {
+        let conns = self.conns.borrow();
+        (conns.len(), conns.iter().map(|conn| conn.state.borrow().machine.streams_open()).sum())
+    }
+}
+
+impl Conn {
+    /// Opens a stream for a call; `None` if that is not possible after all.
+    fn open(self: &Rc<Self>, upstream: &Rc<Upstream>, call: &Call<'_>) -> Option<Lease> {
+        let mut state = self.state.borrow_mut();
+        let State { machine, out, exchanges, .. } = &mut *state;
+        let scheme = if upstream.origin.tls { "https" } else { "http" };
+        let line = RequestLine { method: call.method, scheme, authority: call.authority, path: call.target };
+        let body = call.body.unwrap_or_default();
+        let length = body.len().to_string();
+        let framing = call.body.map(|_| ("content-length", length.as_bytes()));
+        let stream = match machine.open(out, &line, call.fields.iter().chain(framing), body.is_empty()) {
+            Ok(stream) => stream,
+            Err(Refusal::Full | Refusal::Closing | Refusal::Exhausted) => return None,
+        };
+        let mut unsent = Vec::new();
+        if !body.is_empty() {
+            let taken = machine.write_data(upstream.now_ms(), out, stream, body, true).unwrap_or(0);
+            unsent.extend_from_slice(&body[taken..]);
+        }
+        let waker = None;
+        exchanges.push(Exchange { stream, head: None, body: Vec::new(), unsent, ended: false, failure: None, waker });
+        drop(state);
+        self.notify.notify();
+        Some(Lease { conn: self.clone(), stream, upstream: upstream.clone() })
+    }
+
+    /// Moves the connection's bytes until it ends.
+    async fn run(&self, upstream: &Upstream, mut wire: Wire) {
+        let failure = loop {
+            let mut out = {
+                let mut state = self.state.borrow_mut();
+                state.pump(upstream.now_ms());
+                let State { machine, out, .. } = &mut *state;
+                machine.write_pending(out);
+                std::mem::take(out)
+            };
+            if !out.is_empty() {
+                if let Err(error) = wire.send(&mut out).await {
+                    break Failure::transport(Phase::Request, &error);
+                }
+                if out.capacity() <= OUT_BYTES_KEPT {
+                    // The allocation is used again, unless somebody wrote meanwhile.
+                    let mut state = self.state.borrow_mut();
+                    if state.out.is_empty() {
+                        state.out = out;
+                    }
+                }
+                if !self.state.borrow().out.is_empty() {
+                    continue;
+                }
+            }
+            if self.is_over() {
+                // What is left unsaid is said by the end of the stream.
+                drop(wire.finish().await);
+                return;
+            }
+            match either(self.notify.notified(), wire.recv()).await {
+                Either::First(()) => {}
+                Either::Second(Ok(Some(mut chunk))) => {
+                    if let Err(failure) = self.take(upstream, &mut chunk) {
+                        let mut out = Vec::new();
+                        self.state.borrow_mut().machine.write_pending(&mut out);
+                        // The peer broke the protocol: whether it still reads why is its own affair.
+                        drop(wire.send(&mut out).await);
+                        break failure;
+                    }
+                }
+                Either::Second(Ok(None)) => {
+                    let reason = match self.state.borrow().machine.peer_farewell() {
+                        Some(code) => format!("the upstream closed the connection after a GOAWAY: {code}"),
+                        None => "the upstream closed the connection".to_owned(),
+                    };
+                    let cause = Cause::Transport(reason);
+                    break Failure { phase: Phase::Request, cause, unprocessed: false };
+                }
+                Either::Second(Err(error)) => break Failure::transport(Phase::Request, &error),
+            }
+        };
+        self.state.borrow_mut().fail_all(&failure);
+    }
+
+    /// Whether nothing is under way and nothing new can come.
+    fn is_over(&self) -> bool {
+        let state = self.state.borrow();
+        self.ended.get()
+            || state.machine.is_closing() && state.machine.streams_open() == 0 && state.exchanges.is_empty()
+    }
+
+    /// Works off what arrived.
+    fn take(&self, upstream: &Upstream, bytes: &mut [u8]) -> Result<(), Failure> {
+        let mut state = self.state.borrow_mut();
+        (state.heard, state.pinged) = (upstream.shard.now(), None);
+        let limits = &upstream.settings.http2;
+        let mut input = Input::new(bytes);
+        loop {
+            let event = state.machine.next_event(limits, upstream.now_ms(), &mut input);
+            match event.map_err(|fault| Failure::protocol(Phase::Request, fault))? {
+                Event::NeedMore => return Ok(()),
+                Event::Head { stream, head, end } => {
+                    if let (Head::Response { status, fields }, Some(exchange)) = (head, state.exchange(stream)) {
+                        let mut list = FieldList::new();
+                        for (name, value) in fields.iter() {
+                            list.push(std::str::from_utf8(name).unwrap_or_default(), value);
+                        }
+                        exchange.head = Some((status, list));
+                        exchange.ended = end;
+                        wake(exchange);
+                    }
+                }
+                Event::Data { stream, bytes, end } => match state.exchange(stream) {
+                    Some(exchange) => {
+                        exchange.body.extend_from_slice(bytes);
+                        exchange.ended = end;
+                        wake(exchange);
+                    }
+                    None => state.machine.release(stream, bytes.len() as u32),
+                },
+                Event::Trailers { stream, .. } => {
+                    if let Some(exchange) = state.exchange(stream) {
+                        exchange.ended = true;
+                        wake(exchange);
+                    }
+                }
+                Event::Reset { stream, code, unprocessed, fault } => {
+                    if let Some(exchange) = state.exchange(stream) {
+                        let cause = match fault {
+                            Some(what) => Cause::Protocol(what.to_owned()),
+                            None => Cause::Transport(format!("the upstream reset the stream: {code}")),
+                        };
+                        let phase = if exchange.head.is_some() { Phase::Body } else { Phase::Request };
+                        exchange.failure = Some(Failure { phase, cause, unprocessed });
+                        wake(exchange);
+                    }
+                }
+                Event::GoAway { .. } | Event::Writable => upstream.multiplexed.changed.all(),
+                Event::Pong(_) => {}
+            }
+        }
+    }
+}
+
+/// A call's hold on its stream. Dropping it before the end resets the stream.
+struct Lease {
+    conn: Rc<Conn>,
+    stream: u32,
+    upstream: Rc<Upstream>,
+}
+
+impl Lease {
+    /// Waits for the head of the answer.
+    async fn head(&self) -> Result<(u16, FieldList), Failure> {
+        std::future::poll_fn(|cx| {
+            let mut state = self.conn.state.borrow_mut();
+            let Some(exchange) = state.exchange(self.stream) else { return Poll::Ready(Err(lost())) };
+            if let Some(head) = exchange.head.take() {
+                return Poll::Ready(Ok(head));
+            }
+            if let Some(failure) = exchange.failure.take() {
+                return Poll::Ready(Err(failure));
+            }
+            exchange.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn lost() -> Failure {
+    Failure::protocol(Phase::Request, "the exchange is gone")
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.conn.state.borrow_mut();
+        let at = state.exchanges.iter().position(|exchange| exchange.stream == self.stream);
+        if let Some(exchange) = at.map(|at| state.exchanges.swap_remove(at)) {
+            // What was received and not used is used up now.
+            state.machine.release(self.stream, exchange.body.len() as u32);
+        }
+        state.machine.reset(self.stream, ErrorCode::CANCEL);
+        if state.exchanges.is_empty() {
+            state.idle_since = self.upstream.shard.now();
+        }
+        let speaks = state.machine.has_pending() || state.machine.is_closing();
+        drop(state);
+        if speaks {
+            self.conn.notify.notify();
+        }
+        self.upstream.multiplexed.changed.one();
+    }
+}
+
+/// The body of an answer that is still on its way.
+pub(super) struct Http2Body {
+    lease: Lease,
+}
+
+impl Http2Body {
+    /// Appends what comes next to `out`. False when the body is complete.
+    pub(super) async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, Failure> {
+        let lease = &self.lease;
+        std::future::poll_fn(|cx| {
+            let mut state = lease.conn.state.borrow_mut();
+            let Some(exchange) = state.exchange(lease.stream) else { return Poll::Ready(Err(lost())) };
+            if !exchange.body.is_empty() {
+                let len = exchange.body.len() as u32;
+                let ended = exchange.ended;
+                match out.is_empty() {
+                    true => std::mem::swap(out, &mut exchange.body),
+                    false => out.append(&mut exchange.body),
+                }
+                state.machine.release(lease.stream, len);
+                if state.machine.has_pending() {
+                    lease.conn.notify.notify();
+                }
+                return Poll::Ready(Ok(!ended));
+            }
+            if exchange.ended {
+                return Poll::Ready(Ok(false));
+            }
+            if let Some(failure) = exchange.failure.take() {
+                return Poll::Ready(Err(failure));
+            }
+            exchange.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}

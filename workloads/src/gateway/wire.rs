@@ -1,0 +1,245 @@
+//! A connection with or without TLS, and waiting for one of two things.
+//!
+//! Every future here can be dropped: what had arrived stays with the connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use annulus_engine::tls::TlsStream;
+use annulus_engine::{Chunk, Frame, Stream};
+
+/// A byte stream to a client or an upstream.
+pub enum Wire {
+    /// As it is.
+    Plain(Stream),
+    /// Through TLS.
+    Tls(Box<TlsStream>),
+}
+
+impl Wire {
+    /// The next bytes; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub async fn recv(&mut self) -> io::Result<Option<Chunk>> {
+        match self {
+            Wire::Plain(stream) => stream.recv().await,
+            Wire::Tls(stream) => Ok(stream.recv().await?.map(Chunk::Owned)),
+        }
+    }
+
+    /// Sends what `bytes` holds and leaves it empty. Waits while much is queued.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub async fn send(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let sent = match self {
+            Wire::Plain(stream) => stream.send_copy(&[bytes]).await,
+            Wire::Tls(stream) => stream.send(bytes).await,
+        };
+        bytes.clear();
+        sent
+    }
+
+    /// Sends `head` and then `body`, which is not copied where there is no TLS.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub async fn send_with_body(&mut self, head: &mut Vec<u8>, body: Vec<u8>) -> io::Result<()> {
+        match self {
+            Wire::Plain(stream) if body.len() > COPY_BYTES_MAX => {
+                stream.send_copy(&[head]).await?;
+                head.clear();
+                stream.send(&Frame::owned(body)).await
+            }
+            Wire::Plain(_) | Wire::Tls(_) => {
+                head.extend_from_slice(&body);
+                self.send(head).await
+            }
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(stream) => stream.finish().await,
+            Wire::Tls(stream) => stream.finish().await,
+        }
+    }
+
+    /// Whether nothing has arrived, the end included: only then may an idle connection be used for a request.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let arrived = pin!(self.recv()).poll(&mut cx);
+        arrived.is_pending()
+    }
+}
+
+/// Bodies up to this size are copied behind their head: cheaper than a second piece to send.
+const COPY_BYTES_MAX: usize = 4096;
+
+/// What came first.
+pub enum Either<A, B> {
+    /// The first.
+    First(A),
+    /// The second.
+    Second(B),
+}
+
+/// Waits for one of two futures, looking at the first one first. The other is dropped.
+pub async fn either<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Either<A, B> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(value) = first.as_mut().poll(cx) {
+            return Poll::Ready(Either::First(value));
+        }
+        second.as_mut().poll(cx).map(Either::Second)
+    })
+    .await
+}
+
+/// Something happened, for one task that waits; happening again before it looked is the same.
+#[derive(Default)]
+pub struct Notify {
+    happened: Cell<bool>,
+    waiter: RefCell<Option<Waker>>,
+}
+
+impl Notify {
+    /// It happened.
+    pub fn notify(&self) {
+        self.happened.set(true);
+        if let Some(waiter) = self.waiter.borrow_mut().take() {
+            waiter.wake();
+        }
+    }
+
+    /// Waits until it has happened since the last wait.
+    pub async fn notified(&self) {
+        std::future::poll_fn(|cx| {
+            if self.happened.replace(false) {
+                return Poll::Ready(());
+            }
+            *self.waiter.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A queue of tasks that wait for something to become free, woken one by one or all together.
+#[derive(Default)]
+pub struct Crowd {
+    waiting: RefCell<VecDeque<Rc<Waiting>>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    woken: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Waiting {
+    fn wake(&self) {
+        self.woken.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Crowd {
+    /// One thing became free: whoever has waited longest looks again.
+    pub fn one(&self) {
+        let first = self.waiting.borrow_mut().pop_front();
+        if let Some(first) = first {
+            first.wake();
+        }
+    }
+
+    /// Everything may have changed: all look again.
+    pub fn all(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        waiting.iter().for_each(|waiting| waiting.wake());
+    }
+
+    /// Waits to be woken. Dropped after it was woken and before it could look, it wakes the next one.
+    pub async fn wait(&self) {
+        let waiting = Rc::new(Waiting::default());
+        self.waiting.borrow_mut().push_back(waiting.clone());
+        let place = Place { crowd: self, waiting: &waiting, done: Cell::new(false) };
+        std::future::poll_fn(|cx| {
+            if waiting.woken.get() {
+                place.done.set(true);
+                return Poll::Ready(());
+            }
+            *waiting.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A place in the queue.
+struct Place<'a> {
+    crowd: &'a Crowd,
+    waiting: &'a Rc<Waiting>,
+    done: Cell<bool>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.done.get() {
+            return;
+        }
+        match self.waiting.woken.get() {
+            true => self.crowd.one(),
+            false => self.crowd.waiting.borrow_mut().retain(|other| !Rc::ptr_eq(other, self.waiting)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::Pin;
+
+    type Wait<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+    fn poll(wait: &mut Wait<'_>) -> bool {
+        wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_crowd_is_woken_in_order_and_no_wake_is_lost() {
+        let crowd = Crowd::default();
+        let mut waits: Vec<Wait<'_>> = (0..4).map(|_| Box::pin(crowd.wait()) as Wait<'_>).collect();
+        assert!(!waits.iter_mut().any(poll));
+        crowd.one();
+        assert!(!poll(&mut waits[1]) && poll(&mut waits[0]));
+        // The second is woken and gives up: its turn goes to the third.
+        crowd.one();
+        drop(waits.remove(1));
+        assert!(poll(&mut waits[1]) && !poll(&mut waits[2]));
+        // One that gives up before it is woken leaves no gap.
+        drop(waits.remove(2));
+        assert!(crowd.waiting.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_notice_is_kept_until_somebody_looks() {
+        let notify = Notify::default();
+        notify.notify();
+        notify.notify();
+        assert!(poll(&mut (Box::pin(notify.notified()) as Wait<'_>)));
+        assert!(!poll(&mut (Box::pin(notify.notified()) as Wait<'_>)));
+    }
+}
