@@ -5,10 +5,13 @@
 //! dependency of the product.
 
 pub mod compare;
+pub mod gateway;
 pub mod generator;
 pub mod process;
+pub mod random;
 pub mod report;
 pub mod sampler;
 pub mod scanner;
 pub mod scenario;
 pub mod schedule;
+pub mod upstreams;

@@ -1,8 +1,11 @@
 //! The command line of annulus-bench.
 
-use annulus_bench::report;
+use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
+use annulus_bench::report::{self, Row};
 use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
+use annulus_bench::upstreams::{self, behaviour::Behaviour};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,8 +30,136 @@ enum Scenario {
         #[arg(long, value_enum, default_value_t = Idle::Echo)]
         target: Idle,
     },
+    /// A gateway in front of the fake services: what it costs, what it adds, and how it bears trouble.
+    Gateway(Gateway),
+    /// Fake microservices of a shop, for a gateway to aggregate. Runs until interrupted.
+    Upstreams(Box<Upstreams>),
     /// All scenarios, tiny: do they run?
     Smoke,
+}
+
+#[derive(Args)]
+struct Gateway {
+    /// What is done to it: cpu, spike, overload, blackhole, storm, soak, attack, fairness.
+    #[arg(long, default_value = "cpu")]
+    case: Case,
+    /// What it speaks to the services.
+    #[arg(long, value_enum, default_value_t = Protocol::H2c)]
+    upstream: Protocol,
+    /// Services per request, where the case does not mix them: 1 to 10.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=10))]
+    fan_out: u8,
+    /// Print the owner's case: 1,000 requests/s with spikes to 5,000 on 4 cores and 1 GB.
+    #[arg(long)]
+    seed_target: bool,
+    /// Measure a gateway that runs already, instead of ours.
+    #[arg(long, requires = "pid")]
+    at: Option<SocketAddr>,
+    /// Its process number.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// The port at which it expects the services.
+    #[arg(long)]
+    shop_port: Option<u16>,
+    /// What to request, instead of the case's own paths.
+    #[arg(long)]
+    path: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Protocol {
+    H2c,
+    Http1,
+}
+
+impl Gateway {
+    fn run(self, settings: &Settings) -> Result<Vec<Row>, String> {
+        let outside = self.at.zip(self.pid).map(|(address, pid)| Outside { address, pid });
+        let options = gateway::Options {
+            case: self.case,
+            upstream: match self.upstream {
+                Protocol::H2c => Upstream::H2c,
+                Protocol::Http1 => Upstream::Http1,
+            },
+            fan_out: usize::from(self.fan_out),
+            outside,
+            shop_port: self.shop_port,
+            path: self.path,
+        };
+        if self.seed_target { gateway::seed_target(settings, &options) } else { gateway::run(settings, &options) }
+    }
+}
+
+#[derive(Args)]
+struct Upstreams {
+    /// The port of all services; the services' own ports follow it.
+    #[arg(long, default_value = "127.0.0.1:9100")]
+    listen: SocketAddr,
+    /// Shards, one per core.
+    #[arg(long, default_value_t = 1)]
+    shards: usize,
+    /// Cores to run on.
+    #[arg(long, value_delimiter = ',')]
+    pin: Vec<usize>,
+    /// The services' own time: 0, fixed:20ms, 100-500ms, lognormal:50ms,400ms.
+    #[arg(long, default_value = "100-500ms")]
+    latency: String,
+    /// Body sizes, log-uniform: 1KB, 1-100KB.
+    #[arg(long, default_value = "1-100KB")]
+    sizes: String,
+    /// Share of requests that are never answered.
+    #[arg(long, default_value = "0")]
+    stalls: String,
+    /// Share turned away unprocessed.
+    #[arg(long, default_value = "0")]
+    refused: String,
+    /// Share broken off in the middle of the body.
+    #[arg(long, default_value = "0")]
+    resets: String,
+    /// Share answered with 500.
+    #[arg(long, default_value = "0")]
+    errors: String,
+    /// Share answered later by --late-by.
+    #[arg(long, default_value = "0")]
+    late: String,
+    /// How much later.
+    #[arg(long, default_value = "3s")]
+    late_by: String,
+    /// Requests after which a connection is retired; 0: never.
+    #[arg(long, default_value = "0")]
+    goaway_every: String,
+    /// What differs for one service: SERVICE:NAME=VALUE,... with the names above. May be repeated.
+    #[arg(long = "set", value_name = "SERVICE:NAME=VALUE,...")]
+    overrides: Vec<String>,
+    /// Makes chances repeatable.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Upstreams {
+    fn run(self) -> Result<(), String> {
+        let mut behaviour = Behaviour::default();
+        let settings = [
+            ("latency", self.latency),
+            ("sizes", self.sizes),
+            ("stalls", self.stalls),
+            ("refused", self.refused),
+            ("resets", self.resets),
+            ("errors", self.errors),
+            ("late", self.late),
+            ("late_by", self.late_by),
+            ("goaway_every", self.goaway_every),
+        ];
+        settings.iter().try_for_each(|(name, value)| behaviour.set(name, value))?;
+        upstreams::run(&upstreams::Options {
+            listen: self.listen,
+            shards: self.shards,
+            pin: self.pin,
+            behaviour,
+            overrides: self.overrides,
+            seed: self.seed,
+        })
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -88,6 +219,16 @@ fn main() -> ExitCode {
         Scenario::WsEcho => ws_echo(&settings),
         Scenario::WsBroadcast => ws_broadcast(&settings),
         Scenario::WsIdle { target } => ws_idle(&settings, target == Idle::Chat),
+        Scenario::Gateway(gateway) => gateway.run(&settings),
+        Scenario::Upstreams(upstreams) => {
+            return match upstreams.run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("annulus-bench: {error}");
+                    ExitCode::from(2)
+                }
+            };
+        }
         Scenario::Smoke => smoke(&settings),
     };
     let rows = match rows {

@@ -1,9 +1,16 @@
 //! Servers as child processes: built on demand, pinned by their own option, killed when dropped.
 
-use std::io::{Read, Write};
+mod gateway;
+mod peers;
+
+pub use gateway::Upstream;
+pub use peers::{Role, names as peer_names};
+
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The core servers are pinned to; the generator takes the other.
@@ -11,7 +18,7 @@ pub const SERVER_CORE: usize = 0;
 /// How long a server may take until it accepts.
 const START_MAX: Duration = Duration::from_secs(10);
 
-/// What a server does with messages.
+/// What a server does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Sends each message back.
@@ -20,11 +27,39 @@ pub enum Mode {
     Broadcast,
     /// The chat service.
     Chat,
+    /// Answers `GET /fanout/N` with the answers of N upstreams.
+    Gateway {
+        /// Where all upstreams are.
+        upstream: SocketAddr,
+        /// What they speak.
+        protocol: Upstream,
+    },
+}
+
+impl Mode {
+    fn role(self) -> Role {
+        match self {
+            Mode::Echo | Mode::Broadcast | Mode::Chat => Role::WebSocket,
+            Mode::Gateway { .. } => Role::Gateway,
+        }
+    }
+}
+
+/// Starts our gateway, or the peer's when one is named, in front of the services at `upstream`.
+///
+/// # Errors
+/// A sentence: it could not be built or started, or ended at once.
+pub fn start_gateway(peer: Option<&str>, upstream: SocketAddr, protocol: Upstream) -> io::Result<Server> {
+    Server::start(peer, Mode::Gateway { upstream, protocol }).map_err(io::Error::other)
 }
 
 /// A running server.
 pub struct Server {
     child: Child,
+    /// Reads what the server says until it ends; gives the last line.
+    said: Option<JoinHandle<Option<String>>>,
+    /// Written for it, and removed with it.
+    configuration: Option<PathBuf>,
     /// Where it listens.
     pub address: SocketAddr,
 }
@@ -37,24 +72,23 @@ impl Server {
     pub fn start(peer: Option<&str>, mode: Mode) -> Result<Server, String> {
         let program = match peer {
             None => ours(mode)?,
-            Some(peer) => build_peer(peer)?,
+            Some(peer) => peers::ready(&root()?, peer, mode.role())?,
         };
         let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
         let address = probe.local_addr().map_err(|error| error.to_string())?;
         drop(probe);
         let mut command = Command::new(&program);
-        match (peer, mode) {
-            (None, Mode::Chat) => command.arg("chat"),
-            (None, _) => command.args(["--shards", "1", "--pin", &SERVER_CORE.to_string()]),
-            (Some(_), Mode::Echo) => command.args(["--mode", "echo", "--pin", &SERVER_CORE.to_string()]),
-            (Some(_), _) => command.args(["--mode", "broadcast", "--pin", &SERVER_CORE.to_string()]),
+        let configuration = match peer {
+            None => our_options(&mut command, mode, address)?,
+            Some(_) => {
+                peer_options(&mut command, mode, address);
+                None
+            }
         };
-        command.args(["--listen", &address.to_string()]).stdin(Stdio::null()).stdout(Stdio::null());
-        if std::env::var_os("ANNULUS_BENCH_VERBOSE").is_none() {
-            command.stderr(Stdio::null());
-        }
-        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-        let mut server = Server { child, address };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+        let said = child.stderr.take().map(|stderr| std::thread::spawn(move || listen(stderr)));
+        let mut server = Server { child, said, configuration, address };
         server.wait()?;
         Ok(server)
     }
@@ -63,7 +97,15 @@ impl Server {
         let started = Instant::now();
         while TcpStream::connect_timeout(&self.address, Duration::from_millis(200)).is_err() {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!("the server ended at once ({status}); ANNULUS_BENCH_VERBOSE=1 shows what it says"));
+                let said = self.said.take().and_then(|reader| reader.join().ok().flatten());
+                return Err(match said {
+                    Some(said) => {
+                        format!(
+                            "the server ended at once ({status}; ANNULUS_BENCH_VERBOSE=1 shows all it says): {said}"
+                        )
+                    }
+                    None => format!("the server ended at once ({status}) and said nothing"),
+                });
             }
             if started.elapsed() > START_MAX {
                 return Err(format!("the server does not accept at {} after {START_MAX:?}", self.address));
@@ -93,7 +135,59 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _already_gone = self.child.kill();
         let _reaped = self.child.wait();
+        if let Some(file) = &self.configuration {
+            let _left_in_the_temporary_folder = std::fs::remove_file(file);
+        }
     }
+}
+
+/// Our server's options. Gives the configuration file that had to be written for them.
+fn our_options(command: &mut Command, mode: Mode, address: SocketAddr) -> Result<Option<PathBuf>, String> {
+    let one_shard = ["--shards", "1", "--pin", &SERVER_CORE.to_string()];
+    match mode {
+        Mode::Echo | Mode::Broadcast => command.args(one_shard).args(["--listen", &address.to_string()]),
+        Mode::Chat => command.args(["chat", "--listen", &address.to_string()]),
+        Mode::Gateway { upstream, protocol } => {
+            let name = format!("annulus-bench-gateway-{}-{}.json", std::process::id(), address.port());
+            let file = std::env::temp_dir().join(name);
+            let text = gateway::configuration(address, upstream, protocol);
+            std::fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+            command.args(["gateway", "--config"]).arg(&file).args(one_shard);
+            return Ok(Some(file));
+        }
+    };
+    Ok(None)
+}
+
+/// A peer's options: the same for all of one role.
+fn peer_options(command: &mut Command, mode: Mode, address: SocketAddr) {
+    command.args(["--listen", &address.to_string(), "--pin", &SERVER_CORE.to_string()]);
+    match mode {
+        Mode::Echo => command.args(["--mode", "echo"]),
+        Mode::Broadcast | Mode::Chat => command.args(["--mode", "broadcast"]),
+        Mode::Gateway { upstream, protocol } => {
+            command.args(["--upstream", &upstream.to_string(), "--protocol", protocol.name(), "--threads", "1"])
+        }
+    };
+}
+
+/// Reads a server's words to their end, passes them on if `ANNULUS_BENCH_VERBOSE` is set, and gives the last line.
+fn listen(stderr: ChildStderr) -> Option<String> {
+    let verbose = std::env::var_os("ANNULUS_BENCH_VERBOSE").is_some();
+    let mut last = None;
+    for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        if verbose {
+            eprintln!("{line}");
+        }
+        last = last_line(&line).or(last);
+    }
+    last
+}
+
+/// The last line that is not blank.
+fn last_line(text: &str) -> Option<String> {
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
 /// Adds up the lines of one metric.
@@ -119,7 +213,7 @@ fn ours(mode: Mode) -> Result<PathBuf, String> {
     let (file, what) = match mode {
         Mode::Echo => ("examples/ws_echo", ["--example", "ws_echo"]),
         Mode::Broadcast => ("examples/ws_broadcast", ["--example", "ws_broadcast"]),
-        Mode::Chat => ("annulus", ["--bin", "annulus"]),
+        Mode::Chat | Mode::Gateway { .. } => ("annulus", ["--bin", "annulus"]),
     };
     if let Some(folder) = std::env::var_os("ANNULUS_BENCH_BIN") {
         return Ok(Path::new(&folder).join(file));
@@ -130,21 +224,6 @@ fn ours(mode: Mode) -> Result<PathBuf, String> {
     built(command, "our server")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     Ok(target.join("release").join(file))
-}
-
-/// Builds a peer's server and gives its path.
-fn build_peer(peer: &str) -> Result<PathBuf, String> {
-    let folder = root()?.join("bench/peers").join(peer);
-    let manifest = folder.join("Cargo.toml");
-    if peer.contains('/') || !manifest.is_file() {
-        return Err(format!("there is no peer {peer:?}; bench/peers/README.md lists them"));
-    }
-    let target = folder.join("target");
-    let mut command = Command::new("cargo");
-    command.args(["build", "--release", "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
-    command.env("CARGO_TARGET_DIR", &target);
-    built(command, peer)?;
-    Ok(target.join("release").join(format!("peer-{peer}")))
 }
 
 fn built(mut command: Command, what: &str) -> Result<(), String> {
@@ -162,5 +241,25 @@ mod tests {
         assert_eq!(sum_counter(page, "a"), Some(5.5));
         assert_eq!(sum_counter(page, "b"), Some(7.0));
         assert_eq!(sum_counter(page, "c"), None);
+    }
+
+    #[test]
+    fn the_last_line_that_says_something_is_kept() {
+        assert_eq!(last_line("first\n  why it ended \n\n"), Some("why it ended".to_owned()));
+        assert_eq!(last_line(" \n"), None);
+    }
+
+    #[test]
+    fn what_a_server_says_before_it_ends_is_told() {
+        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = probe.local_addr().unwrap();
+        drop(probe);
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no such luck >&2; exit 3"]).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = child.stderr.take().map(|stderr| std::thread::spawn(move || listen(stderr)));
+        let mut server = Server { child, said, configuration: None, address };
+        let error = server.wait().unwrap_err();
+        assert!(error.contains("exit status: 3") && error.ends_with("no such luck"), "{error}");
     }
 }

@@ -57,7 +57,7 @@ impl Row {
             Target::Fact => (String::new(), ""),
         };
         let measured = self.measured.map_or_else(|| "none".to_owned(), |value| format!("{value:.3}"));
-        format!("{:<52} {target:>10} {measured:>14}  {verdict:<4}  {}", self.name, self.note).trim_end().to_owned()
+        format!("{:<60} {target:>10} {measured:>14}  {verdict:<4}  {}", self.name, self.note).trim_end().to_owned()
     }
 
     fn json(&self) -> Value {
@@ -99,7 +99,7 @@ pub fn facts() -> Vec<(&'static str, String)> {
 /// Facts and rows as text.
 pub fn text(facts: &[(&str, String)], rows: &[Row]) -> String {
     let facts = facts.iter().map(|(name, value)| format!("{name:<8} {value}\n"));
-    let head = format!("{:<52} {:>10} {:>14}", "name", "target", "measured");
+    let head = format!("{:<60} {:>10} {:>14}", "name", "target", "measured");
     facts.chain([head + "\n"]).chain(rows.iter().map(|row| row.text() + "\n")).collect()
 }
 

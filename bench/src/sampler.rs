@@ -13,6 +13,8 @@ pub struct Sample {
     pub pss: u64,
     /// Resident set size, in bytes.
     pub rss: u64,
+    /// The largest resident set size so far, in bytes.
+    pub rss_peak: u64,
     /// Context switches of all threads, asked for and not.
     pub switches: u64,
     /// Kernel slab memory of the whole machine, in bytes.
@@ -28,6 +30,7 @@ impl Sample {
         let read = |name: String| fs::read_to_string(&name).map_err(|error| format!("cannot read {name}: {error}"));
         let rollup = read(format!("/proc/{pid}/smaps_rollup"))?;
         let meminfo = read("/proc/meminfo".to_owned())?;
+        let status = read(format!("/proc/{pid}/status"))?;
         let (mut switches, mut cpu_ns) = (0, 0);
         for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(|error| error.to_string())?.flatten() {
             // A thread that has just ended has neither file.
@@ -41,10 +44,20 @@ impl Sample {
             cpu_s: cpu_ns as f64 / 1e9,
             pss: field(&rollup, "Pss:").unwrap_or(0) * 1024,
             rss: field(&rollup, "Rss:").unwrap_or(0) * 1024,
+            rss_peak: field(&status, "VmHWM:").unwrap_or(0) * 1024,
             switches,
             slab: field(&meminfo, "Slab:").unwrap_or(0) * 1024,
         })
     }
+}
+
+/// Lets a process's largest resident set size begin anew at what it is now.
+///
+/// # Errors
+/// When the process is gone, or is somebody else's.
+pub fn forget_peak(pid: u32) -> Result<(), String> {
+    let name = format!("/proc/{pid}/clear_refs");
+    fs::write(&name, "5").map_err(|error| format!("cannot write {name}: {error}"))
 }
 
 /// Nanoseconds that a thread has run, out of its `schedstat`.
@@ -74,6 +87,17 @@ mod tests {
         assert_eq!(field(text, "Pss:"), Some(1234));
         assert_eq!(field(text, "voluntary_ctxt_switches:"), Some(7));
         assert_eq!(field(text, "Rss:"), None);
+    }
+
+    #[test]
+    fn a_peak_can_be_forgotten() {
+        let large = vec![1u8; 64 << 20];
+        let before = Sample::of(std::process::id()).unwrap().rss_peak;
+        assert!(before >= large.len() as u64);
+        drop(large);
+        forget_peak(std::process::id()).unwrap();
+        let after = Sample::of(std::process::id()).unwrap().rss_peak;
+        assert!(after < before, "{before} {after}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The scenarios: what is started, loaded and measured, and the rows that come of it.
 
 use crate::compare::{Ratio, median};
+use crate::gateway;
 use crate::generator::{self, LATENESS_MAX_NS, Load, Outcome};
 use crate::process::{Mode, Server};
 use crate::report::{Row, Target};
@@ -373,6 +374,7 @@ pub fn smoke(settings: &Settings) -> Result<Vec<Row>, String> {
     rows.extend(ws_broadcast(&tiny)?);
     rows.extend(ws_idle(&tiny, false)?);
     rows.extend(ws_idle(&tiny, true)?);
+    rows.extend(gateway::smoke(&Settings { rate: Some(200.0), ..tiny })?);
     // A few sockets for a second say that it works, not how well.
     rows.iter_mut().for_each(|row| row.target = Target::Fact);
     Ok(rows)

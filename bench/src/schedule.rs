@@ -3,6 +3,8 @@
 //! Latency is counted from these times, so that a server which stalls is charged for every message that should have
 //! been sent meanwhile.
 
+use crate::random::Random;
+
 /// How messages are spread over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
@@ -19,22 +21,14 @@ pub struct Schedule {
     gap_ns: f64,
     index: u64,
     at_ns: f64,
-    random: u64,
+    random: Random,
 }
 
 impl Schedule {
     /// A schedule of `per_second` messages. The seed makes a Poisson schedule repeatable.
     pub fn new(spread: Spread, per_second: f64, seed: u64) -> Schedule {
         let gap_ns = 1e9 / per_second.max(1e-3);
-        Schedule { spread, gap_ns, index: 0, at_ns: 0.0, random: seed | 1 }
-    }
-
-    /// A number in (0, 1], by xorshift: quality suffices, and runs repeat.
-    fn uniform(&mut self) -> f64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        ((self.random >> 11) as f64 + 1.0) / (1u64 << 53) as f64
+        Schedule { spread, gap_ns, index: 0, at_ns: 0.0, random: Random::new(seed) }
     }
 }
 
@@ -46,7 +40,7 @@ impl Iterator for Schedule {
         self.at_ns = match self.spread {
             // By multiplication: adding gaps would drift over millions of messages.
             Spread::Constant => self.gap_ns * self.index as f64,
-            Spread::Poisson => self.at_ns - self.uniform().ln() * self.gap_ns,
+            Spread::Poisson => self.at_ns - self.random.uniform().ln() * self.gap_ns,
         };
         Some(self.at_ns as u64)
     }
