@@ -4,9 +4,10 @@
 SEEDS ?= 100000
 .PHONY: run test check bench sim fuzz setup-run setup-test clean
 
+# All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
-	cargo build --release --package annulus
-	./target/release/annulus run
+	cargo build --release --package annulus --package annulus-bench
+	@bash .ci/run-all
 
 test: setup-test
 	bash .ci/test
