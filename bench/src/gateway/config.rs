@@ -10,6 +10,7 @@
 //!   GET  /hostile     one that attacks     where there is one
 //! ```
 
+use crate::upstreams::port_of;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
@@ -55,6 +56,8 @@ pub struct Choices {
     pub breakers: bool,
     /// Whether what is not a POST may be tried again.
     pub retries: bool,
+    /// Whether every service is asked at its own port. Otherwise all are one origin and share its connections.
+    pub apart: bool,
     /// Whether clients without TLS may speak HTTP/2.
     pub h2c_clients: bool,
     /// Bytes that answers may take; the gateway's own choice when none.
@@ -84,7 +87,7 @@ pub fn write(listen: SocketAddr, shop: SocketAddr, choices: &Choices) -> String 
     }
     if let Some(address) = choices.hostile {
         // It attacks by frames, whatever the services speak.
-        let choices = Choices { upstream: Upstream::H2c, retries: false, ..*choices };
+        let choices = Choices { upstream: Upstream::H2c, retries: false, apart: false, ..*choices };
         endpoints.push(endpoint("/hostile", "GET", backends(address, 0, 1, &choices, true)));
     }
     let mut ours = json!({ "compat": "annulus", "output": "fast" });
@@ -124,7 +127,7 @@ fn backends(shop: SocketAddr, first: usize, count: usize, choices: &Choices, gro
                 json!({ "interval": 1, "timeout": 2, "max_errors": 5, "log_status_change": true });
         }
         let mut backend = json!({
-            "host": [format!("http://{shop}")],
+            "host": [format!("http://{}", if choices.apart { apart(shop, service) } else { shop })],
             "url_pattern": format!("/s/{service}"),
             "method": "GET",
             "extra_config": extra,
@@ -135,6 +138,11 @@ fn backends(shop: SocketAddr, first: usize, count: usize, choices: &Choices, gro
         backend
     };
     (first..first + count).map(backend).collect()
+}
+
+/// A service's own address.
+fn apart(shop: SocketAddr, service: usize) -> SocketAddr {
+    SocketAddr::new(shop.ip(), port_of(shop.port(), service))
 }
 
 #[cfg(test)]
@@ -148,6 +156,7 @@ mod tests {
             upstream: Upstream::Http1,
             backend_ms: 500,
             breakers: true,
+            apart: true,
             retries: true,
             h2c_clients: true,
             memory_bytes: Some(32 << 20),
@@ -161,6 +170,7 @@ mod tests {
         assert_eq!(named("/fanout/6")["backend"].as_array().unwrap().len(), 6);
         assert_eq!(named("/far/2")["backend"][1]["url_pattern"], "/s/11");
         assert_eq!(named("/far/2")["backend"][1]["group"], "s11");
+        assert_eq!(named("/far/2")["backend"][1]["host"][0], "http://127.0.0.1:9112");
         assert!(named("/merge/2")["backend"][0].get("group").is_none());
         assert_eq!(named("/post/2")["backend"][0]["method"], "POST");
         assert_eq!(named("/fanout/1")["backend"][0]["extra_config"]["annulus"]["protocol"], "http1");

@@ -140,6 +140,17 @@ impl Outcome {
         }
     }
 
+    /// Adds what another run of as many segments and classes measured; the timeline stays this one's.
+    pub fn add(&mut self, other: &Outcome) {
+        for (to, from) in self.tallies.iter_mut().flatten().zip(other.tallies.iter().flatten()) {
+            to.add(from);
+        }
+        self.lateness.add(&other.lateness).expect("all histograms have the same bounds");
+        self.seconds += other.seconds;
+        self.opened += other.opened;
+        self.resent += other.resent;
+    }
+
     /// A segment over all classes.
     pub fn segment(&self, segment: usize) -> Tally {
         self.tallies[segment].iter().fold(Tally::default(), added)

@@ -22,6 +22,8 @@ const HOLDERS: usize = 4;
 const FLOOD_RATE: f64 = 20_000.0;
 /// Requests per second of attacks by requests.
 const REQUEST_RATE: f64 = 10_000.0;
+/// Connections per second at first: it is what they hold that is measured, not what accepting them costs.
+const CONNECTS_RATE: f64 = 1000.0;
 /// Connections per second that replace those which the gateway ended.
 const RECONNECTS_RATE: f64 = 20.0;
 /// Streams that a connection holds open, or back.
@@ -252,16 +254,15 @@ struct Siege {
 impl Siege {
     fn run(&mut self, stopped: &AtomicBool) {
         let began = Instant::now();
-        let (mut pace, mut doors) = (Pace::new(self.attack.rate()), Pace::new(RECONNECTS_RATE));
+        let mut pace = Pace::new(self.attack.rate());
+        let (mut first, mut again) = (Pace::new(CONNECTS_RATE), Pace::new(RECONNECTS_RATE));
         let mut turn = 0;
         while !stopped.load(Ordering::Relaxed) {
             std::thread::sleep(TICK);
             let (elapsed, connections) = (began.elapsed(), self.attack.connections() as u64);
-            // The first connections, a few a tick; then those that replace lost ones.
-            let first = connections.saturating_sub(self.ledger.connections).min(4);
-            for _ in 0..first.max(doors.due(elapsed)) {
-                self.connect();
-            }
+            let missing = connections.saturating_sub(self.ledger.connections);
+            let (first, again) = (first.due(elapsed).min(missing), again.due(elapsed));
+            (0..first.max(again)).for_each(|_| self.connect());
             for _ in 0..pace.due(elapsed) {
                 turn += 1;
                 self.add(turn);

@@ -27,7 +27,7 @@ const LEFT_ALONE: f64 = 0.1;
 pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let shop = super::shop(options, &[("latency", "0-20ms"), ("sizes", "1KB")])?;
     let paths = [(format!("/fanout/{}", options.fan_out), 0), (format!("/far/{}", options.fan_out), 1)];
-    let choices = Choices { backend_ms: 300, breakers: true, retries: false, ..plain(options) };
+    let choices = Choices { backend_ms: 300, breakers: true, retries: false, apart: true, ..plain(options) };
     let mut rig = rig(None, options, &shop, &choices, &paths)?;
     let rate = match settings.rate {
         Some(rate) => rate,

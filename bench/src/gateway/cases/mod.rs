@@ -50,6 +50,7 @@ fn plain(options: &Options) -> Choices {
         backend_ms: BACKEND_MS,
         breakers: false,
         retries: true,
+        apart: false,
         h2c_clients: false,
         memory_bytes: None,
         hostile: None,
