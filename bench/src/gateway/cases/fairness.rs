@@ -14,8 +14,8 @@ use crate::report::{Row, Target};
 use crate::scenario::Settings;
 use std::net::SocketAddr;
 
-/// The rate, as a share of what one core carries: beyond, the services' megabytes make the generator late.
-const RATE_SHARE: f64 = 0.25;
+/// Requests per second in all: at more, the services' megabytes make the generator late where both share a core.
+const RATE: f64 = 120.0;
 /// Small answers' p99 beside large ones, of what it is alone.
 const RATIO_MOST: f64 = 1.5;
 /// HTTP/2 connections of the clients: each carries small and large answers.
@@ -105,11 +105,8 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let classed: Vec<(String, usize)> =
         paths.iter().zip(0..).map(|(path, class)| ((*path).to_owned(), class)).collect();
     let choices = Choices { h2c_clients: true, ..plain(options) };
-    let mut rig = rig(None, options, &shop, &choices, &classed)?;
-    let rate = match settings.rate {
-        Some(rate) => rate,
-        None => rig.bearable_rate(&shop, 1.0)? * RATE_SHARE,
-    };
+    let rig = rig(None, options, &shop, &choices, &classed)?;
+    let rate = settings.rate.unwrap_or(RATE);
     let seconds = settings.seconds.min(SECONDS_MAX);
     let direct = [format!("/s/0?bytes={SMALL_BYTES}"), format!("/s/{FAR}?bytes={LARGE_BYTES}")];
     let mut rows = Vec::new();
@@ -163,6 +160,7 @@ mod tests {
         for (to, took) in [(&mut pair.alone, 1_000_000), (&mut pair.mixed, 3_000_000)] {
             for round in [1, 2] {
                 let mut outcome = Outcome::new(1, to.tallies[0].len());
+                outcome.tallies[0][0].sent = 10;
                 (0..10).for_each(|_| outcome.on_verdict((0, 0), 0, took * round, Some(0), Verdict::Complete));
                 to.add(&outcome);
             }

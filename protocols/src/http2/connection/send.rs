@@ -219,7 +219,7 @@ impl Connection {
         true
     }
 
-    /// Lets the peer send as many bytes more: what [`Event::Data`] brought and was used. Granted in portions of half a
+    /// Lets the peer send as many bytes more: what [`Event::Data`](crate::http2::Event::Data) brought and was used. Granted in portions of half a
     /// window.
     pub fn release(&mut self, id: u32, bytes: u32) {
         self.credit += bytes;
@@ -259,7 +259,7 @@ impl Connection {
         }
     }
 
-    /// Asks for an [`Event::Pong`] with the same number.
+    /// Asks for an [`Event::Pong`](crate::http2::Event::Pong) with the same number.
     pub fn ping(&mut self, number: u64) {
         frame::write_header(&mut self.pending, 8, frame::PING, 0, 0);
         self.pending.extend_from_slice(&number.to_be_bytes());
