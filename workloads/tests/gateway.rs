@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "gateway/cancelled.rs"]
+mod cancelled;
 #[path = "gateway/discovery.rs"]
 mod discovery;
 #[path = "gateway/flatmap.rs"]

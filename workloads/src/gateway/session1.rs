@@ -189,6 +189,10 @@ impl Session {
     }
 
     async fn send(&mut self, exchange: &Exchange, reply: Reply, request: &Request) -> Result<(), Ended> {
+        let _held = match &reply.body {
+            ReplyBody::Whole(body) if !body.is_empty() => Some(self.live.memory.hold(body.len())),
+            ReplyBody::Whole(_) | ReplyBody::Streamed(_) => None,
+        };
         let sending = Self::write(&mut self.wire, &mut self.out, exchange, reply);
         let limit = self.live.gateway.server.write_timeout;
         let spent = self.live.shard.now().saturating_sub(request.began);

@@ -5,10 +5,11 @@
 //! ```
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::live::{Live, REQUEST_BODY_BYTES_MAX};
 use super::message::{Failure, FieldList, is_hop_by_hop};
 use super::problem;
 use super::request::{Reply, ReplyBody, Request};
+use super::shed::{Memory, Waiting};
 use super::upstream::Answer;
 use super::wire::{Either, Notify, Wire, either};
 
@@ -27,6 +29,8 @@ use super::wire::{Either, Notify, Wire, either};
 const QUANTUM_BYTES: usize = 16 << 10;
 /// Bytes that are put together before they are sent.
 const SEND_BYTES: usize = 128 << 10;
+/// Bytes of answers that wait for one client's windows. Beyond, its further requests wait until it takes some.
+const UNTAKEN_BYTES_MAX: usize = 4 << 20;
 /// Bytes of a streamed answer that may wait for the client's window.
 const STREAMED_BYTES_MAX: usize = 64 << 10;
 /// Bytes of all request bodies of one connection. Beyond: 413.
@@ -51,10 +55,16 @@ struct State {
     /// Requests whose bodies are not complete.
     arriving: HashMap<u32, Request>,
     arriving_bytes: u64,
+    /// Requests that wait because the client does not take the answers that are there.
+    waiting: VecDeque<(u32, Request)>,
     /// Answers on their way, in order of arrival.
     leaving: Vec<Leaving>,
     /// Requests that are being answered.
     answering: usize,
+    /// Whom to wake when a stream is given up whose request is being answered.
+    givers_up: HashMap<u32, Waker>,
+    /// The connection has ended.
+    over: bool,
     /// When the client was told that the end is near.
     warned: Option<Duration>,
 }
@@ -70,6 +80,8 @@ struct Leaving {
     cuts: bool,
     /// Waits for room.
     waker: Option<Waker>,
+    /// What it takes of the memory for answers.
+    _held: Option<Waiting>,
 }
 
 /// Serves a connection until it ends. `first` is what was received already.
@@ -84,8 +96,11 @@ pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
         out,
         arriving: HashMap::new(),
         arriving_bytes: 0,
+        waiting: VecDeque::new(),
         leaving: Vec::new(),
         answering: 0,
+        givers_up: HashMap::new(),
+        over: false,
         warned: None,
     };
     let session =
@@ -106,6 +121,7 @@ impl Session {
                 self.look();
             }
             self.close_door(live.last_call(), shard.now());
+            self.start_waiting();
             let mut out = self.fill();
             if !out.is_empty() && wire.send(&mut out).await.is_err() {
                 break;
@@ -142,10 +158,12 @@ impl Session {
                 self.state.borrow_mut().machine.go_away(ErrorCode::NO_ERROR, "idle");
             }
         }
-        // Tasks that still wait for room learn that there is none.
-        for leaving in self.state.borrow_mut().leaving.drain(..) {
-            leaving.waker.into_iter().for_each(Waker::wake);
-        }
+        // Tasks that still answer, or wait for room, learn that nobody is there.
+        let state = &mut *self.state.borrow_mut();
+        state.over = true;
+        state.waiting.clear();
+        let waiting = state.leaving.drain(..).filter_map(|leaving| leaving.waker);
+        waiting.chain(state.givers_up.drain().map(|(_, waker)| waker)).for_each(Waker::wake);
     }
 
     /// Tells the client that the end is near. What it sends until it has heard of it is answered.
@@ -210,7 +228,7 @@ impl Session {
                         state.forget(stream);
                         live.refused(self.peer, 413, TOO_LARGE);
                         let reply = problem::problem(413, TOO_LARGE);
-                        state.answer_whole(stream, reply, false);
+                        state.answer_whole(&live.memory, stream, reply, false);
                         state
                             .leaving
                             .iter_mut()
@@ -254,34 +272,57 @@ impl Session {
         }
     }
 
-    /// Answers a request in a task of its own.
+    /// Answers a request, once the client takes what is there for it.
     fn start(self: &Rc<Self>, state: &mut State, stream: u32, request: Request) {
+        match state.waiting.is_empty() && state.untaken_bytes() <= UNTAKEN_BYTES_MAX {
+            true => self.answer(state, stream, request),
+            false => state.waiting.push_back((stream, request)),
+        }
+    }
+
+    fn start_waiting(self: &Rc<Self>) {
+        let state = &mut *self.state.borrow_mut();
+        while state.untaken_bytes() <= UNTAKEN_BYTES_MAX {
+            let Some((stream, request)) = state.waiting.pop_front() else { break };
+            self.answer(state, stream, request);
+        }
+    }
+
+    /// Answers a request in a task of its own.
+    fn answer(self: &Rc<Self>, state: &mut State, stream: u32, request: Request) {
         state.answering += 1;
         let session = self.clone();
         let live = self.live.borrow().clone();
         drop(live.shard.clone().spawn(async move {
-            let gone = session.gone(stream);
-            if let Either::First(reply) = either(pin!(live.answer(&request)), gone).await {
+            // Given up comes first: a request that was cancelled before its turn asks nobody.
+            if let Either::Second(reply) = either(session.given_up(stream), pin!(live.answer(&request))).await {
                 session.send(stream, reply, request.method == "HEAD").await;
             }
-            session.state.borrow_mut().answering -= 1;
+            let state = &mut *session.state.borrow_mut();
+            state.answering -= 1;
+            state.givers_up.remove(&stream);
             session.notify.notify();
         }));
     }
 
     /// Waits until the client has given the stream up.
-    async fn gone(&self, stream: u32) {
-        // Looked at when anything happens on the connection is too often; a second's work for nobody is little.
-        let shard = self.live.borrow().shard.clone();
-        while self.state.borrow().machine.is_open(stream) {
-            shard.sleep(LOOK / 10).await;
-        }
+    async fn given_up(&self, stream: u32) {
+        std::future::poll_fn(|cx| {
+            let state = &mut *self.state.borrow_mut();
+            if state.over || !state.machine.is_open(stream) {
+                return Poll::Ready(());
+            }
+            state.givers_up.insert(stream, cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     async fn send(&self, stream: u32, reply: Reply, head_only: bool) {
         match reply.body {
             ReplyBody::Whole(_) => {
-                self.state.borrow_mut().answer_whole(stream, reply, head_only);
+                let memory = self.live.borrow().memory.clone();
+                self.state.borrow_mut().answer_whole(&memory, stream, reply, head_only);
                 self.notify.notify();
             }
             ReplyBody::Streamed(answer) => {
@@ -292,7 +333,8 @@ impl Session {
                         state.machine.write_head(&mut state.out, stream, reply.status, fields.iter(), head_only);
                     if begun && !head_only {
                         let (bytes, at, complete, cuts, waker) = (Vec::new(), 0, false, false, None);
-                        state.leaving.push(Leaving { stream, bytes, at, complete, cuts, waker });
+                        // At most STREAMED_BYTES_MAX and a piece: its upstream waits for the client.
+                        state.leaving.push(Leaving { stream, bytes, at, complete, cuts, waker, _held: None });
                     }
                     begun
                 };
@@ -416,19 +458,27 @@ impl State {
         ready.min_by_key(|(_, leaving)| self.machine.priority(leaving.stream).urgency).map(|(at, _)| at)
     }
 
+    /// Bytes of answers that the client has not let through.
+    fn untaken_bytes(&self) -> usize {
+        self.leaving.iter().map(|leaving| leaving.bytes.len() - leaving.at).sum()
+    }
+
     /// Writes an answer's head and queues its body, unless the head was all that was asked for (RFC 9110 section 9.3.2).
-    fn answer_whole(&mut self, stream: u32, reply: Reply, head_only: bool) {
+    fn answer_whole(&mut self, memory: &Arc<Memory>, stream: u32, reply: Reply, head_only: bool) {
         let ReplyBody::Whole(bytes) = reply.body else { return };
         let bodiless = bytes.is_empty() || head_only;
         let length = bytes.len().to_string();
         let fields = reply.fields.iter().chain([("content-length", length.as_bytes())]);
         if self.machine.write_head(&mut self.out, stream, reply.status, fields, bodiless) && !bodiless {
-            self.leaving.push(Leaving { stream, bytes, at: 0, complete: true, cuts: false, waker: None });
+            let _held = Some(memory.hold(bytes.len()));
+            self.leaving.push(Leaving { stream, bytes, at: 0, complete: true, cuts: false, waker: None, _held });
         }
     }
 
     /// Forgets a stream that is gone.
     fn forget(&mut self, stream: u32) {
+        self.waiting.retain(|(waiting, _)| *waiting != stream);
+        self.givers_up.remove(&stream).into_iter().for_each(Waker::wake);
         if let Some(request) = self.arriving.remove(&stream) {
             self.arriving_bytes -= request.body.len() as u64;
         }

@@ -13,6 +13,7 @@
 //! share of normal requests that are refused grows while the shard lags, and shrinks slowly while it does not.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -112,6 +113,13 @@ impl Memory {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Counts an answer that waits for its client, whether or not it fits: it is there already, and what is new has to
+    /// make room for it.
+    pub fn hold(self: &Arc<Memory>, bytes: usize) -> Waiting {
+        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+        Waiting { memory: self.clone(), bytes: bytes as u64 }
+    }
+
     /// What is taken, and the budget.
     pub fn figures(&self) -> (u64, u64) {
         (self.taken.load(Ordering::Relaxed), self.most)
@@ -119,6 +127,18 @@ impl Memory {
 
     fn share(&self) -> f64 {
         self.taken.load(Ordering::Relaxed) as f64 / self.most.max(1) as f64
+    }
+}
+
+/// Bytes of an answer that waits for its client; given back when dropped.
+pub struct Waiting {
+    memory: Arc<Memory>,
+    bytes: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.memory.release(self.bytes);
     }
 }
 
@@ -253,6 +273,15 @@ mod tests {
         assert_eq!(shedder.level(), Level::CriticalOnly);
         assert!(!memory.reserve(10));
         assert_eq!(memory.figures(), (95, 100));
+    }
+
+    #[test]
+    fn answers_that_wait_count_even_beyond_the_budget() {
+        let memory = Arc::new(Memory::new(100));
+        let waiting = memory.hold(150);
+        assert!(!memory.reserve(1));
+        drop(waiting);
+        assert!(memory.reserve(100));
     }
 
     #[test]
