@@ -35,9 +35,12 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     };
     let name = format!("blackhole, {}", rig.name);
     let mut calm = Vec::new();
-    // Two calm runs: what chance alone does to the percentile.
+    // Two calm runs: what chance alone does to the percentile. Watched as the third is, because the services share their
+    // core with who asks for their counts.
     for seed in [1, 2] {
+        let watch = Watch::start(shop.address);
         let measured = rig.measured(&shop, |load| load.open_loop(&Profile::steady(rate, settings.seconds, seed)))?;
+        let _they_stay_in_use = watch.left_alone(rate / 2.0, settings.seconds);
         calm.push(percentile_ms(&measured.outcome.class(1).added, 99.0).ok_or("the calm runs had no answers")?);
     }
     shop.change(&json!({ "service": SERVICES[SILENT].name, "stalls": 1 }))?;
