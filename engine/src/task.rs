@@ -346,7 +346,6 @@ impl<T> Joint<T> {
     }
 }
 
-/// Tells the waiter when the task's future is dropped before it has finished.
 /// What runs: the future, and whom its value goes to. An `async` block would hold the future twice, as what it captured
 /// and as what it awaits.
 struct Body<F: Future> {
@@ -367,6 +366,7 @@ impl<F: Future> Future for Body<F> {
     }
 }
 
+/// Tells the waiter when the task's future is dropped before it has finished.
 struct Ending<T>(Rc<Joint<T>>);
 
 impl<T> Drop for Ending<T> {

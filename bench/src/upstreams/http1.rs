@@ -137,7 +137,7 @@ impl Http1 {
     }
 
     fn take_order(&mut self, door: &mut Door, id: ConnId, exchange: Exchange, order: Order) -> bool {
-        let counts = |door: &Door| {
+        let count_unanswered = |door: &Door| {
             let floor = door.floor.borrow();
             let counts = &floor.shared().counts[order.service as usize];
             let counter = if order.fate == Fate::Refuse { &counts.refused } else { &counts.stalled };
@@ -145,12 +145,12 @@ impl Http1 {
         };
         match order.fate {
             Fate::Refuse => {
-                counts(door);
+                count_unanswered(door);
                 door.close(id, Close::Now);
                 true
             }
             Fate::Stall => {
-                counts(door);
+                count_unanswered(door);
                 self.owed = Some(exchange);
                 false
             }

@@ -233,6 +233,15 @@ async fn reloading(door: Rc<Door>, editions: Arc<Editions>, mut seen: u64) {
     }
 }
 
+/// An open connection. It is counted out also when its task ends by a panic.
+struct Visit(Rc<Door>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
 impl Door {
     fn live(&self) -> Rc<Live> {
         self.live.borrow().clone()
@@ -241,11 +250,8 @@ impl Door {
     /// Serves a connection in a task of its own.
     fn admit(self: Rc<Self>, stream: Stream) {
         self.open.set(self.open.get() + 1);
-        let shard = self.shard.clone();
-        drop(shard.spawn(async move {
-            self.serve(stream).await;
-            self.open.set(self.open.get() - 1);
-        }));
+        let visit = Visit(self);
+        drop(visit.0.shard.clone().spawn(async move { visit.0.serve(stream).await }));
     }
 
     /// Finds out what the client speaks, and serves it.

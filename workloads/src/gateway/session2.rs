@@ -4,7 +4,7 @@
 //!   wire ─► machine ─► requests ─► tasks ─► replies ─► queue by urgency ─► machine ─► wire
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::pin::pin;
@@ -106,6 +106,26 @@ pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
     let session =
         Session { live: RefCell::new(live), state: RefCell::new(state), notify: Notify::default(), limits, peer };
     Rc::new(session).run(wire, first).await;
+}
+
+/// A request that is being answered. When its task ends by a panic, its client is told.
+struct Answering {
+    session: Rc<Session>,
+    stream: u32,
+    done: Cell<bool>,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let state = &mut *self.session.state.borrow_mut();
+        state.answering -= 1;
+        state.givers_up.remove(&self.stream);
+        if !self.done.get() {
+            state.machine.reset(self.stream, ErrorCode::INTERNAL_ERROR);
+            state.forget(self.stream);
+        }
+        self.session.notify.notify();
+    }
 }
 
 impl Session {
@@ -291,17 +311,17 @@ impl Session {
     /// Answers a request in a task of its own.
     fn answer(self: &Rc<Self>, state: &mut State, stream: u32, request: Request) {
         state.answering += 1;
-        let session = self.clone();
+        let answering = Answering { session: self.clone(), stream, done: Cell::new(false) };
         let live = self.live.borrow().clone();
         drop(live.shard.clone().spawn(async move {
+            // Whole, so that the task owns it: a closure may capture fields.
+            let answering = answering;
+            let session = &answering.session;
             // Given up comes first: a request that was cancelled before its turn asks nobody.
             if let Either::Second(reply) = either(session.given_up(stream), pin!(live.answer(&request))).await {
                 session.send(stream, reply, request.method == "HEAD").await;
             }
-            let state = &mut *session.state.borrow_mut();
-            state.answering -= 1;
-            state.givers_up.remove(&stream);
-            session.notify.notify();
+            answering.done.set(true);
         }));
     }
 

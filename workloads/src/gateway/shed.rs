@@ -1,6 +1,6 @@
 //! Refusing early what could only be answered late, by priority.
 //!
-//! Three things say that there is too much: how far the shard lags behind its own clock (CoDel: a lag that never falls
+//! Two things say that there is too much: how far the shard lags behind its own clock (CoDel: a lag that never falls
 //! below 5 ms for 100 ms), and how much of the memory for answers is taken. Each maps to a level, the higher counts, and a
 //! level is left only after it was not needed for a while, so that it does not flutter.
 //!

@@ -24,6 +24,8 @@ use crate::gateway::wire::{Crowd, Either, Notify, Wire, either};
 
 /// Connections to one origin and shard. When all are full, calls wait for a stream to end.
 const CONNECTIONS_MAX: usize = 64;
+/// Where there is a connection, another one is tried again this long after one could not be made.
+const DIAL_PAUSE: Duration = Duration::from_millis(100);
 /// Another connection is made when the least loaded one is used to this share.
 const GROW_AT: f64 = 0.75;
 /// A surplus connection is closed once it was idle for so long.
@@ -45,6 +47,8 @@ pub(super) struct Pool {
     conns: RefCell<Vec<Rc<Conn>>>,
     /// How far the connection is that is being made.
     dialing: Cell<Option<Phase>>,
+    /// Before this, no further connection is made beside those that are.
+    dial_again: Cell<Duration>,
     is_retired: Cell<bool>,
     last_failure: RefCell<Option<Failure>>,
     changed: Crowd,
@@ -160,12 +164,12 @@ impl Pool {
         loop {
             let (best, count) = self.least_loaded(upstream);
             if let Some((conn, load)) = best {
-                if load >= GROW_AT && count < CONNECTIONS_MAX && self.dialing.get().is_none() {
+                if load >= GROW_AT && self.may_grow(upstream, count) {
                     self.grow(upstream);
                 }
                 return Ok(conn);
             }
-            if count >= CONNECTIONS_MAX || self.dialing.get().is_some() {
+            if !self.may_grow(upstream, count) {
                 call.progress.set(self.dialing.get().unwrap_or(Phase::Admission));
                 self.changed.wait().await;
                 if let Some(failure) = self.last_failure.borrow().clone()
@@ -178,6 +182,11 @@ impl Pool {
             }
             self.grow(upstream);
         }
+    }
+
+    fn may_grow(&self, upstream: &Upstream, count: usize) -> bool {
+        let rested = count == 0 || upstream.shard.now() >= self.dial_again.get();
+        count < CONNECTIONS_MAX && self.dialing.get().is_none() && rested
     }
 
     /// The best connection with its load, and how many there are.
@@ -217,6 +226,9 @@ impl Pool {
                 Ok((_, Spoken::Http1)) => Some(Failure::protocol(Phase::Connect, "it does not speak HTTP/2 any more")),
                 Err(failure) => Some(failure),
             };
+            if pool.last_failure.borrow().is_some() {
+                pool.dial_again.set(upstream.shard.now() + DIAL_PAUSE);
+            }
             pool.changed.all();
         }));
     }
