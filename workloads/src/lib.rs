@@ -6,6 +6,7 @@ pub mod config;
 pub mod console;
 pub mod fetch;
 pub mod gateway;
+pub mod image;
 pub mod nearest;
 
 /// Prints a line for people. A closed standard output ends nothing: a service goes on without its log.

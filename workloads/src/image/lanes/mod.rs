@@ -1,0 +1,86 @@
+//! Where pixels are made: a lane takes a task and blocks until its outputs are there.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::format::Format;
+use super::header::Header;
+use super::pipeline::Timings;
+use super::recipe::Recipe;
+
+/// One image and what is to be made of it.
+pub struct Task {
+    /// The original, opened for reading, at its start.
+    pub input: File,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What its head said.
+    pub header: Header,
+    /// The outputs wanted.
+    pub recipes: Arc<[Recipe]>,
+    /// Bytes that it may hold at the peak.
+    pub memory_bytes: u64,
+    /// Processor time and wall-clock time that it may take.
+    pub time_max: Duration,
+    /// Ends it between two strips.
+    pub stop: Stop,
+}
+
+/// Tells a task in progress to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Ends the task soon. Its result is [`Kind::Stopped`](super::fault::Kind::Stopped).
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was told.
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// An encoded output in memory that nobody writes to any more, to be copied into the store.
+#[derive(Debug)]
+pub struct Made {
+    /// The recipe's name.
+    pub name: String,
+    /// What it was encoded as.
+    pub format: Format,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Its bytes, from the start of a sealed memory file.
+    pub file: File,
+    /// How many.
+    pub len: u64,
+}
+
+/// A task's result.
+#[derive(Debug)]
+pub struct Done {
+    /// One per recipe, in the recipes' order.
+    pub outputs: Vec<Made>,
+    /// Where the time went.
+    pub timings: Timings,
+    /// Bytes at the peak, as measured.
+    pub peak_bytes: u64,
+}
+
+/// A way to make pixels. `run` is called by one of the lane's own threads and blocks it.
+pub trait Lane: Send + Sync {
+    /// `cpu` or `gpu`, as job documents say.
+    fn name(&self) -> &'static str;
+
+    /// Makes all outputs.
+    ///
+    /// # Errors
+    /// A [`Fault`], whose kind says whether another attempt can help.
+    fn run(&self, task: Task) -> Result<Done, Fault>;
+}

@@ -1,0 +1,19 @@
+//! The image service: uploads that are never lost, work done once, and pixels that never touch a shard.
+//!
+//! ```text
+//!   shard:   api ─► store (original) ─► queue (durable) ─► 202          delivery ◄─ store
+//!                                          │                                          ▲
+//!   threads:                     dispatch: lease ─► admit bytes ─► lane ─► outputs ───┘─► queue: done
+//!                                                                   │
+//!   process:                                      sandboxed worker: pipeline (decode, resize, adjust, encode)
+//! ```
+//!
+//! `format`, `header`, `recipe` and `fault` are the vocabulary that all of them share. What runs in the worker is under
+//! `pipeline`; it is pure: bytes in, bytes out, no file, no clock, no thread.
+
+pub mod fault;
+pub mod format;
+pub mod header;
+pub mod lanes;
+pub mod pipeline;
+pub mod recipe;

@@ -1,0 +1,146 @@
+//! What is made of an image: one recipe per output, written with imgproxy's option names.
+
+use super::format::Format;
+
+/// How an image is brought to a size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// As large as fits into the box, proportions kept (imgproxy's `fit`; "inside" elsewhere).
+    Fit,
+    /// Covers the box, proportions kept, and what stands over is cut off at the gravity (`fill`; "cover").
+    Fill,
+    /// Covers the box, proportions kept, nothing cut off ("outside").
+    Outside,
+    /// Exactly the box, proportions lost (`force`).
+    Force,
+}
+
+/// Where a cut-out lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Gravity {
+    /// The middle (`ce`).
+    #[default]
+    Center,
+    /// `no`, `so`, `ea`, `we`, `noea`, `nowe`, `soea`, `sowe` as signs: x and y are -1, 0 or 1, y downwards.
+    Side(i8, i8),
+    /// `fp:x:y`: a point that should stay in the middle, as shares of width and height from 0 to 1.
+    Focus(f32, f32),
+}
+
+/// A length: pixels, or a share of the source's side.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Length {
+    /// Pixels; 0 means the whole side.
+    Pixels(u32),
+    /// A share between 0 and 1.
+    Share(f32),
+}
+
+/// A cut-out of the source, before it is resized (`c:width:height:gravity`).
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Crop {
+    /// Its width.
+    pub width: Length,
+    /// Its height.
+    pub height: Length,
+    /// Where.
+    pub gravity: Gravity,
+}
+
+/// A target size (`rs:mode:width:height:enlarge:extend`).
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Resize {
+    /// How.
+    pub mode: Mode,
+    /// Pixels; 0 follows from the height and the proportions.
+    pub width: u32,
+    /// Pixels; 0 follows from the width and the proportions.
+    pub height: u32,
+    /// Whether a smaller source is made larger.
+    pub enlarge: bool,
+    /// Whether what is missing to the box is filled with the background.
+    pub extend: bool,
+}
+
+/// What happens to the metadata. The orientation is always applied and dropped, and colours are always made sRGB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metadata {
+    /// Nothing is kept.
+    Strip,
+    /// Artist and copyright are kept (`kcr:1`, the default as imgproxy's).
+    #[default]
+    KeepCopyright,
+}
+
+/// One output. Steps are done in this order whatever the order of the options: orient, crop, resize, rotate, flip, blur,
+/// sharpen, adjust, pad, flatten, encode.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Recipe {
+    /// The output's name, unique in its preset.
+    pub name: String,
+    /// Whether the orientation of the metadata is applied (`ar`).
+    pub auto_rotate: bool,
+    /// `c`.
+    pub crop: Option<Crop>,
+    /// `rs`, `s`, `rt`, `w`, `h`, `el`, `ex`.
+    pub resize: Option<Resize>,
+    /// `g`: where [`Mode::Fill`] cuts.
+    pub gravity: Gravity,
+    /// `rot`: quarters clockwise, 0 to 3.
+    pub quarter_turns: u8,
+    /// `fl`: left to right, top to bottom.
+    pub flip: (bool, bool),
+    /// `bl`: the Gaussian's sigma in pixels; 0 for none.
+    pub blur: f32,
+    /// `sh`: the sigma of the mask that is subtracted, in pixels; 0 for none.
+    pub sharpen: f32,
+    /// `gray`: without colour.
+    pub grayscale: bool,
+    /// `br`: -255 to 255, added.
+    pub brightness: i16,
+    /// `co`: a factor around the middle; 1 for none.
+    pub contrast: f32,
+    /// `sa`: a factor; 1 for none, 0 is grey.
+    pub saturation: f32,
+    /// `pd`: pixels at top, right, bottom, left.
+    pub padding: [u32; 4],
+    /// `bg`: what transparency and padding show; without it padding is transparent where the format can, else white.
+    pub background: Option<[u8; 3]>,
+    /// `f`: the format; without it the source's where that can be written, else JPEG or, with transparency, PNG.
+    pub format: Option<Format>,
+    /// `q`: 1 to 100; without it the format's default.
+    pub quality: Option<u8>,
+    /// `sm`, `kcr`.
+    pub metadata: Metadata,
+    /// `lin`: resample in linear light, after the decoder's own shrink.
+    pub linear: bool,
+}
+
+impl Recipe {
+    /// The source as it is, named so.
+    pub fn named(name: impl Into<String>) -> Recipe {
+        Recipe {
+            name: name.into(),
+            auto_rotate: true,
+            crop: None,
+            resize: None,
+            gravity: Gravity::Center,
+            quarter_turns: 0,
+            flip: (false, false),
+            blur: 0.0,
+            sharpen: 0.0,
+            grayscale: false,
+            brightness: 0,
+            contrast: 1.0,
+            saturation: 1.0,
+            padding: [0; 4],
+            background: None,
+            format: None,
+            quality: None,
+            metadata: Metadata::KeepCopyright,
+            linear: false,
+        }
+    }
+}
