@@ -18,6 +18,9 @@ use std::net::SocketAddr;
 const CORE_SHARE: f64 = 0.7;
 /// Requests per second of the first look at a gateway.
 const FIRST_RATE: f64 = 100.0;
+/// The next look is at so many times the rate, at most, and there is none when less than that much more seems bearable.
+const LOOK_TIMES: f64 = 4.0;
+const LOOK_AGAIN: f64 = 1.3;
 /// Requests at once, and for how long, before anything is measured.
 const WARM_UP_AT_ONCE: usize = 16;
 const WARM_UP_SECONDS: f64 = 0.3;
@@ -163,9 +166,13 @@ impl Rig {
     /// # Errors
     /// As [`Rig::measured`].
     pub fn bearable_rate(&mut self, shop: &Shop, seconds: f64) -> Result<f64, String> {
-        let mut rate = FIRST_RATE;
-        // The second look is at a load of some size: a few requests cost more each.
-        for seconds in [1.0, seconds.clamp(1.0, 3.0)] {
+        let (mut rate, mut looked_at) = (FIRST_RATE, 0.0);
+        // A few requests cost more each, so the guess is looked at itself. It is approached from below: a gateway that was
+        // overloaded remembers it, and what follows would measure its memory.
+        while rate > looked_at * LOOK_AGAIN {
+            rate = rate.min(if looked_at > 0.0 { looked_at * LOOK_TIMES } else { FIRST_RATE });
+            looked_at = rate;
+            let seconds = seconds.clamp(1.0, 2.0);
             let profile = super::profile::Profile::steady(rate, seconds, 1);
             let measured = self.measured(shop, |load| load.open_loop(&profile))?;
             let sent = measured.outcome.whole().sent.max(1) as f64;
