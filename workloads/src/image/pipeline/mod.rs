@@ -5,6 +5,8 @@
 //!            from the last one that is large enough ─► adjust ─► encode ─► bytes
 //! ```
 
+pub mod exif;
+pub mod geometry;
 pub mod pixels;
 
 use std::time::Duration;
