@@ -105,7 +105,8 @@ impl Processor for Hostile {
                 }
             }
             "pool" => {
-                let buffer = pool.take(64 << 20);
+                let mut buffer = pool.take(64 << 20);
+                buffer.fill(1);
                 pool.give(std::hint::black_box(buffer));
                 made(small(0))?;
             }
@@ -113,8 +114,9 @@ impl Processor for Hostile {
                 std::mem::forget(vec![1u8; 48 << 20]);
                 made(small(0))?;
             }
-            "chatter" => {
-                for _ in 0..100_000 {
+            "chatter" | "chatter for ever" => {
+                let lines = if name == "chatter" { 20_000 } else { 100_000 };
+                for _ in 0..lines {
                     eprintln!("a codec's warning");
                 }
                 made(small(0))?;
@@ -130,6 +132,8 @@ impl Processor for Hostile {
             "a stranger's output" => made(small(9))?,
             lie if lie.starts_with("say ") => {
                 rustix::io::write(io::stdin(), said(lie).as_slice()).unwrap();
+                let until = Instant::now() + Duration::from_millis(50);
+                while Instant::now() < until {}
                 made(small(0))?;
             }
             "flood" => {
@@ -402,6 +406,7 @@ fn lies_are_found_out() {
         "never told to stop",
         "crashed, it says",
         "flood",
+        "chatter for ever",
     ] {
         let lane = lane();
         let fault = run(&lane, lie).unwrap_err();

@@ -45,7 +45,9 @@ const SLACK_BYTES: u64 = 64 << 20;
 /// Processor time beyond what is counted; the limit is in whole seconds.
 const SLACK_SECONDS: u64 = 2;
 /// Bytes of last words that are kept.
-const WORDS_MAX: usize = 4096;
+const LAST_WORDS_MAX: usize = 4096;
+/// Bytes that a worker may write to its standard error during a task; one that writes more is ended.
+const WORDS_MAX: usize = 1 << 20;
 /// Pixels of a side of an output: WebP and JPEG end before, PNG and AVIF could say more.
 const SIDE_MAX: u32 = 65_535;
 
@@ -54,7 +56,11 @@ const SIDE_MAX: u32 = 65_535;
 pub(super) struct Child {
     process: std::process::Child,
     socket: OwnedFd,
-    words: PipeReader,
+    /// Its standard error; `None` once it closed that.
+    words: Option<PipeReader>,
+    /// The last that was heard there during this task, and how much it was.
+    heard: Vec<u8>,
+    heard_bytes: usize,
     /// `/proc/PID/status`, opened while that was still allowed.
     status: File,
     /// `/proc/PID/clear_refs`, where the kernel has it.
@@ -89,10 +95,7 @@ impl Child {
         let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(|error| failed("a socket pair")(error.into()))?;
         let (words, their_words) = io::pipe().map_err(failed("a pipe"))?;
-        // Neither side ever waits: a full pipe takes no more words.
-        for end in [words.as_fd(), their_words.as_fd()] {
-            fcntl_setfl(end, OFlags::NONBLOCK).map_err(|error| failed("a pipe")(error.into()))?;
-        }
+        fcntl_setfl(&words, OFlags::NONBLOCK).map_err(|error| failed("a pipe")(error.into()))?;
         // Whatever some library opened without the flag. Where the kernel cannot, the worker itself looks and refuses.
         let _worker_looks = annulus_engine::keep_descriptors_from_programs();
         let mut command = Command::new(&options.program);
@@ -106,7 +109,9 @@ impl Child {
         let mut child = Child {
             process,
             socket,
-            words,
+            words: Some(words),
+            heard: Vec::new(),
+            heard_bytes: 0,
             status: status.map_err(failed("/proc"))?,
             peak,
             start_bytes: 0,
@@ -200,7 +205,9 @@ impl Child {
             return Err(Ended::NotBegun);
         }
         // Words of earlier tasks are no last words.
-        self.last_words();
+        while self.listen() {}
+        self.heard.clear();
+        self.heard_bytes = 0;
         self.limit(task, options).map_err(|_| Ended::NotBegun)?;
         let descriptors: Vec<BorrowedFd<'_>> =
             std::iter::once(task.input.as_fd()).chain(files.iter().map(|file| file.theirs.as_fd())).collect();
@@ -247,7 +254,7 @@ impl Child {
             match self.wait(left.min(LOOK_EVERY)) {
                 Ok(false) => continue,
                 Ok(true) => break,
-                Err(error) => return Ended::Lost(Fault::new(Kind::Io, format!("poll: {error}"))),
+                Err(error) => return Ended::Lost(Fault::new(Kind::Crashed, format!("its worker: {error}"))),
             }
         }
         let answer = recv_answer(&self.socket, &mut [0; ANSWER_BYTES_MAX]);
@@ -370,23 +377,61 @@ impl Child {
         let _reaped = self.process.wait();
     }
 
-    /// What it wrote to its standard error since the last time, as one line.
+    /// What it wrote to its standard error during this task, the end of it, as one line.
     fn last_words(&mut self) -> String {
-        let mut words = [0; WORDS_MAX];
-        match self.words.read(&mut words) {
-            Ok(0) | Err(_) => "it said nothing".to_owned(),
-            Ok(len) => tame(&String::from_utf8_lossy(&words[..len])),
+        while self.listen() {}
+        match self.heard.is_empty() {
+            true => "it said nothing".to_owned(),
+            false => tame(&String::from_utf8_lossy(&self.heard)),
         }
     }
 
-    /// Waits until the worker says something; false when the time is over.
-    fn wait(&self, most: Duration) -> io::Result<bool> {
-        let time = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: i64::from(most.subsec_nanos()) };
-        match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&time)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
+    /// Takes in what it wrote to its standard error; whether there may be more. The pipe must not fill up, or a
+    /// codec that warns a lot would wait for ever.
+    fn listen(&mut self) -> bool {
+        let mut words = [0; LAST_WORDS_MAX];
+        match self.words.as_mut().map(|pipe| pipe.read(&mut words)) {
+            Some(Ok(len @ 1..)) => {
+                self.heard_bytes += len;
+                self.heard.extend_from_slice(&words[..len]);
+                self.heard.drain(..self.heard.len().saturating_sub(LAST_WORDS_MAX));
+                self.heard_bytes <= WORDS_MAX
+            }
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => true,
+            Some(Ok(_) | Err(_)) | None => {
+                self.words = None;
+                false
+            }
         }
+    }
+
+    /// Waits until the worker answers; false when the time is over.
+    ///
+    /// # Errors
+    /// When it says too much beside.
+    fn wait(&mut self, most: Duration) -> io::Result<bool> {
+        let time = Timespec { tv_sec: most.as_secs() as i64, tv_nsec: i64::from(most.subsec_nanos()) };
+        let mut watched = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.socket, PollFlags::empty())];
+        let count = match &self.words {
+            Some(words) => {
+                watched[1] = PollFd::new(words, PollFlags::IN);
+                2
+            }
+            None => 1,
+        };
+        match poll(&mut watched[..count], Some(&time)) {
+            Err(rustix::io::Errno::INTR) => return Ok(false),
+            polled => polled?,
+        };
+        let [answers, speaks] = watched.map(|watched| !watched.revents().is_empty());
+        if speaks && count == 2 {
+            self.listen();
+        }
+        if self.heard_bytes > WORDS_MAX {
+            return Err(io::Error::other(format!("it wrote more than {WORDS_MAX} bytes to its standard error")));
+        }
+        Ok(answers)
     }
 
     fn pid(&self) -> Option<Pid> {
