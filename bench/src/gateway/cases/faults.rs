@@ -44,7 +44,7 @@ pub fn storm(settings: &Settings, options: &Options) -> Result<Vec<Row>, String>
 pub fn soak(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let faults = [("errors", "0.034"), ("late", "0.033"), ("late_by", "3s"), ("resets", "0.033")];
     let shop = shop(options, &[&[("latency", "100-500ms"), ("sizes", "1-100KB")], &faults[..]].concat())?;
-    let choices = Choices { backend_ms: 1500, ..plain(options) };
+    let choices = Choices { backend_ms: 1500, all_cores: true, ..plain(options) };
     let mut rig = rig(None, options, &shop, &choices, &mixed())?;
     let rate = match settings.rate {
         Some(rate) => rate,

@@ -48,6 +48,7 @@ fn plain(options: &Options) -> Choices {
     Choices {
         upstream: options.upstream,
         backend_ms: BACKEND_MS,
+        all_cores: false,
         breakers: false,
         retries: true,
         apart: false,
