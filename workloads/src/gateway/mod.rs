@@ -37,7 +37,6 @@ mod targets;
 mod throttle;
 mod tls;
 mod upstream;
-mod wire;
 
 /// The client side, for `annulus fetch`.
 pub(crate) mod fetching {

@@ -23,7 +23,7 @@ use super::problem;
 use super::request::{Reply, ReplyBody, Request};
 use super::shed::{Memory, Waiting};
 use super::upstream::Answer;
-use super::wire::{Either, Notify, Wire, either};
+use crate::serve::wire::{Either, Notify, Wire, either};
 
 /// Bytes of one answer that are written before the next one's turn: a large answer does not hold small ones up.
 const QUANTUM_BYTES: usize = 16 << 10;
