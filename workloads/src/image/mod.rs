@@ -19,6 +19,7 @@ pub mod header;
 pub mod job;
 pub mod lanes;
 pub mod pipeline;
+pub mod pressure;
 pub mod queue;
 pub mod recipe;
 pub mod store;
