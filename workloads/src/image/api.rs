@@ -145,7 +145,8 @@ impl Api {
         let presets = &self.config.presets;
         let of = |name: &str| {
             let recipes = presets.get(name).unwrap_or_default();
-            let outputs = recipes.iter().map(|recipe| json!({"name": recipe.name, "ops": super::options::text(recipe)}));
+            let outputs =
+                recipes.iter().map(|recipe| json!({"name": recipe.name, "ops": super::options::text(recipe)}));
             json!({"name": name, "outputs": outputs.collect::<Vec<_>>()})
         };
         json!({"default": self.config.default_preset, "presets": presets.names().map(of).collect::<Vec<_>>()})

@@ -90,7 +90,8 @@ fn answer(request: &Request, found: Found, format: Format) -> Reply {
             return Problem::new(416, detail).with("content-range", format!("bytes */{len}")).into();
         }
     };
-    let reply = if status == 206 { reply.with("content-range", format!("bytes {at}-{}/{len}", end - 1)) } else { reply };
+    let reply =
+        if status == 206 { reply.with("content-range", format!("bytes {at}-{}/{len}", end - 1)) } else { reply };
     let reply = match negotiated {
         true => reply.with("vary", "accept").with("content-location", format!("/v1/images/{key}")),
         false => reply,

@@ -223,9 +223,8 @@ impl<'a> Form<'a> {
     }
 
     fn begins(&mut self, part: multipart::Part) -> Result<(), Problem> {
-        let bad = |detail: String| {
-            Err(Problem::new(400, detail).of_kind("about:blank#bad-form", "The form cannot be read"))
-        };
+        let bad =
+            |detail: String| Err(Problem::new(400, detail).of_kind("about:blank#bad-form", "The form cannot be read"));
         let is_file = part.file_name.is_some() || matches!(&part.name[..], "file" | "image");
         match (is_file, self.file.is_some()) {
             (true, true) => bad("The form has more than one file. Send one image per request.".to_owned()),

@@ -69,7 +69,8 @@ class Card {
         else this.refused(refusal(request.status, request.responseText, request.getResponseHeader("retry-after")));
         resolve();
       };
-      request.onerror = () => { this.failed("The connection broke off. Try again when the server can be reached."); resolve(); };
+      // The key stays: if the upload did arrive, sending it again gives the same job.
+      request.onerror = () => { this.show("failed", "The connection broke off. Try again when the server can be reached."); resolve(); };
       request.onabort = () => { this.show("cancelled"); resolve(); };
       request.send(form);
     });
@@ -142,7 +143,7 @@ class Card {
 
   async retry() {
     if (this.document?.state !== "dead") {
-      this.key = null;
+      if (this.document) this.key = null;
       return this.start();
     }
     try {
