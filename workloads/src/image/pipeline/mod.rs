@@ -7,6 +7,7 @@
 
 pub mod cascade;
 pub mod cost;
+pub mod exif;
 pub mod geometry;
 pub mod jpeg;
 pub mod picture;
