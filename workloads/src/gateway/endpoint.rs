@@ -14,10 +14,10 @@ use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding,
 use super::fanout::{Outcome, parallel, sequential};
 use super::message::{Cause, is_hop_by_hop};
 use super::part::{Changes, Part, member, merge, scanned, splice};
-use super::pieces::Pieces;
 use super::problem::{self, Failed};
 use super::request::{Reply, ReplyBody};
 use super::shed::Level;
+use crate::serve::pieces::Pieces;
 
 /// Says whether every backend answered.
 const COMPLETED: &str = "x-krakend-completed";

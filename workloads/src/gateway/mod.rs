@@ -26,7 +26,6 @@ mod message;
 mod meters;
 mod own;
 mod part;
-mod pieces;
 mod problem;
 pub mod reload;
 mod request;
@@ -40,7 +39,6 @@ mod targets;
 mod throttle;
 mod tls;
 mod upstream;
-mod wire;
 
 /// The client side, for `annulus fetch`.
 pub(crate) mod fetching {

@@ -11,7 +11,7 @@ use annulus_protocols::json::{self, Kind, Operation, Root, Rules, Shape, Value, 
 
 use super::config::model::{Backend, Encoding, Filter, Flatmap, FlatmapKey};
 use super::memory::Held;
-use super::pieces::Pieces;
+use crate::serve::pieces::Pieces;
 
 /// How a backend's answers are read: compiled once.
 pub struct Reading {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::client::{Client, Turn};
 use super::memory::Held;
 use super::message::FieldList;
-use super::pieces::Pieces;
 use super::upstream::Answer;
+use crate::serve::pieces::Pieces;
 
 /// A client's request, its body included.
 pub struct Request {

@@ -13,7 +13,7 @@ use super::live::Live;
 use super::message::{FieldList, is_hop_by_hop};
 use super::problem;
 use super::request::{Reply, ReplyBody, Request};
-use super::wire::{Either, Wire, either};
+use crate::serve::wire::{Either, Wire, either};
 
 /// Pieces of a streamed body are sent once they are so long, or when nothing more is here.
 const STREAM_PIECE_BYTES: usize = 16 << 10;

@@ -20,11 +20,11 @@ use super::client::{Client, LOOK};
 use super::live::Live;
 use super::memory::Held;
 use super::message::{Failure, FieldList, is_hop_by_hop};
-use super::pieces::Pieces;
 use super::problem;
 use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
 use super::upstream::Answer;
-use super::wire::{Either, Notify, Wire, either};
+use crate::serve::pieces::Pieces;
+use crate::serve::wire::{Either, Notify, Wire, either};
 
 /// Bytes of one answer that are written before the next one's turn: a large answer does not hold small ones up.
 const QUANTUM_BYTES: usize = 16 << 10;

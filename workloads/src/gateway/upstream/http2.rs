@@ -20,7 +20,7 @@ use annulus_protocols::http2::{Connection, ErrorCode, Event, Head, Refusal, Requ
 use super::dial::Spoken;
 use super::{Body, Upstream};
 use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase};
-use crate::gateway::wire::{Crowd, Either, Notify, Wire, either};
+use crate::serve::wire::{Crowd, Either, Notify, Wire, either};
 
 /// Connections to one origin and shard. When all are full, calls wait for a stream to end.
 const CONNECTIONS_MAX: usize = 64;
