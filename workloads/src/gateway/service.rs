@@ -18,8 +18,8 @@ use super::config::model::Gateway;
 use super::dns;
 use super::figures::{Figures, Recent};
 use super::live::Live;
+use super::memory::Memory;
 use super::reload::Editions;
-use super::shed::Memory;
 use super::{session1, session2, tls};
 use crate::serve::wire::Wire;
 

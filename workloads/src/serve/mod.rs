@@ -17,6 +17,7 @@ pub mod body;
 pub mod date;
 pub mod door;
 pub mod negotiate;
+pub mod pieces;
 pub mod problem;
 pub mod range;
 pub mod reply;
