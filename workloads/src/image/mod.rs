@@ -30,6 +30,7 @@ mod pages;
 pub mod pipeline;
 pub mod presets;
 pub mod pressure;
+pub mod process;
 pub mod queue;
 pub mod recipe;
 pub mod service;

@@ -1,4 +1,5 @@
-//! What a job will take, told from the header: memory at the peak, exactly for JPEGs, and processor time, roughly.
+//! What a job will take, told from the header: memory at the peak, as if colour were
+//! not subsampled, and processor time, roughly.
 
 use super::Cost;
 use super::jpeg::Shrink;
@@ -61,8 +62,10 @@ fn peak(header: &Header, shrink: Shrink, plans: &[Plan]) -> u64 {
     let channels = channels(header);
     let coefficients = header.pixels() * u64::from(header.coefficient_bytes);
     let decoded = width * height * channels;
-    // Beside the source: the picture that is short already, the output as it is kept, sharpened and turned, and its file.
-    let beside = |plan: &Plan| width * u64::from(plan.size.1) * channels + pixels(plan.size) * channels * 4;
+    // Of planes, one is resampled at a time.
+    let at_once = if header.format == Format::Jpeg && shrink >= Shrink::Half { 1 } else { channels };
+    // Beside the source: the picture that is short already, the output that is sharpened and turned, and its file.
+    let beside = |plan: &Plan| width * u64::from(plan.size.1) * at_once + pixels(plan.size) * channels * 2;
     let kept: u64 = plans.iter().map(|plan| pixels(plan.size) * channels).sum();
     let padded = plans.iter().map(|plan| pixels(plan.geometry.canvas) * 4).max().unwrap_or(0);
     let step = plans.iter().map(beside).max().unwrap_or(0).max(padded) + kept;
