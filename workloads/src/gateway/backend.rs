@@ -326,6 +326,13 @@ impl Ready {
             let body = answer.collect(ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
             return Err(Refusal { failure, body });
         }
+        // Nobody asked for it, and what a small body unfolds to has no end: it is not unfolded.
+        if let Some(coding) = answer.fields.text("content-encoding").filter(|coding| *coding != "identity") {
+            let what = format!("it is compressed ({coding}), which was not asked for");
+            let failure = Failure { phase: Phase::Decode, cause: Cause::Malformed(what), unprocessed: false };
+            drop(answer.collect(ERROR_BODY_BYTES_MAX).await);
+            return Err(failure.into());
+        }
         let most = self.backend.max_response_bytes.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
         let mut body = answer.begin_body(most)?;
         held.grow_to(body.capacity())?;
@@ -487,8 +494,12 @@ impl Ready {
             return Cow::Borrowed(own);
         }
         let mut fields = own.clone();
+        // What is merged has to be read here, and compressed bodies are not.
+        let is_merged = asking.endpoint.output_encoding != model::OutputEncoding::NoOp;
         for (name, value) in request.fields.iter() {
-            let is_own = matches!(name, "host" | "content-length") || own.get(name).is_some();
+            let is_own = matches!(name, "host" | "content-length")
+                || (is_merged && name == "accept-encoding")
+                || own.get(name).is_some();
             if !is_own && asking.endpoint.input_headers.allows(name) && self.backend.input_headers.allows(name) {
                 fields.push(name, value);
             }

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A request brings more than it is: a hundred streams cost a client nothing, and their answers a megabyte each. So a
-//! request begins when its client's share of the memory has room for what its endpoint's answers usually take. A client
-//! that has nothing under way is always let in, and so everybody gets on, at the pace at which it takes.
+//! request begins when its client's share of the memory has room for what its endpoint's answers usually take. The share is
+//! opened to those who take: a new client may have a megabyte under way, and sixteen times what it has taken more. One that has
+//! nothing under way is always let in, and so everybody gets on, at the pace at which it takes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,8 +20,19 @@ use std::time::Duration;
 
 use annulus_engine::Shard;
 
+use super::config::model::{Endpoint, OutputEncoding};
 use super::memory::{Held, Memory, Tab};
 
+/// Bytes that a new client's answers may take. Beyond, its requests wait until it has taken some: it may have
+/// [`OPENING_FACTOR`] times that more, within its share.
+const OPENING_BYTES: u64 = 1 << 20;
+const OPENING_FACTOR: u64 = 16;
+/// What is expected of an answer of which nothing is known, in bytes: too little would let a client begin more than its
+/// share of memory can take, and what is beyond fails.
+const UNKNOWN_BYTES: u64 = 512 << 10;
+/// What an answer takes that is passed on as it comes: what waits for the client, and what its upstream's window lets
+/// through meanwhile.
+const STREAMED_BYTES: u64 = 192 << 10;
 /// Bytes of answers that wait for one client. Beyond, its further requests wait until it takes some, however much memory
 /// there is.
 const UNTAKEN_BYTES_MAX: usize = 4 << 20;
@@ -47,13 +59,48 @@ pub struct Client {
     queue: RefCell<VecDeque<Rc<Place>>>,
     /// What of complete answers it has not taken.
     untaken: Cell<usize>,
+    /// What it has taken since it came.
+    taken: Cell<u64>,
     /// How fast it takes its answers.
     pace: Pace,
 }
 
+/// Bytes that an endpoint's answers take, learned from them: rising half of the way at once, and falling slowly.
+pub struct Expected {
+    learned: Cell<Option<u64>>,
+    unknown: u64,
+}
+
+impl Expected {
+    /// Before the first answer.
+    pub fn of(endpoint: &Endpoint) -> Expected {
+        let limits = endpoint.backends.iter().map(|backend| backend.max_response_bytes);
+        let most: Option<u64> = limits.sum();
+        let unknown = match endpoint.output_encoding {
+            OutputEncoding::NoOp => STREAMED_BYTES,
+            _ => most.unwrap_or(UNKNOWN_BYTES).min(UNKNOWN_BYTES),
+        };
+        Expected { learned: Cell::new(None), unknown }
+    }
+
+    /// Takes note of an answer.
+    pub fn learn(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.learned.set(Some(match self.learned.get() {
+            None => bytes,
+            Some(known) if bytes > known => known + (bytes - known).div_ceil(2),
+            Some(known) => known - (known - bytes) / 8,
+        }));
+    }
+
+    fn bytes(&self) -> u64 {
+        self.learned.get().unwrap_or(self.unknown)
+    }
+}
+
 /// A place in the queue of requests that wait for their turn.
 struct Place {
-    expected: u64,
+    expected: Rc<Expected>,
     turn: RefCell<Option<Turn>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -74,6 +121,7 @@ impl Client {
             expected: Cell::new(0),
             queue: RefCell::default(),
             untaken: Cell::new(0),
+            taken: Cell::new(0),
             pace: Pace::default(),
         })
     }
@@ -101,12 +149,12 @@ impl Client {
         Held::none(&self.bodies.borrow())
     }
 
-    /// Waits until a request may begin that is expected to bring so many bytes.
-    pub async fn turn(self: &Rc<Self>, expected: u64) -> Turn {
-        if self.queue.borrow().is_empty() && self.has_room(expected) {
-            return self.begin(expected);
+    /// Waits until a request may begin whose answer takes what such answers do.
+    pub async fn turn(self: &Rc<Self>, expected: &Rc<Expected>) -> Turn {
+        if self.queue.borrow().is_empty() && self.has_room(expected.bytes()) {
+            return self.begin(expected.bytes());
         }
-        let place = Rc::new(Place { expected, turn: RefCell::default(), waker: RefCell::default() });
+        let place = Rc::new(Place { expected: expected.clone(), turn: RefCell::default(), waker: RefCell::default() });
         self.queue.borrow_mut().push_back(place.clone());
         std::future::poll_fn(|cx| {
             if let Some(turn) = place.turn.borrow_mut().take() {
@@ -125,14 +173,14 @@ impl Client {
             let Some(place) = first else { return };
             // One that nobody waits at any more: the queue's hold on it, and this one.
             let given_up = Rc::strong_count(&place) == 2;
-            if !given_up && !self.has_room(place.expected) {
+            if !given_up && !self.has_room(place.expected.bytes()) {
                 return;
             }
             self.queue.borrow_mut().pop_front();
             if given_up {
                 continue;
             }
-            *place.turn.borrow_mut() = Some(self.begin(place.expected));
+            *place.turn.borrow_mut() = Some(self.begin(place.expected.bytes()));
             let waker = place.waker.borrow_mut().take();
             waker.into_iter().for_each(Waker::wake);
         }
@@ -141,7 +189,10 @@ impl Client {
     fn has_room(&self, expected: u64) -> bool {
         let answers = self.answers.borrow();
         let alone = self.begun.get() == 0 && answers.taken() == 0;
-        let fits = || answers.has_room(self.expected.get() + expected) && self.untaken.get() <= UNTAKEN_BYTES_MAX;
+        let more = self.expected.get() + expected;
+        let opened = OPENING_BYTES.saturating_add(self.taken.get().saturating_mul(OPENING_FACTOR));
+        let fits =
+            || answers.taken() + more <= opened && answers.has_room(more) && self.untaken.get() <= UNTAKEN_BYTES_MAX;
         alone || fits()
     }
 
@@ -165,6 +216,7 @@ impl Client {
     /// Notes bytes that the client has taken.
     pub fn took(&self, bytes: usize) {
         self.pace.taken.set(self.pace.taken.get() + bytes as u64);
+        self.taken.set(self.taken.get() + bytes as u64);
     }
 
     /// Whether it takes its answers so slowly that its connection is to be ended.
@@ -239,8 +291,19 @@ mod tests {
     type Wait = Pin<Box<dyn Future<Output = Turn>>>;
 
     fn wait(client: &Rc<Client>, expected: u64) -> Wait {
+        wait_for(client, Rc::new(Expected { learned: Cell::new(Some(expected)), unknown: 0 }))
+    }
+
+    fn wait_for(client: &Rc<Client>, expected: Rc<Expected>) -> Wait {
         let client = client.clone();
-        Box::pin(async move { client.turn(expected).await })
+        Box::pin(async move { client.turn(&expected).await })
+    }
+
+    /// A client to whom its share is open.
+    fn known(memory: &Arc<Memory>) -> Rc<Client> {
+        let client = Client::new(memory);
+        client.took(100 << 20);
+        client
     }
 
     fn poll(wait: &mut Wait) -> Option<Turn> {
@@ -252,12 +315,12 @@ mod tests {
 
     /// One client may have 20 MiB of it at first.
     fn memory() -> Arc<Memory> {
-        Arc::new(Memory::new(100 << 20))
+        Arc::new(Memory::new(50 << 20))
     }
 
     #[test]
     fn as_many_begin_as_there_is_room_for_in_order() {
-        let client = Client::new(&memory());
+        let client = known(&memory());
         let mut waits: Vec<Wait> = (0..6).map(|_| wait(&client, 8 << 20)).collect();
         let mut turns: Vec<Option<Turn>> = waits.iter_mut().map(poll).collect();
         assert_eq!(turns.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false, false, false, false]);
@@ -273,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_holds_back_and_whoever_has_nothing_is_let_in() {
-        let client = Client::new(&memory());
+        let client = known(&memory());
         let turn = poll(&mut wait(&client, 200 << 20)).expect("it has nothing else");
         let held = client.hold(19 << 20);
         drop(turn);
@@ -285,8 +348,36 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_nobody_took_goes_on() {
+    fn a_new_client_begins_little_until_it_takes() {
         let client = Client::new(&memory());
+        let mut waits: Vec<Wait> = (0..4).map(|_| wait(&client, 600 << 10)).collect();
+        let mut turns: Vec<Option<Turn>> = waits.iter_mut().map(poll).collect();
+        assert_eq!(turns.iter().flatten().count(), 1);
+        client.took(600 << 10);
+        turns[0] = None;
+        turns.extend(waits.iter_mut().skip(1).map(poll));
+        assert_eq!(turns.iter().flatten().count(), 3, "a megabyte, and sixteen times what it took");
+    }
+
+    #[test]
+    fn what_is_learned_counts_for_those_who_wait() {
+        let expected = Rc::new(Expected { learned: Cell::new(None), unknown: UNKNOWN_BYTES });
+        let client = Client::new(&memory());
+        let mut waits: Vec<Wait> = (0..50).map(|_| wait_for(&client, expected.clone())).collect();
+        let turns: Vec<Option<Turn>> = waits.iter_mut().map(poll).collect();
+        assert_eq!(turns.iter().flatten().count(), 2);
+        expected.learn(1000);
+        drop(turns);
+        let turns: Vec<Turn> = waits.iter_mut().skip(2).filter_map(poll).collect();
+        assert_eq!(turns.len(), 48);
+        expected.learn(3000);
+        expected.learn(0);
+        assert_eq!(expected.bytes(), 1750, "up by half, down by an eighth");
+    }
+
+    #[test]
+    fn a_turn_that_nobody_took_goes_on() {
+        let client = known(&memory());
         let turn = poll(&mut wait(&client, 15 << 20)).unwrap();
         let (mut second, mut third) = (wait(&client, 15 << 20), wait(&client, 15 << 20));
         assert!(poll(&mut second).is_none() && poll(&mut third).is_none());

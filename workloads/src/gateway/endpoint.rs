@@ -1,7 +1,7 @@
 //! An endpoint at work: from a client's request to its answer.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use annulus_protocols::http1::reason_phrase;
 use annulus_protocols::json::{self, write_string};
 
 use super::backend::{Asking, Ready, Refusal};
+use super::client::Expected;
 use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding, StaticStrategy};
 use super::fanout::{Outcome, parallel, sequential};
 use super::message::{Cause, is_hop_by_hop};
@@ -35,41 +36,9 @@ pub struct Service {
     /// Whether failures are told to clients that get KrakenD's answers.
     pub tells_errors: bool,
     /// What its answers take.
-    pub expected: Expected,
+    pub expected: Rc<Expected>,
     /// A recent request, for the dashboard.
     pub sample: RefCell<Option<Sample>>,
-}
-
-/// What is expected of an answer of which nothing is known, in bytes: too little would let a client begin more than its
-/// share of memory can take, and what is beyond fails.
-const UNKNOWN_BYTES: u64 = 1 << 20;
-/// What an answer takes that is passed on as it comes: what waits for the client, and what its upstream's window lets
-/// through meanwhile.
-const STREAMED_BYTES: u64 = 192 << 10;
-
-/// Bytes that an endpoint's answers take, learned from them: rising half of the way at once, and falling slowly.
-pub struct Expected(Cell<u64>);
-
-impl Expected {
-    /// Before the first answer.
-    pub fn of(endpoint: &Endpoint) -> Expected {
-        let limits = endpoint.backends.iter().map(|backend| backend.max_response_bytes);
-        let most: Option<u64> = limits.sum();
-        Expected(Cell::new(match endpoint.output_encoding {
-            OutputEncoding::NoOp => STREAMED_BYTES,
-            _ => most.unwrap_or(UNKNOWN_BYTES).min(UNKNOWN_BYTES),
-        }))
-    }
-
-    /// How many.
-    pub fn get(&self) -> u64 {
-        self.0.get()
-    }
-
-    fn learn(&self, bytes: usize) {
-        let (known, bytes) = (self.0.get(), bytes as u64);
-        self.0.set(if bytes > known { known + (bytes - known).div_ceil(2) } else { known - (known - bytes) / 8 });
-    }
 }
 
 /// How often a request is looked at more closely.

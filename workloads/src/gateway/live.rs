@@ -15,10 +15,10 @@ use annulus_protocols::http1::{self, RequestHead};
 use super::access::{AccessLog, Line};
 use super::backend::{Asking, Ready};
 use super::bucket::{self, Bucket, Clients};
-use super::client::Client;
+use super::client::{Client, Expected};
 use super::config::model::{self, ClientKey, Gateway, Rate};
 use super::dns::Resolver;
-use super::endpoint::{Expected, Service};
+use super::endpoint::Service;
 use super::fanout;
 use super::figures::Figures;
 use super::identity::Identities;
@@ -94,7 +94,7 @@ impl Live {
                 ))
             });
             services.push(Service {
-                expected: Expected::of(endpoint),
+                expected: Rc::new(Expected::of(endpoint)),
                 backends: backends.collect(),
                 endpoint: model::Endpoint { backends: Vec::new(), ..endpoint.clone() },
                 changes: Changes::new(&endpoint.flatmap).map(Arc::new),
@@ -335,7 +335,7 @@ impl Live {
             return refusal;
         }
         let asked = self.shard.now();
-        let turn = request.client.turn(service.expected.get()).await;
+        let turn = request.client.turn(&service.expected).await;
         // A client that holds its own requests up by not taking answers does not spend their time with it.
         let began = request.began + self.shard.now().saturating_sub(asked);
         let deadline = fanout::deadline(&service.endpoint, began, service.backends.len());

@@ -226,8 +226,8 @@ impl Session {
         }
     }
 
-    /// Resets answers that the client does not let through, and says farewell to one that takes too little of all. False
-    /// then.
+    /// Resets answers that the client does not let through, and says farewell to one that takes too little of all, or does
+    /// not answer what it must. False then.
     fn look(&self) -> bool {
         let live = self.live.borrow();
         let (now, now_ms, stall_max) = (live.shard.now(), live.now_ms(), self.client.stall_max().as_millis() as u64);
@@ -241,6 +241,10 @@ impl Session {
         for id in ids {
             state.machine.reset(id, ErrorCode::CANCEL);
             state.forget(id);
+        }
+        if let Err(fault) = state.machine.on_clock(&self.limits, now_ms) {
+            live.refused(self.peer, 400, &fault.to_string());
+            return false;
         }
         // What other threads gave back was told to nobody.
         self.client.let_in();

@@ -21,6 +21,8 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 /// A connection, from either end.
 pub struct Peer {
     pub stream: TcpStream,
+    /// Whether it acknowledges settings, as everybody must.
+    pub acknowledges: bool,
     received: Vec<u8>,
 }
 
@@ -55,7 +57,7 @@ impl Peer {
     }
 
     pub fn of(stream: TcpStream) -> Peer {
-        Peer { stream, received: Vec::new() }
+        Peer { stream, acknowledges: true, received: Vec::new() }
     }
 
     /// Writes a frame. Whether somebody is still there.
@@ -88,6 +90,9 @@ impl Peer {
                     let rest = self.received.split_off(9 + len);
                     let whole = std::mem::replace(&mut self.received, rest);
                     let stream = u32::from_be_bytes(whole[5..9].try_into().unwrap());
+                    if self.acknowledges && whole[3] == SETTINGS && whole[4] & ACK == 0 {
+                        self.send(SETTINGS, ACK, 0, b"");
+                    }
                     return Some(Frame { kind: whole[3], flags: whole[4], stream, payload: whole[9..].to_vec() });
                 }
             }

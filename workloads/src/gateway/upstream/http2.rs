@@ -243,6 +243,13 @@ impl Pool {
         let count = conns.len();
         for conn in conns.iter() {
             let mut state = conn.state.borrow_mut();
+            if let Err(fault) = state.machine.on_clock(&upstream.settings.http2, upstream.now_ms()) {
+                // The farewell is pending; it is sent, and the connection ends.
+                state.fail_all(&Failure::protocol(Phase::Request, fault));
+                conn.ended.set(true);
+                conn.notify.notify();
+                continue;
+            }
             let patience = if count > 1 { SURPLUS_IDLE } else { upstream.settings.idle_timeout };
             if state.exchanges.is_empty() {
                 let used_up = state.machine.own_resets() >= RESETS_MAX;
