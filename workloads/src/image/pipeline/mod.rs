@@ -5,9 +5,18 @@
 //!            from the last one that is large enough ─► adjust ─► encode ─► bytes
 //! ```
 
+pub mod adjust;
+pub mod avif;
+pub mod color;
 pub mod exif;
 pub mod geometry;
+pub mod gif;
+#[cfg(test)]
+mod mutation;
 pub mod pixels;
+pub mod png;
+pub mod tone;
+pub mod webp;
 
 use std::time::Duration;
 
