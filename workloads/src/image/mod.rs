@@ -18,5 +18,6 @@ pub mod lanes;
 pub mod options;
 pub mod pipeline;
 pub mod presets;
+pub mod process;
 pub mod recipe;
 pub mod sniff;

@@ -1,19 +1,14 @@
-//! What is done to a picture that has its size: turned, blurred, its colours changed, laid on a canvas, made opaque.
+//! What is done to a picture that has its size: blurred, its colours changed, laid on a canvas, made opaque.
 //! Everything works on samples in place where the size stays, and in pooled buffers where it does not.
 
-use super::Watch;
 use super::geometry::Geometry;
 use super::pixels::{Layout, Pixels, Pool};
-use crate::image::fault::Fault;
 use crate::image::header::Orientation;
 use crate::image::recipe::Recipe;
 
 mod blur;
 
 pub use blur::blur;
-
-/// A square of pixels that is turned at once, so that both its rows and its columns stay in the first cache.
-const TILE: usize = 32;
 
 /// What is shown where there is nothing, when nobody said otherwise and the format has no transparency.
 const WHITE: [u8; 3] = [255; 3];
@@ -33,57 +28,6 @@ pub fn turns(recipe: &Recipe) -> Orientation {
         (true, true) => Orientation::Rotate180,
     };
     turned.then(flip)
-}
-
-/// Turns and mirrors, into another buffer of the pool unless there is nothing to do.
-///
-/// # Errors
-/// [`Kind::Stopped`](crate::image::fault::Kind::Stopped).
-pub fn orient(pixels: Pixels, how: Orientation, pool: &mut Pool, watch: &dyn Watch) -> Result<Pixels, Fault> {
-    if how == Orientation::Normal {
-        return Ok(pixels);
-    }
-    let mut turned = pool.take(pixels.samples.len());
-    match pixels.layout {
-        Layout::Gray => turn::<1>(&pixels, how, &mut turned, watch)?,
-        Layout::Rgb => turn::<3>(&pixels, how, &mut turned, watch)?,
-        Layout::Rgba => turn::<4>(&pixels, how, &mut turned, watch)?,
-    }
-    let (width, height) = if how.swaps_sides() { (pixels.height, pixels.width) } else { (pixels.width, pixels.height) };
-    pool.give(pixels.samples);
-    Ok(Pixels { width, height, layout: pixels.layout, samples: turned })
-}
-
-fn turn<const N: usize>(from: &Pixels, how: Orientation, to: &mut [u8], watch: &dyn Watch) -> Result<(), Fault> {
-    let (width, height) = (from.width as usize, from.height as usize);
-    let (source, _) = from.samples.as_chunks::<N>();
-    let (to, _) = to.as_chunks_mut::<N>();
-    let to_width = if how.swaps_sides() { height } else { width };
-    let to_height = if how.swaps_sides() { width } else { height };
-    // Where the pixel at a place of the result comes from.
-    let at = |x: usize, y: usize| match how {
-        Orientation::Normal => (x, y),
-        Orientation::FlipH => (width - 1 - x, y),
-        Orientation::Rotate180 => (width - 1 - x, height - 1 - y),
-        Orientation::FlipV => (x, height - 1 - y),
-        Orientation::Transpose => (y, x),
-        Orientation::Rotate90 => (y, height - 1 - x),
-        Orientation::Transverse => (width - 1 - y, height - 1 - x),
-        Orientation::Rotate270 => (width - 1 - y, x),
-    };
-    for top in (0..to_height).step_by(TILE) {
-        watch.check()?;
-        for left in (0..to_width).step_by(TILE) {
-            for y in top..(top + TILE).min(to_height) {
-                let row = &mut to[y * to_width..][..to_width];
-                for (x, pixel) in row.iter_mut().enumerate().take((left + TILE).min(to_width)).skip(left) {
-                    let (from_x, from_y) = at(x, y);
-                    *pixel = source[from_y * width + from_x];
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Brightness, contrast, saturation and the loss of colour, as the recipe says. A grey picture without transparency
@@ -240,55 +184,20 @@ mod tests {
     use crate::image::pipeline::geometry::geometry;
     use crate::image::recipe::{Mode, Resize};
 
-    struct Never;
-    impl Watch for Never {
-        fn check(&self) -> Result<(), Fault> {
-            Ok(())
-        }
-    }
-
     fn pool() -> Pool {
         Pool::new(1 << 20)
     }
 
-    fn numbered(width: u32, height: u32, layout: Layout) -> Pixels {
-        let len = width as usize * height as usize * layout.bytes();
-        Pixels { width, height, layout, samples: (0..len).map(|at| (at % 251) as u8).collect() }
-    }
-
     #[test]
-    fn orientations_turn_as_their_names_say() {
-        // a b c
-        // d e f
-        let pixels = || Pixels { width: 3, height: 2, layout: Layout::Gray, samples: b"abcdef".to_vec() };
-        for (how, width, expected) in [
-            (Orientation::Normal, 3, b"abcdef"),
-            (Orientation::FlipH, 3, b"cbafed"),
-            (Orientation::Rotate180, 3, b"fedcba"),
-            (Orientation::FlipV, 3, b"defabc"),
-            (Orientation::Transpose, 2, b"adbecf"),
-            (Orientation::Rotate90, 2, b"daebfc"),
-            (Orientation::Transverse, 2, b"fcebda"),
-            (Orientation::Rotate270, 2, b"cfbead"),
-        ] {
-            let turned = orient(pixels(), how, &mut pool(), &Never).unwrap();
-            assert_eq!((turned.width, &turned.samples[..]), (width, &expected[..]), "{how:?}");
-        }
-    }
-
-    #[test]
-    fn one_after_the_other_is_both_at_once() {
-        for layout in [Layout::Gray, Layout::Rgb, Layout::Rgba] {
-            for first in (1..=8).map(Orientation::of_tag) {
-                for second in (1..=8).map(Orientation::of_tag) {
-                    let mut pool = pool();
-                    let once = orient(numbered(67, 35, layout), first, &mut pool, &Never).unwrap();
-                    let twice = orient(once, second, &mut pool, &Never).unwrap();
-                    let both = orient(numbered(67, 35, layout), first.then(second), &mut pool, &Never).unwrap();
-                    assert_eq!(twice, both, "{first:?} {second:?}");
-                }
-            }
-        }
+    fn a_recipe_turns_and_then_flips() {
+        let mut recipe = Recipe::named("test");
+        assert_eq!(turns(&recipe), Orientation::Normal);
+        recipe.quarter_turns = 1;
+        assert_eq!(turns(&recipe), Orientation::Rotate90);
+        recipe.flip = (true, false);
+        assert_eq!(turns(&recipe), Orientation::Transpose);
+        recipe.flip = (true, true);
+        assert_eq!(turns(&recipe), Orientation::Rotate270);
     }
 
     #[test]

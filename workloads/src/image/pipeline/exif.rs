@@ -4,7 +4,7 @@
 //! EXIF is a TIFF file in miniature (CIPA DC-008 section 4.5; TIFF 6.0 section 2): a byte order, then a directory of
 //! 12-byte entries whose values lie in the entry or at an offset. All offsets are claims; one directory is read, once.
 
-use crate::image::header::{APP1, APP2, APP14, Orientation, Segments};
+use crate::image::header::{APP1, Orientation, Segments};
 
 /// Bytes of an artist's name or a copyright notice. What is longer is cut off.
 pub const TEXT_BYTES_MAX: usize = 2048;
@@ -98,23 +98,6 @@ pub fn into_jpeg(jpeg: &mut Vec<u8>, rights: &[u8]) {
     let len = (2 + EXIF_NAME.len() + rights.len()) as u16;
     let segment = [&[0xFF, APP1], &len.to_be_bytes()[..], EXIF_NAME, rights].concat();
     jpeg.splice(at.min(jpeg.len())..at.min(jpeg.len()), segment).for_each(drop);
-}
-
-/// The ICC profile of a JPEG, put together of its numbered segments (ICC.1 annex B.4), or `None` when one is missing.
-pub fn icc_of_jpeg(file: &[u8]) -> Option<Vec<u8>> {
-    let segments = Segments::of(file).filter(|(marker, _)| *marker == APP2);
-    let mut parts: Vec<(u8, &[u8])> = segments
-        .filter_map(|(_, payload)| payload.strip_prefix(b"ICC_PROFILE\0"))
-        .filter_map(|payload| Some((*payload.first()?, payload.get(2..)?)))
-        .collect();
-    parts.sort_by_key(|(number, _)| *number);
-    let complete = parts.iter().zip(1..).all(|((number, _), expected)| *number == expected);
-    (complete && !parts.is_empty()).then(|| parts.iter().flat_map(|(_, part)| *part).copied().collect())
-}
-
-/// Whether a JPEG's inks are stored inverted, as Adobe's programs and all that follow them do.
-pub fn is_adobe_inverted(file: &[u8]) -> bool {
-    Segments::of(file).any(|(marker, payload)| marker == APP14 && payload.starts_with(b"Adobe"))
 }
 
 #[derive(Clone, Copy)]
@@ -223,16 +206,11 @@ mod tests {
         let exif = Exif { copyright: Some(b"(c) Somebody".to_vec()), ..Exif::default() };
         for start in [&b"\xFF\xD8\xFF\xE0\0\x04ab"[..], &b"\xFF\xD8"[..]] {
             let mut jpeg = start.to_vec();
-            jpeg.extend_from_slice(b"\xFF\xE2\0\x12ICC_PROFILE\0\x02\x02cd\xFF\xE2\0\x12ICC_PROFILE\0\x01\x02ab");
-            assert!(!is_adobe_inverted(&jpeg));
             jpeg.extend_from_slice(b"\xFF\xEE\0\x07Adobe\xFF\xDA\0\x02");
             into_jpeg(&mut jpeg, &exif.rights().unwrap());
             assert!(jpeg.starts_with(start) && jpeg[start.len()..].starts_with(&[0xFF, APP1]));
             assert_eq!(Exif::of_jpeg(&jpeg), exif);
-            assert_eq!(icc_of_jpeg(&jpeg).unwrap(), b"abcd");
-            assert!(is_adobe_inverted(&jpeg));
         }
-        assert_eq!(icc_of_jpeg(b"\xFF\xD8\xFF\xE2\0\x12ICC_PROFILE\0\x02\x02cd"), None);
         assert_eq!(Exif::of_jpeg(b"\xFF\xD8"), Exif::default());
     }
 
