@@ -141,8 +141,9 @@ impl Drop for Compute {
     }
 }
 
-/// Goes where the plan says. Neither is worth failing for: the threads work anywhere, at any priority.
-fn settle(core: Option<usize>, idle: bool) {
+/// Brings the calling thread where a plan says: to its core, and behind everything else on it if it shares it with a
+/// shard. For threads that do what compute threads do, elsewhere. Neither is worth failing for: the threads work anywhere, at any priority.
+pub fn settle(core: Option<usize>, idle: bool) {
     if let Some(id) = core {
         core_affinity::set_for_current(core_affinity::CoreId { id });
     }

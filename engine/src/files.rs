@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::driver::{Batch, Fd, Memory, Op};
+use crate::driver::{Batch, Fd, FileMeta, Memory, Op};
 use crate::frame::Frame;
 use crate::shard::{Core, Shard};
 
@@ -29,6 +29,21 @@ pub struct File {
     fd: Fd,
 }
 
+/// An open directory, to open files below it and nowhere else. Dropping it closes it.
+pub struct Directory {
+    core: Rc<Core>,
+    fd: Fd,
+}
+
+impl OpenOptions {
+    fn flags(self) -> i32 {
+        let mut flags = if self.write { libc::O_RDWR } else { libc::O_RDONLY };
+        flags |= if self.create || self.create_new { libc::O_CREAT } else { 0 };
+        flags |= if self.create_new { libc::O_EXCL } else { 0 };
+        flags | if self.truncate { libc::O_TRUNC } else { 0 }
+    }
+}
+
 fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?} has a zero byte in it")))
@@ -40,16 +55,32 @@ impl Shard {
     /// # Errors
     /// As `open(2)`.
     pub async fn open(&self, path: impl AsRef<Path>, options: OpenOptions) -> io::Result<File> {
-        let mut flags = if options.write { libc::O_RDWR } else { libc::O_RDONLY };
-        flags |= if options.create || options.create_new { libc::O_CREAT } else { 0 };
-        flags |= if options.create_new { libc::O_EXCL } else { 0 };
-        flags |= if options.truncate { libc::O_TRUNC } else { 0 };
-        self.open_raw(path.as_ref(), flags).await
+        self.open_raw(path.as_ref(), options.flags()).await
     }
 
     async fn open_raw(&self, path: &Path, flags: i32) -> io::Result<File> {
         let (result, _) = self.core.once(Op::Open { path: c_path(path)?, flags, mode: 0o644 }).await;
         Ok(File { core: self.core.clone(), fd: Fd(result? as i32) })
+    }
+
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    pub async fn open_directory(&self, path: impl AsRef<Path>) -> io::Result<Directory> {
+        let (path, flags) = (c_path(path.as_ref())?, libc::O_RDONLY | libc::O_DIRECTORY);
+        let (result, _) = self.core.once(Op::Open { path, flags, mode: 0 }).await;
+        Ok(Directory { core: self.core.clone(), fd: Fd(result? as i32) })
+    }
+
+    /// Gives a file a second name; fails if something has it. Durable once the directory is synced.
+    ///
+    /// # Errors
+    /// As `link(2)`.
+    pub async fn link(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        let (from, to) = (c_path(from.as_ref())?, c_path(to.as_ref())?);
+        self.core.once(Op::Link { from, to }).await.0?;
+        Ok(())
     }
 
     /// Renames a file, replacing what has the new name. Durable once the directory is synced.
@@ -94,7 +125,34 @@ impl Shard {
     }
 }
 
+impl Directory {
+    /// Opens a file below this directory. A path that leaves it, or goes by a symbolic link, is refused by the kernel.
+    ///
+    /// # Errors
+    /// As `openat2(2)`.
+    pub async fn open(&self, path: impl AsRef<Path>, options: OpenOptions) -> io::Result<File> {
+        let (path, flags) = (c_path(path.as_ref())?, options.flags());
+        let mode = if options.create || options.create_new { 0o644 } else { 0 };
+        let (result, _) = self.core.once(Op::OpenBeneath { directory: self.fd, path, flags, mode }).await;
+        Ok(File { core: self.core.clone(), fd: Fd(result? as i32) })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.core.close_when_idle(self.fd);
+    }
+}
+
 impl File {
+    /// Its length and the moment of its last change.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn meta(&self) -> io::Result<FileMeta> {
+        self.core.driver.borrow().stat(self.fd)
+    }
+
     /// Reads up to `want` bytes at `offset`, appended to `memory`, which comes back. Fewer come only at the end
     /// of the file.
     ///

@@ -25,12 +25,11 @@ enum State {
 
 /// What to close when an operation ends that nobody waits for.
 #[derive(Clone, Copy)]
-enum Closes {
-    Nothing,
+struct Closes {
     /// The descriptor it opened.
-    Result,
+    result: bool,
     /// The descriptor it worked on.
-    Operand(Fd),
+    operand: Option<Fd>,
 }
 
 struct Entry {
@@ -58,7 +57,7 @@ pub(crate) struct Once {
 impl Core {
     /// Submits `op`; the future gives its outcome.
     pub(crate) fn once(self: &Rc<Self>, op: Op) -> Once {
-        let closes = if matches!(op, Op::Open { .. }) { Closes::Result } else { Closes::Nothing };
+        let closes = Closes { result: matches!(op, Op::Open { .. } | Op::OpenBeneath { .. }), operand: None };
         let mut table = self.once.borrow_mut();
         let index = match table.vacant.pop() {
             Some(index) => index,
@@ -86,12 +85,10 @@ impl Core {
             State::InFlight(Some(waker)) => waker.wake(),
             State::Orphan(closes) => {
                 table.vacate(index);
-                match closes {
-                    Closes::Operand(fd) => {
-                        drop(table);
-                        self.close_when_idle(fd);
-                    }
-                    _ => self.close_after(closes, done.result),
+                drop(table);
+                self.close_after(closes, done.result);
+                if let Some(fd) = closes.operand {
+                    self.close_when_idle(fd);
                 }
             }
             State::InFlight(None) | State::Vacant | State::Done(_) => {}
@@ -108,13 +105,16 @@ impl Core {
             .iter_mut()
             .find(|entry| entry.operand == Some(fd) && matches!(entry.state, State::Orphan(_) | State::InFlight(_)));
         match orphan {
-            Some(entry) => entry.state = State::Orphan(Closes::Operand(fd)),
+            Some(entry) => {
+                let result = matches!(entry.state, State::Orphan(Closes { result: true, .. }));
+                entry.state = State::Orphan(Closes { result, operand: Some(fd) });
+            }
             None => self.driver.borrow_mut().close(fd),
         }
     }
 
     fn close_after(&self, closes: Closes, result: Result<u32, Errno>) {
-        if let (Closes::Result, Ok(fd)) = (closes, result) {
+        if let (true, Ok(fd)) = (closes.result, result) {
             self.driver.borrow_mut().close(Fd(fd as i32));
         }
     }
@@ -169,6 +169,7 @@ impl Drop for Once {
 fn operand(op: &Op) -> Option<Fd> {
     match op {
         Op::Read { file, .. } | Op::Write { file, .. } | Op::Sync { file, .. } => Some(*file),
+        Op::OpenBeneath { directory, .. } => Some(*directory),
         Op::ReceiveFrom { socket, .. } | Op::SendTo { socket, .. } => Some(*socket),
         _ => None,
     }

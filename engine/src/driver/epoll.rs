@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use super::file_thread::FileThread;
 use super::{
-    Account, Address, Batch, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Memory, Op, Shut,
+    Account, Address, Batch, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, FileMeta, Memory, Op, Shut,
     SocketOptions, Token, Wait,
 };
 use crate::buffers::BufferPool;
 use crate::limits;
 use crate::sys::epoll::{Epoll, Ready};
 use crate::sys::event::EventFd;
+use crate::sys::files;
 use crate::sys::net;
 
 /// Completions one descriptor may have per turn and direction: what is left waits for the next turn, so that one
@@ -445,6 +446,10 @@ impl Driver for EpollDriver {
 
     fn configure(&mut self, socket: Fd, options: &SocketOptions) -> io::Result<()> {
         net::configure(socket, options)
+    }
+
+    fn stat(&self, file: Fd) -> io::Result<FileMeta> {
+        files::stat(file)
     }
 
     fn shutdown(&mut self, socket: Fd, how: Shut) {

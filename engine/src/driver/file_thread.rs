@@ -12,17 +12,19 @@ use std::path::Path;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::sys::files::borrow;
+use crate::sys::files::{borrow, open_beneath};
 
 use super::{Batch, Doorbell, Errno, Fd, Memory, Op, Token};
 
 /// A batch's bytes cross threads as a copy: frames are counted without atomics and stay on their shard.
 enum Work {
     Open { path: CString, flags: i32, mode: u32 },
+    OpenBeneath { directory: Fd, path: CString, flags: i32, mode: u32 },
     Read { file: Fd, memory: Vec<u8>, want: usize, offset: u64 },
     Write { file: Fd, bytes: Vec<u8>, offset: u64 },
     Sync { file: Fd, metadata: bool },
     Rename { from: CString, to: CString },
+    Link { from: CString, to: CString },
     Unlink { path: CString },
     MakeDirectory { path: CString, mode: u32 },
 }
@@ -58,6 +60,7 @@ impl FileThread {
     pub(super) fn submit(&mut self, token: Token, op: Op) -> Result<(), Op> {
         let work = match op {
             Op::Open { path, flags, mode } => Work::Open { path, flags, mode },
+            Op::OpenBeneath { directory, path, flags, mode } => Work::OpenBeneath { directory, path, flags, mode },
             Op::Read { file, memory, want, offset } => Work::Read { file, memory, want, offset },
             Op::Write { file, batch, offset } => {
                 let bytes = batch.frames().iter().flat_map(|frame| frame.iter().copied()).collect();
@@ -66,6 +69,7 @@ impl FileThread {
             }
             Op::Sync { file, metadata } => Work::Sync { file, metadata },
             Op::Rename { from, to } => Work::Rename { from, to },
+            Op::Link { from, to } => Work::Link { from, to },
             Op::Unlink { path } => Work::Unlink { path },
             Op::MakeDirectory { path, mode } => Work::MakeDirectory { path, mode },
             other => return Err(other),
@@ -104,6 +108,7 @@ fn perform(work: Work) -> (io::Result<u32>, Option<Vec<u8>>) {
                 .open(path(&name));
             (opened.map(|file| file.into_raw_fd() as u32), None)
         }
+        Work::OpenBeneath { directory, path, flags, mode } => (open_beneath(directory, &path, flags, mode), None),
         Work::Read { file: fd, mut memory, want, offset } => {
             let before = memory.len();
             memory.resize(before + want, 0);
@@ -115,6 +120,7 @@ fn perform(work: Work) -> (io::Result<u32>, Option<Vec<u8>>) {
         Work::Sync { file: fd, metadata: true } => done(borrow(fd).sync_all()),
         Work::Sync { file: fd, metadata: false } => done(borrow(fd).sync_data()),
         Work::Rename { from, to } => done(fs::rename(path(&from), path(&to))),
+        Work::Link { from, to } => done(fs::hard_link(path(&from), path(&to))),
         Work::Unlink { path: name } => done(fs::remove_file(path(&name))),
         Work::MakeDirectory { path: name, mode } => done(fs::DirBuilder::new().mode(mode).create(path(&name))),
     }

@@ -267,6 +267,18 @@ pub enum Op {
         /// Permission bits for a new file.
         mode: u32,
     },
+    /// Open a file below a directory, and refuse a path that leaves it or goes by a link (`openat2(2)` with
+    /// `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`); the result is its descriptor.
+    OpenBeneath {
+        /// The directory.
+        directory: Fd,
+        /// The path, relative to it.
+        path: CString,
+        /// `open(2)` flags; `O_CLOEXEC` is added.
+        flags: i32,
+        /// Permission bits for a new file; 0 where none is made.
+        mode: u32,
+    },
     /// Read up to `want` bytes at `offset`, appended to `memory`.
     Read {
         /// The file.
@@ -299,6 +311,13 @@ pub enum Op {
         /// The old path.
         from: CString,
         /// The new path, replaced if it exists.
+        to: CString,
+    },
+    /// `link(2)`: a second name, which replaces nothing.
+    Link {
+        /// The name it has.
+        from: CString,
+        /// The name it gets.
         to: CString,
     },
     /// `unlink(2)`.
@@ -408,6 +427,15 @@ pub enum Shut {
     Both,
 }
 
+/// What an open file says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMeta {
+    /// Bytes.
+    pub len: u64,
+    /// Its last change, since 1970.
+    pub modified: Duration,
+}
+
 /// What a driver did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
@@ -491,6 +519,12 @@ pub trait Driver {
     /// # Errors
     /// The kernel's, as from `setsockopt(2)`.
     fn configure(&mut self, socket: Fd, options: &SocketOptions) -> io::Result<()>;
+
+    /// What an open file says of itself. Its inode is in memory, so that a local file system answers at once.
+    ///
+    /// # Errors
+    /// The kernel's, as from `fstat(2)`.
+    fn stat(&self, file: Fd) -> io::Result<FileMeta>;
 
     /// Shuts one or both halves down; errors mean that the connection is gone, which completions tell too.
     fn shutdown(&mut self, socket: Fd, how: Shut);

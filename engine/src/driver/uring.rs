@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Account, Address, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Op, Shut, SocketOptions, Token, Wait,
+    Account, Address, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, FileMeta, Op, Shut, SocketOptions,
+    Token, Wait,
 };
 use crate::buffers::BufferPool;
 use crate::limits;
 use crate::sys::event::EventFd;
+use crate::sys::files;
 use crate::sys::net;
 use crate::sys::uring::{Ring, Setup};
 
@@ -265,6 +267,10 @@ impl Driver for UringDriver {
 
     fn configure(&mut self, socket: Fd, options: &SocketOptions) -> io::Result<()> {
         net::configure(socket, options)
+    }
+
+    fn stat(&self, file: Fd) -> io::Result<FileMeta> {
+        files::stat(file)
     }
 
     fn shutdown(&mut self, socket: Fd, how: Shut) {

@@ -18,9 +18,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use io_uring::squeue::Entry;
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd as RingFd, FsyncFlags, SubmitArgs, Timespec};
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd as RingFd, FsyncFlags, OpenHow, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
+use super::files::BENEATH;
 use super::memory::Mapping;
 use super::net::{SockAddr, gather};
 use crate::buffers::BufferPool;
@@ -115,6 +116,10 @@ enum Held {
     },
     Paths {
         _paths: [Option<CString>; 2],
+    },
+    Beneath {
+        _path: CString,
+        _how: Box<OpenHow>,
     },
 }
 
@@ -322,6 +327,12 @@ impl Ring {
                 let entry = opcode::OpenAt::new(at, path.as_ptr()).flags(flags | libc::O_CLOEXEC).mode(mode);
                 self.hold(entry.build(), token, Held::Paths { _paths: [Some(path), None] });
             }
+            Op::OpenBeneath { directory, path, flags, mode } => {
+                let how = OpenHow::new().flags((flags | libc::O_CLOEXEC) as u64).mode(mode.into()).resolve(BENEATH);
+                let how = Box::new(how);
+                let entry = opcode::OpenAt2::new(RingFd(directory.0), path.as_ptr(), &raw const *how);
+                self.hold(entry.build(), token, Held::Beneath { _path: path, _how: how });
+            }
             Op::Read { file, mut memory, want, offset } => {
                 let room = spare(&mut memory, want);
                 let entry = opcode::Read::new(RingFd(file.0), room, want as u32).offset(offset);
@@ -339,6 +350,11 @@ impl Ring {
             Op::Rename { from, to } => {
                 let at = RingFd(libc::AT_FDCWD);
                 let entry = opcode::RenameAt::new(at, from.as_ptr(), at, to.as_ptr());
+                self.hold(entry.build(), token, Held::Paths { _paths: [Some(from), Some(to)] });
+            }
+            Op::Link { from, to } => {
+                let at = RingFd(libc::AT_FDCWD);
+                let entry = opcode::LinkAt::new(at, from.as_ptr(), at, to.as_ptr());
                 self.hold(entry.build(), token, Held::Paths { _paths: [Some(from), Some(to)] });
             }
             Op::Unlink { path } => {
@@ -524,7 +540,7 @@ impl Ring {
         self.vacant.push(slot);
         self.in_flight -= 1;
         let memory = match held {
-            Held::Nothing | Held::Paths { .. } | Held::Address { .. } => Memory::None,
+            Held::Nothing | Held::Paths { .. } | Held::Beneath { .. } | Held::Address { .. } => Memory::None,
             Held::Fill { mut memory, wanted } => {
                 let came = (result.unwrap_or(0) as usize).min(wanted);
                 // SAFETY: the kernel wrote `came` bytes behind the old length, within the capacity.

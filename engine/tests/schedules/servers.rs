@@ -443,6 +443,20 @@ async fn use_files(lab: &Lab) -> io::Result<()> {
         lab.world.fail("a file reads back differently");
     }
     drop(file);
+    let root = lab.shard.open_directory("/").await?;
+    if root.open("part", OpenOptions::default()).await?.meta()?.len != len as u64 {
+        lab.world.fail("a file has another length than what was written");
+    }
+    if lab.hit(300) {
+        let again = root.open("part", OpenOptions::default());
+        let _dropped = lab.shard.timeout(Duration::ZERO, again).await;
+    }
+    drop(root);
+    match lab.shard.link("/part", "/linked").await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked?,
+    }
+    lab.shard.remove("/linked").await?;
     lab.shard.rename("/part", "/whole").await?;
     lab.shard.sync_directory("/").await?;
     if lab.world.file("/whole").as_deref() != Some(&bytes[..]) {

@@ -1,9 +1,50 @@
 //! From the queue to the lanes and back.
+//!
+//! ```text
+//!   bell ─► dispatcher: what is free? ─lease─► queue
+//!             │  ▲ ends                           ▲ complete, fail, release
+//!             ▼  │                                │
+//!           lane's channel (as deep as its threads) ─► lane thread: original ─► lane.run ─► store thread: outputs,
+//!                                                      blocks on pixels                     then the manifest
+//!             └─ every 100 ms: heartbeat; what nobody wants any more is stopped
+//! ```
+//!
+//! The dispatcher takes a lease only when a thread and the predicted bytes are free for it, because leasing counts as an
+//! attempt. Outputs are stored by other threads than the lanes', so that no core waits for a disk. All of it is blocking
+//! code on threads of its own; shards hold a [`Desk`].
 
+use std::collections::HashMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::queue::Queue;
-use super::store::Objects;
+use annulus_engine::compute::settle;
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+
+use super::admission::{Budget, Gate, Pace, Reservation};
+use super::fault::{Fault, Kind};
+use super::job::JobTimings;
+use super::lanes::{Done, Lane, Stop, Task};
+use super::pressure::Pressure;
+use super::queue::{Ask, Held, Lease, LeaseId, Queue, QueueError, Settled};
+use super::store::{Objects, StoreError, Suffix};
+use super::work::{Manifest, PIPELINE_VERSION, stored};
+
+/// How often leases are renewed, progress is told, and cancelled works are noticed.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+/// How often memory and disk are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long nothing is leased after the disk was full or the queue failed.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Threads that store outputs.
+const STORERS: usize = 2;
+/// Works that may wait for a storing thread; beyond, lanes wait.
+const STORING_MAX: usize = 2 * STORERS;
+/// Share of a work's progress that is pixels; the rest is storing.
+const PIXELS_SHARE: f32 = 0.9;
 
 /// What every shard holds of the machinery: the door, the queue and the store. Cheap to clone.
 #[derive(Clone)]
@@ -13,5 +54,499 @@ pub struct Desk {
     /// The object store; `objects.on_shard(&shard)` gives the shard's own side.
     pub objects: Arc<dyn Objects>,
     /// Says yes, later or no, before the first byte of an upload and again with its order.
-    pub gate: Arc<super::admission::Gate>,
+    pub gate: Arc<Gate>,
+    /// What the lanes do.
+    pub lanes: Arc<Vec<LaneGauge>>,
+}
+
+/// What a lane does, for metrics and the console.
+#[derive(Debug)]
+pub struct LaneGauge {
+    /// `cpu` or `gpu`.
+    pub name: &'static str,
+    /// Its threads.
+    pub threads: usize,
+    busy: AtomicU64,
+    ran: AtomicU64,
+    ran_us: AtomicU64,
+}
+
+impl LaneGauge {
+    fn new(lane: &LaneThreads) -> LaneGauge {
+        let [busy, ran, ran_us] = [(); 3].map(|()| AtomicU64::new(0));
+        LaneGauge { name: lane.lane.name(), threads: lane.cores.len(), busy, ran, ran_us }
+    }
+
+    /// Threads at work now.
+    pub fn busy(&self) -> u64 {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Works that ended here, well or not.
+    pub fn ran(&self) -> u64 {
+        self.ran.load(Ordering::Relaxed)
+    }
+
+    /// Time that its threads were at work, in microseconds.
+    pub fn ran_us(&self) -> u64 {
+        self.ran_us.load(Ordering::Relaxed)
+    }
+}
+
+/// A lane and the threads that call it.
+#[derive(Clone)]
+pub struct LaneThreads {
+    /// The lane.
+    pub lane: Arc<dyn Lane>,
+    /// One thread each, on that core; `None`: wherever the system likes.
+    pub cores: Vec<Option<usize>>,
+    /// Whether they run only when nothing else wants their core: where shards live on it.
+    pub idle: bool,
+}
+
+/// How works are handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DispatchOptions {
+    /// Time that any work may take ...
+    pub time: Duration,
+    /// ... and so many times its predicted processor time on top of it.
+    pub time_factor: u32,
+    /// How long works in flight are waited for when the service ends; what is left then is stopped and goes back.
+    pub grace: Duration,
+    /// Memory that a work may really take, in percent of what was predicted, and [`DispatchOptions::SLACK_BYTES`] more.
+    pub memory_percent: u64,
+}
+
+impl DispatchOptions {
+    /// The defaults.
+    pub const DEFAULT: DispatchOptions = DispatchOptions {
+        time: Duration::from_secs(30),
+        time_factor: 20,
+        grace: Duration::from_secs(20),
+        memory_percent: 150,
+    };
+
+    /// What a worker needs besides pixels.
+    pub const SLACK_BYTES: u64 = 64 << 20;
+}
+
+/// The machinery. Dropping it, or [`Dispatcher::stop`], ends it in order.
+pub struct Dispatcher {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Dispatcher {
+    /// Starts the lanes' threads, the storing threads and the dispatcher's own.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(desk: &Desk, lanes: Vec<LaneThreads>, options: DispatchOptions) -> io::Result<Dispatcher> {
+        let shared = Arc::new(Shared { desk: desk.clone(), options, ending: AtomicBool::new(false) });
+        let (ends_in, ends) = unbounded();
+        let (storing, to_store) = bounded(STORING_MAX);
+        let mut threads = Vec::new();
+        let mut slots = Vec::new();
+        for (index, LaneThreads { lane, cores, idle }) in lanes.into_iter().enumerate() {
+            // As deep as there are threads: a lease never waits behind another in a channel.
+            let (sender, works) = bounded::<Assignment>(cores.len().max(1));
+            for (number, core) in cores.iter().copied().enumerate() {
+                let hand = Hand {
+                    shared: shared.clone(),
+                    lane: lane.clone(),
+                    index,
+                    works: works.clone(),
+                    storing: storing.clone(),
+                    ends: ends_in.clone(),
+                };
+                let name = format!("{}-{number}", lane.name());
+                threads.push(std::thread::Builder::new().name(name).spawn(move || {
+                    settle(core, idle);
+                    hand.run();
+                })?);
+            }
+            slots.push(Slots { name: lane.name(), sender, free: cores.len() });
+        }
+        for number in 0..STORERS {
+            let (shared, to_store, ends) = (shared.clone(), to_store.clone(), ends_in.clone());
+            let body = move || to_store.iter().for_each(|made| shared.store(made, &ends));
+            threads.push(std::thread::Builder::new().name(format!("image-store-{number}")).spawn(body)?);
+        }
+        drop((storing, ends_in));
+        let (stop, stopped) = bounded(0);
+        let mut clerk = Clerk { shared, slots, running: HashMap::new(), ends, paused: None, looked: None, threads };
+        let thread =
+            std::thread::Builder::new().name("image-dispatch".to_owned()).spawn(move || clerk.run(&stopped))?;
+        Ok(Dispatcher { stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Leases nothing more, waits for what runs (up to the grace), gives the rest back, and ends.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so; its leases expire.
+            let _ended = thread.join();
+        }
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The door for a machine of these workers, and the pace that its dispatcher will keep.
+pub fn desk(
+    queue: Arc<dyn Queue>,
+    objects: Arc<dyn Objects>,
+    budget: Arc<Budget>,
+    marks: super::admission::Marks,
+    lanes: &[LaneThreads],
+) -> Desk {
+    let workers = lanes.iter().map(|lane| lane.cores.len()).sum();
+    let pressure = Arc::new(Pressure::default());
+    let gate = Gate::new(queue.clone(), budget, Pace::new(workers), pressure, marks);
+    let lanes = Arc::new(lanes.iter().map(LaneGauge::new).collect());
+    Desk { queue, objects, gate: Arc::new(gate), lanes }
+}
+
+struct Shared {
+    desk: Desk,
+    options: DispatchOptions,
+    /// What is stopped now goes back, uncounted.
+    ending: AtomicBool,
+}
+
+struct Slots {
+    name: &'static str,
+    sender: Sender<Assignment>,
+    free: usize,
+}
+
+/// A lease on its way through a lane.
+struct Assignment {
+    lease: Lease,
+    stop: Stop,
+    reservation: Reservation,
+}
+
+/// What a lane has made, on its way into the store.
+struct Unstored {
+    lease: Lease,
+    done: Done,
+    lane: &'static str,
+    began: Instant,
+}
+
+enum End {
+    /// The thread of this lane is free again.
+    Free(usize),
+    /// The lease has ended.
+    Settled(LeaseId),
+    /// The disk is full: no more for a while.
+    Full(LeaseId),
+}
+
+/// The dispatcher's own thread.
+struct Clerk {
+    shared: Arc<Shared>,
+    slots: Vec<Slots>,
+    running: HashMap<LeaseId, Stop>,
+    ends: Receiver<End>,
+    paused: Option<Instant>,
+    looked: Option<Instant>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Clerk {
+    fn run(&mut self, stopped: &Receiver<()>) {
+        let bell = self.shared.desk.queue.bell();
+        let mut beat = Instant::now();
+        loop {
+            self.look();
+            self.lease();
+            select! {
+                recv(stopped) -> _ => break,
+                recv(bell) -> rung => if rung.is_err() { break },
+                recv(self.ends) -> end => if let Ok(end) = end { self.note(end) },
+                default(HEARTBEAT.saturating_sub(beat.elapsed())) => {}
+            }
+            while let Ok(end) = self.ends.try_recv() {
+                self.note(end);
+            }
+            if beat.elapsed() >= HEARTBEAT {
+                beat = Instant::now();
+                self.heartbeat();
+            }
+        }
+        self.finish();
+    }
+
+    fn look(&mut self) {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let pressure = self.shared.desk.gate.pressure();
+        pressure.look();
+        pressure.note_disk(self.shared.desk.objects.free_bytes());
+    }
+
+    fn note(&mut self, end: End) {
+        match end {
+            End::Free(lane) => self.slots[lane].free += 1,
+            End::Settled(lease) => drop(self.running.remove(&lease)),
+            End::Full(lease) => {
+                self.running.remove(&lease);
+                self.paused = Some(Instant::now() + PAUSE);
+            }
+        }
+    }
+
+    /// Hands out what is due, as far as threads and bytes are free.
+    fn lease(&mut self) {
+        if self.paused.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.paused = None;
+        for lane in 0..self.slots.len() {
+            let slots = &self.slots[lane];
+            let (desk, budget) = (&self.shared.desk, self.shared.desk.gate.budget());
+            if slots.free == 0 || desk.queue.depth().waiting() == 0 {
+                continue;
+            }
+            let ask = Ask {
+                most: slots.free,
+                bytes: budget.free(),
+                bytes_total: budget.total(),
+                giant_bytes: budget.giant(),
+                giant: budget.is_giant_free(),
+            };
+            match desk.queue.lease(slots.name, ask).wait() {
+                Ok(leases) => leases.into_iter().for_each(|lease| self.assign(lane, lease)),
+                Err(error) => {
+                    crate::say!("image: nothing is leased for {} s: {error}", PAUSE.as_secs());
+                    self.paused = Some(Instant::now() + PAUSE);
+                }
+            }
+        }
+    }
+
+    fn assign(&mut self, lane: usize, lease: Lease) {
+        let budget = self.shared.desk.gate.budget();
+        let (needs, total) = (lease.work.cost.peak_bytes, budget.total());
+        if needs > total {
+            let detail = format!("It needs {} MiB to decode; this server may use {} MiB.", needs >> 20, total >> 20);
+            let fault = Fault::new(Kind::TooLarge, detail);
+            return self.shared.end(lease.id, || self.shared.desk.queue.fail(lease.id, fault.clone()).wait());
+        }
+        // Only this thread reserves, and it has asked for no more than was free.
+        let Some(reservation) = budget.reserve(needs) else {
+            return self.shared.end(lease.id, || self.shared.desk.queue.release(lease.id).wait());
+        };
+        let (id, stop) = (lease.id, Stop::default());
+        self.running.insert(id, stop.clone());
+        self.slots[lane].free -= 1;
+        let assigned = self.slots[lane].sender.try_send(Assignment { lease, stop, reservation });
+        assert!(assigned.is_ok(), "a lane's channel has room for every thread that is free");
+    }
+
+    fn heartbeat(&mut self) {
+        if self.running.is_empty() {
+            return;
+        }
+        let leases: Vec<(LeaseId, f32)> =
+            self.running.iter().map(|(id, stop)| (*id, stop.progress() * PIXELS_SHARE)).collect();
+        let ids: Vec<LeaseId> = leases.iter().map(|(id, _)| *id).collect();
+        // A queue that cannot be asked now is asked again; a lease lasts many heartbeats.
+        let Ok(held) = self.shared.desk.queue.heartbeat(leases).wait() else { return };
+        for (id, held) in ids.iter().zip(held) {
+            if let (Held::No, Some(stop)) = (held, self.running.get(id)) {
+                stop.stop();
+            }
+        }
+    }
+
+    /// Waits for what runs, as long as the grace lasts; stops the rest; ends the threads.
+    fn finish(&mut self) {
+        let until = Instant::now() + self.shared.options.grace;
+        while !self.running.is_empty() {
+            if Instant::now() >= until && !self.shared.ending.swap(true, Ordering::AcqRel) {
+                self.running.values().for_each(Stop::stop);
+            }
+            match self.ends.recv_timeout(HEARTBEAT) {
+                Ok(end) => self.note(end),
+                Err(_) => self.heartbeat(),
+            }
+        }
+        self.slots.clear();
+        for thread in self.threads.drain(..) {
+            // Its works are caught; a thread that ended otherwise has nothing more to give.
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// One thread of a lane.
+struct Hand {
+    shared: Arc<Shared>,
+    lane: Arc<dyn Lane>,
+    index: usize,
+    works: Receiver<Assignment>,
+    storing: Sender<Unstored>,
+    ends: Sender<End>,
+}
+
+impl Hand {
+    fn run(&self) {
+        for assignment in &self.works {
+            let gauge = &self.shared.desk.lanes[self.index];
+            gauge.busy.fetch_add(1, Ordering::Relaxed);
+            let began = Instant::now();
+            self.work(assignment, began);
+            gauge.ran_us.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+            gauge.ran.fetch_add(1, Ordering::Relaxed);
+            gauge.busy.fetch_sub(1, Ordering::Relaxed);
+            self.end(End::Free(self.index));
+        }
+    }
+
+    fn end(&self, end: End) {
+        // The dispatcher outlives its lanes.
+        let _told = self.ends.send(end);
+    }
+
+    fn work(&self, assignment: Assignment, began: Instant) {
+        let Assignment { lease, stop, reservation } = assignment;
+        let shared = &self.shared;
+        let id = lease.id;
+        // Made before, and the server ended between the manifest and the queue's word.
+        if let Some(manifest) = shared.published(&lease) {
+            shared.end(id, || shared.desk.queue.complete(id, manifest.clone()).wait());
+            return self.end(End::Settled(id));
+        }
+        let ran = shared.task(&lease, &stop).and_then(|task| self.pixels(task));
+        drop(reservation);
+        match ran {
+            Ok(done) => {
+                shared.desk.gate.pace().observe(lease.work.cost.cpu_us, began.elapsed());
+                stop.reached(1.0);
+                let unstored = Unstored { lease, done, lane: self.lane.name(), began };
+                assert!(self.storing.send(unstored).is_ok(), "the storing threads end after the lanes");
+            }
+            Err(fault) => {
+                shared.failed(id, &fault);
+                self.end(End::Settled(id));
+            }
+        }
+    }
+
+    fn pixels(&self, task: Task) -> Result<Done, Fault> {
+        catch_unwind(AssertUnwindSafe(|| self.lane.run(task)))
+            .unwrap_or_else(|_payload| Err(Fault::new(Kind::Crashed, "the lane panicked while it worked on it")))
+    }
+}
+
+impl Shared {
+    /// The manifest of a work that is done already.
+    fn published(&self, lease: &Lease) -> Option<Manifest> {
+        let key = lease.work.key.manifest(self.desk.queue.salt());
+        let bytes = self.desk.objects.get(&key, 0..1 << 20).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn task(&self, lease: &Lease, stop: &Stop) -> Result<Task, Fault> {
+        let work = &lease.work;
+        let (input, len) = self.desk.objects.open(&work.original).map_err(|error| fault(&error))?;
+        let options = &self.options;
+        let predicted = Duration::from_micros(work.cost.cpu_us);
+        Ok(Task {
+            input,
+            len,
+            header: work.header.clone(),
+            recipes: work.recipes.clone(),
+            memory_bytes: work.cost.peak_bytes / 100 * options.memory_percent + DispatchOptions::SLACK_BYTES,
+            time_max: options.time + predicted.saturating_mul(options.time_factor),
+            stop: stop.clone(),
+        })
+    }
+
+    /// The attempt has failed. What was stopped because the service ends goes back.
+    fn failed(&self, id: LeaseId, fault: &Fault) {
+        if fault.kind == Kind::Stopped && self.ending.load(Ordering::Acquire) {
+            return self.end(id, || self.desk.queue.release(id).wait());
+        }
+        self.end(id, || self.desk.queue.fail(id, fault.clone()).wait());
+    }
+
+    /// Tells the queue, until it has heard: what was done must not be forgotten because a disk was full for a moment.
+    /// When the service ends meanwhile, the lease goes back with the next start.
+    fn end(&self, id: LeaseId, tell: impl Fn() -> Result<Settled, QueueError>) {
+        loop {
+            match tell() {
+                Ok(_settled) => return,
+                Err(QueueError::Gone) => return,
+                Err(error) => crate::say!("image: the end of work {} is told again in a moment: {error}", id.work),
+            }
+            if self.ending.load(Ordering::Acquire) {
+                return;
+            }
+            std::thread::sleep(PAUSE / 4);
+        }
+    }
+
+    fn store(&self, made: Unstored, ends: &Sender<End>) {
+        let id = made.lease.id;
+        let end = match self.publish(&made) {
+            Ok(manifest) => {
+                self.end(id, || self.desk.queue.complete(id, manifest.clone()).wait());
+                End::Settled(id)
+            }
+            // No fault of the work: it goes back, and comes again when there is room.
+            Err(StoreError::Full(detail)) => {
+                crate::say!("image: {detail}");
+                self.end(id, || self.desk.queue.release(id).wait());
+                End::Full(id)
+            }
+            Err(error) => {
+                self.failed(id, &fault(&error));
+                End::Settled(id)
+            }
+        };
+        // The dispatcher outlives the storing threads.
+        let _told = ends.send(end);
+    }
+
+    /// Stores all outputs, then the manifest. What is there already stays, so doing it twice changes nothing.
+    fn publish(&self, made: &Unstored) -> Result<Manifest, StoreError> {
+        let began = Instant::now();
+        let (work, salt) = (&made.lease.work, self.desk.queue.salt());
+        let mut outputs = Vec::with_capacity(made.done.outputs.len());
+        for output in &made.done.outputs {
+            let key = work.key.output(salt, &output.name, Suffix::of(output.format));
+            let mut bytes = io::Read::take(&output.file, output.len);
+            let put = self.desk.objects.put(&key, &mut bytes)?;
+            outputs.push(stored(output, key, put.bytes()));
+        }
+        let ms = |duration: Duration| duration.as_millis() as u64;
+        let timings = JobTimings {
+            store_ms: ms(began.elapsed()),
+            attempt_ms: ms(made.began.elapsed()),
+            ..JobTimings::of_pipeline(made.done.timings)
+        };
+        let manifest = Manifest { version: PIPELINE_VERSION, lane: made.lane.to_owned(), outputs, timings };
+        let text = serde_json::to_vec(&manifest).expect("plain data with text keys");
+        // Which of two runs published first does not matter: they name the same objects.
+        let _created_or_existed = self.desk.objects.put(&work.key.manifest(salt), &mut text.as_slice())?;
+        Ok(manifest)
+    }
+}
+
+fn fault(error: &StoreError) -> Fault {
+    Fault::new(Kind::Io, error.to_string())
 }

@@ -21,6 +21,7 @@ pub mod lanes;
 pub mod options;
 pub mod pipeline;
 pub mod presets;
+pub mod pressure;
 pub mod process;
 pub mod queue;
 pub mod recipe;

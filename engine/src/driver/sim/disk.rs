@@ -192,6 +192,23 @@ impl Disk {
         Ok(())
     }
 
+    pub(super) fn link(&mut self, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+        let Some(node @ Node::File(_)) = self.names.get(from).copied() else { return Err(Errno(libc::ENOENT)) };
+        if !self.is_directory(parent(to)) {
+            return Err(Errno(libc::ENOENT));
+        }
+        if self.names.contains_key(to) {
+            return Err(Errno(libc::EEXIST));
+        }
+        self.change(NameChange::Put(to.to_vec(), node));
+        Ok(())
+    }
+
+    /// Bytes of an open file.
+    pub(super) fn len(&self, inode: usize) -> usize {
+        self.inodes[inode].data.len()
+    }
+
     pub(super) fn unlink(&mut self, path: &[u8]) -> Result<(), Errno> {
         match self.names.get(path) {
             None => Err(Errno(libc::ENOENT)),
@@ -312,8 +329,12 @@ mod tests {
         assert_eq!(disk.content(b"/b"), Some(&b"text"[..]));
         assert_eq!(disk.rename(b"/d/a", b"/b"), Err(Errno(libc::ENOENT)));
         assert_eq!(disk.unlink(b"/d"), Err(Errno(libc::EISDIR)));
+        disk.link(b"/b", b"/d/c").unwrap();
+        assert_eq!(disk.link(b"/b", b"/d/c"), Err(Errno(libc::EEXIST)));
+        assert_eq!(disk.link(b"/no", b"/d/e"), Err(Errno(libc::ENOENT)));
         disk.unlink(b"/b").unwrap();
         assert_eq!(disk.content(b"/b"), None);
+        assert_eq!(disk.content(b"/d/c"), Some(&b"text"[..]));
         let mut memory = Vec::new();
         assert_eq!(disk.read(inode(&file), &mut memory, 3, 1), 3);
         assert_eq!(memory, b"ext");

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::disk::Opened;
 use super::random::mix;
 use super::world::{Kind, State, World};
 use crate::buffers::BufferPool;
 use crate::driver::{
-    Address, Batch, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, Memory, Op, SendManner, Shut,
+    Address, Batch, Bell, Completion, Doorbell, Driver, DriverKind, Errno, Fd, FileMeta, Memory, Op, SendManner, Shut,
     SocketOptions, Token, Wait,
 };
 
@@ -137,7 +138,8 @@ fn operand(op: &Op) -> Option<Fd> {
         | Op::ReceiveFrom { socket, .. }
         | Op::SendTo { socket, .. } => Some(*socket),
         Op::Read { file, .. } | Op::Write { file, .. } | Op::Sync { file, .. } => Some(*file),
-        Op::Open { .. } | Op::Rename { .. } | Op::Unlink { .. } | Op::MakeDirectory { .. } => None,
+        Op::OpenBeneath { directory, .. } => Some(*directory),
+        Op::Open { .. } | Op::Rename { .. } | Op::Link { .. } | Op::Unlink { .. } | Op::MakeDirectory { .. } => None,
     }
 }
 
@@ -151,10 +153,12 @@ fn name(op: &Op) -> &'static str {
         Op::ReceiveFrom { .. } => "submit receive from",
         Op::SendTo { .. } => "submit send to",
         Op::Open { .. } => "submit open",
+        Op::OpenBeneath { .. } => "submit open beneath",
         Op::Read { .. } => "submit read",
         Op::Write { .. } => "submit write",
         Op::Sync { .. } => "submit sync",
         Op::Rename { .. } => "submit rename",
+        Op::Link { .. } => "submit link",
         Op::Unlink { .. } => "submit unlink",
         Op::MakeDirectory { .. } => "submit mkdir",
     }
@@ -466,6 +470,19 @@ impl Driver for SimDriver {
         let state = &mut *self.world.borrow_mut();
         let (link, side) = state.end_of(socket).ok_or(Errno(libc::ENOTCONN))?;
         Ok(state.links[link].names[1 - side].clone())
+    }
+
+    fn stat(&self, file: Fd) -> io::Result<FileMeta> {
+        let state = &mut *self.world.borrow_mut();
+        let opened = match state.get(file).map(|descriptor| &descriptor.kind) {
+            Some(Kind::Opened(opened)) => opened.clone(),
+            _ => return Err(Errno(libc::EBADF).into()),
+        };
+        let len = match opened {
+            Opened::File(inode) => state.disk.len(inode) as u64,
+            Opened::Directory(_) => 0,
+        };
+        Ok(FileMeta { len, modified: state.clock })
     }
 
     fn configure(&mut self, socket: Fd, _options: &SocketOptions) -> io::Result<()> {

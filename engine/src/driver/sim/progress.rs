@@ -291,6 +291,11 @@ fn perform(state: &mut State, fd: Fd, op: Op) -> Result<Outcome, Op> {
             let opened = opened.and_then(|opened| state.allocate(Kind::Opened(opened)));
             (opened.map(|fd| fd.0 as u32), Memory::None)
         }
+        Op::OpenBeneath { path, flags, .. } => {
+            let opened = beneath(state, fd, path.as_bytes()).and_then(|path| state.disk.open(&path, flags));
+            let opened = opened.and_then(|opened| state.allocate(Kind::Opened(opened)));
+            (opened.map(|fd| fd.0 as u32), Memory::None)
+        }
         Op::Read { mut memory, want, offset, .. } => {
             let want = part_of(state, want);
             let read = inode(state, fd).map(|inode| state.disk.read(inode, &mut memory, want, offset) as u32);
@@ -299,10 +304,26 @@ fn perform(state: &mut State, fd: Fd, op: Op) -> Result<Outcome, Op> {
         Op::Write { batch, offset, .. } => (write(state, fd, &batch, offset), Memory::Batch(batch)),
         Op::Sync { .. } => unit(sync(state, fd)),
         Op::Rename { from, to } => unit(state.disk.rename(from.as_bytes(), to.as_bytes())),
+        Op::Link { from, to } => unit(state.disk.link(from.as_bytes(), to.as_bytes())),
         Op::Unlink { path } => unit(state.disk.unlink(path.as_bytes())),
         Op::MakeDirectory { path, .. } => unit(state.disk.make_directory(path.as_bytes())),
         other => return Err(other),
     })
+}
+
+/// The whole path of a relative one below the open directory. There are no links here.
+fn beneath(state: &mut State, directory: Fd, path: &[u8]) -> Result<Vec<u8>, Errno> {
+    if path.starts_with(b"/") || path.split(|&byte| byte == b'/').any(|part| part == b"..") {
+        return Err(Errno(libc::EXDEV));
+    }
+    match state.get(directory).map(|descriptor| &descriptor.kind) {
+        Some(Kind::Opened(super::disk::Opened::Directory(parent))) => {
+            let parent = parent.strip_suffix(b"/").unwrap_or(parent);
+            Ok([parent, b"/", path].concat())
+        }
+        Some(Kind::Opened(_)) => Err(Errno(libc::ENOTDIR)),
+        _ => Err(Errno(libc::EBADF)),
+    }
 }
 
 fn part_of(state: &mut State, want: usize) -> usize {

@@ -11,7 +11,7 @@ mod thread;
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::fault::Fault;
@@ -39,19 +39,35 @@ pub struct Task {
     pub stop: Stop,
 }
 
-/// Tells a task in progress to end.
+/// Tells a task in progress to end, and hears how far it is.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Strings>);
+
+#[derive(Debug, Default)]
+struct Strings {
+    stopped: AtomicBool,
+    permille: AtomicU32,
+}
 
 impl Stop {
     /// Ends the task soon. Its result is [`Kind::Stopped`](super::fault::Kind::Stopped).
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.stopped.store(true, Ordering::Release);
+    }
+
+    /// The lane's word on how far it is, from 0 to 1. Never less than before.
+    pub fn reached(&self, share: f32) {
+        self.0.permille.fetch_max((share.clamp(0.0, 1.0) * 1000.0) as u32, Ordering::Relaxed);
+    }
+
+    /// How far it is, from 0 to 1.
+    pub fn progress(&self) -> f32 {
+        self.0.permille.load(Ordering::Relaxed) as f32 / 1000.0
     }
 
     /// Whether it was told.
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.stopped.load(Ordering::Acquire)
     }
 }
 

@@ -506,6 +506,9 @@ impl Ledger {
         for _ in 0..LOOKED_AT_MAX {
             let Some(row) = rows.next()? else { break };
             let (id, peak_bytes) = (row.get(0)?, unsigned(row, "peak_bytes")?);
+            if peak_bytes > ask.bytes_total {
+                return Ok(Next::Fits { id, peak_bytes: 0 });
+            }
             if peak_bytes > ask.giant_bytes && !ask.giant {
                 continue;
             }

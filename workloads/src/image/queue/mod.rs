@@ -16,6 +16,8 @@ mod ledger;
 mod options;
 mod schema;
 mod sqlite;
+#[cfg(test)]
+pub(crate) mod trial;
 
 use std::fmt;
 use std::future::Future;
@@ -136,6 +138,9 @@ pub struct Ask {
     pub most: usize,
     /// Bytes that all of them together may hold at their peaks.
     pub bytes: u64,
+    /// Bytes that there are in all: a work that needs more is leased although it cannot run, so that its holder fails it
+    /// and nobody waits behind it for good.
+    pub bytes_total: u64,
     /// A work whose peak is above this is a giant.
     pub giant_bytes: u64,
     /// Whether the lane of one for giants is free. One giant at most is leased then, and none otherwise.

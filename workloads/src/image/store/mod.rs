@@ -3,7 +3,9 @@
 //! Every object is created once, whole, and never changed: whoever finds a key finds all of its bytes, durable. An
 //! S3-compatible store fits below the same traits (multipart upload, `If-None-Match: *`, ranges, listing by prefix).
 
+mod directory;
 mod key;
+mod shelf;
 
 use std::fmt;
 use std::fs::File;
@@ -16,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use annulus_engine::{Frame, Shard};
 
+pub use directory::Directory;
 pub use key::{Key, NotAKey, Suffix};
 
 /// Why the store did not do it.
