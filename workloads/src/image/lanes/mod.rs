@@ -1,12 +1,12 @@
 //! Where pixels are made: a lane takes a task and blocks until its outputs are there.
 
 pub mod cpu;
+pub mod sandbox;
 pub mod wire;
 pub mod worker;
 
 mod child;
 mod nursery;
-mod sandbox;
 mod thread;
 
 use std::fs::File;
