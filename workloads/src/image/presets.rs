@@ -66,12 +66,14 @@ impl Presets {
         for (output, text) in outputs {
             let (output, text) = (output.as_ref(), text.as_ref());
             check_name("an output", output)?;
-            if recipes.iter().any(|recipe| recipe.name == output) {
-                return refuse(format!("the preset \"{name}\" has two outputs named \"{output}\""));
-            }
             let recipe = options::parse(output, text).map_err(|fault| {
                 Fault::new(fault.kind, format!("in output \"{output}\" of preset \"{name}\": {}", fault.detail))
             })?;
+            if recipes.iter().any(|other| collide(other, &recipe)) {
+                return refuse(format!(
+                    "the preset \"{name}\" has two outputs named \"{output}\"; only different formats (f) can share a name"
+                ));
+            }
             recipes.push(recipe);
         }
         self.0.insert(name.to_owned(), recipes);
@@ -107,10 +109,20 @@ pub fn text(recipes: &[Recipe]) -> String {
     outputs.join("\n")
 }
 
-/// Names become parts of addresses and documents.
-fn check_name(what: &str, name: &str) -> Result<(), Fault> {
+/// Whether this can name a preset or an output: names become parts of addresses and documents.
+pub fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+    (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// Whether two outputs cannot stand beside each other: of the same name, they are the same picture, and only known,
+/// different formats tell their addresses apart.
+pub fn collide(one: &Recipe, other: &Recipe) -> bool {
+    one.name == other.name && (one.format == other.format || one.format.is_none() || other.format.is_none())
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), Fault> {
+    if is_name(name) {
         return Ok(());
     }
     let name: String = name.chars().take(NAME_MAX).collect();
@@ -151,6 +163,14 @@ mod tests {
         assert!(refused("../etc", &[("a", "")]).contains("cannot name a preset"));
         assert!(refused("mine", &[("", "")]).contains("cannot name an output"));
         assert!(presets.get("nope").unwrap_err().detail.contains("thumbnail"));
+    }
+
+    #[test]
+    fn one_name_in_several_formats() {
+        let mut presets = Presets::built_in();
+        presets.add("formats", &[("a", "w:9/f:avif"), ("a", "w:9/f:jpeg"), ("b", "w:9")]).unwrap();
+        assert!(presets.add("same", &[("a", "w:9/f:avif"), ("a", "w:8/f:avif")]).is_err());
+        assert!(presets.add("open", &[("a", "w:9/f:avif"), ("a", "w:9")]).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!   reply.rs    what is answered: bytes, or pieces that are asked for one after the other
 //!   request.rs  target, query, fields       problem.rs  documents of RFC 9457
 //!   range.rs  negotiate.rs  date.rs         conditions, ranges, accepted types, dates: text in, verdicts out
-//!   file.rs     a file as pieces            wire.rs     a connection with or without TLS
+//!   wire.rs     a connection with or without TLS
 //! ```
 //!
 //! A service keeps to this: what a request's body holds is only what was pulled. Memory of a connection is at most the
@@ -16,7 +16,6 @@
 pub mod body;
 pub mod date;
 pub mod door;
-pub mod file;
 pub mod negotiate;
 pub mod pieces;
 pub mod problem;

@@ -1,5 +1,7 @@
 //! Problem documents (RFC 9457): what went wrong, and what to do about it, for the one who asked.
 
+use std::borrow::Cow;
+
 use annulus_protocols::http1::reason_phrase;
 use annulus_protocols::json::write_string;
 
@@ -14,9 +16,9 @@ pub struct Problem {
     /// The status.
     pub status: u16,
     /// The problem's type: a URI reference that does not change (RFC 9457 section 3.1.1), or nothing for `about:blank`.
-    pub kind: Option<&'static str>,
+    pub kind: Option<Cow<'static, str>>,
     /// What it is called, in a few words.
-    pub title: &'static str,
+    pub title: Cow<'static, str>,
     /// A sentence: what happened, to what, and what to do.
     pub detail: String,
     /// Further fields of the answer.
@@ -26,12 +28,12 @@ pub struct Problem {
 impl Problem {
     /// A problem that the status says all about, but for the detail.
     pub fn new(status: u16, detail: impl Into<String>) -> Problem {
-        Problem { status, kind: None, title: reason_phrase(status), detail: detail.into(), fields: Vec::new() }
+        Problem { status, kind: None, title: reason_phrase(status).into(), detail: detail.into(), fields: Vec::new() }
     }
 
     /// The problem with a type and a title of its own.
-    pub fn of_kind(self, kind: &'static str, title: &'static str) -> Problem {
-        Problem { kind: Some(kind), title, ..self }
+    pub fn of_kind(self, kind: impl Into<Cow<'static, str>>, title: impl Into<Cow<'static, str>>) -> Problem {
+        Problem { kind: Some(kind.into()), title: title.into(), ..self }
     }
 
     /// The problem with one more field of the answer.
@@ -43,9 +45,9 @@ impl Problem {
     /// The document.
     pub fn document(&self) -> Vec<u8> {
         let mut body = b"{\"type\":".to_vec();
-        write_string(&mut body, self.kind.unwrap_or("about:blank"));
+        write_string(&mut body, self.kind.as_deref().unwrap_or("about:blank"));
         body.extend_from_slice(b",\"title\":");
-        write_string(&mut body, self.title);
+        write_string(&mut body, &self.title);
         body.extend_from_slice(format!(",\"status\":{},\"detail\":", self.status).as_bytes());
         write_string(&mut body, &self.detail);
         body.extend_from_slice(b"}\n");

@@ -37,7 +37,8 @@ impl Request {
 
     /// The path's segments, percent-encoding untouched; those of `/a/b` are `a` and `b`.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.path().trim_start_matches('/').split('/')
+        let path = self.path();
+        path.strip_prefix('/').unwrap_or(path).split('/')
     }
 
     /// The query's pairs, decoded, in their order. What is not UTF-8 after decoding is left out.
