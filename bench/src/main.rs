@@ -1,6 +1,7 @@
 //! The command line of annulus-bench.
 
 use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
+use annulus_bench::placement;
 use annulus_bench::report::{self, Row};
 use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
 use annulus_bench::upstreams::{self, behaviour::Behaviour};
@@ -214,6 +215,7 @@ fn main() -> ExitCode {
         poisson: options.poisson,
     };
     // Before the scenario: it pins this thread, and the machine would look as if it had one core.
+    placement::cores();
     let facts = report::facts();
     let rows = match scenario {
         Scenario::WsEcho => ws_echo(&settings),

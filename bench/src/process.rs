@@ -6,6 +6,7 @@ mod peers;
 pub use gateway::Upstream;
 pub use peers::{Role, names as peer_names};
 
+use crate::placement::SERVER_CORE;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,6 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The core servers are pinned to; the generator takes the other.
-pub const SERVER_CORE: usize = 0;
 /// How long a server may take until it accepts.
 const START_MAX: Duration = Duration::from_secs(10);
 

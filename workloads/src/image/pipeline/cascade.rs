@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{MulDiv, PixelType, ResizeOptions, Resizer, create_srgb_mapper};
 
+use super::color::ToSrgb;
 use super::geometry::FloatBox;
 use super::picture::{Picture, Planes};
 use super::pixels::{Layout, Pixels, Pool};
 use super::plan::{self, MARGIN, Plan};
 use super::resample::{Raster, Target, Window, resample};
 use super::turn::{reversed, turn};
-use super::color::ToSrgb;
 use super::{Made, Output, Watch, adjust, encode, sharpen};
 use crate::image::fault::{Fault, Kind};
 use crate::image::recipe::{Metadata, Recipe};
