@@ -1,6 +1,7 @@
 //! A child process that makes outputs of one file, ours or a peer's, on the server's core.
 
-use crate::process::{self, Role, SERVER_CORE};
+use crate::placement::SERVER_CORE;
+use crate::process::{self, Role};
 use crate::sampler::Sample;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
