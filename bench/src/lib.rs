@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod gateway;
 pub mod generator;
+pub mod image;
 pub mod placement;
 pub mod process;
 pub mod random;

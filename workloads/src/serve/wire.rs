@@ -222,6 +222,11 @@ impl Crowd {
         }
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
     /// Everything may have changed: all look again.
     pub fn all(&self) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());

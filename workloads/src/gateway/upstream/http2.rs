@@ -23,7 +23,9 @@ use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase};
 use crate::serve::wire::{Crowd, Either, Notify, Wire, either};
 
 /// Connections to one origin and shard. When all are full, calls wait for a stream to end.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 192;
+/// Connections that are made at the same time: a load that rises fivefold waits for one round trip, not for twenty.
+const DIALS_MAX: usize = 8;
 /// Where there is a connection, another one is tried again this long after one could not be made.
 const DIAL_PAUSE: Duration = Duration::from_millis(100);
 /// Another connection is made when the least loaded one is used to this share.
@@ -47,8 +49,9 @@ const OUT_BYTES_KEPT: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct Pool {
     conns: RefCell<Vec<Rc<Conn>>>,
-    /// How far the connection is that is being made.
-    dialing: Cell<Option<Phase>>,
+    /// Connections that are being made, and how far the one is that was heard of last.
+    dials: Cell<usize>,
+    dial_phase: Cell<Phase>,
     /// Before this, no further connection is made beside those that are.
     dial_again: Cell<Duration>,
     is_retired: Cell<bool>,
@@ -172,10 +175,10 @@ impl Pool {
                 return Ok(conn);
             }
             if !self.may_grow(upstream, count) {
-                call.progress.set(self.dialing.get().unwrap_or(Phase::Admission));
+                call.progress.set(if self.dials.get() > 0 { self.dial_phase.get() } else { Phase::Admission });
                 self.changed.wait().await;
                 if let Some(failure) = self.last_failure.borrow().clone()
-                    && self.dialing.get().is_none()
+                    && self.dials.get() == 0
                     && self.conns.borrow().is_empty()
                 {
                     return Err(failure);
@@ -188,7 +191,9 @@ impl Pool {
 
     fn may_grow(&self, upstream: &Upstream, count: usize) -> bool {
         let rested = count == 0 || upstream.shard.now() >= self.dial_again.get();
-        count < CONNECTIONS_MAX && self.dialing.get().is_none() && rested
+        let wanted = 1 + self.changed.len() / upstream.settings.streams_max.max(1);
+        let dials = self.dials.get();
+        count + dials < CONNECTIONS_MAX && dials < wanted.min(DIALS_MAX) && rested
     }
 
     /// The best connection with its load, and how many there are.
@@ -210,16 +215,17 @@ impl Pool {
 
     /// Makes another connection, in a task of its own: nobody's deadline ends it.
     fn grow(&self, upstream: &Rc<Upstream>) {
-        self.dialing.set(Some(Phase::Admission));
+        self.dials.set(self.dials.get() + 1);
+        self.dial_phase.set(Phase::Admission);
         let upstream = upstream.clone();
         drop(upstream.shard.clone().spawn(async move {
             let pool = &upstream.multiplexed;
             let enter = |phase| {
-                pool.dialing.set(Some(phase));
+                pool.dial_phase.set(phase);
                 pool.changed.all();
             };
             let dialed = upstream.dial(&enter).await;
-            pool.dialing.set(None);
+            pool.dials.set(pool.dials.get() - 1);
             *pool.last_failure.borrow_mut() = match dialed {
                 Ok((wire, Spoken::Http2)) => {
                     pool.add(&upstream, wire);

@@ -4,6 +4,7 @@
 use super::Cost;
 use super::jpeg::Shrink;
 use super::plan::{Plan, plan};
+use super::{avif, gif, png, webp};
 use crate::image::format::Format;
 use crate::image::header::Header;
 use crate::image::recipe::Recipe;
@@ -69,7 +70,26 @@ fn peak(header: &Header, shrink: Shrink, plans: &[Plan]) -> u64 {
     let kept: u64 = plans.iter().map(|plan| pixels(plan.size) * channels).sum();
     let padded = plans.iter().map(|plan| pixels(plan.geometry.canvas) * 4).max().unwrap_or(0);
     let step = plans.iter().map(beside).max().unwrap_or(0).max(padded) + kept;
-    CODEC_BYTES + decoded + coefficients.max(step)
+    // Memory of a decoder is given back before the first output is made, memory of an encoder is taken beside it.
+    let decoder = match header.format {
+        Format::Jpeg => coefficients,
+        Format::Png => png::decode_bytes(header).saturating_sub(decoded),
+        Format::Webp => webp::decode_bytes(header).saturating_sub(decoded),
+        Format::Avif => avif::decode_bytes(header).saturating_sub(decoded),
+        Format::Gif => gif::decode_bytes(header).saturating_sub(decoded),
+    };
+    let encoder = plans.iter().map(|plan| pixels(plan.geometry.canvas) * encoder_bytes(plan.format)).max();
+    CODEC_BYTES + decoded + decoder.max(step + encoder.unwrap_or(0))
+}
+
+/// What an encoder holds per pixel beside the picture and its output.
+fn encoder_bytes(format: Format) -> u64 {
+    match format {
+        Format::Jpeg | Format::Gif => 0,
+        Format::Png => 8,
+        Format::Webp => 12,
+        Format::Avif => 80,
+    }
 }
 
 fn time(header: &Header, shrink: Shrink, plans: &[Plan]) -> f64 {

@@ -112,7 +112,7 @@ pub fn format(header: &Header, recipe: &Recipe) -> Format {
 /// Whether the output is a JPEG and nothing is asked that needs pixels: it can be made of planes. Gives the pixels per
 /// colour sample.
 pub fn planar(plan: &Plan, recipe: &Recipe) -> Option<(u32, u32)> {
-    let untouched = recipe.quarter_turns % 4 == 0
+    let untouched = recipe.quarter_turns.is_multiple_of(4)
         && recipe.flip == (false, false)
         && recipe.blur == 0.0
         && !recipe.grayscale
