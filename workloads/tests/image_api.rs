@@ -6,7 +6,7 @@ mod image_rig;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use image_rig::{Answer, Service, files, form, jpeg, size_of};
+use image_rig::{Answer, Service, files, form, jpeg, noise, size_of};
 
 #[test]
 fn a_form_becomes_three_images() {
@@ -117,8 +117,13 @@ fn what_will_never_work_is_refused_early_and_leaves_nothing() {
     as_form("; boundary=XX", &form(&[("a", "b")], "x", &image)[..80]).is_problem(400, "closing delimiter");
     as_form("; boundary=XX", b"--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nb\r\n--XX--")
         .is_problem(400, "no file");
-    let two = [&form(&[], "x", &image)[..form(&[], "x", &image).len() - 4], &form(&[], "y", &image)[..]].concat();
-    as_form("; boundary=XX", &two.iter().copied().collect::<Vec<_>>()).is_problem(400, "delimiter");
+    let one = form(&[], "x", &image);
+    let open = &one[..one.len() - "--XX--\r\n".len()];
+    as_form("; boundary=XX", &[open, &one].concat()).is_problem(400, "more than one file");
+    let late = b"--XX\r\nContent-Disposition: form-data; name=preset\r\n\r\nweb\r\n--XX--";
+    as_form("; boundary=XX", &[open, late].concat()).is_problem(400, "before it");
+    let long = form(&[("preset", &"x".repeat(5000))], "x", &image);
+    as_form("; boundary=XX", &long).is_problem(413, "4096");
     assert!(files(&service.folder.join("data"), "original").is_empty());
     // What was never asked for is not there.
     service.get("/v1/nothing").is_problem(404, "nothing at this address");
@@ -135,7 +140,7 @@ fn what_will_never_work_is_refused_early_and_leaves_nothing() {
 #[test]
 fn an_upload_that_breaks_off_leaves_nothing() {
     let service = Service::start("body_pause_seconds_max = 1\n");
-    let image = jpeg(1500, 1500, 4);
+    let image = noise(1000, 1000);
     assert!(image.len() > 300_000, "{}", image.len());
     let head = format!("POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", image.len());
     // Gone half way.
@@ -304,7 +309,6 @@ fn an_open_service_is_for_this_machine_and_its_own_page() {
 
 #[test]
 fn cancelled_jobs_end_and_stay_so() {
-    // Nothing is leased: no work can have this little memory.
     let service = Service::start("workers = 1\n");
     let ids: Vec<String> = (0..6)
         .map(|seed| service.post("", "", &jpeg(3000, 2000, 20 + seed)).json()["id"].as_str().unwrap().to_owned())

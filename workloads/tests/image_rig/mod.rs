@@ -234,8 +234,24 @@ pub fn jpeg(width: usize, height: usize, seed: u8) -> Vec<u8> {
         [(x * 255 / width) as u8, (y * 255 / height) as u8, (x ^ y) as u8 ^ seed]
     };
     let pixels: Vec<u8> = (0..width * height).flat_map(pixel).collect();
-    let image =
-        turbojpeg::Image { pixels: &pixels[..], width, pitch: 3 * width, height, format: turbojpeg::PixelFormat::RGB };
+    encode(&pixels, width, height)
+}
+
+/// A picture of this size that no encoder can make small.
+pub fn noise(width: usize, height: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    let pixels: Vec<u8> = (0..3 * width * height).map(|_| next()).collect();
+    encode(&pixels, width, height)
+}
+
+fn encode(pixels: &[u8], width: usize, height: usize) -> Vec<u8> {
+    let image = turbojpeg::Image { pixels, width, pitch: 3 * width, height, format: turbojpeg::PixelFormat::RGB };
     turbojpeg::compress(image, 85, turbojpeg::Subsamp::Sub2x2).unwrap().to_vec()
 }
 
