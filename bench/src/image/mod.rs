@@ -22,11 +22,22 @@ const IMAGES: usize = 5;
 const CASES: [(Job, &[(&str, Job, f64)]); 2] = [
     (
         Job::Cascade,
-        &[("sharp", Job::Cascade, 1.4), ("sharp", Job::Idiomatic, 2.0), ("pyvips", Job::Cascade, 1.6), ("pillow", Job::Cascade, 1.6), ("opencv", Job::Cascade, 1.6)],
+        &[
+            ("sharp", Job::Cascade, 1.4),
+            ("sharp", Job::Idiomatic, 2.0),
+            ("pyvips", Job::Cascade, 1.6),
+            ("pillow", Job::Cascade, 1.6),
+            ("opencv", Job::Cascade, 1.6),
+        ],
     ),
     (
         Job::Thumbnail,
-        &[("sharp", Job::Thumbnail, 1.3), ("pyvips", Job::Thumbnail, 1.3), ("pillow", Job::Thumbnail, 1.3), ("opencv", Job::Thumbnail, 1.0)],
+        &[
+            ("sharp", Job::Thumbnail, 1.3),
+            ("pyvips", Job::Thumbnail, 1.3),
+            ("pillow", Job::Thumbnail, 1.3),
+            ("opencv", Job::Thumbnail, 1.0),
+        ],
     ),
 ];
 /// Images per processor second, three outputs.

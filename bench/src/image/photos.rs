@@ -79,7 +79,8 @@ fn synthesised() -> Result<Vec<u8>, String> {
                 let (column, line) = (a as usize, b as usize);
                 let (p, q) = (a - column as f32, b - line as f32);
                 let at = |x: usize, y: usize| grid[(line + y) * (cells + 1) + column + x];
-                let value = (at(0, 0) * (1.0 - p) + at(1, 0) * p) * (1.0 - q) + (at(0, 1) * (1.0 - p) + at(1, 1) * p) * q;
+                let value =
+                    (at(0, 0) * (1.0 - p) + at(1, 0) * p) * (1.0 - q) + (at(0, 1) * (1.0 - p) + at(1, 1) * p) * q;
                 sum += value / (*cells as f32).sqrt();
             }
             let edge = if sum.abs() < 0.05 { 60.0 } else { 0.0 };

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{MulDiv, PixelType, ResizeOptions, Resizer, create_srgb_mapper};
 
+use super::color::ToSrgb;
 use super::geometry::FloatBox;
 use super::picture::{Picture, Planes};
 use super::pixels::{Layout, Pixels, Pool};
 use super::plan::{self, MARGIN, Plan};
 use super::resample::{Raster, Target, Window, resample};
 use super::turn::{reversed, turn};
-use super::color::ToSrgb;
 use super::{Made, Output, Watch, adjust, encode, sharpen};
 use crate::image::fault::{Fault, Kind};
 use crate::image::recipe::{Metadata, Recipe};
@@ -157,7 +157,7 @@ impl Cascade<'_> {
             }
             as_it_is => as_it_is,
         };
-        let mut picture = match turn(picture, plan.orientation.then(adjust::turns(recipe)), self.pool) {
+        let mut picture = match turn(picture, plan.turn, self.pool) {
             Picture::Pixels(pixels) => Picture::Pixels(self.adjusted(pixels, plan, recipe)?),
             planes @ Picture::Planes(_) => planes,
         };
@@ -223,7 +223,7 @@ impl Cascade<'_> {
         let (width, height) = plan.size;
         // The last colour sample of an odd side belongs to one pixel alone. In an image that will be mirrored that is
         // the first one.
-        let (along, down) = reversed(plan.orientation);
+        let (along, down) = reversed(plan.turn);
         let mut to = Planes::take(width, height, subsampling, self.pool);
         for index in 0..3 {
             let (per_x, per_y) = from.plane_subsampling(index);

@@ -157,12 +157,7 @@ fn exif(input: &[u8], format: Format) -> Exif {
 }
 
 /// Encodes an upright picture, with a small EXIF where there is one. What is no JPEG comes as pixels.
-fn encode(
-    format: Format,
-    picture: &mut Picture,
-    quality: Option<u8>,
-    rights: Option<&[u8]>,
-) -> Result<Vec<u8>, Fault> {
+fn encode(format: Format, picture: &mut Picture, quality: Option<u8>, rights: Option<&[u8]>) -> Result<Vec<u8>, Fault> {
     match (format, &*picture) {
         (Format::Png, Picture::Pixels(pixels)) => png::encode(pixels, rights),
         (Format::Webp, Picture::Pixels(pixels)) => webp::encode(pixels, quality, rights),

@@ -165,7 +165,8 @@ fn orientation_and_turn_come_one_after_the_other() {
 #[test]
 fn canvas_background_and_colours() {
     let file = file(Format::Png, corners(240, 160));
-    let made = outputs(&file, &["rs:fit:60:60:0:1/pd:10/bg:ff00ff", "rs:fit:60:60:0:1", "rs:fit:60:60:0:1/f:jpeg"]).unwrap();
+    let made =
+        outputs(&file, &["rs:fit:60:60:0:1/pd:10/bg:ff00ff", "rs:fit:60:60:0:1", "rs:fit:60:60:0:1/f:jpeg"]).unwrap();
     assert_eq!((made[0].width, made[0].height), (80, 80));
     assert!(near(at(&seen(&made[0]), 5, 5), [255, 0, 255], 0));
     assert!(near(at(&seen(&made[0]), 15, 25), RED, 14));
