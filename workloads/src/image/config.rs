@@ -31,7 +31,6 @@ use super::keys::KEY_BYTES_MIN;
 use super::lanes::cpu::Isolation;
 use super::presets::{Presets, is_name};
 use super::queue::QueueOptions;
-use super::upload::FORM_BYTES_MAX;
 use crate::config::{Value, address, boolean, expected, list, number, string, table, unknown};
 use crate::serve::Settings;
 
@@ -296,11 +295,11 @@ impl Config {
         Ok(())
     }
 
-    /// How connections are treated, with room for the largest upload in a form.
+    /// How connections are treated.
     pub fn settings(&self) -> Settings {
         let mut settings = self.serve.clone();
-        // A form's heads and fields have a limit of their own; the image's is told by its name.
-        settings.http.body_bytes_max = (self.limits.bytes_max + FORM_BYTES_MAX).saturating_mul(2);
+        // Uploads have limits of their own, which are told by their names; other bodies are not read at all.
+        settings.http.body_bytes_max = u64::MAX;
         settings
     }
 }

@@ -55,6 +55,9 @@ pub(super) async fn upload(
     let under_way = api.meters.upload_begins();
     let content_type = request.field("content-type").unwrap_or_default();
     let is_form = content_type.trim_start().to_ascii_lowercase().starts_with("multipart/");
+    if let Some(len) = request.body_len().filter(|_| is_form) {
+        api.config.limits.check_bytes(len.saturating_sub(FORM_BYTES_MAX)).map_err(|fault| of_fault(&fault))?;
+    }
     let (intake, asked) = match is_form {
         true => form(api, content_type, body, wishes).await?,
         false => raw(api, request, body, wishes).await?,
@@ -73,7 +76,7 @@ pub(super) async fn upload(
     Ok(waited.applied(reply))
 }
 
-/// Prefers 4xx with a type that says which field is meant.
+/// The client's own name for this request.
 fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
     let Some(key) = request.fields().get("idempotency-key") else { return Ok(None) };
     let most = Idempotency::KEY_BYTES_MAX;
@@ -379,12 +382,9 @@ async fn enter(
     content.0.copy_from_slice(hash.finish().as_ref());
     let salt = api.desk.queue.salt();
     let cost = pipeline::predict(&header, &asked.recipes);
-    // It was let in by its header; only the forecast is of interest now.
-    let forecast = match api.desk.gate.ask(Some(&cost)) {
-        Verdict::Welcome(forecast) => forecast,
-        Verdict::Later { retry_after, .. } => Forecast { delayed: true, wait: retry_after },
-        Verdict::Never(_) => Forecast::default(),
-    };
+    // It was let in by its header, and is not turned away at the end of a long way: only the forecast is new.
+    let wait = api.desk.gate.forecast();
+    let forecast = Forecast { delayed: wait > api.desk.gate.marks().soft, wait };
     let original = salt.original(&content);
     let put = upload.publish(original).await.map_err(of_store)?;
     debug_assert_eq!(put.bytes(), len);

@@ -209,7 +209,12 @@ impl<'a> Body<'a> {
                     self.state = State::Broken(Broken::Fault(fault));
                     continue;
                 }
-                Ok(Event::Body(bytes)) => bytes.len(),
+                Ok(Event::Body(bytes)) => {
+                    let len = bytes.len();
+                    // It came unasked.
+                    self.state = State::Open;
+                    len
+                }
                 Ok(Event::End) => {
                     self.state = State::Ended;
                     continue;
