@@ -21,6 +21,8 @@ const FIRST_RATE: f64 = 100.0;
 /// The next look is at so many times the rate, at most, and there is none when less than that much more seems bearable.
 const LOOK_TIMES: f64 = 4.0;
 const LOOK_AGAIN: f64 = 1.3;
+/// Complete answers, of all: below, a rate is not carried, however little it costs to refuse.
+const CARRIED: f64 = 0.99;
 /// Requests at once, and for how long, before anything is measured.
 const WARM_UP_AT_ONCE: usize = 16;
 const WARM_UP_SECONDS: f64 = 0.3;
@@ -170,12 +172,17 @@ impl Rig {
         // A few requests cost more each, so the guess is looked at itself. It is approached from below: a gateway that was
         // overloaded remembers it, and what follows would measure its memory.
         while rate > looked_at * LOOK_AGAIN {
+            let before = looked_at.max(FIRST_RATE);
             rate = rate.min(if looked_at > 0.0 { looked_at * LOOK_TIMES } else { FIRST_RATE });
             looked_at = rate;
             let seconds = seconds.clamp(1.0, 2.0);
             let profile = super::profile::Profile::steady(rate, seconds, 1);
             let measured = self.measured(shop, |load| load.open_loop(&profile))?;
-            let sent = measured.outcome.whole().sent.max(1) as f64;
+            let whole = measured.outcome.whole();
+            if (whole.complete as f64) < CARRIED * whole.sent as f64 {
+                return Ok(before);
+            }
+            let sent = whole.sent.max(1) as f64;
             let load_cores = if placement::services_cores().contains(&placement::generator_core()) { 1.0 } else { 2.0 };
             let busiest = (measured.cpu_s / self.cores).max(measured.load_cpu_s / load_cores).max(0.01);
             rate = (CORE_SHARE * sent / busiest).clamp(10.0, 20_000.0);

@@ -13,6 +13,13 @@
 //! attempt. Outputs are stored by other threads than the lanes', so that no core waits for a disk. All of it is blocking
 //! code on threads of its own; shards hold a [`Desk`].
 
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+pub(crate) mod stand_in;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +36,7 @@ use super::fault::{Fault, Kind};
 use super::job::JobTimings;
 use super::lanes::{Done, Lane, Stop, Task};
 use super::pressure::Pressure;
-use super::queue::{Ask, Held, Lease, LeaseId, Queue, QueueError, Settled};
+use super::queue::{Answer, Ask, Held, Lease, LeaseId, Queue, QueueError, Settled};
 use super::store::{Objects, StoreError, Suffix};
 use super::work::{Manifest, PIPELINE_VERSION, stored};
 
@@ -342,18 +349,24 @@ impl Clerk {
         let (needs, total) = (lease.work.cost.peak_bytes, budget.total());
         if needs > total {
             let detail = format!("It needs {} MiB to decode; this server may use {} MiB.", needs >> 20, total >> 20);
-            let fault = Fault::new(Kind::TooLarge, detail);
-            return self.shared.end(lease.id, || self.shared.desk.queue.fail(lease.id, fault.clone()).wait());
+            return self.hand_back(self.shared.desk.queue.fail(lease.id, Fault::new(Kind::TooLarge, detail)));
         }
         // Only this thread reserves, and it has asked for no more than was free.
         let Some(reservation) = budget.reserve(needs) else {
-            return self.shared.end(lease.id, || self.shared.desk.queue.release(lease.id).wait());
+            return self.hand_back(self.shared.desk.queue.release(lease.id));
         };
         let (id, stop) = (lease.id, Stop::default());
         self.running.insert(id, stop.clone());
         self.slots[lane].free -= 1;
         let assigned = self.slots[lane].sender.try_send(Assignment { lease, stop, reservation });
         assert!(assigned.is_ok(), "a lane's channel has room for every thread that is free");
+    }
+
+    /// A lease that did not get as far as a lane. When the queue cannot be told now, the lease expires.
+    fn hand_back(&self, answer: Answer<Settled>) {
+        if let Err(error) = answer.wait() {
+            crate::say!("image: a lease is left to expire: {error}");
+        }
     }
 
     fn heartbeat(&mut self) {

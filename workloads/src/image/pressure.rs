@@ -98,9 +98,9 @@ fn is_full(read: &dyn Fn(&str) -> Option<String>, group: &str) -> bool {
 mod tests {
     use super::*;
 
-    type Files = &'static [(&'static str, &'static str)];
+    type Files<'a> = &'a [(&'a str, &'a str)];
 
-    fn verdict(files: Files) -> Option<String> {
+    fn verdict(files: Files<'_>) -> Option<String> {
         let pressure = Pressure::default();
         pressure.note_memory(&|path| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned()));
         pressure.why(0)
@@ -114,14 +114,14 @@ mod tests {
         let stalls =
             "some avg10=33.10 avg60=1.00 avg300=0.10 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1\n";
         assert!(verdict(&[("/proc/pressure/memory", stalls)]).unwrap().contains("short of memory"));
-        let group: Files = &[
+        let group: Files<'_> = &[
             ("/proc/self/cgroup", "0::/a/b\n"),
             ("/sys/fs/cgroup/a/b/memory.current", "970\n"),
             ("/sys/fs/cgroup/a/b/memory.max", "1000\n"),
             ("/sys/fs/cgroup/a/b/memory.stat", "anon 1\ninactive_file 10\n"),
         ];
         assert!(verdict(group).unwrap().contains("almost full"));
-        let reclaimable: Files = &[
+        let reclaimable: Files<'_> = &[
             ("/proc/self/cgroup", "0::/host/path\n"),
             ("/sys/fs/cgroup/memory.current", "970\n"),
             ("/sys/fs/cgroup/memory.max", "1000\n"),

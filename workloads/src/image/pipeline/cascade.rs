@@ -157,7 +157,7 @@ impl Cascade<'_> {
             }
             as_it_is => as_it_is,
         };
-        let mut picture = match turn(picture, plan.orientation.then(adjust::turns(recipe)), self.pool) {
+        let mut picture = match turn(picture, plan.turn, self.pool) {
             Picture::Pixels(pixels) => Picture::Pixels(self.adjusted(pixels, plan, recipe)?),
             planes @ Picture::Planes(_) => planes,
         };
@@ -223,7 +223,7 @@ impl Cascade<'_> {
         let (width, height) = plan.size;
         // The last colour sample of an odd side belongs to one pixel alone. In an image that will be mirrored that is
         // the first one.
-        let (along, down) = reversed(plan.orientation);
+        let (along, down) = reversed(plan.turn);
         let mut to = Planes::take(width, height, subsampling, self.pool);
         for index in 0..3 {
             let (per_x, per_y) = from.plane_subsampling(index);

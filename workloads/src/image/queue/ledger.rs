@@ -111,8 +111,10 @@ pub(super) struct Ledger {
     depth: Depth,
     counts: Counts,
     delta: Delta,
-    /// Works that changed in this batch.
+    /// Works that this batch changes in the tables.
     touched: HashSet<i64>,
+    /// Works of which only the progress has changed.
+    progressed: HashSet<i64>,
     leases_given: u32,
 }
 
@@ -188,6 +190,7 @@ impl Ledger {
             counts: Counts::default(),
             delta: Delta::default(),
             touched: HashSet::new(),
+            progressed: HashSet::new(),
             leases_given: 0,
         };
         ledger.sum_up()?;
@@ -422,7 +425,9 @@ impl Ledger {
     /// Followers whose jobs have changed, with what they shall be told.
     pub(super) fn news(&mut self) -> Vec<Told> {
         let mut told = Vec::new();
-        for work in std::mem::take(&mut self.touched) {
+        let mut changed = std::mem::take(&mut self.touched);
+        changed.extend(self.progressed.drain());
+        for work in changed {
             let Some(followers) = self.followers.remove(&work) else { continue };
             let mut waiting = Vec::new();
             for follower in followers {
@@ -571,7 +576,7 @@ impl Ledger {
             let until = Instant::now() + self.options.lease;
             let before = self.deadlines.insert(lease.work, Deadline { turn: lease.turn, until, progress });
             if before.is_none_or(|before| before.progress != progress) {
-                self.touched.insert(lease.work);
+                self.progressed.insert(lease.work);
             }
             held.push(Held::Yes);
         }
@@ -645,16 +650,27 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether a lease is over.
+    pub(super) fn is_expiring(&self) -> bool {
+        let now = Instant::now();
+        self.deadlines.values().any(|deadline| deadline.until <= now)
+    }
+
     /// Takes leases back that were not renewed.
     pub(super) fn expire(&mut self) -> Sql<()> {
         let now = Instant::now();
         let over = self.deadlines.iter().filter(|(_, deadline)| deadline.until <= now);
         let over: Vec<(i64, u64)> = over.map(|(id, deadline)| (*id, deadline.turn)).collect();
         for (work, turn) in over {
-            if self.valid(LeaseId { work, turn })?.is_some() {
-                self.lose(work, "its lease was not renewed in time")?;
+            if self.valid(LeaseId { work, turn })?.is_none() {
+                self.deadlines.remove(&work);
+                continue;
             }
-            self.deadlines.remove(&work);
+            self.lose(work, "its lease was not renewed in time")?;
+            // Looked at once more: should this not be committed, it is still to be done.
+            if let Some(deadline) = self.deadlines.get_mut(&work) {
+                deadline.until = now + Duration::from_secs(1);
+            }
         }
         Ok(())
     }
@@ -674,7 +690,7 @@ enum Next {
 impl Ledger {
     pub(super) fn dead(&self, tenant: Option<&Tenant>, before: u64, most: usize) -> Sql<Vec<(Tenant, Document)>> {
         let sql = format!(
-            "SELECT {DOCUMENT} WHERE works.state = 4 AND works.finished_ms < ?1 AND NOT jobs.cancelled
+            "SELECT {DOCUMENT} WHERE works.state = 4 AND works.state >= 2 AND works.finished_ms < ?1 AND NOT jobs.cancelled
                     AND (?2 IS NULL OR jobs.tenant = ?2)
              ORDER BY works.finished_ms DESC, jobs.id LIMIT ?3"
         );
@@ -725,21 +741,27 @@ impl Ledger {
             .connection
             .prepare_cached(
                 "DELETE FROM jobs WHERE id IN (
-                SELECT jobs.id FROM jobs JOIN works ON works.id = jobs.work
-                WHERE jobs.finished_ms < CASE works.state WHEN 4 THEN ?2 ELSE ?1 END LIMIT ?3)",
+                    SELECT jobs.id FROM jobs JOIN works ON works.id = jobs.work
+                    WHERE jobs.finished_ms < ?1 AND (works.state <> 4 OR jobs.finished_ms < ?2) LIMIT ?3)",
             )?
             .execute(params![ago(self.options.jobs_kept), ago(self.options.dead_kept), REMOVED_MAX as i64])?;
-        // Outputs that are kept for good keep their work.
-        let outputs = self.options.outputs_kept.map(ago).unwrap_or(i64::MIN);
-        let ids: Vec<i64> = {
+        let mut ids: Vec<i64> = Vec::new();
+        for state in [WorkState::Done, WorkState::Failed, WorkState::Dead, WorkState::Cancelled] {
+            let kept = match state {
+                WorkState::Done => self.options.outputs_kept,
+                _ => Some(self.options.jobs_kept),
+            };
+            // Outputs that are kept for good keep their work.
+            let Some(kept) = kept else { continue };
             let mut statement = self.connection.prepare_cached(
-                "SELECT id FROM works WHERE state >= 2 AND finished_ms < CASE state WHEN 2 THEN ?1 ELSE ?2 END
+                "SELECT id FROM works WHERE state = ?1 AND state >= 2 AND finished_ms < ?2
                         AND NOT EXISTS (SELECT 1 FROM jobs WHERE work = works.id) LIMIT ?3",
             )?;
-            let rows = statement
-                .query_map(params![outputs, ago(self.options.jobs_kept), REMOVED_MAX as i64], |row| row.get(0))?;
-            rows.collect::<Sql<_>>()?
-        };
+            let rows = statement.query_map(params![state as i64, ago(kept), REMOVED_MAX as i64], |row| row.get(0))?;
+            for id in rows {
+                ids.push(id?);
+            }
+        }
         for id in &ids {
             self.connection.prepare_cached("DELETE FROM objects WHERE work = ?1")?.execute(params![id])?;
             if let Some(standing) = self.standing(*id)? {
@@ -751,7 +773,7 @@ impl Ledger {
             followers.retain(|follower| !follower.ticket.is_abandoned());
             !followers.is_empty()
         });
-        Ok(jobs == REMOVED_MAX || ids.len() == REMOVED_MAX)
+        Ok(jobs == REMOVED_MAX || ids.len() >= REMOVED_MAX)
     }
 
     /// How long until something becomes due or expires by itself.

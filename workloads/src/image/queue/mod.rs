@@ -17,6 +17,8 @@ mod options;
 mod schema;
 mod sqlite;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 pub(crate) mod trial;
 
 use std::fmt;

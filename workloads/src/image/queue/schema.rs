@@ -42,13 +42,13 @@ const TABLES: &str = "
     ) STRICT;
     CREATE INDEX works_waiting ON works (priority, due_ms, id) WHERE state = 0;
     CREATE INDEX works_leased ON works (id) WHERE state = 1;
-    CREATE INDEX works_dead ON works (finished_ms) WHERE state = 4;
+    CREATE INDEX works_ended ON works (state, finished_ms) WHERE state >= 2;
     CREATE INDEX works_original ON works (original);
     CREATE TABLE jobs (
         id BLOB PRIMARY KEY,
         tenant TEXT NOT NULL,
         work INTEGER NOT NULL REFERENCES works (id),
-        revision INTEGER NOT NULL DEFAULT 0,
+        revision INTEGER NOT NULL DEFAULT 1,
         asked TEXT NOT NULL,
         priority INTEGER NOT NULL,
         delayed INTEGER NOT NULL,

@@ -10,7 +10,8 @@
 //! the tables are as they were.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,16 @@ enum Call {
     Wanted(Vec<Key>, Slip<Vec<bool>>),
 }
 
+impl Call {
+    /// Whether it changes nothing in the tables.
+    fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Call::Find(..) | Call::Job(..) | Call::Follow(..) | Call::Heartbeat(..) | Call::Dead(..) | Call::Wanted(..)
+        )
+    }
+}
+
 /// Gives an answer once it is known whether the transaction was committed.
 type Deliver = Box<dyn FnOnce(Result<(), QueueError>)>;
 
@@ -57,7 +68,7 @@ type Deliver = Box<dyn FnOnce(Result<(), QueueError>)>;
 pub struct SqliteQueue {
     calls: Option<Sender<Call>>,
     bell: Receiver<()>,
-    sums: Arc<Mutex<(Depth, Counts)>>,
+    sums: Arc<Sums>,
     salt: Salt,
     thread: Option<JoinHandle<()>>,
 }
@@ -76,7 +87,8 @@ impl SqliteQueue {
         let ledger = Ledger::new(connection, salt.clone(), options).map_err(|error| schema::describe(&path, &error))?;
         let (calls, receiver) = bounded(CALLS_MAX);
         let (ring, bell) = bounded(1);
-        let sums = Arc::new(Mutex::new((ledger.depth(), ledger.counts())));
+        let sums = Arc::new(Sums::default());
+        sums.set(&ledger.depth(), &ledger.counts());
         let mut clerk = Clerk { ledger, path, ring, sums: sums.clone(), broken: None, forgot: Instant::now() };
         let body = move || {
             clerk.run(&receiver);
@@ -96,10 +108,59 @@ impl SqliteQueue {
             Err(crossbeam_channel::TrySendError::Disconnected(_)) => Answer::known(Err(QueueError::Gone)),
         }
     }
+}
 
-    fn sums(&self) -> (Depth, Counts) {
-        // Held for a copy only, on either side, and the queue's thread runs at ordinary priority.
-        *self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+/// The sums as shards read them: numbers one by one, without a lock, so that no shard waits for anyone.
+#[derive(Default)]
+struct Sums {
+    depth: [AtomicU64; 5],
+    counts: [AtomicU64; 11],
+}
+
+impl Sums {
+    fn set(&self, depth: &Depth, counts: &Counts) {
+        let Depth { interactive, bulk, leased, dead, waiting_cpu_us } = *depth;
+        let Counts { accepted, joined, done, failed, died, cancelled, retried, expired, .. } = *counts;
+        let depth = [interactive, bulk, leased, dead, waiting_cpu_us];
+        let commits = [counts.commits, counts.committed_calls, counts.commit_us_max];
+        let counts = [accepted, joined, done, failed, died, cancelled, retried, expired];
+        let all = self.depth.iter().zip(depth).chain(self.counts.iter().zip(counts.into_iter().chain(commits)));
+        all.for_each(|(sum, value)| sum.store(value, Ordering::Relaxed));
+    }
+
+    fn depth(&self) -> Depth {
+        let [interactive, bulk, leased, dead, waiting_cpu_us] =
+            self.depth.each_ref().map(|sum| sum.load(Ordering::Relaxed));
+        Depth { interactive, bulk, leased, dead, waiting_cpu_us }
+    }
+
+    fn counts(&self) -> Counts {
+        let [
+            accepted,
+            joined,
+            done,
+            failed,
+            died,
+            cancelled,
+            retried,
+            expired,
+            commits,
+            committed_calls,
+            commit_us_max,
+        ] = self.counts.each_ref().map(|sum| sum.load(Ordering::Relaxed));
+        Counts {
+            accepted,
+            joined,
+            done,
+            failed,
+            died,
+            cancelled,
+            retried,
+            expired,
+            commits,
+            committed_calls,
+            commit_us_max,
+        }
     }
 }
 
@@ -175,11 +236,11 @@ impl Queue for SqliteQueue {
     }
 
     fn depth(&self) -> Depth {
-        self.sums().0
+        self.sums.depth()
     }
 
     fn counts(&self) -> Counts {
-        self.sums().1
+        self.sums.counts()
     }
 }
 
@@ -188,7 +249,7 @@ struct Clerk {
     ledger: Ledger,
     path: PathBuf,
     ring: Sender<()>,
-    sums: Arc<Mutex<(Depth, Counts)>>,
+    sums: Arc<Sums>,
     /// Why this batch cannot be committed.
     broken: Option<QueueError>,
     forgot: Instant,
@@ -199,14 +260,19 @@ impl Clerk {
     fn run(&mut self, calls: &Receiver<Call>) {
         self.ring();
         loop {
-            let patience = self.ledger.idle_for(FORGET_EVERY).unwrap_or(FORGET_EVERY);
+            let patience = FORGET_EVERY.saturating_sub(self.forgot.elapsed());
+            let patience = self.ledger.idle_for(patience).unwrap_or(patience);
             let batch: Vec<Call> = match calls.recv_timeout(patience) {
                 Ok(first) => std::iter::once(first).chain(calls.try_iter().take(BATCH_MAX - 1)).collect(),
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let idle = batch.is_empty();
-            self.transact(batch);
+            self.upkeep();
+            // Apart, so that questions are answered even while a full disk takes nothing.
+            let (reads, writes): (Vec<Call>, Vec<Call>) = batch.into_iter().partition(Call::is_read);
+            self.transact(writes);
+            self.transact(reads);
             if idle {
                 // Waiting has ended by itself: a backoff or a lease may be over.
                 self.ring();
@@ -220,31 +286,54 @@ impl Clerk {
     }
 
     fn transact(&mut self, batch: Vec<Call>) {
-        self.broken = None;
-        if let Err(error) = self.ledger.begin() {
-            let error = schema::describe(&self.path, &error);
-            self.broken = Some(error);
+        if batch.is_empty() {
+            return;
         }
+        self.begin();
         let count = batch.len() as u64;
-        let upkeep = self.upkeep();
-        self.note(upkeep);
         let deliveries: Vec<Deliver> = batch.into_iter().filter_map(|call| self.perform(call)).collect();
         let committed = self.commit(count);
         for deliver in deliveries {
             deliver(committed.clone());
         }
+        self.tell();
+    }
+
+    fn tell(&mut self) {
         for (slip, document) in self.ledger.news() {
             slip.answer(Ok(document));
         }
     }
 
-    fn upkeep(&mut self) -> rusqlite::Result<()> {
-        self.ledger.expire()?;
-        if self.forgot.elapsed() >= FORGET_EVERY {
-            let more = self.ledger.forget()?;
-            self.forgot = if more { self.forgot } else { Instant::now() };
+    fn begin(&mut self) {
+        self.broken = None;
+        let begun = self.ledger.begin();
+        self.note(begun);
+    }
+
+    /// Takes back what expired, and forgets what is old. What cannot be done now is done the next time.
+    fn upkeep(&mut self) {
+        let forgets = self.forgot.elapsed() >= FORGET_EVERY;
+        if !forgets && !self.ledger.is_expiring() {
+            return;
         }
-        Ok(())
+        self.begin();
+        let expired = self.ledger.expire();
+        self.note(expired);
+        let mut more = false;
+        if forgets {
+            let forgot = self.ledger.forget().map(|some| more = some);
+            self.note(forgot);
+        }
+        match self.commit(0) {
+            Ok(()) if forgets && !more => self.forgot = Instant::now(),
+            Ok(()) => {}
+            Err(error) => {
+                crate::say!("image: the queue's upkeep waits: {error}");
+                self.forgot = Instant::now();
+            }
+        }
+        self.tell();
     }
 
     fn note(&mut self, result: rusqlite::Result<()>) {
@@ -258,8 +347,7 @@ impl Clerk {
         if self.broken.is_none() {
             match self.ledger.commit(calls) {
                 Ok(committed) => {
-                    *self.sums.lock().unwrap_or_else(PoisonError::into_inner) =
-                        (self.ledger.depth(), self.ledger.counts());
+                    self.sums.set(&self.ledger.depth(), &self.ledger.counts());
                     if committed.ring {
                         self.ring();
                     }

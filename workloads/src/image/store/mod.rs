@@ -6,6 +6,8 @@
 mod directory;
 mod key;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs::File;
