@@ -2,7 +2,8 @@
 # C compiler: as root they install what is missing, otherwise they name it.
 
 SEEDS ?= 100000
-.PHONY: run test check bench sim fuzz setup-run setup-test clean
+KILLS ?= 200
+.PHONY: run test check bench crash sim fuzz setup-run setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -22,6 +23,11 @@ bench:
 	cargo build --release --package annulus --examples --bins
 	cargo build --release --package annulus-bench
 	./target/release/annulus-bench --help
+
+# The image service, killed at random moments: make crash KILLS=200
+crash:
+	cargo build --release --package annulus --package annulus-bench
+	./target/release/annulus-bench image --case crash --kills $(KILLS) --check
 
 # Simulated schedules of the engine: make sim SEEDS=100000
 sim:

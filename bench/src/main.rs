@@ -36,9 +36,15 @@ enum Scenario {
     Gateway(Gateway),
     /// Images: processor time, fidelity and memory, beside other libraries.
     Image {
-        /// What is measured: the pipeline alone.
+        /// What is measured: the pipeline alone, or the service under uploads, overload, kills.
         #[arg(long, value_enum, default_value_t = Image::Pipeline)]
         case: Image,
+        /// Print the owner's case: 50 uploads of 5 MB at once.
+        #[arg(long)]
+        seed_target: bool,
+        /// How often the service is killed.
+        #[arg(long, default_value_t = 200)]
+        kills: u32,
     },
     /// Fake microservices of a shop, for a gateway to aggregate. Runs until interrupted.
     Upstreams(Box<Upstreams>),
@@ -173,6 +179,8 @@ impl Upstreams {
 #[derive(Clone, Copy, ValueEnum)]
 enum Image {
     Pipeline,
+    Overload,
+    Crash,
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -234,7 +242,10 @@ fn main() -> ExitCode {
         Scenario::WsBroadcast => ws_broadcast(&settings),
         Scenario::WsIdle { target } => ws_idle(&settings, target == Idle::Chat),
         Scenario::Gateway(gateway) => gateway.run(&settings),
-        Scenario::Image { case: Image::Pipeline } => image::pipeline(&settings),
+        Scenario::Image { seed_target: true, .. } => image::seed_target(&settings),
+        Scenario::Image { case: Image::Pipeline, .. } => image::pipeline(&settings),
+        Scenario::Image { case: Image::Overload, .. } => image::overload(&settings),
+        Scenario::Image { case: Image::Crash, kills, .. } => image::crash(&settings, kills),
         Scenario::Upstreams(upstreams) => {
             return match upstreams.run() {
                 Ok(()) => ExitCode::SUCCESS,

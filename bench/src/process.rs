@@ -207,7 +207,6 @@ fn root() -> Result<PathBuf, String> {
         .ok_or_else(|| "run annulus-bench inside its source tree: it builds the servers it measures".to_owned())
 }
 
-/// Builds our server and gives its path. `ANNULUS_BENCH_BIN` names a folder with `annulus` and `examples/` to use as is.
 /// Our one binary, built.
 ///
 /// # Errors
@@ -224,6 +223,7 @@ pub fn ready(peer: &str, role: Role) -> Result<PathBuf, String> {
     peers::ready(&root()?, peer, role)
 }
 
+/// Builds our server and gives its path. `ANNULUS_BENCH_BIN` names a folder with `annulus` and `examples/` to use as is.
 fn ours(mode: Mode) -> Result<PathBuf, String> {
     let (file, what) = match mode {
         Mode::Echo => ("examples/ws_echo", ["--example", "ws_echo"]),

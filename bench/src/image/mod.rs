@@ -1,11 +1,18 @@
-//! The image pipeline alone, without a service: images per processor second beside peers, fidelity, memory.
+//! The image pipeline alone beside peers (images per processor second, fidelity, memory), and the service: uploads,
+//! overload, crashes.
 //!
-//! Every side is a child process on one core that makes the outputs of one file again and again and prints a line with
+//! In the pipeline's case every side is a child process on one core that makes the outputs of one file again and again and prints a line with
 //! ` ms` for each time. Processor time is the kernel's account between two such lines, so that no side pays for starting.
 
+mod crash;
 mod maker;
 mod photos;
 mod reference;
+mod server;
+mod service;
+
+pub use crash::crash;
+pub use service::{overload, seed_target};
 
 use crate::compare::{Ratio, median};
 use crate::process::{Role, peer_names};
@@ -18,8 +25,11 @@ use std::path::PathBuf;
 /// Images measured per round.
 const IMAGES: usize = 5;
 
+/// A peer, what it makes, and the least ratio of ours to it.
+type Against = (&'static str, Job, f64);
+
 /// What is measured, and the targets: ours against a peer, in images per processor second.
-const CASES: [(Job, &[(&str, Job, f64)]); 2] = [
+const CASES: [(Job, &[Against]); 2] = [
     (
         Job::Cascade,
         &[
@@ -96,7 +106,7 @@ fn case(
     settings: &Settings,
     photo: &Photo,
     job: Job,
-    peers: &'static [(&'static str, Job, f64)],
+    peers: &'static [Against],
     folder: &std::path::Path,
 ) -> Result<Vec<Row>, String> {
     let wanted = peers.iter().filter(|(peer, ..)| settings.peers.iter().any(|name| name == peer));

@@ -5,6 +5,8 @@ use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
 /// Of a synthesised picture.
 const SIZE: (usize, usize) = (6000, 4000);
+/// Of one that only has to be there.
+const SMALL: (usize, usize) = (640, 480);
 /// Bytes that a synthesised picture should have: what a camera of 24 megapixels writes.
 const BYTES: std::ops::Range<usize> = 4_500_000..5_500_000;
 
@@ -61,8 +63,21 @@ pub fn all(folder: &Path) -> Result<Vec<Photo>, String> {
 
 /// Clouds of all sizes, whose amplitude falls with their frequency as it does in nature, with hard edges here and there.
 fn synthesised() -> Result<Vec<u8>, String> {
-    let (width, height) = SIZE;
     let mut random = crate::random::Random::new(24);
+    let mut pixels = clouds(SIZE, &mut random);
+    encoded(&mut pixels, &mut random)
+}
+
+/// A picture of the same kind that costs next to nothing.
+///
+/// # Errors
+/// A sentence: the encoder's.
+pub fn small() -> Result<Vec<u8>, String> {
+    let pixels = clouds(SMALL, &mut crate::random::Random::new(25));
+    compressed(&pixels, SMALL, 80)
+}
+
+fn clouds((width, height): (usize, usize), random: &mut crate::random::Random) -> Vec<u8> {
     let mut layers = Vec::new();
     for octave in 1..11u32 {
         let cells = 1usize << octave;
@@ -90,12 +105,11 @@ fn synthesised() -> Result<Vec<u8>, String> {
             }
         }
     }
-    encoded(&mut pixels, &mut random)
+    pixels
 }
 
 /// With as much noise of a sensor as makes the file as large as a camera's.
 fn encoded(pixels: &mut [u8], random: &mut crate::random::Random) -> Result<Vec<u8>, String> {
-    let (width, height) = SIZE;
     for sample in pixels.iter_mut() {
         *sample = sample.saturating_add((random.uniform() * 7.0) as u8);
     }
@@ -104,11 +118,7 @@ fn encoded(pixels: &mut [u8], random: &mut crate::random::Random) -> Result<Vec<
     let (mut low, mut high) = (20, 98);
     while low <= high {
         let quality = i32::midpoint(low, high);
-        let mut encoder = Compressor::new().map_err(|error| error.to_string())?;
-        encoder.set_quality(quality).map_err(|error| error.to_string())?;
-        encoder.set_subsamp(Subsamp::Sub2x2).map_err(|error| error.to_string())?;
-        let image = Image { pixels: &*pixels, width, pitch: width * 3, height, format: PixelFormat::RGB };
-        last = encoder.compress_to_vec(image).map_err(|error| error.to_string())?;
+        last = compressed(pixels, SIZE, quality)?;
         match last.len() {
             len if len < BYTES.start => low = quality + 1,
             len if len >= BYTES.end => high = quality - 1,
@@ -116,4 +126,12 @@ fn encoded(pixels: &mut [u8], random: &mut crate::random::Random) -> Result<Vec<
         }
     }
     Ok(last)
+}
+
+fn compressed(pixels: &[u8], (width, height): (usize, usize), quality: i32) -> Result<Vec<u8>, String> {
+    let mut encoder = Compressor::new().map_err(|error| error.to_string())?;
+    encoder.set_quality(quality).map_err(|error| error.to_string())?;
+    encoder.set_subsamp(Subsamp::Sub2x2).map_err(|error| error.to_string())?;
+    let image = Image { pixels, width, pitch: width * 3, height, format: PixelFormat::RGB };
+    encoder.compress_to_vec(image).map_err(|error| error.to_string())
 }
