@@ -69,6 +69,8 @@ pub(super) struct Child {
     peak: Option<File>,
     /// Address space before the first task.
     start_bytes: u64,
+    /// Resident after the last task.
+    resident_bytes: u64,
     /// At most the processor time that it had.
     spent: Duration,
     tasks: u32,
@@ -117,6 +119,7 @@ impl Child {
             status: status.map_err(failed("/proc"))?,
             peak,
             start_bytes: 0,
+            resident_bytes: 0,
             spent: Duration::ZERO,
             tasks: 0,
             walls: Walls { landlock: false, seccomp: false },
@@ -167,7 +170,7 @@ impl Child {
 
     /// Whether it may be given another task.
     pub fn is_fit(&self, options: &Options) -> bool {
-        self.tasks < options.tasks_per_worker && self.memory().resident <= options.resident_bytes_max
+        self.tasks < options.tasks_per_worker && self.resident_bytes <= options.resident_bytes_max
     }
 
     /// Gives it a task and waits for the end.
@@ -261,11 +264,14 @@ impl Child {
         }
         let answer = recv_answer(&self.socket, &mut [0; ANSWER_BYTES_MAX]);
         self.spent += started.elapsed();
+        // Asked once: the kernel takes longer to tell than anything else here does.
+        let memory = self.memory();
+        self.resident_bytes = memory.resident;
         let wrong = |why: &str| Ended::Lost(Fault::new(Kind::Crashed, format!("its worker lied: {why}")));
         let number = u64::from(self.tasks);
         match answer {
             Ok(Some(Answer::Done { task: of, outputs, timings })) if of == number => {
-                match self.done(task, files, &outputs, timings, options) {
+                match checked(task, files, &outputs, timings, memory.peak, options) {
                     Ok(done) => Ended::Kept(Ok(done)),
                     Err(why) => wrong(&why),
                 }
@@ -287,35 +293,6 @@ impl Child {
             Ok(None) => Ended::Lost(self.post_mortem(task)),
             Err(error) => wrong(&tame(&error.to_string())),
         }
-    }
-
-    /// Checks what the worker claims to have made.
-    fn done(
-        &self,
-        task: &Task,
-        files: &[File],
-        claims: &[Claim],
-        timings: Timings,
-        options: &Options,
-    ) -> Result<Done, String> {
-        if claims.len() != files.len() {
-            return Err(format!("{} outputs instead of {}", claims.len(), files.len()));
-        }
-        let memory = self.memory();
-        let mut outputs: Vec<Option<Made>> = files.iter().map(|_| None).collect();
-        for claim in claims {
-            let (Some(recipe), Some(file)) = (task.recipes.get(claim.index), files.get(claim.index)) else {
-                return Err(format!("an output number {}", claim.index));
-            };
-            if outputs[claim.index].is_some() {
-                return Err(format!("output {} twice", claim.index));
-            }
-            outputs[claim.index] = Some(take(claim, recipe, file, options.output_bytes_max)?);
-        }
-        let outputs: Vec<Made> = outputs.into_iter().flatten().collect();
-        // The files' pages belong to no process.
-        let peak_bytes = memory.peak + outputs.iter().map(|output| output.len).sum::<u64>();
-        Ok(Done { outputs, timings, peak_bytes })
     }
 
     /// Why a worker died, from how it died and what it said last. It can fake both; all that this wins is the wrong
@@ -500,6 +477,34 @@ pub(super) fn memory_file() -> io::Result<File> {
 pub(super) fn seal(file: &File) -> io::Result<()> {
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     Ok(fcntl_add_seals(file, seals)?)
+}
+
+/// Checks what the worker claims to have made.
+fn checked(
+    task: &Task,
+    files: &[File],
+    claims: &[Claim],
+    timings: Timings,
+    peak_bytes: u64,
+    options: &Options,
+) -> Result<Done, String> {
+    if claims.len() != files.len() {
+        return Err(format!("{} outputs instead of {}", claims.len(), files.len()));
+    }
+    let mut outputs: Vec<Option<Made>> = files.iter().map(|_| None).collect();
+    for claim in claims {
+        let (Some(recipe), Some(file)) = (task.recipes.get(claim.index), files.get(claim.index)) else {
+            return Err(format!("an output number {}", claim.index));
+        };
+        if outputs[claim.index].is_some() {
+            return Err(format!("output {} twice", claim.index));
+        }
+        outputs[claim.index] = Some(take(claim, recipe, file, options.output_bytes_max)?);
+    }
+    let outputs: Vec<Made> = outputs.into_iter().flatten().collect();
+    // The files' pages belong to no process.
+    let peak_bytes = peak_bytes + outputs.iter().map(|output| output.len).sum::<u64>();
+    Ok(Done { outputs, timings, peak_bytes })
 }
 
 /// Seals an output, and checks what was claimed of it.
