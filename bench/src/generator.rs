@@ -16,8 +16,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// The generator's core.
-pub const GENERATOR_CORE: usize = 1;
 /// Later than this at the 99th percentile, and the generator's latencies are refused.
 pub const LATENESS_MAX_NS: u64 = 1_000_000;
 /// Sockets per source address: well below the ports of one.
@@ -146,7 +144,7 @@ impl Load {
     /// # Errors
     /// As [`open`].
     pub fn open(address: SocketAddr, count: usize, size: usize) -> Result<Load, String> {
-        core_affinity::set_for_current(core_affinity::CoreId { id: GENERATOR_CORE });
+        crate::placement::pin_generator();
         let poll = Poll::new().map_err(|error| error.to_string())?;
         let mut conns = Vec::with_capacity(count);
         for index in 0..count {

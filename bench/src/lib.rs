@@ -1,12 +1,14 @@
 //! Open-loop load, honest percentiles, peers side by side.
 //!
-//! A scenario starts a server pinned to core 0, loads it from one thread on core 1, reads the server's own accounts
+//! A scenario starts a server pinned to its cores, loads it from one thread on another (`placement`), reads the server's own accounts
 //! from `/proc`, and ends in rows: a name, a target, what was measured, and whether it holds. Nothing here is a
 //! dependency of the product.
 
 pub mod compare;
 pub mod gateway;
 pub mod generator;
+pub mod image;
+pub mod placement;
 pub mod process;
 pub mod random;
 pub mod report;

@@ -6,6 +6,7 @@ mod peers;
 pub use gateway::Upstream;
 pub use peers::{Role, names as peer_names};
 
+use crate::placement::SERVER_CORE;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,6 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The core servers are pinned to; the generator takes the other.
-pub const SERVER_CORE: usize = 0;
 /// How long a server may take until it accepts.
 const START_MAX: Duration = Duration::from_secs(10);
 
@@ -209,6 +208,22 @@ fn root() -> Result<PathBuf, String> {
 }
 
 /// Builds our server and gives its path. `ANNULUS_BENCH_BIN` names a folder with `annulus` and `examples/` to use as is.
+/// Our one binary, built.
+///
+/// # Errors
+/// A sentence: it could not be built.
+pub fn our_program() -> Result<PathBuf, String> {
+    ours(Mode::Chat)
+}
+
+/// Makes a peer ready and gives the program to start.
+///
+/// # Errors
+/// A sentence: there is no such peer for this role, or it could not be made ready.
+pub fn ready(peer: &str, role: Role) -> Result<PathBuf, String> {
+    peers::ready(&root()?, peer, role)
+}
+
 fn ours(mode: Mode) -> Result<PathBuf, String> {
     let (file, what) = match mode {
         Mode::Echo => ("examples/ws_echo", ["--example", "ws_echo"]),

@@ -35,7 +35,10 @@ pub mod tls;
 pub use conn::{Chunk, Close, ConnId, Reason};
 pub use datagram::Datagrams;
 pub use driver::{Address, FileMeta, SocketOptions};
-pub use engine::{Builder, DriverChoice, Engine, Running, describe_drivers, raise_file_limit};
+pub use engine::{
+    Builder, DriverChoice, Engine, Running, describe_drivers, keep_descriptors_from_programs, raise_file_limit,
+    yield_to_all,
+};
 pub use files::{Directory, File, OpenOptions};
 pub use frame::Frame;
 pub use group::{Event, Group, GroupOptions, Outlet};

@@ -559,3 +559,26 @@ fn a_head_is_what_was_sent() {
         }
     }
 }
+
+#[test]
+fn settings_are_acknowledged_in_time_or_the_connection_ends() {
+    let limits = Limits::DEFAULT;
+    let overdue = limits.ack_ms_max + 1;
+    for make in [Connection::client, Connection::server] {
+        let (mut machine, mut out) = (make(&limits), Vec::new());
+        machine.write_preface(&limits, &mut out);
+        assert_eq!((machine.on_clock(&limits, 5), machine.on_clock(&limits, 5 + limits.ack_ms_max)), (Ok(()), Ok(())));
+        let fault = machine.on_clock(&limits, 5 + overdue).unwrap_err();
+        assert_eq!(fault.code, ErrorCode::SETTINGS_TIMEOUT);
+        out.clear();
+        machine.write_pending(&mut out);
+        assert_eq!((out[3], out[16]), (GOAWAY, 4), "the peer is told");
+        assert!(machine.is_closed() && machine.on_clock(&limits, 10 * overdue).is_ok(), "once");
+    }
+    // Whoever has acknowledged them is left alone.
+    let mut client = Connection::client(&limits);
+    assert_eq!(client.on_clock(&limits, 0), Ok(()));
+    let greeting = [frame(SETTINGS, 0, 0, b""), frame(SETTINGS, ACK, 0, b"")].concat();
+    assert!(feed(&mut client, &limits, greeting).fault.is_none());
+    assert_eq!(client.on_clock(&limits, 10 * overdue), Ok(()));
+}

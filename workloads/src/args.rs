@@ -13,19 +13,21 @@ annulus: real-time chat and more on one shard per core
 
 usage: annulus <command> [options]
 
-  run        all services: chat (8000), gateway (8080) and the console (9900)
+  run        all services: chat (8000), image (8070), gateway (8080) and the console (9900)
   chat       the chat service alone
   gateway    the API gateway alone, on a KrakenD v3 file
+  image      the image service alone: uploads, processing, delivery
   check      reads a gateway's file and tells every problem, with line and column
   fetch      asks servers over HTTP/1.1 and HTTP/2; see annulus fetch --help
   doctor     what this machine grants: kernel interface, cores, open files
   help       this text
 
-options of run, chat and gateway:
-  --config FILE       run, chat: settings in TOML, every key has a default
+options of run, chat, gateway and image:
+  --config FILE       run, chat, image: settings in TOML, every key has a default
                       gateway, check: a KrakenD v3 file in JSON, YAML or TOML
   --gateway FILE      run: the gateway's KrakenD v3 file
-  --listen ADDR       chat's address and port, such as 0.0.0.0:8000
+  --data DIR          run, image: where images and the queue are kept (./annulus-data)
+  --listen ADDR       chat's (image: its own) address and port, such as 0.0.0.0:8000
   --shards N          shards, one per core: as many as there are cores
   --pin CORE,...      the cores to use
   --driver NAME       auto, io_uring or epoll
@@ -34,8 +36,8 @@ options of gateway and check:
   --print-config      prints the configuration in force, with all defaults, and ends
 ";
 
-const COMMANDS: [&str; 7] = ["run", "chat", "gateway", "check", "fetch", "doctor", "help"];
-const OPTIONS: [&str; 6] = ["--config", "--gateway", "--listen", "--shards", "--pin", "--driver"];
+const COMMANDS: [&str; 8] = ["run", "chat", "gateway", "image", "check", "fetch", "doctor", "help"];
+const OPTIONS: [&str; 7] = ["--config", "--gateway", "--data", "--listen", "--shards", "--pin", "--driver"];
 const SWITCHES: [&str; 2] = ["--allow-unsupported", "--print-config"];
 
 /// What to do.
@@ -47,6 +49,8 @@ pub enum Command {
     Chat,
     /// The gateway alone.
     Gateway,
+    /// The image service alone.
+    Image,
     /// Read a gateway's file and tell what is wrong with it.
     Check,
     /// Tell what this machine grants.
@@ -70,7 +74,9 @@ pub struct Args {
     pub allow_unsupported: bool,
     /// Whether the gateway's configuration is printed and nothing else done.
     pub print_config: bool,
-    /// Where chat listens.
+    /// Where images and the queue are kept.
+    pub data: Option<PathBuf>,
+    /// Where chat listens, or the image service where it is alone.
     pub listen: Option<SocketAddr>,
     /// How many shards.
     pub shards: Option<usize>,
@@ -94,6 +100,7 @@ impl Args {
             gateway: None,
             allow_unsupported: false,
             print_config: false,
+            data: None,
             listen: None,
             shards: None,
             pin: None,
@@ -131,6 +138,7 @@ impl Args {
         match option {
             "--config" => self.config = Some(value.into()),
             "--gateway" => self.gateway = Some(value.into()),
+            "--data" => self.data = Some(value.into()),
             "--listen" => {
                 self.listen = Some(value.parse().map_err(|_| wrong("an address and port such as 127.0.0.1:8000"))?);
             }
@@ -153,6 +161,7 @@ fn command(word: Option<&str>) -> Result<Command, String> {
         Some("run") => Ok(Command::Run),
         Some("chat") => Ok(Command::Chat),
         Some("gateway") => Ok(Command::Gateway),
+        Some("image") => Ok(Command::Image),
         Some("check") => Ok(Command::Check),
         Some("doctor") => Ok(Command::Doctor),
         Some("help" | "--help" | "-h") => Ok(Command::Help),

@@ -19,6 +19,9 @@
 //! presence = true
 //! join_leave = true
 //!
+//! [image]                     # see image/config.rs
+//! listen = "127.0.0.1:8070"
+//!
 //! [console]
 //! listen = "127.0.0.1:9900"
 //! ```
@@ -32,6 +35,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::args::Args;
 use crate::chat;
+use crate::image;
 use crate::nearest::nearest;
 
 /// Everything that can be set.
@@ -45,6 +49,8 @@ pub struct Config {
     pub driver: DriverChoice,
     /// The chat.
     pub chat: chat::Config,
+    /// The image service.
+    pub image: image::config::Config,
     /// Where the console listens.
     pub console: SocketAddr,
 }
@@ -56,6 +62,7 @@ impl Default for Config {
             pin: Vec::new(),
             driver: DriverChoice::Auto,
             chat: chat::Config::default(),
+            image: image::config::Config::default(),
             console: ([127, 0, 0, 1], 9900).into(),
         }
     }
@@ -67,7 +74,8 @@ struct Wrong {
     says: String,
 }
 
-type Value<'a> = Spanned<DeValue<'a>>;
+/// A value and its place.
+pub type Value<'a> = Spanned<DeValue<'a>>;
 
 impl Config {
     /// The file that the command line names, if any, and then the command line's own options.
@@ -88,7 +96,14 @@ impl Config {
         config.shards = args.shards.or(config.shards);
         config.pin = args.pin.clone().unwrap_or(config.pin);
         config.driver = args.driver.unwrap_or(config.driver);
-        config.chat.listen = args.listen.unwrap_or(config.chat.listen);
+        match args.command {
+            crate::args::Command::Image => config.image.listen = args.listen.unwrap_or(config.image.listen),
+            _ => config.chat.listen = args.listen.unwrap_or(config.chat.listen),
+        }
+        config.image.data_dir = args.data.clone().unwrap_or(config.image.data_dir);
+        if matches!(args.command, crate::args::Command::Image | crate::args::Command::Run) {
+            config.image.check()?;
+        }
         Ok(config)
     }
 
@@ -111,7 +126,7 @@ impl Config {
     }
 
     fn read_section(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, section: &Value<'_>) -> Result<(), Wrong> {
-        const SECTIONS: [&str; 3] = ["engine", "chat", "console"];
+        const SECTIONS: [&str; 4] = ["engine", "chat", "image", "console"];
         let at = name.span().start;
         if !SECTIONS.contains(&&**name.get_ref()) {
             return Err(Wrong { at, says: unknown("section", name.get_ref(), &SECTIONS) });
@@ -123,6 +138,7 @@ impl Config {
             let read = match &**name.get_ref() {
                 "engine" => self.read_engine(key.get_ref(), value),
                 "chat" => self.read_chat(key.get_ref(), value),
+                "image" => self.image.set(key.get_ref(), value),
                 _ => self.read_console(key.get_ref(), value),
             };
             let named = |says| format!("{}.{}: {says}", name.get_ref(), key.get_ref());
@@ -197,32 +213,32 @@ impl Config {
     }
 }
 
-fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(near) => format!("there is no {what} {name:?}: did you mean {near:?}?"),
         None => format!("there is no {what} {name:?}; there are: {}", known.join(", ")),
     }
 }
 
-fn expected<T>(what: &str) -> Result<T, String> {
+pub(crate) fn expected<T>(what: &str) -> Result<T, String> {
     Err(format!("expected {what}"))
 }
 
-fn string<'v>(value: &'v Value<'_>, what: &str) -> Result<&'v str, String> {
+pub(crate) fn string<'v>(value: &'v Value<'_>, what: &str) -> Result<&'v str, String> {
     match value.get_ref() {
         DeValue::String(text) => Ok(text),
         _ => expected(what),
     }
 }
 
-fn boolean(value: &Value<'_>) -> Result<bool, String> {
+pub(crate) fn boolean(value: &Value<'_>) -> Result<bool, String> {
     match value.get_ref() {
         DeValue::Boolean(value) => Ok(*value),
         _ => expected("true or false"),
     }
 }
 
-fn number(value: &Value<'_>, least: u64, most: u64) -> Result<u64, String> {
+pub(crate) fn number(value: &Value<'_>, least: u64, most: u64) -> Result<u64, String> {
     let number = match value.get_ref() {
         DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
         _ => None,
@@ -233,14 +249,21 @@ fn number(value: &Value<'_>, least: u64, most: u64) -> Result<u64, String> {
     }
 }
 
-fn address(value: &Value<'_>) -> Result<SocketAddr, String> {
+pub(crate) fn address(value: &Value<'_>) -> Result<SocketAddr, String> {
     let what = "an address and port such as \"127.0.0.1:8000\"";
     string(value, what)?.parse().or_else(|_| expected(what))
 }
 
-fn list<'v, 'a>(value: &'v Value<'a>, what: &str) -> Result<impl Iterator<Item = &'v Value<'a>>, String> {
+pub(crate) fn list<'v, 'a>(value: &'v Value<'a>, what: &str) -> Result<impl Iterator<Item = &'v Value<'a>>, String> {
     match value.get_ref() {
         DeValue::Array(values) => Ok(values.iter()),
+        _ => expected(what),
+    }
+}
+
+pub(crate) fn table<'v, 'a>(value: &'v Value<'a>, what: &str) -> Result<&'v DeTable<'a>, String> {
+    match value.get_ref() {
+        DeValue::Table(table) => Ok(table),
         _ => expected(what),
     }
 }
@@ -273,6 +296,23 @@ mod tests {
     }
 
     #[test]
+    fn the_image_section_is_read() {
+        let text = "[image]\nlisten = \"127.0.0.1:1\"\ndata_dir = \"/x\"\nbytes_max = 5_000\nworkers = 3\n\
+            isolation = \"thread\"\nrefused_after_seconds = 9\nwaiting_max = 7\ndefault_preset = \"card\"\n\
+            [image.tenants]\nshop = \"0123456789abcdef\"\n[image.presets]\ncard = [\"a=w:10/f:avif\", \"a=w:10/f:jpeg\"]\n";
+        let image = read(text).unwrap().image;
+        assert_eq!((image.listen.port(), image.limits.bytes_max, image.workers), (1, 5000, Some(3)));
+        assert_eq!((image.queue.waiting_max, image.marks.waiting_max, image.queue.lost_is_crash), (7, 7, true));
+        assert_eq!(image.presets.get("card").unwrap().len(), 2);
+        assert!(image.check().is_ok());
+        let open = |text: &str| read(text).unwrap().image.check();
+        assert!(open("[image]\nlisten = \"0.0.0.0:1\"\n").unwrap_err().contains("[image.tenants]"));
+        assert!(open("[image]\nlisten = \"0.0.0.0:1\"\ninsecure = true\n").is_ok());
+        assert!(open("[image]\ntls_key = \"a\"\n").unwrap_err().contains("belong together"));
+        assert!(open("[image]\ndefault_preset = \"x\"\n").unwrap_err().contains("no preset"));
+    }
+
+    #[test]
     fn errors_name_file_line_key_and_what_was_expected() {
         for (text, says) in [
             (
@@ -291,6 +331,12 @@ mod tests {
             ("[chat]\npresence = \"yes\"\n", "a.toml:2: chat.presence: expected true or false"),
             ("[engine]\ndriver = \"kqueue\"\n", "a.toml:2: engine.driver: no driver is called \"kqueue\""),
             ("[chat]\nlisten = \n", "a.toml:2: "),
+            ("[image]\nbytes = 1\n", "a.toml:2: image.bytes: there is no key \"bytes\""),
+            ("[image]\nadmin_key = \"short\"\n", "a.toml:2: image.admin_key: a key of fewer than 16"),
+            ("[image]\nisolation = \"vm\"\n", "a.toml:2: image.isolation: expected \"process\" or \"thread\""),
+            ("[image.tenants]\na = \"x\"\n", "a.toml:1: image.tenants: the key of a: a key of fewer"),
+            ("[image.presets]\na = [\"b\"]\n", "a.toml:1: image.presets: a: expected a list of outputs"),
+            ("[image.presets]\na = [\"b=qq:1\"]\n", "a.toml:1: image.presets: in output \"b\" of preset \"a\""),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(says), "{text:?}: {error}");

@@ -11,6 +11,9 @@ use annulus::fetch::Fetch;
 use annulus::gateway::config;
 use annulus::gateway::reload::{Editions, Source};
 use annulus::gateway::service::{self, Edition};
+use annulus::image::lanes::{Pipeline, worker};
+use annulus::image::process::Process;
+use annulus::image::service::Image;
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
@@ -23,6 +26,13 @@ const CONNECTIONS_FEW: u64 = 10_000;
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("fetch") {
         return fetch();
+    }
+    if std::env::args().skip(1).take(2).eq(["image", "process"]) {
+        return process();
+    }
+    // Started by the image service itself: see `image::lanes::worker`.
+    if std::env::args().nth(1).as_deref() == Some(worker::COMMAND) {
+        return worker::main(&Pipeline);
     }
     let args = match Args::read(std::env::args().skip(1)) {
         Ok(args) => args,
@@ -46,7 +56,9 @@ fn main() -> ExitCode {
         }
         Command::Check => check(&args),
         Command::Gateway if args.print_config => check(&args),
-        Command::Run | Command::Chat | Command::Gateway => Config::load(&args).and_then(|config| run(config, &args)),
+        Command::Run | Command::Chat | Command::Gateway | Command::Image => {
+            Config::load(&args).and_then(|config| run(config, &args))
+        }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +86,23 @@ fn fetch() -> ExitCode {
     }
 }
 
+/// Makes outputs of images; see [`annulus::image::process`].
+fn process() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(3).collect();
+    if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
+        print!("{}", annulus::image::process::HELP);
+        return ExitCode::SUCCESS;
+    }
+    match Process::read(words).map(|process| process.run()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(sentence) => {
+            eprintln!("annulus image process: {sentence}");
+            ExitCode::from(2)
+        }
+    }
+}
+
 /// Runs the services until the process is asked to stop.
 fn run(config: Config, args: &Args) -> Result<(), String> {
     let files = raise_file_limit().map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
@@ -81,19 +110,27 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     let asked = Request { pin: config.pin.clone(), shards: config.shards, compute: Some(0), ..Request::default() };
     // All cores are the shards'. The gateway's large answers are rare: their thread gets the time that a shard has left.
     let shards = Plan::new(&Grants::of_this_process(), &asked).shards.len();
-    let compute = usize::from(args.command != Command::Chat);
+    let has_gateway = matches!(args.command, Command::Run | Command::Gateway);
+    let compute = usize::from(has_gateway);
     let builder = Engine::builder().cores(config.pin).driver(config.driver).shards(shards).compute(compute);
     let source = source(args);
-    let editions = match args.command {
-        Command::Chat => None,
-        _ => Some(Editions::new(match &source {
+    let editions = match has_gateway {
+        false => None,
+        true => Some(Editions::new(match &source {
             Some(source) => source.read()?,
             None => Edition::load(built_in()?)?,
         })),
     };
+    let image_address = config.image.listen;
+    // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
+    let image = match args.command {
+        Command::Run | Command::Image => Some(Image::start(config.image)?),
+        _ => None,
+    };
     let started = Started {
-        chat: (args.command != Command::Gateway).then(|| Arc::new(config.chat)),
+        chat: matches!(args.command, Command::Run | Command::Chat).then(|| Arc::new(config.chat)),
         gateway: editions.clone(),
+        image: image.clone().map(|image| (image, image_address)),
         console: (args.command == Command::Run).then_some(config.console),
     };
     let main = move |shard: Shard| services(shard, started.clone());
@@ -110,7 +147,11 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
         (Signal::Reload | Signal::User1, _, _) => {}
     });
     listening.map_err(|error| format!("the thread for signals cannot start: {error}"))?;
-    let shards = running.wait().map_err(|error| error.to_string())?;
+    let shards = running.wait().map_err(|error| error.to_string());
+    if let Some(image) = image {
+        image.stop();
+    }
+    let shards = shards?;
     shards.into_iter().find_map(Result::err).map_or(Ok(()), Err)
 }
 
@@ -119,6 +160,8 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
 struct Started {
     chat: Option<Arc<chat::Config>>,
     gateway: Option<Arc<Editions>>,
+    /// And where it listens.
+    image: Option<(Arc<Image>, std::net::SocketAddr)>,
     console: Option<std::net::SocketAddr>,
 }
 
@@ -188,33 +231,42 @@ async fn services(shard: Shard, started: Started) -> Result<(), String> {
             let address = std::net::SocketAddr::new(gateway.listen.ip, gateway.listen.port);
             services.push(Service { name: "gateway", about, address });
         }
+        if let Some((_, address)) = &started.image {
+            let about = "uploads, processing and delivery of images";
+            services.push(Service { name: "image", about, address: *address });
+        }
         let started = console::start(&shard, listen, services);
         if started.is_err() {
             shard.drain();
             return started;
         }
     }
-    let gateway = started.gateway.map(|editions| {
-        let on = shard.clone();
-        shard.spawn(async move {
-            let ended = service::run(on.clone(), editions).await;
-            if ended.is_err() {
-                on.drain();
-            }
-            ended
-        })
-    });
-    let chat_ended = match started.chat {
-        Some(chat) => serve::run(shard.clone(), chat).await,
+    let ending = shard.clone();
+    // If one cannot start, the others end with it.
+    let or_drain = move |ended: Result<(), String>| {
+        if ended.is_err() {
+            ending.drain();
+        }
+        ended
+    };
+    let mut others = Vec::new();
+    if let Some(editions) = started.gateway {
+        let (on, or_drain) = (shard.clone(), or_drain.clone());
+        others.push(("gateway", shard.spawn(async move { or_drain(service::run(on, editions).await) })));
+    }
+    if let Some((image, _)) = started.image {
+        let (on, or_drain) = (shard.clone(), or_drain.clone());
+        others.push(("image service", shard.spawn(async move { or_drain(image.run(on).await) })));
+    }
+    let mut ended = match started.chat {
+        Some(chat) => or_drain(serve::run(shard.clone(), chat).await),
         None => Ok(()),
     };
-    if chat_ended.is_err() {
-        shard.drain();
+    for (name, other) in others {
+        let other = other.await.unwrap_or_else(|_| Err(format!("the {name} ended by a panic")));
+        ended = ended.and(other);
     }
-    match gateway {
-        Some(gateway) => chat_ended.and(gateway.await.unwrap_or_else(|_| Err("the gateway ended by a panic".into()))),
-        None => chat_ended,
-    }
+    ended
 }
 
 fn capacity(files: u64) -> String {

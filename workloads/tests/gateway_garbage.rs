@@ -264,6 +264,40 @@ fn invalid_utf8_and_names_that_come_twice_do_not_get_through() {
 }
 
 #[test]
+fn compressed_answers_are_not_asked_for_and_not_unfolded() {
+    // A megabyte of zeros in a kilobyte, for a client that would take it.
+    let bomb = |head: &str| match head.contains("/bomb") {
+        true => format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1003\r\n\r\n\x1f{}",
+            "\0".repeat(1002)
+        ),
+        false => Upstream::json("{\"a\": 1}"),
+    };
+    let upstream = Upstream::start(bomb);
+    let host = upstream.address;
+    let backend =
+        |path: &str| format!(r#"{{"host": ["http://{host}"], "url_pattern": "{path}", "input_headers": ["*"]}}"#);
+    let endpoint = |path: &str, backends: &[&str]| {
+        let backends: Vec<String> = backends.iter().map(|path| backend(path)).collect();
+        format!(r#"{{"endpoint": "{path}", "input_headers": ["*"], "backend": [{}]}}"#, backends.join(","))
+    };
+    let endpoints = [endpoint("/alone", &["/bomb"]), endpoint("/beside", &["/bomb", "/good"])].join(",");
+    let gateway = Gateway::start(&config(&endpoints, OURS));
+    let ask = |path: &str| {
+        gateway.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nX-Mine: 1\r\n"), b"")
+    };
+    let answer = ask("/alone");
+    let reason = "compressed (gzip), which was not asked for";
+    assert!(answer.status == 502 && answer.body.contains(reason), "{answer:?}");
+    let answer = ask("/beside");
+    assert_eq!((answer.status, &answer.body[..]), (200, "{\"a\": 1}"));
+    assert!(answer.has("x-krakend-completed: false"));
+    let asked = upstream.asked();
+    assert!(asked.iter().all(|head| head.contains("x-mine: 1") && !head.to_lowercase().contains("accept-encoding")));
+    gateway.stop();
+}
+
+#[test]
 fn an_answer_that_is_none_is_not_passed_on() {
     let upstream =
         Upstream::start(|head| match head.contains("/switch") {

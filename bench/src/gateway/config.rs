@@ -52,6 +52,8 @@ pub struct Choices {
     pub upstream: Upstream,
     /// Time-out of a backend, in milliseconds.
     pub backend_ms: u64,
+    /// Whether the gateway gets as many cores as the owner's case allows, instead of one.
+    pub all_cores: bool,
     /// Whether backends have circuit breakers.
     pub breakers: bool,
     /// Whether what is not a POST may be tried again.
@@ -155,6 +157,7 @@ mod tests {
         let choices = Choices {
             upstream: Upstream::Http1,
             backend_ms: 500,
+            all_cores: false,
             breakers: true,
             apart: true,
             retries: true,

@@ -2,7 +2,7 @@
 
 use super::config::{self, Choices};
 use super::shop::Shop;
-use crate::process::SERVER_CORE;
+use crate::placement::{self, SERVER_CORE};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// Writes a configuration for these services and starts a gateway of one shard with it.
+    /// Writes a configuration for these services and starts a gateway with it, of one shard unless it may have all cores.
     ///
     /// # Errors
     /// A sentence: it could not be built or started, or ended at once.
@@ -34,7 +34,8 @@ impl Launched {
         std::fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
         let mut command = Command::new(&program);
         command.arg("gateway").arg("--config").arg(&config);
-        command.args(["--shards", "1", "--pin", &SERVER_CORE.to_string()]);
+        let cores = if choices.all_cores { placement::server_cores() } else { vec![SERVER_CORE] };
+        command.args(["--shards", &cores.len().to_string(), "--pin", &placement::list(&cores)]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         if std::env::var_os("ANNULUS_BENCH_VERBOSE").is_none() {
             command.stderr(Stdio::null());

@@ -1,7 +1,7 @@
 //! A gateway with its load, and what a stretch of it cost everybody.
 //!
 //! ```text
-//!   core 1: generator ──► core 0: gateway ──► core 1: services
+//!   generator ──► gateway ──► services, each on its own cores where there are enough
 //! ```
 
 use super::config::{Choices, Upstream};
@@ -9,7 +9,7 @@ use super::generator::{Load, Request};
 use super::launch::Launched;
 use super::shop::{Counts, Shop};
 use super::tally::Outcome;
-use crate::generator::GENERATOR_CORE;
+use crate::placement;
 use crate::process::{self, Server};
 use crate::sampler::Sample;
 use std::net::SocketAddr;
@@ -18,6 +18,11 @@ use std::net::SocketAddr;
 const CORE_SHARE: f64 = 0.7;
 /// Requests per second of the first look at a gateway.
 const FIRST_RATE: f64 = 100.0;
+/// The next look is at so many times the rate, at most, and there is none when less than that much more seems bearable.
+const LOOK_TIMES: f64 = 4.0;
+const LOOK_AGAIN: f64 = 1.3;
+/// Complete answers, of all: below, a rate is not carried, however little it costs to refuse.
+const CARRIED: f64 = 0.99;
 /// Requests at once, and for how long, before anything is measured.
 const WARM_UP_AT_ONCE: usize = 16;
 const WARM_UP_SECONDS: f64 = 0.3;
@@ -42,6 +47,8 @@ pub struct Rig {
     held: Held,
     /// Its name in rows.
     pub name: String,
+    /// The cores that it may use.
+    cores: f64,
     /// The generator.
     pub load: Load,
 }
@@ -59,7 +66,7 @@ impl Rig {
         requests: &dyn Fn(SocketAddr) -> Vec<Request>,
         seed: u64,
     ) -> Result<Rig, String> {
-        core_affinity::set_for_current(core_affinity::CoreId { id: GENERATOR_CORE });
+        placement::pin_generator();
         let (held, name) = match (outside, peer) {
             (Some(outside), _) => (Held::Outside(outside), format!("at {}", outside.address)),
             (None, None) => (Held::Ours(Launched::start(shop, choices)?), "ours".to_owned()),
@@ -77,7 +84,11 @@ impl Rig {
             Held::Peer(server) => server.address,
             Held::Outside(outside) => outside.address,
         };
-        let mut rig = Rig { load: Load::new(address, requests(address), seed)?, held, name };
+        let cores = match &held {
+            Held::Ours(_) if choices.all_cores => placement::server_cores().len() as f64,
+            _ => 1.0,
+        };
+        let mut rig = Rig { load: Load::new(address, requests(address), seed)?, held, name, cores };
         // So that connections are open and buffers exist on every side.
         let outcome = rig.load.closed_loop(WARM_UP_AT_ONCE, WARM_UP_SECONDS)?;
         match outcome.whole() {
@@ -151,18 +162,29 @@ impl Rig {
         best.filter(|best| best.goodput() >= 1.0).ok_or_else(|| format!("{} answers nothing", self.name))
     }
 
-    /// The rate that loads the busier of the two cores to its permitted share.
+    /// The rate that loads the gateway's cores or the load's, whichever are busier, to their permitted share. Where the
+    /// services have cores of their own, generator and services count as two busy cores: neither should be short.
     ///
     /// # Errors
     /// As [`Rig::measured`].
     pub fn bearable_rate(&mut self, shop: &Shop, seconds: f64) -> Result<f64, String> {
-        let mut rate = FIRST_RATE;
-        // The second look is at a load of some size: a few requests cost more each.
-        for seconds in [1.0, seconds.clamp(1.0, 3.0)] {
+        let (mut rate, mut looked_at) = (FIRST_RATE, 0.0);
+        // A few requests cost more each, so the guess is looked at itself. It is approached from below: a gateway that was
+        // overloaded remembers it, and what follows would measure its memory.
+        while rate > looked_at * LOOK_AGAIN {
+            let before = looked_at.max(FIRST_RATE);
+            rate = rate.min(if looked_at > 0.0 { looked_at * LOOK_TIMES } else { FIRST_RATE });
+            looked_at = rate;
+            let seconds = seconds.clamp(1.0, 2.0);
             let profile = super::profile::Profile::steady(rate, seconds, 1);
             let measured = self.measured(shop, |load| load.open_loop(&profile))?;
-            let sent = measured.outcome.whole().sent.max(1) as f64;
-            let busiest = measured.cpu_s.max(measured.load_cpu_s).max(0.01);
+            let whole = measured.outcome.whole();
+            if (whole.complete as f64) < CARRIED * whole.sent as f64 {
+                return Ok(before);
+            }
+            let sent = whole.sent.max(1) as f64;
+            let load_cores = if placement::services_cores().contains(&placement::generator_core()) { 1.0 } else { 2.0 };
+            let busiest = (measured.cpu_s / self.cores).max(measured.load_cpu_s / load_cores).max(0.01);
             rate = (CORE_SHARE * sent / busiest).clamp(10.0, 20_000.0);
         }
         Ok(rate)
@@ -225,7 +247,11 @@ impl Measured {
 
     /// How busy both cores were, in words.
     pub fn shares_text(&self) -> String {
-        format!("gateway {:.0} %, load {:.0} % of a core", self.gateway_share() * 100.0, self.load_share() * 100.0)
+        format!(
+            "gateway {:.0} %, generator and services {:.0} % of a core",
+            self.gateway_share() * 100.0,
+            self.load_share() * 100.0
+        )
     }
 }
 

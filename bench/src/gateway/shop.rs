@@ -1,6 +1,6 @@
-//! The fake services as a child process on the generator's core, and their settings and counts over `/control`.
+//! The fake services as a child process on their cores, and their settings and counts over `/control`.
 
-use crate::generator::GENERATOR_CORE;
+use crate::placement;
 use crate::sampler::Sample;
 use crate::upstreams::service::SERVICES;
 use serde_json::Value;
@@ -50,7 +50,10 @@ impl Shop {
         };
         let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let mut command = Command::new(program);
-        command.args(["upstreams", "--listen", &address.to_string(), "--pin", &GENERATOR_CORE.to_string()]);
+        let cores = placement::services_cores();
+        let shards = cores.len().to_string();
+        command.args(["upstreams", "--listen", &address.to_string(), "--shards", &shards]);
+        command.args(["--pin", &placement::list(cores)]);
         for (name, value) in settings {
             command.arg(format!("--{}", name.replace('_', "-"))).arg(value);
         }
@@ -133,7 +136,11 @@ pub fn counts(address: SocketAddr) -> Result<Counts, String> {
     })
 }
 
-fn control(address: SocketAddr, method: &str, body: &str) -> Result<Value, String> {
+/// What `/control` of the services at that address says: their settings and all that they count.
+///
+/// # Errors
+/// A sentence: they do not answer, or refuse.
+pub fn control(address: SocketAddr, method: &str, body: &str) -> Result<Value, String> {
     let failed = |error: std::io::Error| format!("the services at {address}: {error}");
     let mut stream = TcpStream::connect(address).map_err(failed)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(failed)?;

@@ -2,7 +2,8 @@
 //!
 //! A peer is a folder in `bench/peers/`. One with a `Cargo.toml` is built from the registry and gives a program
 //! `peer-NAME`. Any other has a script `start`: `start --prepare` installs what is missing, or says in one sentence why
-//! it cannot; called with a server's options it becomes the server, under the same process number.
+//! it cannot; called with a server's options it becomes the server, under the same process number. A program of that
+//! name in the folder that `ANNULUS_BENCH_BIN` names is used as it is.
 
 use super::{built, last_line};
 use std::path::{Path, PathBuf};
@@ -15,10 +16,12 @@ pub enum Role {
     WebSocket,
     /// `gateway`.
     Gateway,
+    /// `image`.
+    Image,
 }
 
 /// Names and roles, in the order in which they are listed to people.
-const PEERS: [(&str, Role); 9] = [
+const PEERS: [(&str, Role); 13] = [
     ("fastwebsockets", Role::WebSocket),
     ("tokio-tungstenite", Role::WebSocket),
     ("monoio", Role::WebSocket),
@@ -28,6 +31,10 @@ const PEERS: [(&str, Role); 9] = [
     ("axum-reqwest-tuned", Role::Gateway),
     ("nginx-lua", Role::Gateway),
     ("fastify-undici", Role::Gateway),
+    ("sharp", Role::Image),
+    ("pyvips", Role::Image),
+    ("pillow", Role::Image),
+    ("opencv", Role::Image),
 ];
 
 /// The names of all peers with this role.
@@ -45,11 +52,17 @@ pub fn ready(root: &Path, peer: &str, role: Role) -> Result<PathBuf, String> {
         let scenario = match role {
             Role::WebSocket => "WebSocket scenarios",
             Role::Gateway => "the gateway",
+            Role::Image => "images",
         };
         return Err(format!("there is no peer {peer:?} for {scenario}; there are {}", known.join(", ")));
     }
     let folder = root.join("bench/peers").join(peer);
-    if folder.join("Cargo.toml").is_file() { build(&folder, peer) } else { prepare(&folder, peer) }
+    let program = std::env::var_os("ANNULUS_BENCH_BIN").map(|bin| Path::new(&bin).join(format!("peer-{peer}")));
+    match program.filter(|program| program.is_file()) {
+        Some(program) => Ok(program),
+        None if folder.join("Cargo.toml").is_file() => build(&folder, peer),
+        None => prepare(&folder, peer),
+    }
 }
 
 fn build(folder: &Path, peer: &str) -> Result<PathBuf, String> {

@@ -34,13 +34,16 @@ pub struct Limits {
     pub resets_max: u32,
     /// The period of the counts above, in milliseconds.
     pub period_ms: u64,
+    /// How long the peer may take to acknowledge our SETTINGS, in milliseconds (RFC 9113 section 6.5.3). Beyond:
+    /// SETTINGS_TIMEOUT.
+    pub ack_ms_max: u64,
     /// Bytes of control frames that may wait for a peer that does not read. Beyond: ENHANCE_YOUR_CALM.
     pub pending_bytes_max: usize,
 }
 
 impl Limits {
     /// 100 streams; windows of 128 KiB and 1 MiB; fields of 16 KiB and 100; per 10 seconds 1,000 frames without effect,
-    /// 10,000 tiny ones, 200 resets.
+    /// 10,000 tiny ones, 200 resets; as long for an acknowledgement.
     pub const DEFAULT: Limits = Limits {
         streams_max: 100,
         stream_window_bytes: 128 << 10,
@@ -55,6 +58,7 @@ impl Limits {
         tiny_data_bytes: 64,
         resets_max: 200,
         period_ms: 10_000,
+        ack_ms_max: 10_000,
         pending_bytes_max: 64 << 10,
     };
 }

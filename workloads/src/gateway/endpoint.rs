@@ -10,13 +10,15 @@ use annulus_protocols::http1::reason_phrase;
 use annulus_protocols::json::{self, write_string};
 
 use super::backend::{Asking, Ready, Refusal};
+use super::client::Expected;
 use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding, StaticStrategy};
 use super::fanout::{Outcome, parallel, sequential};
 use super::message::{Cause, is_hop_by_hop};
-use super::part::{Changes, Part, member, merge};
+use super::part::{Changes, Part, member, merge, scanned, splice};
 use super::problem::{self, Failed};
 use super::request::{Reply, ReplyBody};
 use super::shed::Level;
+use crate::serve::pieces::Pieces;
 
 /// Says whether every backend answered.
 const COMPLETED: &str = "x-krakend-completed";
@@ -33,6 +35,8 @@ pub struct Service {
     pub compat: Compat,
     /// Whether failures are told to clients that get KrakenD's answers.
     pub tells_errors: bool,
+    /// What its answers take.
+    pub expected: Rc<Expected>,
     /// A recent request, for the dashboard.
     pub sample: RefCell<Option<Sample>>,
 }
@@ -202,7 +206,9 @@ impl Service {
             encoding: self.endpoint.output_encoding,
             output: self.endpoint.output,
         };
+        let gathered: usize = draft.parts.iter().map(Part::len).sum();
         let (content_type, text) = draft.write_somewhere(asking).await;
+        self.expected.learn(gathered.max(text.len()));
         let reply = Reply::new(200, content_type, text).with(COMPLETED, if complete { "true" } else { "false" });
         match (complete, self.endpoint.cache_ttl.as_secs()) {
             (true, seconds @ 1..) => reply.with("cache-control", &format!("public, max-age={seconds}")),
@@ -263,6 +269,9 @@ impl Service {
 
 /// Bytes of parts beyond which an answer is put together by the compute threads.
 const LARGE_BYTES: usize = 256 << 10;
+/// Bytes of parts beyond which their texts are sent from where they are; below, a copy is cheaper than the bookkeeping.
+const SPLICED_BYTES_MIN: usize = 64 << 10;
+const JSON: &str = "application/json";
 /// How long those may take. They run when nothing else does, and a shard that is busy would wait for ever.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -279,8 +288,25 @@ struct Draft {
 impl Draft {
     /// Writes the answer here, or on the compute threads if it is large and the shard has time for others: one that has
     /// not has none to lend either.
-    async fn write_somewhere(self, asking: &Asking<'_>) -> (&'static str, Vec<u8>) {
+    async fn write_somewhere(self, asking: &Asking<'_>) -> (&'static str, Pieces) {
         let bytes: usize = self.parts.iter().map(Part::len).sum();
+        if bytes > SPLICED_BYTES_MIN && self.is_spans() {
+            return (JSON, splice(self.parts));
+        }
+        let (content_type, text) = self.write_whole(bytes, asking).await;
+        (content_type, text.into())
+    }
+
+    /// Whether it is what its parts say, and little of that has to be looked at.
+    fn is_spans(&self) -> bool {
+        let is_plain = !matches!(self.encoding, OutputEncoding::String | OutputEncoding::JsonCollection)
+            && self.output == Output::Fast
+            && self.changes.is_none()
+            && self.extra.is_none();
+        is_plain && scanned(&self.parts) <= SPLICED_BYTES_MIN
+    }
+
+    async fn write_whole(self, bytes: usize, asking: &Asking<'_>) -> (&'static str, Vec<u8>) {
         if bytes <= LARGE_BYTES || asking.level > Level::Calm {
             return self.write();
         }
@@ -321,7 +347,7 @@ impl Draft {
                 out
             }
         };
-        ("application/json", text)
+        (JSON, text)
     }
 }
 

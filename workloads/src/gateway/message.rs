@@ -109,9 +109,10 @@ impl Call<'_> {
 }
 
 /// How far a call got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Waiting for a place: a breaker, a limit, a pool.
+    #[default]
     Admission,
     /// Finding the address.
     Resolve,

@@ -169,8 +169,9 @@ impl Concurrency {
     }
 }
 
-/// Requests to one upstream that may be under way, at most.
-const IN_FLIGHT_MAX: u32 = 4096;
+/// Requests to one upstream that may be under way, at most, per shard: about what its connections carry. It is there for an
+/// upstream that answers nothing; memory is bounded by the budget.
+const IN_FLIGHT_MAX: u32 = 16 << 10;
 
 /// Both limits of one upstream, on one shard.
 pub struct Bearing {

@@ -12,17 +12,31 @@
 //! `pipeline`; it is pure: bytes in, bytes out, no file, no clock, no thread.
 
 pub mod admission;
+mod api;
+mod asked;
+pub mod config;
+mod delivery;
 pub mod dispatch;
+mod events;
 pub mod fault;
 pub mod format;
 pub mod header;
 pub mod job;
+pub mod keys;
 pub mod lanes;
+mod meters;
+pub mod options;
+mod pages;
 pub mod pipeline;
 pub mod plan;
+pub mod presets;
 pub mod pressure;
+pub mod process;
 pub mod queue;
 pub mod recipe;
+pub mod service;
+pub mod sniff;
 pub mod store;
+mod upload;
 pub mod sweep;
 pub mod work;

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const SILENT: usize = 0;
 /// The rate, as a share of what one core carries.
 const RATE_SHARE: f64 = 0.5;
+/// How long the gateway waits for a service.
+const BACKEND_MS: u64 = 300;
 /// How often its count is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Left alone: it gets less than this share of its requests.
@@ -27,12 +29,15 @@ const LEFT_ALONE: f64 = 0.1;
 pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let shop = super::shop(options, &[("latency", "0-20ms"), ("sizes", "1KB")])?;
     let paths = [(format!("/fanout/{}", options.fan_out), 0), (format!("/far/{}", options.fan_out), 1)];
-    let choices = Choices { backend_ms: 300, breakers: true, retries: false, apart: true, ..plain(options) };
+    let choices = Choices { backend_ms: BACKEND_MS, breakers: true, retries: false, apart: true, ..plain(options) };
     let mut rig = rig(None, options, &shop, &choices, &paths)?;
     let rate = match settings.rate {
         Some(rate) => rate,
         None => rig.bearable_rate(&shop, settings.seconds)? * RATE_SHARE,
     };
+    // As many connections as will wait for the silent service at once. Clients of a shop have theirs; opening them in the
+    // first moments would be measured as the gateway's slowness.
+    rig.load.closed_loop((rate * BACKEND_MS as f64 / 1000.0) as usize, 0.2)?;
     let name = format!("blackhole, {}", rig.name);
     let mut calm = Vec::new();
     // Two calm runs: what chance alone does to the percentile. Watched as the third is, because the services share their

@@ -1,6 +1,7 @@
 //! A spike of five times the rate, services as slow and bodies as large as a shop's.
 
 use super::super::Options;
+use super::super::config::Choices;
 use super::super::profile::Profile;
 use super::super::tally::percentile_ms;
 use super::{failures_row, latency_row, memory_rows, mixed, plain, progress, quality_rows, rig, shop, sub_request_row};
@@ -17,7 +18,7 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     let peers = std::iter::once(None).chain(settings.peers.iter().map(|peer| Some(peer.as_str())));
     for peer in peers {
-        let mut rig = rig(peer, options, &shop, &plain(options), &mixed())?;
+        let mut rig = rig(peer, options, &shop, &Choices { all_cores: true, ..plain(options) }, &mixed())?;
         let name = format!("spike, {}", rig.name);
         let rate = match settings.rate {
             Some(rate) => rate,

@@ -184,6 +184,8 @@ pub struct Connection {
     pending: Vec<u8>,
     peer: Peer,
     acknowledged: bool,
+    /// Since when that is waited for, by [`Connection::on_clock`].
+    unacknowledged_since: Option<u64>,
     stream_window: u32,
     connection_window: u32,
     send_window: i64,
@@ -235,6 +237,7 @@ impl Connection {
                 payload_max: PAYLOAD_BYTES_MAX,
             },
             acknowledged: false,
+            unacknowledged_since: None,
             stream_window: limits.stream_window_bytes.min(most),
             connection_window,
             send_window: WINDOW_INITIAL,
@@ -306,6 +309,25 @@ impl Connection {
             self.go_away(fault.code, fault.what);
         }
         outcome
+    }
+
+    /// Time has passed: to be called every second or so, also where nothing arrives.
+    ///
+    /// # Errors
+    ///
+    /// The peer has not done in time what it must, as in [`Connection::next_event`].
+    pub fn on_clock(&mut self, limits: &Limits, now: u64) -> Result<(), Fault> {
+        if self.acknowledged || self.is_closed() {
+            return Ok(());
+        }
+        let since = *self.unacknowledged_since.get_or_insert(now);
+        if now.saturating_sub(since) <= limits.ack_ms_max {
+            return Ok(());
+        }
+        let fault = fault(ErrorCode::SETTINGS_TIMEOUT, "does not acknowledge our settings");
+        self.reading = Reading::Closed;
+        self.go_away(fault.code, fault.what);
+        Err(fault)
     }
 
     fn step<'a>(&mut self, limits: &Limits, now: u64, input: &mut Input<'a>) -> Result<Event<'a>, Fault> {

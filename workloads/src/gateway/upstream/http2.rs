@@ -20,10 +20,12 @@ use annulus_protocols::http2::{Connection, ErrorCode, Event, Head, Refusal, Requ
 use super::dial::Spoken;
 use super::{Body, Upstream};
 use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase};
-use crate::gateway::wire::{Crowd, Either, Notify, Wire, either};
+use crate::serve::wire::{Crowd, Either, Notify, Wire, either};
 
 /// Connections to one origin and shard. When all are full, calls wait for a stream to end.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 192;
+/// Connections that are made at the same time: a load that rises fivefold waits for one round trip, not for twenty.
+const DIALS_MAX: usize = 8;
 /// Where there is a connection, another one is tried again this long after one could not be made.
 const DIAL_PAUSE: Duration = Duration::from_millis(100);
 /// Another connection is made when the least loaded one is used to this share.
@@ -38,6 +40,8 @@ const REPETITIONS_MAX: usize = 2;
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// And is given up when it does not say so within this.
 const PONG_MAX: Duration = Duration::from_secs(5);
+/// Bytes that are taken in before others have their turn.
+const QUANTUM_BYTES: usize = 64 << 10;
 /// Output beyond this is sent before more is taken.
 const OUT_BYTES_KEPT: usize = 64 << 10;
 
@@ -45,8 +49,9 @@ const OUT_BYTES_KEPT: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct Pool {
     conns: RefCell<Vec<Rc<Conn>>>,
-    /// How far the connection is that is being made.
-    dialing: Cell<Option<Phase>>,
+    /// Connections that are being made, and how far the one is that was heard of last.
+    dials: Cell<usize>,
+    dial_phase: Cell<Phase>,
     /// Before this, no further connection is made beside those that are.
     dial_again: Cell<Duration>,
     is_retired: Cell<bool>,
@@ -170,10 +175,10 @@ impl Pool {
                 return Ok(conn);
             }
             if !self.may_grow(upstream, count) {
-                call.progress.set(self.dialing.get().unwrap_or(Phase::Admission));
+                call.progress.set(if self.dials.get() > 0 { self.dial_phase.get() } else { Phase::Admission });
                 self.changed.wait().await;
                 if let Some(failure) = self.last_failure.borrow().clone()
-                    && self.dialing.get().is_none()
+                    && self.dials.get() == 0
                     && self.conns.borrow().is_empty()
                 {
                     return Err(failure);
@@ -186,7 +191,9 @@ impl Pool {
 
     fn may_grow(&self, upstream: &Upstream, count: usize) -> bool {
         let rested = count == 0 || upstream.shard.now() >= self.dial_again.get();
-        count < CONNECTIONS_MAX && self.dialing.get().is_none() && rested
+        let wanted = 1 + self.changed.len() / upstream.settings.streams_max.max(1);
+        let dials = self.dials.get();
+        count + dials < CONNECTIONS_MAX && dials < wanted.min(DIALS_MAX) && rested
     }
 
     /// The best connection with its load, and how many there are.
@@ -208,16 +215,17 @@ impl Pool {
 
     /// Makes another connection, in a task of its own: nobody's deadline ends it.
     fn grow(&self, upstream: &Rc<Upstream>) {
-        self.dialing.set(Some(Phase::Admission));
+        self.dials.set(self.dials.get() + 1);
+        self.dial_phase.set(Phase::Admission);
         let upstream = upstream.clone();
         drop(upstream.shard.clone().spawn(async move {
             let pool = &upstream.multiplexed;
             let enter = |phase| {
-                pool.dialing.set(Some(phase));
+                pool.dial_phase.set(phase);
                 pool.changed.all();
             };
             let dialed = upstream.dial(&enter).await;
-            pool.dialing.set(None);
+            pool.dials.set(pool.dials.get() - 1);
             *pool.last_failure.borrow_mut() = match dialed {
                 Ok((wire, Spoken::Http2)) => {
                     pool.add(&upstream, wire);
@@ -241,6 +249,13 @@ impl Pool {
         let count = conns.len();
         for conn in conns.iter() {
             let mut state = conn.state.borrow_mut();
+            if let Err(fault) = state.machine.on_clock(&upstream.settings.http2, upstream.now_ms()) {
+                // The farewell is pending; it is sent, and the connection ends.
+                state.fail_all(&Failure::protocol(Phase::Request, fault));
+                conn.ended.set(true);
+                conn.notify.notify();
+                continue;
+            }
             let patience = if count > 1 { SURPLUS_IDLE } else { upstream.settings.idle_timeout };
             if state.exchanges.is_empty() {
                 let used_up = state.machine.own_resets() >= RESETS_MAX;
@@ -312,7 +327,12 @@ impl Conn {
 
     /// Moves the connection's bytes until it ends.
     async fn run(&self, upstream: &Upstream, mut wire: Wire) {
+        let mut worked = 0;
         let failure = loop {
+            if worked >= QUANTUM_BYTES {
+                worked = 0;
+                upstream.shard.yield_now().await;
+            }
             let mut out = {
                 let mut state = self.state.borrow_mut();
                 state.pump(upstream.now_ms());
@@ -343,6 +363,7 @@ impl Conn {
             match either(self.notify.notified(), wire.recv()).await {
                 Either::First(()) => {}
                 Either::Second(Ok(Some(mut chunk))) => {
+                    worked += chunk.len();
                     if let Err(failure) = self.take(upstream, &mut chunk) {
                         let mut out = Vec::new();
                         self.state.borrow_mut().machine.write_pending(&mut out);
@@ -491,7 +512,8 @@ impl Http2Body {
             if !exchange.body.is_empty() {
                 let len = exchange.body.len() as u32;
                 let ended = exchange.ended;
-                match out.is_empty() {
+                // Where room was made for all of it, pieces are put there; otherwise what is here is the beginning.
+                match out.is_empty() && out.capacity() < exchange.body.len() {
                     true => std::mem::swap(out, &mut exchange.body),
                     false => out.append(&mut exchange.body),
                 }

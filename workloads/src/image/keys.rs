@@ -1,0 +1,135 @@
+//! Who asks: API keys and the tenants that they belong to.
+
+use std::collections::HashMap;
+
+use ring::digest::{SHA256, digest};
+
+use super::job::Tenant;
+use crate::serve::{Problem, Request};
+
+/// The tenant of everybody where no key is configured.
+pub const OPEN_TENANT: &str = "open";
+
+/// Shortest key: what is shorter can be guessed.
+pub const KEY_BYTES_MIN: usize = 16;
+
+/// Who asks, and what it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose jobs it sees.
+    pub tenant: Tenant,
+    /// Whether it sees the console, and dead letters of all tenants.
+    pub is_admin: bool,
+}
+
+/// All keys. They are kept as hashes: looking one up tells by time nothing of the others.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    callers: HashMap<[u8; 32], Caller>,
+    /// Whether anybody may come from anywhere, by whatever name.
+    insecure: bool,
+}
+
+impl Keys {
+    /// Tenants and their keys, and the key of those who run the service.
+    pub fn new(tenants: &[(String, String)], admin: Option<&str>, insecure: bool) -> Keys {
+        let mut callers = HashMap::new();
+        for (name, key) in tenants {
+            callers.insert(hash(key), Caller { tenant: Tenant::named(name), is_admin: false });
+        }
+        if let Some(key) = admin {
+            callers.insert(hash(key), Caller { tenant: Tenant::named("admin"), is_admin: true });
+        }
+        Keys { callers, insecure }
+    }
+
+    /// Whether nobody needs a key.
+    pub fn is_open(&self) -> bool {
+        self.callers.is_empty()
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// 401 without a known key; 403 where no key is needed, but the request comes from some other site's page.
+    pub fn caller(&self, request: &Request) -> Result<Caller, Problem> {
+        if self.is_open() {
+            return match is_foreign(|name| request.field(name), self.insecure) {
+                true => Err(Problem::new(
+                    403,
+                    "This server takes requests without a key only from its own page and from programs on this \
+                     machine. Configure a key ([image] tenants) to call it from elsewhere.",
+                )),
+                false => Ok(Caller { tenant: Tenant::named(OPEN_TENANT), is_admin: true }),
+            };
+        }
+        let shown = request.bearer().or_else(|| request.field("x-api-key"));
+        shown.and_then(|key| self.callers.get(&hash(key))).cloned().ok_or_else(|| {
+            Problem::new(401, "Show an API key of this server in `Authorization: Bearer KEY`.")
+                .with("www-authenticate", "Bearer")
+        })
+    }
+}
+
+fn hash(key: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
+    hash
+}
+
+/// Whether a request comes from another site's page: by its origin, or by a name that was pointed at this machine (DNS
+/// rebinding). Where anybody may come, names are not looked at.
+fn is_foreign<'a>(field: impl Fn(&str) -> Option<&'a str>, any_name: bool) -> bool {
+    let Some(host) = field("host") else { return false };
+    let from_elsewhere = field("origin").is_some_and(|origin| {
+        let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+        !authority.eq_ignore_ascii_case(host)
+    });
+    from_elsewhere || !(any_name || is_this_machine(host))
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_sites_are_foreign() {
+        let of = |host: &'static str, origin: Option<&'static str>, any_name: bool| {
+            let field = move |name: &str| match name {
+                "host" => Some(host),
+                "origin" => origin,
+                _ => None,
+            };
+            is_foreign(field, any_name)
+        };
+        assert!(!of("127.0.0.1:8070", None, false));
+        assert!(!of("[::1]:8070", Some("http://[::1]:8070"), false));
+        assert!(!of("localhost:8070", Some("http://LOCALHOST:8070"), false));
+        assert!(of("localhost:8070", Some("http://localhost:3000"), false));
+        assert!(of("localhost:8070", Some("null"), false));
+        assert!(of("rebound.example:8070", None, false));
+        assert!(of("rebound.example:8070", Some("http://rebound.example:8070"), false));
+        assert!(!of("images.example", None, true));
+        assert!(of("images.example", Some("https://evil.example"), true));
+    }
+
+    #[test]
+    fn keys_are_told_apart() {
+        let tenants = [("a".to_owned(), "k".repeat(16)), ("b".to_owned(), "l".repeat(16))];
+        let keys = Keys::new(&tenants, Some("an admin's long key"), false);
+        assert!(!keys.is_open() && Keys::default().is_open());
+        let of = |key: &str| keys.callers.get(&hash(key)).map(|caller| (caller.tenant.0.to_string(), caller.is_admin));
+        assert_eq!(of(&"k".repeat(16)), Some(("a".into(), false)));
+        assert_eq!(of(&"l".repeat(16)), Some(("b".into(), false)));
+        assert_eq!(of("an admin's long key"), Some(("admin".into(), true)));
+        assert_eq!(of(""), None);
+    }
+}

@@ -1,0 +1,414 @@
+//! Uploads: a form or raw bytes, streamed to the store while they are hashed and their head is read.
+//!
+//! ```text
+//!   pieces ─► SHA-256 ─► head (in memory until it says what the image is) ─► limits, admission ─┬─► refused: nothing was written
+//!                                                                                                └─► store ─► publish ─► queue ─► 202
+//! ```
+//!
+//! What can be refused is refused as soon as it is known, before the rest has come: by a declared length, by the first
+//! bytes, by the header, by the queue's length. What breaks off leaves nothing behind.
+
+use std::time::Duration;
+
+use annulus_engine::Frame;
+use annulus_protocols::Input;
+use annulus_protocols::multipart::{self, Event, Multipart};
+use ring::digest;
+
+use super::admission::Verdict;
+use super::api::{Api, of_fault, of_queue, of_store, private, told};
+use super::asked::{Asked, Wishes};
+use super::fault::{Fault, Kind};
+use super::header::{self, Header, Progress};
+use super::job::{Document, Tenant};
+use super::keys::Caller;
+use super::pipeline;
+use super::queue::{Enqueued, Forecast};
+use super::store::Upload;
+use super::work::{ContentHash, Idempotency, Order, Work, WorkKey};
+use crate::serve::{Body, Problem, Reply, Request};
+
+/// Bytes of a form beside its file: heads of parts and small fields. Beyond: 413.
+pub const FORM_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of a form's field. Beyond: 413.
+const FIELD_BYTES_MAX: usize = 4 << 10;
+/// Bytes collected for one write: large enough to be worth a system call, small enough to hold one per upload.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// `POST /v1/images`.
+pub(super) async fn upload(
+    api: &Api,
+    request: &Request,
+    body: &mut Body<'_>,
+    tenant: Tenant,
+) -> Result<Reply, Problem> {
+    let idempotency_key = idempotency_key(request)?;
+    let mut wishes = Wishes::default();
+    for (name, value) in request.query() {
+        if !wishes.add(&name, &value).map_err(|fault| of_fault(&fault))? {
+            let detail = format!("The query says {name:?}. Known are preset, ops and priority.");
+            return Err(of_fault(&Fault::new(Kind::BadRequest, detail)));
+        }
+    }
+    // Before the first byte: who has to come back later need not send it all.
+    judge(api.desk.gate.ask(None))?;
+    let under_way = api.meters.upload_begins();
+    let content_type = request.field("content-type").unwrap_or_default();
+    let is_form = content_type.trim_start().to_ascii_lowercase().starts_with("multipart/");
+    if let Some(len) = request.body_len().filter(|_| is_form) {
+        api.config.limits.check_bytes(len.saturating_sub(FORM_BYTES_MAX)).map_err(|fault| of_fault(&fault))?;
+    }
+    let (intake, asked) = match is_form {
+        true => form(api, content_type, body, wishes).await?,
+        false => raw(api, request, body, wishes).await?,
+    };
+    let arrived = api.shard.precise_now();
+    let (document, is_new) = enter(api, &tenant, intake, asked, idempotency_key).await?;
+    api.meters.accepted(api.shard.precise_now().saturating_sub(arrived), document.source.bytes);
+    drop(under_way);
+    let location = format!("/v1/jobs/{}", document.id);
+    let caller = Caller { tenant, is_admin: false };
+    let waited = api.wait(request, body, &caller, document).await?;
+    // A job that was there before and is done needs no polling either.
+    let status = if waited.document.state.is_final() { 200 } else { 202 };
+    let reply = private(Reply::json(status, &told(&waited.document))).with("location", location);
+    let reply = if is_new { reply } else { reply.with("idempotency-replayed", "true") };
+    Ok(waited.applied(reply))
+}
+
+/// The client's own name for this request.
+fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+    let Some(key) = request.fields().get("idempotency-key") else { return Ok(None) };
+    let most = Idempotency::KEY_BYTES_MAX;
+    match std::str::from_utf8(key) {
+        Ok(key) if (1..=most).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => Err(Problem::new(400, format!("An Idempotency-Key has 1 to {most} bytes of text. A UUID is a good one."))),
+    }
+}
+
+/// The verdict as an answer, or the forecast.
+fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
+    match verdict {
+        Verdict::Welcome(forecast) => Ok(forecast),
+        Verdict::Later { retry_after, why, too_many } => {
+            let status = if too_many { 429 } else { 503 };
+            let seconds = whole_seconds(retry_after);
+            let kind = if too_many { "about:blank#queue-full" } else { "about:blank#short-of-resources" };
+            let title = if too_many { "The queue is too long" } else { "The server is short of memory or disk" };
+            let detail = format!("{why} Send it again in {seconds} s.");
+            Err(Problem::new(status, detail).of_kind(kind, title).with("retry-after", seconds.to_string()))
+        }
+        Verdict::Never(why) => Err(of_fault(&Fault::new(Kind::TooLarge, why))),
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000).max(1) as u64
+}
+
+/// A body that is the image itself, whatever type it claims.
+async fn raw<'a>(
+    api: &'a Api,
+    request: &Request,
+    body: &mut Body<'_>,
+    wishes: Wishes,
+) -> Result<(Intake<'a>, Asked), Problem> {
+    let asked = asked(api, &wishes)?;
+    let mut intake = Intake::new(api, &asked, request.body_len())?;
+    let arriving = async {
+        while let Some(piece) = body.next().await? {
+            intake.take(piece).await?;
+        }
+        intake.ends().await
+    };
+    match arriving.await {
+        Ok(()) => Ok((intake, asked)),
+        Err(problem) => Err(intake.give_up(problem).await),
+    }
+}
+
+fn asked(api: &Api, wishes: &Wishes) -> Result<Asked, Problem> {
+    wishes.asked(&api.config.presets, &api.config.default_preset).map_err(|fault| of_fault(&fault))
+}
+
+/// A form: fields first, then one file.
+async fn form<'a>(
+    api: &'a Api,
+    content_type: &str,
+    body: &mut Body<'_>,
+    wishes: Wishes,
+) -> Result<(Intake<'a>, Asked), Problem> {
+    let machine = Multipart::new(content_type).map_err(of_form)?;
+    let mut form = Form { api, machine, wishes, at: At::Between, file: None, beside: 0 };
+    let arriving = async {
+        while let Some(piece) = body.next().await? {
+            form.take(piece).await?;
+        }
+        form.machine.on_end_of_body().map_err(of_form)
+    };
+    let arrived = arriving.await;
+    let Some((mut intake, asked)) = form.file else {
+        return Err(arrived.err().unwrap_or_else(|| {
+            Problem::new(400, "The form has no file. Send the image as a part with a file name: -F file=@photo.jpg.")
+        }));
+    };
+    let ended = match arrived {
+        Ok(()) => intake.ends().await,
+        Err(problem) => Err(problem),
+    };
+    match ended {
+        Ok(()) => Ok((intake, asked)),
+        Err(problem) => Err(intake.give_up(problem).await),
+    }
+}
+
+fn of_form(fault: multipart::Fault) -> Problem {
+    let detail = match fault {
+        multipart::Fault::NotFormData => {
+            "Send the image as multipart/form-data, or its bytes as they are with Content-Type: image/jpeg or similar."
+                .to_owned()
+        }
+        fault => format!("The form cannot be read: {fault}."),
+    };
+    Problem::new(fault.status(), detail).of_kind("about:blank#bad-form", "The form cannot be read")
+}
+
+/// A form under way.
+struct Form<'a> {
+    api: &'a Api,
+    machine: Multipart,
+    wishes: Wishes,
+    at: At,
+    file: Option<(Intake<'a>, Asked)>,
+    /// Bytes that are not the file's.
+    beside: u64,
+}
+
+/// Inside which part.
+enum At {
+    Between,
+    Field { name: String, value: Vec<u8> },
+    File,
+}
+
+impl<'a> Form<'a> {
+    async fn take(&mut self, piece: &mut [u8]) -> Result<(), Problem> {
+        let mut input = Input::new(piece);
+        loop {
+            let before = input.len();
+            let event = self.machine.next_event(&multipart::Limits::DEFAULT, &mut input).map_err(of_form)?;
+            let is_content = matches!((&event, &self.at), (Event::Data(_), At::File));
+            if !is_content {
+                self.beside += (before - input.len()) as u64;
+            }
+            if self.beside > FORM_BYTES_MAX {
+                let detail = format!("The form holds more than {FORM_BYTES_MAX} bytes beside its file.");
+                return Err(Problem::new(413, detail));
+            }
+            match (event, &mut self.at) {
+                (Event::NeedMore, _) => return Ok(()),
+                (Event::Part(part), _) => self.begins(part)?,
+                (Event::Data(bytes), At::Field { value, .. }) => {
+                    if value.len() + bytes.len() > FIELD_BYTES_MAX {
+                        return Err(Problem::new(413, format!("A field is longer than {FIELD_BYTES_MAX} bytes.")));
+                    }
+                    value.extend_from_slice(&bytes);
+                }
+                (Event::Data(bytes), At::File) => {
+                    if let Some((intake, _)) = &mut self.file {
+                        intake.take(&bytes).await?;
+                    }
+                }
+                (Event::PartEnd, _) => self.ends()?,
+                (Event::Data(_) | Event::End, _) => {}
+            }
+        }
+    }
+
+    fn begins(&mut self, part: multipart::Part) -> Result<(), Problem> {
+        let bad =
+            |detail: String| Err(Problem::new(400, detail).of_kind("about:blank#bad-form", "The form cannot be read"));
+        let is_file = part.file_name.is_some() || matches!(&part.name[..], "file" | "image");
+        match (is_file, self.file.is_some()) {
+            (true, true) => bad("The form has more than one file. Send one image per request.".to_owned()),
+            (false, true) => bad(format!("The field {:?} comes after the file. Put fields before it.", part.name)),
+            (false, false) => {
+                self.at = At::Field { name: part.name, value: Vec::new() };
+                Ok(())
+            }
+            (true, false) => {
+                let asked = asked(self.api, &self.wishes)?;
+                self.file = Some((Intake::new(self.api, &asked, None)?, asked));
+                self.at = At::File;
+                Ok(())
+            }
+        }
+    }
+
+    fn ends(&mut self) -> Result<(), Problem> {
+        let At::Field { name, value } = std::mem::replace(&mut self.at, At::Between) else { return Ok(()) };
+        let value = String::from_utf8(value).unwrap_or_default();
+        match self.wishes.add(&name, &value) {
+            // Other fields are somebody else's business: forms carry tokens and the like.
+            Ok(_is_ours) => Ok(()),
+            Err(fault) => Err(of_fault(&fault)),
+        }
+    }
+}
+
+/// An image on its way in.
+struct Intake<'a> {
+    api: &'a Api,
+    recipes: std::sync::Arc<[super::recipe::Recipe]>,
+    hash: digest::Context,
+    /// The beginning: what was needed to read the header.
+    head: Vec<u8>,
+    /// How much of it the next reading needs.
+    wanted: u64,
+    header: Option<Header>,
+    upload: Option<Box<dyn Upload>>,
+    /// What will be written next.
+    pending: Vec<u8>,
+    len: u64,
+    declared: Option<u64>,
+}
+
+impl<'a> Intake<'a> {
+    /// `declared` is the length, where it is known beforehand.
+    fn new(api: &'a Api, asked: &Asked, declared: Option<u64>) -> Result<Intake<'a>, Problem> {
+        if let Some(len) = declared {
+            api.config.limits.check_bytes(len).map_err(|fault| of_fault(&fault))?;
+        }
+        Ok(Intake {
+            api,
+            recipes: asked.recipes.clone(),
+            hash: digest::Context::new(&digest::SHA256),
+            head: Vec::new(),
+            wanted: 1,
+            header: None,
+            upload: None,
+            pending: Vec::new(),
+            len: 0,
+            declared,
+        })
+    }
+
+    async fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        self.len += bytes.len() as u64;
+        self.api.config.limits.check_bytes(self.len).map_err(|fault| of_fault(&fault))?;
+        self.hash.update(bytes);
+        if self.header.is_some() {
+            self.pending.extend_from_slice(bytes);
+            return self.write(WRITE_BYTES).await;
+        }
+        self.head.extend_from_slice(bytes);
+        if (self.head.len() as u64) < self.wanted {
+            return Ok(());
+        }
+        match self.read_head(self.declared)? {
+            Progress::NeedMore { bytes } => {
+                self.wanted = bytes;
+                Ok(())
+            }
+            Progress::Header(header) => self.known(header).await,
+        }
+    }
+
+    fn read_head(&self, whole: Option<u64>) -> Result<Progress, Problem> {
+        header::read(&self.head, whole, &self.api.config.limits).map_err(|fault| of_fault(&fault))
+    }
+
+    /// The image is what it should be: from now on it is written.
+    async fn known(&mut self, header: Header) -> Result<(), Problem> {
+        let cost = pipeline::predict(&header, &self.recipes);
+        judge(self.api.desk.gate.ask(Some(&cost)))?;
+        self.header = Some(header);
+        self.upload = Some(self.api.shelf.create().await.map_err(of_store)?);
+        self.pending.extend_from_slice(&self.head);
+        self.write(WRITE_BYTES).await
+    }
+
+    /// Writes what is pending, if that is at least so much.
+    async fn write(&mut self, least: usize) -> Result<(), Problem> {
+        if self.pending.len() < least {
+            return Ok(());
+        }
+        let Some(upload) = &mut self.upload else { return Ok(()) };
+        let next = if least > 1 { Vec::with_capacity(WRITE_BYTES) } else { Vec::new() };
+        let frame = Frame::owned(std::mem::replace(&mut self.pending, next));
+        upload.write(frame).await.map_err(of_store)
+    }
+
+    /// All of it is here.
+    async fn ends(&mut self) -> Result<(), Problem> {
+        // What could not be judged before: a header that ends with the file, and the ratio of pixels to bytes.
+        if self.header.is_none() || self.declared.is_none() {
+            match (self.read_head(Some(self.len))?, &self.header) {
+                (Progress::Header(header), None) => self.known(header).await?,
+                (Progress::NeedMore { .. }, None) => {
+                    let detail = "the image ends in the middle of its header. It was probably cut off on its way.";
+                    return Err(of_fault(&Fault::new(Kind::BadImage, detail)));
+                }
+                (_, Some(_)) => {}
+            }
+        }
+        self.write(1).await
+    }
+
+    /// Removes what was written, and passes on why.
+    async fn give_up(self, problem: Problem) -> Problem {
+        if let Some(upload) = self.upload
+            && let Err(error) = upload.abandon().await
+        {
+            // The sweep finds it later.
+            crate::say!("image: an upload that was given up: {error}");
+        }
+        problem
+    }
+}
+
+/// Publishes the original and enters the job. Whether it is a new one.
+async fn enter(
+    api: &Api,
+    tenant: &Tenant,
+    intake: Intake<'_>,
+    asked: Asked,
+    idempotency_key: Option<String>,
+) -> Result<(Document, bool), Problem> {
+    let Intake { hash, header: Some(header), upload: Some(upload), len, .. } = intake else {
+        return Err(of_fault(&Fault::new(Kind::BadImage, "the upload is no image")));
+    };
+    let mut content = ContentHash([0; 32]);
+    content.0.copy_from_slice(hash.finish().as_ref());
+    let salt = api.desk.queue.salt();
+    let cost = pipeline::predict(&header, &asked.recipes);
+    // It was let in by its header, and is not turned away at the end of a long way: only the forecast is new.
+    let wait = api.desk.gate.forecast();
+    let forecast = Forecast { delayed: wait > api.desk.gate.marks().soft, wait };
+    let original = salt.original(&content);
+    let put = upload.publish(original).await.map_err(of_store)?;
+    debug_assert_eq!(put.bytes(), len);
+    let key = WorkKey::of(salt, &content, &asked.recipes);
+    let request = Idempotency::fingerprint(&content, &asked.recipes, asked.priority);
+    let idempotency = idempotency_key.map(|key| Idempotency { key, request });
+    let work = Work { key, original, len, header, recipes: asked.recipes, cost };
+    let order = Order { tenant: tenant.clone(), work, priority: asked.priority, asked: asked.words, idempotency };
+    match api.desk.queue.enqueue(order, forecast).await.map_err(of_queue)? {
+        Enqueued::Accepted(document) => Ok((document, true)),
+        Enqueued::Before(document) => Ok((document, false)),
+        Enqueued::KeyReused(id) => Err(Problem::new(
+            422,
+            format!(
+                "This Idempotency-Key came before with another image or other options (job {id}). \
+                 Use a new key for a new request."
+            ),
+        )
+        .of_kind("about:blank#idempotency-key-reused", "The Idempotency-Key was used before")),
+        Enqueued::Refused => {
+            let wait = whole_seconds(forecast.wait);
+            Err(Problem::new(429, format!("The queue is full. Send it again in {wait} s."))
+                .of_kind("about:blank#queue-full", "The queue is too long")
+                .with("retry-after", wait.to_string()))
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The image service as clients see it: uploads in every way, jobs to their end, delivery, and refusals that help.
+#![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
+
+mod image_rig;
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use image_rig::{Answer, Service, files, form, jpeg, noise, size_of};
+
+#[test]
+fn a_form_becomes_three_images() {
+    let service = Service::start("");
+    let answer = service.post_form(&[("csrf", "x"), ("preset", "web")], &jpeg(2000, 1000, 1));
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let document = answer.json();
+    let id = document["id"].as_str().unwrap();
+    assert_eq!(answer.field("location"), Some(&format!("/v1/jobs/{id}")[..]));
+    assert_eq!((&document["asked"], &document["source"]["width"]), (&"web".into(), &2000.into()));
+    let done = service.end_of(id, "");
+    assert_eq!(done["state"], "done", "{done}");
+    let sizes = [("small", 256, 128), ("medium", 800, 400), ("large", 1600, 800)];
+    for (output, (name, width, height)) in done["outputs"].as_array().unwrap().iter().zip(sizes) {
+        assert_eq!(
+            (&output["name"], &output["width"], &output["height"]),
+            (&name.into(), &width.into(), &height.into())
+        );
+        let image = service.get(output["url"].as_str().unwrap());
+        assert_eq!(image.status, 200);
+        assert_eq!(image.body.len() as u64, output["bytes"].as_u64().unwrap());
+        assert_eq!(size_of(&image.body), (width, height));
+        for (field, value) in [
+            ("content-type", "image/jpeg"),
+            ("cache-control", "public, max-age=31536000, immutable"),
+            ("x-content-type-options", "nosniff"),
+            ("accept-ranges", "bytes"),
+        ] {
+            assert_eq!(image.field(field), Some(value));
+        }
+        assert!(image.field("content-disposition").unwrap().starts_with("inline; filename=\""));
+    }
+    service.stop();
+}
+
+#[test]
+fn raw_bytes_chunked_slow_and_waited_for() {
+    let service = Service::start("");
+    let image = jpeg(640, 480, 2);
+    // As curl --data-binary says it, which is wrong and common.
+    let fields = format!(
+        "Content-Type: application/x-www-form-urlencoded\r\nPrefer: respond-async, wait=20\r\nContent-Length: {}\r\n",
+        image.len()
+    );
+    let answer = service.ask("POST /v1/images?ops=tiny=rs:fit:64:64", &fields, &image);
+    assert_eq!((answer.status, answer.field("preference-applied")), (200, Some("wait=20")), "{answer:?}");
+    let document = answer.json();
+    assert_eq!((&document["state"], &document["outputs"][0]["name"]), (&"done".into(), &"tiny".into()));
+    // In chunks, slowly, after being asked to go on.
+    let mut stream = service.connect();
+    let head = "POST /v1/images?preset=thumbnail&priority=bulk HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+                Expect: 100-continue\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    for piece in image.chunks(image.len() / 20 + 1) {
+        stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).unwrap();
+        stream.write_all(piece).unwrap();
+        stream.write_all(b"\r\n").unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    let answer = Answer::parse(&text);
+    assert_eq!((answer.status, &answer.json()["priority"]), (202, &"bulk".into()), "{answer:?}");
+    assert_eq!(service.end_of(answer.json()["id"].as_str().unwrap(), "")["state"], "done");
+    service.stop();
+}
+
+#[test]
+fn what_will_never_work_is_refused_early_and_leaves_nothing() {
+    let service = Service::start("bytes_max = 200_000\npixels_max = 1_000_000\n");
+    let image = jpeg(320, 200, 3);
+    let large = jpeg(2000, 1000, 3);
+    // A length that is announced is refused before a byte is sent.
+    let answer = service.ask("POST /v1/images", "Content-Length: 900000\r\nExpect: 100-continue\r\n", b"");
+    answer.is_problem(413, "bytes_max");
+    // A header that is beyond a limit is refused when it is here: the rest is never sent.
+    let mut stream = service.connect();
+    stream
+        .write_all(b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n")
+        .unwrap();
+    stream.write_all(&large[..4096]).unwrap();
+    let mut text = vec![0; 4096];
+    let len = stream.read(&mut text).unwrap();
+    Answer::parse(&text[..len]).is_problem(413, "pixels_max");
+    let heic = [&b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..], &[0; 100]].concat();
+    service.post("", "", &heic).is_problem(415, "HEIC");
+    service
+        .post("", "", b"hello, I am no image at all, whatever my name says; and I go on for a while to say so")
+        .is_problem(422, "no image");
+    service.post("", "", b"").is_problem(422, "empty");
+    service.post("", "", &image[..200]).is_problem(422, "cut off");
+    service.post("?preset=nope", "", &image).is_problem(422, "there are: ");
+    service.post("?ops=qq:1", "", &image).is_problem(422, "qq");
+    service.post("?size=1", "", &image).is_problem(422, "preset, ops and priority");
+    service.post("?priority=now", "", &image).is_problem(422, "interactive");
+    service.post("", &format!("Idempotency-Key: {}\r\n", "k".repeat(256)), &image).is_problem(400, "255");
+    // Forms that are none.
+    let as_form = |boundary: &str, body: &[u8]| {
+        let head = format!("Content-Type: multipart/form-data{boundary}\r\nContent-Length: {}\r\n", body.len());
+        service.ask("POST /v1/images", &head, body)
+    };
+    as_form("", b"x").is_problem(400, "boundary");
+    as_form("; boundary=XX", b"--XX\r\nnonsense\r\n\r\n").is_problem(400, "head of a part");
+    as_form("; boundary=XX", &form(&[("a", "b")], "x", &image)[..80]).is_problem(400, "closing delimiter");
+    as_form("; boundary=XX", b"--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nb\r\n--XX--")
+        .is_problem(400, "no file");
+    let one = form(&[], "x", &image);
+    let open = &one[..one.len() - "--XX--\r\n".len()];
+    as_form("; boundary=XX", &[open, &one].concat()).is_problem(400, "more than one file");
+    let late = b"--XX\r\nContent-Disposition: form-data; name=preset\r\n\r\nweb\r\n--XX--";
+    as_form("; boundary=XX", &[open, late].concat()).is_problem(400, "before it");
+    let long = form(&[("preset", &"x".repeat(5000))], "x", &image);
+    as_form("; boundary=XX", &long).is_problem(413, "4096");
+    assert!(files(&service.folder.join("data"), "original").is_empty());
+    // What was never asked for is not there.
+    service.get("/v1/nothing").is_problem(404, "nothing at this address");
+    service.get("/v1/jobs/0123").is_problem(404, "no such job");
+    service.get("/v1/images/0123").is_problem(404, "no such image");
+    service.get(&format!("/v1/images/{}.original", "0".repeat(64))).is_problem(404, "no such image");
+    service.get("/v1/images/../queue.db").is_problem(404, "nothing");
+    let answer = service.ask("PUT /v1/images", "", b"");
+    answer.is_problem(405, "POST");
+    assert_eq!(answer.field("allow"), Some("post"));
+    service.stop();
+}
+
+#[test]
+fn an_upload_that_breaks_off_leaves_nothing() {
+    let service = Service::start("body_pause_seconds_max = 1\n");
+    let image = noise(1000, 1000);
+    assert!(image.len() > 300_000, "{}", image.len());
+    let head = format!("POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", image.len());
+    // Gone half way.
+    let mut stream = service.connect();
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&image[..image.len() - 1000]).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(stream);
+    // Silent half way.
+    let mut stream = service.connect();
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&image[..image.len() - 1000]).unwrap();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    Answer::parse(&text).is_problem(408, "too slowly");
+    let until = Instant::now() + Duration::from_secs(5);
+    let data = service.folder.join("data");
+    let left =
+        || files(&data, "").into_iter().filter(|path| !path.to_string_lossy().contains("queue")).collect::<Vec<_>>();
+    while !left().is_empty() {
+        assert!(Instant::now() < until, "left over: {:?}", left());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let metrics = service.get("/metrics").text();
+    assert!(metrics.contains("annulus_image_uploads{shard=\"0\"} 0"), "{metrics}");
+    service.stop();
+}
+
+#[test]
+fn delivery_in_parts_and_under_conditions() {
+    let service = Service::start("");
+    let answer =
+        service.post("?ops=a=rs:fit:100:100/f:jpeg&ops=b=rs:fit:50:50", "Prefer: wait=20\r\n", &jpeg(400, 300, 5));
+    let url = answer.json()["outputs"][0]["url"].as_str().unwrap().to_owned();
+    let whole = service.get(&url);
+    let etag = whole.field("etag").unwrap().to_owned();
+    let with = |fields: &str| service.ask(&format!("GET {url}"), fields, b"");
+    let part = with("Range: bytes=10-19\r\n");
+    assert_eq!((part.status, &part.body[..]), (206, &whole.body[10..20]));
+    assert_eq!(part.field("content-range"), Some(&format!("bytes 10-19/{}", whole.body.len())[..]));
+    let tail = with(&format!("Range: bytes=-7\r\nIf-Range: {etag}\r\n"));
+    assert_eq!((tail.status, &tail.body[..]), (206, &whole.body[whole.body.len() - 7..]));
+    assert_eq!(with("Range: bytes=0-1\r\nIf-Range: \"other\"\r\n").body, whole.body);
+    let none = with("Range: bytes=99999999-\r\n");
+    none.is_problem(416, "range");
+    assert_eq!(none.field("content-range"), Some(&format!("bytes */{}", whole.body.len())[..]));
+    let same = with(&format!("If-None-Match: W/\"x\", {etag}\r\n"));
+    assert_eq!((same.status, same.body.len(), same.field("etag")), (304, 0, Some(&etag[..])));
+    let head = service.ask(&format!("HEAD {url}"), "", b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.field("content-length"), Some(&whole.body.len().to_string()[..]));
+    let saved = service.get(&format!("{url}?download"));
+    assert!(saved.field("content-disposition").unwrap().starts_with("attachment; "));
+    // Without its ending the key names every format that there is.
+    let any = url.strip_suffix(".jpeg").unwrap();
+    let chosen = service.ask(&format!("GET {any}"), "Accept: image/avif,image/*;q=0.8\r\n", b"");
+    assert_eq!(
+        (chosen.status, chosen.field("vary"), chosen.field("content-location")),
+        (200, Some("accept"), Some(&url[..]))
+    );
+    service.ask(&format!("GET {any}"), "Accept: text/html\r\n", b"").is_problem(406, "image/jpeg");
+    service.stop();
+}
+
+#[test]
+fn events_tell_every_change_and_end() {
+    let service = Service::start("");
+    let id = service.post("", "", &jpeg(3000, 2000, 6)).json()["id"].as_str().unwrap().to_owned();
+    let events = service.get(&format!("/v1/jobs/{id}/events"));
+    assert_eq!(events.field("content-type"), Some("text/event-stream"));
+    let text = events.text();
+    assert!(text.starts_with("retry: ") && text.contains("event: done\ndata: {"), "{text}");
+    let revisions: Vec<u64> =
+        text.lines().filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect();
+    assert!(!revisions.is_empty() && revisions.is_sorted(), "{text}");
+    // Nothing new: an event source is told to stay away.
+    let last = revisions.last().unwrap();
+    let again = service.ask(&format!("GET /v1/jobs/{id}/events"), &format!("Last-Event-ID: {last}\r\n"), b"");
+    assert_eq!(again.status, 204, "{again:?}");
+    let several = service.get(&format!("/v1/events?job={id}&job={}", "0".repeat(32)));
+    let text = several.text();
+    assert!(text.contains("event: done\n") && text.contains("event: gone\n") && !text.contains("id: "), "{text}");
+    service.get("/v1/events").is_problem(400, "Name 1 to");
+    service.stop();
+}
+
+#[test]
+fn the_same_request_twice_is_one_job() {
+    let service = Service::start("");
+    let image = jpeg(300, 300, 7);
+    let first = service.post("", "Idempotency-Key: abc\r\n", &image);
+    let second = service.post("", "Idempotency-Key: abc\r\n", &image);
+    assert_eq!(first.json()["id"], second.json()["id"]);
+    assert_eq!((first.field("idempotency-replayed"), second.field("idempotency-replayed")), (None, Some("true")));
+    service.post("?preset=avatar", "Idempotency-Key: abc\r\n", &image).is_problem(422, "new key");
+    service.post("", "Idempotency-Key: abc\r\n", &jpeg(300, 300, 8)).is_problem(422, "new key");
+    // Without a key they are two jobs on one work.
+    let other = service.post("", "", &image);
+    assert_ne!(other.json()["id"], first.json()["id"]);
+    let (one, two) = (
+        service.end_of(first.json()["id"].as_str().unwrap(), ""),
+        service.end_of(other.json()["id"].as_str().unwrap(), ""),
+    );
+    assert_eq!(one["outputs"], two["outputs"]);
+    service.stop();
+}
+
+#[test]
+fn tenants_see_their_own_jobs_only() {
+    let keys =
+        "admin_key = \"admin-key-0123456\"\n[image.tenants]\na = \"tenant-a-0123456\"\nb = \"tenant-b-0123456\"\n";
+    let service = Service::start(keys);
+    let image = jpeg(200, 200, 9);
+    let (a, b) = ("Authorization: Bearer tenant-a-0123456\r\n", "X-API-Key: tenant-b-0123456\r\n");
+    let refused = service.post("", "", &image);
+    refused.is_problem(401, "API key");
+    assert_eq!(refused.field("www-authenticate"), Some("bearer"));
+    service.post("", "Authorization: Bearer tenant-a-012345\r\n", &image).is_problem(401, "API key");
+    let id = service.post("", a, &image).json()["id"].as_str().unwrap().to_owned();
+    for line in [format!("GET /v1/jobs/{id}"), format!("DELETE /v1/jobs/{id}"), format!("GET /v1/jobs/{id}/events")] {
+        service.ask(&line, b, b"").is_problem(404, "no such job");
+        service.ask(&line, "", b"").is_problem(401, "API key");
+    }
+    service.ask(&format!("POST /v1/dead/{id}/retry"), b, b"").is_problem(404, "no such job");
+    let done = service.end_of(&id, a);
+    assert_eq!(done["state"], "done");
+    // Outputs are delivered to whoever knows their address.
+    assert_eq!(service.get(done["outputs"][0]["url"].as_str().unwrap()).status, 200);
+    service.ask("GET /v1/figures", a, b"").is_problem(403, "admin_key");
+    let figures = service.ask("GET /v1/figures", "Authorization: Bearer admin-key-0123456\r\n", b"").json();
+    assert_eq!(figures["jobs"]["done"], 1, "{figures}");
+    service.ask(&format!("POST /v1/dead/{id}/retry"), a, b"").is_problem(409, "done");
+    assert_eq!(service.ask("GET /v1/dead", a, b"").json()["jobs"], serde_json::json!([]));
+    assert!(!service.log.lock().unwrap().contains("NO API KEYS"));
+    service.stop();
+}
+
+#[test]
+fn an_open_service_is_for_this_machine_and_its_own_page() {
+    let service = Service::start("");
+    assert!(service.log.lock().unwrap().contains("NO API KEYS"));
+    let image = jpeg(100, 100, 10);
+    service.post("", "Origin: http://evil.example\r\n", &image).is_problem(403, "own page");
+    let mut stream = service.connect();
+    stream.write_all(b"GET /v1/presets HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    Answer::parse(&text).is_problem(403, "own page");
+    let own = format!("Origin: http://{}\r\n", service.address);
+    assert_eq!(service.post("", &own, &image).status, 202);
+    assert_eq!(service.get("/health").text(), "{\"status\":\"ok\"}\n");
+    let presets = service.get("/v1/presets").json();
+    assert_eq!(presets["default"], "web");
+    for (path, kind) in [("/", "text/html"), ("/console", "text/html"), ("/upload.js", "text/javascript")] {
+        let page = service.get(path);
+        assert!(page.status == 200 && page.field("content-type").unwrap().starts_with(kind), "{path}");
+        let policy = page.field("content-security-policy").unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(
+            !page.text().replace("http://www.w3.org/2000/svg", "").contains("://"),
+            "{path} needs something from elsewhere"
+        );
+    }
+    service.stop();
+}
+
+#[test]
+fn cancelled_jobs_end_and_stay_so() {
+    let service = Service::start("workers = 1\n");
+    let ids: Vec<String> = (0..6)
+        .map(|seed| service.post("", "", &jpeg(3000, 2000, 20 + seed)).json()["id"].as_str().unwrap().to_owned())
+        .collect();
+    let last = ids.last().unwrap();
+    let cancelled = service.ask(&format!("DELETE /v1/jobs/{last}"), "", b"").json();
+    assert_eq!(cancelled["state"], "cancelled", "{cancelled}");
+    assert_eq!(service.get(&format!("/v1/jobs/{last}")).json()["state"], "cancelled");
+    for id in &ids[..5] {
+        assert_eq!(service.end_of(id, "")["state"], "done");
+    }
+    // What has ended stays as it is.
+    assert_eq!(service.ask(&format!("DELETE /v1/jobs/{}", ids[0]), "", b"").json()["state"], "done");
+    service.stop();
+}
+
+#[test]
+fn a_kill_loses_nothing_that_was_promised() {
+    let mut service = Service::start("");
+    let mut ids = Vec::new();
+    for round in 0..4u8 {
+        for seed in 0..3 {
+            let answer = service.post("?preset=thumbnail", "", &jpeg(1200, 900, 40 + 3 * round + seed));
+            assert_eq!(answer.status, 202);
+            ids.push(answer.json()["id"].as_str().unwrap().to_owned());
+        }
+        let folder = service.kill();
+        service = Service::start_in(folder, "", &["--shards", "1"]);
+    }
+    for id in &ids {
+        let document = service.end_of(id, "");
+        assert_eq!(document["state"], "done", "{document}");
+        assert_eq!(service.get(document["outputs"][0]["url"].as_str().unwrap()).status, 200);
+    }
+    let folder = service.stop();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let service = Service::start("");
+    let mut stream = service.connect();
+    let get = |path: &str, last: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n");
+    let image = jpeg(50, 50, 60);
+    let mut wire = get("/health", "").into_bytes();
+    let post = format!("POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", image.len());
+    wire.extend_from_slice(post.as_bytes());
+    wire.extend_from_slice(&image);
+    wire.extend_from_slice(get("/nothing", "").as_bytes());
+    wire.extend_from_slice(get("/health", "Connection: close\r\n").as_bytes());
+    stream.write_all(&wire).unwrap();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let statuses: Vec<&str> = text.matches("HTTP/1.1 ").map(|_| "").collect();
+    assert_eq!(statuses.len(), 4, "{text}");
+    let places =
+        ["HTTP/1.1 200", "HTTP/1.1 202", "HTTP/1.1 404", "connection: close"].map(|part| text.find(part).unwrap());
+    assert!(places.is_sorted(), "{text}");
+    service.stop();
+}
