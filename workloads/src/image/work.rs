@@ -167,6 +167,8 @@ pub fn stored(made: &lanes::Made, key: Key, bytes: u64) -> JobOutput {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     #[test]
@@ -174,12 +176,12 @@ mod tests {
         let (salt, other_salt) = (Salt::new(&[1; 32]), Salt::new(&[2; 32]));
         let (content, other_content) = (ContentHash([3; 32]), ContentHash([4; 32]));
         let (small, large) = (Recipe::named("small"), Recipe::named("large"));
-        let key = WorkKey::of(&salt, &content, &[small.clone()]);
-        assert_eq!(key, WorkKey::of(&salt, &content, &[small.clone()]));
+        let key = WorkKey::of(&salt, &content, from_ref(&small));
+        assert_eq!(key, WorkKey::of(&salt, &content, from_ref(&small)));
         let others = [
-            WorkKey::of(&other_salt, &content, &[small.clone()]),
-            WorkKey::of(&salt, &other_content, &[small.clone()]),
-            WorkKey::of(&salt, &content, &[large.clone()]),
+            WorkKey::of(&other_salt, &content, from_ref(&small)),
+            WorkKey::of(&salt, &other_content, from_ref(&small)),
+            WorkKey::of(&salt, &content, from_ref(&large)),
             WorkKey::of(&salt, &content, &[small, large]),
         ];
         assert!(others.iter().all(|other| *other != key));

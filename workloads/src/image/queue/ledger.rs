@@ -284,13 +284,13 @@ impl Ledger {
 /// Entering, asking, cancelling.
 impl Ledger {
     pub(super) fn enqueue(&mut self, order: &Order, forecast: Forecast) -> Sql<Enqueued> {
-        if let Some(idempotency) = &order.idempotency {
-            if let Some((document, request)) = self.find(&order.tenant, &idempotency.key)? {
-                return Ok(match request == idempotency.request {
-                    true => Enqueued::Before(document),
-                    false => Enqueued::KeyReused(document.id),
-                });
-            }
+        if let Some(idempotency) = &order.idempotency
+            && let Some((document, request)) = self.find(&order.tenant, &idempotency.key)?
+        {
+            return Ok(match request == idempotency.request {
+                true => Enqueued::Before(document),
+                false => Enqueued::KeyReused(document.id),
+            });
         }
         let now = now_ms();
         let Some(work) = self.enter_work(order, now)? else { return Ok(Enqueued::Refused) };
@@ -459,11 +459,9 @@ impl Ledger {
         self.touched.insert(work);
         let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE work = ?1 AND NOT cancelled)";
         let wanted: bool = self.connection.prepare_cached(sql)?.query_row(params![work], |row| row.get(0))?;
-        if !wanted {
-            if let Some(standing) = self.standing(work)? {
-                self.delta.counts.cancelled += 1;
-                self.change(&standing, WorkState::Cancelled, now, None)?;
-            }
+        if !wanted && let Some(standing) = self.standing(work)? {
+            self.delta.counts.cancelled += 1;
+            self.change(&standing, WorkState::Cancelled, now, None)?;
         }
         self.job(tenant, id)
     }

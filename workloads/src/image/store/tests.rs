@@ -190,7 +190,7 @@ fn shards_stream_in_and_out_without_blocking() {
         let inside = store.clone();
         let main = move |shard: Shard| {
             let store = inside.clone();
-            async move { stream(&shard, &*store).await }
+            async move { stream(&shard, &store).await }
         };
         match Engine::builder().shards(1).oversubscribed().driver(driver).run(main) {
             Ok(_) => {}
