@@ -15,5 +15,8 @@ pub mod fault;
 pub mod format;
 pub mod header;
 pub mod lanes;
+pub mod options;
 pub mod pipeline;
+pub mod presets;
 pub mod recipe;
+pub mod sniff;

@@ -74,8 +74,9 @@ pub enum Metadata {
     KeepCopyright,
 }
 
-/// One output. Steps are done in this order whatever the order of the options: orient, crop, resize, rotate, flip, blur,
-/// sharpen, adjust, pad, flatten, encode.
+/// One output. Steps are done in this order whatever the order of the options: orient, rotate, flip, crop, resize, blur,
+/// sharpen, adjust, pad, flatten, encode. As with imgproxy, crop, box and gravity are so those of the picture as it is
+/// seen; [`geometry`](super::pipeline::geometry) says what that means in the frame before the turns, where it is cheaper.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Recipe {
     /// The output's name, unique in its preset.

@@ -1,18 +1,31 @@
-//! From the bytes of an image to the bytes of its outputs. Pure: no file, no clock, no thread.
+//! From the bytes of an image to the bytes of its outputs. Pure: no file, no thread, and a clock only to tell where the time went.
 //!
 //! ```text
 //!   bytes ─► decode (shrunk as far as all outputs allow) ─► upright sRGB pixels ─► largest output first, each made
 //!            from the last one that is large enough ─► adjust ─► encode ─► bytes
 //! ```
 
+pub mod cascade;
+pub mod cost;
+pub mod exif;
+pub mod geometry;
+pub mod jpeg;
+pub mod picture;
 pub mod pixels;
+pub mod plan;
+pub mod resample;
+pub mod sharpen;
+pub mod turn;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::fault::Fault;
+use super::fault::{Fault, Kind};
 use super::format::Format;
 use super::header::Header;
 use super::recipe::Recipe;
+use cascade::Cascade;
+use jpeg::Shrink;
+use picture::Picture;
 use pixels::Pool;
 
 /// Asked between strips of work; what it answers ends the job.
@@ -57,13 +70,12 @@ pub struct Cost {
     pub cpu_us: u64,
 }
 
-/// An image of raw samples, and whoever wants them reads them here.
+/// Takes each output as soon as it is there; what it answers ends the job.
 pub type Made<'a> = &'a mut dyn FnMut(Output) -> Result<(), Fault>;
 
 /// Predicts what [`process`] will take.
 pub fn predict(header: &Header, recipes: &[Recipe]) -> Cost {
-    let _ = recipes;
-    Cost { peak_bytes: header.pixels() * 4, cpu_us: header.pixels() / 100 }
+    cost::predict(header, recipes)
 }
 
 /// Makes every recipe's output, largest first, and hands each over as soon as it is there.
@@ -78,6 +90,38 @@ pub fn process(
     watch: &dyn Watch,
     made: Made<'_>,
 ) -> Result<Timings, Fault> {
-    let _ = (input, header, recipes, pool, watch, made);
-    Err(Fault::new(super::fault::Kind::Unsupported, "no format yet"))
+    let (plans, shrink) = plan::plan(header, recipes)?;
+    watch.check()?;
+    let started = Instant::now();
+    let (picture, profile) = decode(input, header, shrink, pool, watch)?;
+    let decode = started.elapsed();
+    let extent = (f64::from(header.width) * shrink.factor(), f64::from(header.height) * shrink.factor());
+    let mut cascade = Cascade { recipes, profile, pool, watch, encoding: Duration::ZERO };
+    cascade.run(picture, (header.width, header.height), extent, &plans, made)?;
+    let encode = cascade.encoding;
+    Ok(Timings { decode, transform: started.elapsed().saturating_sub(decode + encode), encode })
+}
+
+/// Decodes, a JPEG shrunk. Gives the colour profile where the pixels are not sRGB yet.
+fn decode(
+    input: &[u8],
+    header: &Header,
+    shrink: Shrink,
+    pool: &mut Pool,
+    watch: &dyn Watch,
+) -> Result<(Picture, Option<Vec<u8>>), Fault> {
+    let _ = watch;
+    match header.format {
+        Format::Jpeg => Ok((jpeg::decode(input, header, shrink, pool)?, None)),
+        other => Err(Fault::new(Kind::Unsupported, format!("{} is not read yet", other.name()))),
+    }
+}
+
+/// Encodes an upright picture.
+fn encode(format: Format, picture: &mut Picture, quality: Option<u8>, watch: &dyn Watch) -> Result<Vec<u8>, Fault> {
+    let _ = watch;
+    match format {
+        Format::Jpeg => jpeg::encode(picture, quality),
+        other => Err(Fault::new(Kind::Unsupported, format!("{} is not written yet", other.name()))),
+    }
 }

@@ -1,0 +1,162 @@
+//! Outputs by the name of a preset: what a client asks for with `?preset=web`.
+
+use std::collections::BTreeMap;
+
+use super::fault::{Fault, Kind};
+use super::options;
+use super::recipe::Recipe;
+
+/// Outputs of one preset. Beyond: refused at start.
+pub const OUTPUTS_MAX: usize = 16;
+/// Letters of a preset's or an output's name. Beyond: refused.
+pub const NAME_MAX: usize = 64;
+
+/// What is there without any configuration.
+const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
+    ("thumbnail", &[("thumbnail", "rs:fit:256:256")]),
+    (
+        "web",
+        &[
+            ("small", "rs:fit:256:256/sh:0.5"),
+            ("medium", "rs:fit:800:800/sh:0.5"),
+            ("large", "rs:fit:1600:1600/sh:0.5"),
+        ],
+    ),
+    (
+        "web-webp",
+        &[
+            ("small", "rs:fit:256:256/sh:0.5/f:webp"),
+            ("medium", "rs:fit:800:800/sh:0.5/f:webp"),
+            ("large", "rs:fit:1600:1600/sh:0.5/f:webp"),
+        ],
+    ),
+    ("avatar", &[("small", "rs:fill:96:96/sh:0.5"), ("large", "rs:fill:512:512")]),
+    ("social", &[("card", "rs:fill:1200:630/bg:ffffff/f:jpeg")]),
+    // Upright, in sRGB, without metadata but the copyright, and as large as it was.
+    ("clean", &[("clean", "")]),
+];
+
+/// Presets by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Presets(BTreeMap<String, Vec<Recipe>>);
+
+impl Presets {
+    /// `thumbnail` (256 pixels), `web` and `web-webp` (256, 800 and 1600 pixels, sharpened), `avatar`, `social`, `clean`.
+    pub fn built_in() -> Presets {
+        let mut presets = Presets(BTreeMap::new());
+        for (name, outputs) in BUILT_IN {
+            presets.add(name, outputs).expect("the built-in presets are well formed, which a test shows");
+        }
+        presets
+    }
+
+    /// Adds a preset, or puts it in the place of one of the same name.
+    ///
+    /// # Errors
+    /// [`Kind::BadRequest`]: a name or option that cannot be, no outputs, too many, or two of one name.
+    pub fn add(&mut self, name: &str, outputs: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<(), Fault> {
+        check_name("a preset", name)?;
+        if outputs.is_empty() || outputs.len() > OUTPUTS_MAX {
+            return refuse(format!(
+                "the preset \"{name}\" has {} outputs; 1 to {OUTPUTS_MAX} are possible",
+                outputs.len()
+            ));
+        }
+        let mut recipes: Vec<Recipe> = Vec::with_capacity(outputs.len());
+        for (output, text) in outputs {
+            let (output, text) = (output.as_ref(), text.as_ref());
+            check_name("an output", output)?;
+            if recipes.iter().any(|recipe| recipe.name == output) {
+                return refuse(format!("the preset \"{name}\" has two outputs named \"{output}\""));
+            }
+            let recipe = options::parse(output, text).map_err(|fault| {
+                Fault::new(fault.kind, format!("in output \"{output}\" of preset \"{name}\": {}", fault.detail))
+            })?;
+            recipes.push(recipe);
+        }
+        self.0.insert(name.to_owned(), recipes);
+        Ok(())
+    }
+
+    /// The outputs of a preset.
+    ///
+    /// # Errors
+    /// [`Kind::BadRequest`], with the names that there are.
+    pub fn get(&self, name: &str) -> Result<&[Recipe], Fault> {
+        match self.0.get(name) {
+            Some(recipes) => Ok(recipes),
+            None => {
+                let name: String = name.chars().take(NAME_MAX).collect();
+                let names: Vec<&str> = self.names().collect();
+                refuse(format!("there is no preset \"{}\"; there are: {}", name.escape_debug(), names.join(", ")))
+            }
+        }
+    }
+
+    /// All names, in the alphabet's order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+/// The one text of a list of outputs: equal lists have equal texts, whatever they were called and however written. Part of
+/// the address of work.
+pub fn text(recipes: &[Recipe]) -> String {
+    let outputs: Vec<String> =
+        recipes.iter().map(|recipe| format!("{}={}", recipe.name, options::text(recipe))).collect();
+    outputs.join("\n")
+}
+
+/// Names become parts of addresses and documents.
+fn check_name(what: &str, name: &str) -> Result<(), Fault> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    let name: String = name.chars().take(NAME_MAX).collect();
+    refuse(format!(
+        "\"{}\" cannot name {what}: a name takes 1 to {NAME_MAX} letters, digits, - or _",
+        name.escape_debug()
+    ))
+}
+
+fn refuse<T>(detail: String) -> Result<T, Fault> {
+    Err(Fault::new(Kind::BadRequest, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_presets_are_well_formed() {
+        let presets = Presets::built_in();
+        let names: Vec<&str> = presets.names().collect();
+        assert_eq!(names, ["avatar", "clean", "social", "thumbnail", "web", "web-webp"]);
+        let web = presets.get("web").unwrap();
+        let sizes: Vec<u32> = web.iter().map(|recipe| recipe.resize.unwrap().width).collect();
+        assert_eq!(sizes, [256, 800, 1600]);
+        assert!(web.iter().all(|recipe| recipe.sharpen > 0.0));
+        let text = text(web);
+        assert!(text.starts_with("small=rs:fit:256:256/sh:0.5\nmedium="), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let mut presets = Presets::built_in();
+        let mut refused = |name: &str, outputs: &[(&str, &str)]| presets.add(name, outputs).unwrap_err().detail;
+        assert!(refused("mine", &[]).contains("0 outputs"));
+        assert!(refused("mine", &[("a", ""), ("a", "")]).contains("two outputs"));
+        assert!(refused("mine", &[("a", "qq:1")]).contains("output \"a\" of preset \"mine\""));
+        assert!(refused("../etc", &[("a", "")]).contains("cannot name a preset"));
+        assert!(refused("mine", &[("", "")]).contains("cannot name an output"));
+        assert!(presets.get("nope").unwrap_err().detail.contains("thumbnail"));
+    }
+
+    #[test]
+    fn a_preset_can_be_replaced() {
+        let mut presets = Presets::built_in();
+        presets.add("thumbnail", &[("tiny", "rs:fit:64:64")]).unwrap();
+        assert_eq!(presets.get("thumbnail").unwrap()[0].name, "tiny");
+    }
+}
