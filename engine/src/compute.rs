@@ -230,6 +230,11 @@ pub struct Reply<T> {
 impl<T> Unpin for Reply<T> {}
 
 impl<T> Reply<T> {
+    /// Blocks the calling thread until the answer is here, or its absence is certain. For threads that are no shard.
+    pub fn wait(self) -> Option<T> {
+        self.answer.recv().ok()
+    }
+
     fn look(&self) -> Poll<Option<T>> {
         match self.answer.try_recv() {
             Ok(value) => Poll::Ready(Some(value)),

@@ -324,3 +324,21 @@ pub fn describe_drivers() -> String {
 pub fn raise_file_limit() -> io::Result<u64> {
     crate::sys::process::raise_file_limit()
 }
+
+/// Marks every open descriptor but the standard streams as closed when another program is run: a child inherits none
+/// that somebody left open.
+///
+/// # Errors
+/// As `close_range(2)`; Linux before 5.11 does not know it.
+pub fn keep_descriptors_from_programs() -> io::Result<()> {
+    crate::sys::process::keep_descriptors_from_programs()
+}
+
+/// Lets the calling thread run only when nothing else wants its core; where that is refused, at the lowest of the
+/// ordinary priorities. A program that it runs inherits this.
+///
+/// # Errors
+/// When both were refused.
+pub fn yield_to_all() -> io::Result<()> {
+    crate::sys::threads::yield_to_all()
+}

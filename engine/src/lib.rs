@@ -36,7 +36,10 @@ pub mod tls;
 pub use conn::{Chunk, Close, ConnId, Reason};
 pub use datagram::Datagrams;
 pub use driver::{Address, SocketOptions};
-pub use engine::{Builder, DriverChoice, Engine, Running, describe_drivers, raise_file_limit};
+pub use engine::{
+    Builder, DriverChoice, Engine, Running, describe_drivers, keep_descriptors_from_programs, raise_file_limit,
+    yield_to_all,
+};
 pub use files::{File, OpenOptions};
 pub use frame::Frame;
 pub use group::{Event, Group, GroupOptions, Outlet};

@@ -11,12 +11,18 @@
 //! `format`, `header`, `recipe` and `fault` are the vocabulary that all of them share. What runs in the worker is under
 //! `pipeline`; it is pure: bytes in, bytes out, no file, no clock, no thread.
 
+pub mod admission;
+pub mod dispatch;
 pub mod fault;
 pub mod format;
 pub mod header;
+pub mod job;
 pub mod lanes;
 pub mod options;
 pub mod pipeline;
 pub mod presets;
+pub mod queue;
 pub mod recipe;
 pub mod sniff;
+pub mod store;
+pub mod work;

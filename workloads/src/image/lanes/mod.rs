@@ -1,5 +1,14 @@
 //! Where pixels are made: a lane takes a task and blocks until its outputs are there.
 
+pub mod cpu;
+pub mod wire;
+pub mod worker;
+
+mod child;
+mod nursery;
+mod sandbox;
+mod thread;
+
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +17,8 @@ use std::time::Duration;
 use super::fault::Fault;
 use super::format::Format;
 use super::header::Header;
-use super::pipeline::Timings;
+use super::pipeline::pixels::Pool;
+use super::pipeline::{self, Timings, Watch};
 use super::recipe::Recipe;
 
 /// One image and what is to be made of it.
@@ -83,4 +93,39 @@ pub trait Lane: Send + Sync {
     /// # Errors
     /// A [`Fault`], whose kind says whether another attempt can help.
     fn run(&self, task: Task) -> Result<Done, Fault>;
+}
+
+/// What does the work of a task, wherever that is. The service's is [`Pipeline`]; tests bring worse ones.
+pub trait Processor: Send + Sync {
+    /// As [`pipeline::process`].
+    ///
+    /// # Errors
+    /// A [`Fault`].
+    fn process(
+        &self,
+        input: &[u8],
+        header: &Header,
+        recipes: &[Recipe],
+        pool: &mut Pool,
+        watch: &dyn Watch,
+        made: pipeline::Made<'_>,
+    ) -> Result<Timings, Fault>;
+}
+
+/// The pipeline of this service.
+#[derive(Clone, Copy, Debug)]
+pub struct Pipeline;
+
+impl Processor for Pipeline {
+    fn process(
+        &self,
+        input: &[u8],
+        header: &Header,
+        recipes: &[Recipe],
+        pool: &mut Pool,
+        watch: &dyn Watch,
+        made: pipeline::Made<'_>,
+    ) -> Result<Timings, Fault> {
+        pipeline::process(input, header, recipes, pool, watch, made)
+    }
 }

@@ -41,12 +41,14 @@ pub struct Pool {
     free: Vec<Vec<u8>>,
     held_bytes: usize,
     held_bytes_max: usize,
+    lent_bytes: usize,
+    peak_bytes: usize,
 }
 
 impl Pool {
     /// A pool that keeps at most so many bytes.
     pub fn new(held_bytes_max: usize) -> Pool {
-        Pool { free: Vec::new(), held_bytes: 0, held_bytes_max }
+        Pool { free: Vec::new(), held_bytes: 0, held_bytes_max, lent_bytes: 0, peak_bytes: 0 }
     }
 
     /// A buffer of exactly `len` bytes with unspecified content: the smallest free one that is large enough, else a
@@ -54,18 +56,38 @@ impl Pool {
     pub fn take(&mut self, len: usize) -> Vec<u8> {
         let fits = self.free.iter().enumerate().filter(|(_, free)| free.capacity() >= len);
         let best = fits.min_by_key(|(_, free)| free.capacity()).map(|(at, _)| at);
-        let Some(at) = best else { return vec![0; len] };
+        let Some(at) = best else {
+            self.lend(len);
+            return vec![0; len];
+        };
         let mut buffer = self.free.swap_remove(at);
         self.held_bytes -= buffer.capacity();
+        self.lend(buffer.capacity());
         buffer.resize(len, 0);
         buffer
     }
 
     /// Gives a buffer back.
     pub fn give(&mut self, buffer: Vec<u8>) {
+        self.lent_bytes = self.lent_bytes.saturating_sub(buffer.capacity());
         if buffer.capacity() > 0 && self.held_bytes + buffer.capacity() <= self.held_bytes_max {
             self.held_bytes += buffer.capacity();
             self.free.push(buffer);
         }
+    }
+
+    /// Forgets what was counted: a task begins. Buffers that never came back are not its own.
+    pub fn count_from_here(&mut self) {
+        (self.lent_bytes, self.peak_bytes) = (0, 0);
+    }
+
+    /// The most bytes that were lent at the same time, since the count began.
+    pub fn peak_bytes(&self) -> usize {
+        self.peak_bytes
+    }
+
+    fn lend(&mut self, bytes: usize) {
+        self.lent_bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.lent_bytes);
     }
 }

@@ -1,0 +1,194 @@
+//! The work beneath jobs: what is made of one content by one list of recipes, whoever asked for it and how often.
+//!
+//! ```text
+//!   job (tenant A) ──┐
+//!   job (tenant A) ──┼──► work = HMAC(salt, content, recipes, version) ──► outputs, created once
+//!   job (tenant B) ──┘                                                └──► manifest, published last
+//! ```
+//!
+//! All names follow from the content, so a work that runs twice finds its outputs there and changes nothing. They are
+//! made with the installation's secret salt, so nobody can compute the name of what another tenant has.
+
+use std::sync::Arc;
+
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+
+use super::header::Header;
+use super::job::{JobOutput, JobTimings, Priority, Tenant};
+use super::lanes;
+use super::pipeline::Cost;
+use super::recipe::Recipe;
+use super::store::{Key, Suffix};
+
+/// Part of every work's name. Raised when the pipeline makes other pixels of the same recipes, so that nobody is given
+/// outputs of an older one.
+pub const PIPELINE_VERSION: u32 = 1;
+
+/// SHA-256 of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ContentHash(pub [u8; 32]);
+
+/// The installation's secret that all names are made with. Kept by the queue; the same for all machines of one queue.
+#[derive(Clone)]
+pub struct Salt(hmac::Key);
+
+impl Salt {
+    /// Of 32 random bytes.
+    pub fn new(secret: &[u8; 32]) -> Salt {
+        Salt(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The parts are told apart by their lengths, so that no two lists of parts run into the same bytes.
+    fn name(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in [purpose.as_bytes()].iter().chain(parts) {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+        let mut name = [0; 32];
+        name.copy_from_slice(context.sign().as_ref());
+        name
+    }
+
+    /// Where the original of this content is stored. The same content uploaded twice is stored once.
+    pub fn original(&self, content: &ContentHash) -> Key {
+        Key { name: self.name("original", &[&content.0]), suffix: Suffix::Original }
+    }
+}
+
+impl std::fmt::Debug for Salt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Salt(secret)")
+    }
+}
+
+/// A work's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkKey(pub [u8; 32]);
+
+impl WorkKey {
+    /// Of a content and what is made of it.
+    pub fn of(salt: &Salt, content: &ContentHash, recipes: &[Recipe]) -> WorkKey {
+        let version = PIPELINE_VERSION.to_le_bytes();
+        WorkKey(salt.name("work", &[&content.0, canonical(recipes).as_bytes(), &version]))
+    }
+
+    /// Where the output of this name is stored.
+    pub fn output(&self, salt: &Salt, name: &str, suffix: Suffix) -> Key {
+        Key { name: salt.name("output", &[&self.0, name.as_bytes()]), suffix }
+    }
+
+    /// Where the manifest is stored: when it is there, everything is.
+    pub fn manifest(&self, salt: &Salt) -> Key {
+        Key { name: salt.name("manifest", &[&self.0]), suffix: Suffix::Manifest }
+    }
+}
+
+/// Recipes as text, the same for the same recipes: fields in the order of their declaration, numbers at their shortest.
+pub fn canonical(recipes: &[Recipe]) -> String {
+    serde_json::to_string(recipes).expect("recipes are plain data with text keys")
+}
+
+/// What a work is: enough to do it, and to know what it will take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    /// Its name.
+    pub key: WorkKey,
+    /// Where the original is.
+    pub original: Key,
+    /// The original's length in bytes.
+    pub len: u64,
+    /// What its head said.
+    pub header: Header,
+    /// The outputs wanted.
+    pub recipes: Arc<[Recipe]>,
+    /// What it will take, predicted from the header.
+    pub cost: Cost,
+}
+
+/// A job to be entered: the work, and whose wish it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    /// Whose.
+    pub tenant: Tenant,
+    /// What.
+    pub work: Work,
+    /// Who goes first.
+    pub priority: Priority,
+    /// What the client called the outputs; shown in the document.
+    pub asked: String,
+    /// The client's own name for this request, so that asking again changes nothing.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A client's `Idempotency-Key`, and a fingerprint of the request it came with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The key; at most [`Idempotency::KEY_BYTES_MAX`] bytes.
+    pub key: String,
+    /// Whatever must be the same when the key comes again: a hash over content, options and priority.
+    pub request: [u8; 32],
+}
+
+impl Idempotency {
+    /// Longest key in bytes; a longer one is refused with 400.
+    pub const KEY_BYTES_MAX: usize = 255;
+
+    /// The fingerprint of an order's parts.
+    pub fn fingerprint(content: &ContentHash, recipes: &[Recipe], priority: Priority) -> [u8; 32] {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        context.update(&content.0);
+        context.update(&[priority as u8]);
+        context.update(canonical(recipes).as_bytes());
+        let mut request = [0; 32];
+        request.copy_from_slice(context.finish().as_ref());
+        request
+    }
+}
+
+/// What a finished work has made; published once all outputs are durable, and the last thing that is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`PIPELINE_VERSION`] of the pipeline that made them.
+    pub version: u32,
+    /// `cpu` or `gpu`.
+    pub lane: String,
+    /// In the recipes' order.
+    pub outputs: Vec<JobOutput>,
+    /// Where the time went.
+    pub timings: JobTimings,
+}
+
+/// The output's place and facts, once `made` is stored as `key` with `bytes` bytes.
+pub fn stored(made: &lanes::Made, key: Key, bytes: u64) -> JobOutput {
+    JobOutput { name: made.name.clone(), key, format: made.format, width: made.width, height: made.height, bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_from_content_recipes_and_salt() {
+        let (salt, other_salt) = (Salt::new(&[1; 32]), Salt::new(&[2; 32]));
+        let (content, other_content) = (ContentHash([3; 32]), ContentHash([4; 32]));
+        let (small, large) = (Recipe::named("small"), Recipe::named("large"));
+        let key = WorkKey::of(&salt, &content, &[small.clone()]);
+        assert_eq!(key, WorkKey::of(&salt, &content, &[small.clone()]));
+        let others = [
+            WorkKey::of(&other_salt, &content, &[small.clone()]),
+            WorkKey::of(&salt, &other_content, &[small.clone()]),
+            WorkKey::of(&salt, &content, &[large.clone()]),
+            WorkKey::of(&salt, &content, &[small, large]),
+        ];
+        assert!(others.iter().all(|other| *other != key));
+        let names = [key.output(&salt, "small", Suffix::Manifest).name, key.manifest(&salt).name, key.0];
+        assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2]);
+    }
+
+    #[test]
+    fn the_salt_is_not_printed() {
+        assert_eq!(format!("{:?}", Salt::new(&[1; 32])), "Salt(secret)");
+    }
+}
