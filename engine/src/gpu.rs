@@ -9,3 +9,4 @@ pub use crate::sys::gpu::cuda::{Device, Facts};
 pub use crate::sys::gpu::desk::{Decoded, Desk, Picture, Samples};
 pub use crate::sys::gpu::kernels::{Colour, Plane, Resample, SIGMA_MAX, Sharpen, Turn};
 pub use crate::sys::gpu::nvjpeg::{Hardware, Nvjpeg, Quality, Subsampling};
+pub use crate::sys::memory::Shared;

@@ -102,7 +102,7 @@ fn assert_near(ours: &[u8], exact: &[f64], by: f64, what: &str) {
 fn resampling_agrees_with_floating_point_in_a_ragged_batch() {
     let Some(mut desk) = desk("resampling_agrees_with_floating_point_in_a_ragged_batch") else { return };
     type Case = ((u32, u32), [f64; 4], (u32, u32));
-    let cases: [Case; 9] = [
+    let cases: [Case; 11] = [
         ((600, 400), [0.0, 0.0, 600.0, 400.0], (60, 40)),
         ((601, 403), [0.0, 0.0, 600.375, 402.5], (160, 107)),
         ((211, 157), [13.7, 20.2, 100.1, 90.9], (33, 30)),
@@ -112,6 +112,9 @@ fn resampling_agrees_with_floating_point_in_a_ragged_batch() {
         ((3001, 17), [0.5, 0.25, 3000.0, 16.5], (2, 3)),
         ((17, 3001), [0.0, 0.0, 17.0, 3001.0], (17, 1)),
         ((900, 700), [899.0, 699.0, 1.0, 1.0], (5, 5)),
+        // Standing over by half a step, as the colour of odd sides does, at the end and at the start.
+        ((301, 201), [0.0, 0.0, 302.0, 202.0], (151, 101)),
+        ((301, 201), [-1.0, -1.0, 302.0, 202.0], (151, 101)),
     ];
     for round in 0..3 {
         desk.clear().unwrap();

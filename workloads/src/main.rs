@@ -11,7 +11,7 @@ use annulus::fetch::Fetch;
 use annulus::gateway::config;
 use annulus::gateway::reload::{Editions, Source};
 use annulus::gateway::service::{self, Edition};
-use annulus::image::lanes::{Pipeline, worker};
+use annulus::image::lanes::{Pipeline, gpu, worker};
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
@@ -28,6 +28,10 @@ fn main() -> ExitCode {
     // Started by the image service itself: see `image::lanes::worker`.
     if std::env::args().nth(1).as_deref() == Some(worker::COMMAND) {
         return worker::main(&Pipeline);
+    }
+    // Likewise: see `image::lanes::gpu::worker`.
+    if std::env::args().nth(1).as_deref() == Some(gpu::worker::COMMAND) {
+        return gpu::worker::main();
     }
     let args = match Args::read(std::env::args().skip(1)) {
         Ok(args) => args,

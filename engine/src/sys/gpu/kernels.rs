@@ -114,10 +114,14 @@ impl Resample {
     pub(super) fn check(&self, arena_len: u64) -> Result<(), Error> {
         self.from.check(arena_len)?;
         self.to.check(arena_len)?;
-        let inside =
-            |start: f64, len: f64, side: u32| start >= 0.0 && len > 0.0 && start + len <= f64::from(side) + 1e-6;
-        let is_inside =
-            inside(self.left, self.width, self.from.width) && inside(self.top, self.height, self.from.height);
+        // The last colour sample of an odd side stands for one pixel and for one that is not there: a box may stand over by
+        // one step. The kernel leaves out what is not there.
+        let inside = |start: f64, len: f64, from: u32, to: u32| {
+            let (side, over) = (f64::from(from), len / f64::from(to) + 1e-6);
+            len > 0.0 && start >= -over && start < side && start + len > 0.0 && start + len <= side + over
+        };
+        let is_inside = inside(self.left, self.width, self.from.width, self.to.width)
+            && inside(self.top, self.height, self.from.height, self.to.height);
         if is_inside { Ok(()) } else { Err(Error::Unsupported("a box that is not inside its plane".to_owned())) }
     }
 
@@ -501,8 +505,9 @@ mod tests {
         whole.check(arena).unwrap();
         let wrong = [
             (whole, arena - 1),
-            (Resample { left: 0.1, ..whole }, arena),
-            (Resample { top: -0.1, ..whole }, arena),
+            (Resample { left: 10.1, ..whole }, arena),
+            (Resample { top: -10.1, ..whole }, arena),
+            (Resample { left: 600.0, width: 1.0, ..whole }, arena),
             (Resample { width: 0.0, ..whole }, arena),
             (Resample { height: f64::NAN, ..whole }, arena),
             (Resample { from: Plane { offset: u64::MAX - 255, ..from }, ..whole }, arena),
@@ -521,9 +526,14 @@ mod tests {
 
     #[test]
     fn columns_that_are_needed_cover_what_the_filter_touches() {
-        for (left, width, to) in
-            [(0.0, 600.0, 60), (13.7, 100.1, 33), (590.5, 9.5, 1), (300.0, 20.0, 41), (599.0, 1.0, 7)]
-        {
+        for (left, width, to) in [
+            (0.0, 600.0, 60),
+            (13.7, 100.1, 33),
+            (590.5, 9.5, 1),
+            (300.0, 20.0, 41),
+            (599.0, 1.0, 7),
+            (-2.0, 602.0, 301),
+        ] {
             let to = plane(0, to, 10);
             let resample = Resample { from: plane(0, 600, 400), left, top: 0.0, width, height: 400.0, to };
             let (first, columns) = resample.columns();
