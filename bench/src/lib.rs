@@ -7,7 +7,11 @@
 pub mod compare;
 pub mod gateway;
 pub mod generator;
+<<<<<<< HEAD
 pub mod placement;
+=======
+pub mod image;
+>>>>>>> wip-jpeg
 pub mod process;
 pub mod random;
 pub mod report;

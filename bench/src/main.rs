@@ -1,7 +1,11 @@
 //! The command line of annulus-bench.
 
 use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
+<<<<<<< HEAD
 use annulus_bench::placement;
+=======
+use annulus_bench::image;
+>>>>>>> wip-jpeg
 use annulus_bench::report::{self, Row};
 use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
 use annulus_bench::upstreams::{self, behaviour::Behaviour};
@@ -33,6 +37,12 @@ enum Scenario {
     },
     /// A gateway in front of the fake services: what it costs, what it adds, and how it bears trouble.
     Gateway(Gateway),
+    /// Images: processor time, fidelity and memory, beside other libraries.
+    Image {
+        /// What is measured: the pipeline alone.
+        #[arg(long, value_enum, default_value_t = Image::Pipeline)]
+        case: Image,
+    },
     /// Fake microservices of a shop, for a gateway to aggregate. Runs until interrupted.
     Upstreams(Box<Upstreams>),
     /// All scenarios, tiny: do they run?
@@ -163,6 +173,11 @@ impl Upstreams {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Image {
+    Pipeline,
+}
+
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
 enum Idle {
     Echo,
@@ -171,7 +186,7 @@ enum Idle {
 
 #[derive(Args)]
 struct Options {
-    /// Peers to alternate with: fastwebsockets, tokio-tungstenite, monoio, glommio.
+    /// Peers to alternate with; bench/peers/README.md lists them.
     #[arg(long, global = true, value_delimiter = ',')]
     vs: Vec<String>,
     /// Write the result as JSON to this file.
@@ -222,6 +237,7 @@ fn main() -> ExitCode {
         Scenario::WsBroadcast => ws_broadcast(&settings),
         Scenario::WsIdle { target } => ws_idle(&settings, target == Idle::Chat),
         Scenario::Gateway(gateway) => gateway.run(&settings),
+        Scenario::Image { case: Image::Pipeline } => image::pipeline(&settings),
         Scenario::Upstreams(upstreams) => {
             return match upstreams.run() {
                 Ok(()) => ExitCode::SUCCESS,

@@ -208,6 +208,22 @@ fn root() -> Result<PathBuf, String> {
 }
 
 /// Builds our server and gives its path. `ANNULUS_BENCH_BIN` names a folder with `annulus` and `examples/` to use as is.
+/// Our one binary, built.
+///
+/// # Errors
+/// A sentence: it could not be built.
+pub fn our_program() -> Result<PathBuf, String> {
+    ours(Mode::Chat)
+}
+
+/// Makes a peer ready and gives the program to start.
+///
+/// # Errors
+/// A sentence: there is no such peer for this role, or it could not be made ready.
+pub fn ready(peer: &str, role: Role) -> Result<PathBuf, String> {
+    peers::ready(&root()?, peer, role)
+}
+
 fn ours(mode: Mode) -> Result<PathBuf, String> {
     let (file, what) = match mode {
         Mode::Echo => ("examples/ws_echo", ["--example", "ws_echo"]),

@@ -51,6 +51,34 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// The sum over a process and all its living descendants.
+    ///
+    /// # Errors
+    /// As [`Sample::of`].
+    pub fn of_tree(pid: u32) -> Result<Sample, String> {
+        let mut sum = Sample::of(pid)?;
+        for child in children(pid) {
+            // One that has just ended is told by nobody.
+            let Ok(child) = Sample::of_tree(child) else { continue };
+            sum.cpu_s += child.cpu_s;
+            sum.pss += child.pss;
+            sum.rss += child.rss;
+            sum.rss_peak += child.rss_peak;
+            sum.switches += child.switches;
+        }
+        Ok(sum)
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = tasks.flatten().map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
 /// Lets a process's largest resident set size begin anew at what it is now.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use annulus::gateway::config;
 use annulus::gateway::reload::{Editions, Source};
 use annulus::gateway::service::{self, Edition};
 use annulus::image::lanes::{Pipeline, gpu, worker};
+use annulus::image::process::Process;
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
     // Likewise: see `image::lanes::gpu::worker`.
     if std::env::args().nth(1).as_deref() == Some(gpu::worker::COMMAND) {
         return gpu::worker::main();
+    }
+    if std::env::args().skip(1).take(2).eq(["image", "process"]) {
+        return process();
     }
     let args = match Args::read(std::env::args().skip(1)) {
         Ok(args) => args,
@@ -78,6 +82,23 @@ fn fetch() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(sentence) => {
             eprintln!("annulus fetch: {sentence}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Makes outputs of images; see [`annulus::image::process`].
+fn process() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(3).collect();
+    if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
+        print!("{}", annulus::image::process::HELP);
+        return ExitCode::SUCCESS;
+    }
+    match Process::read(words).map(|process| process.run()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(sentence) => {
+            eprintln!("annulus image process: {sentence}");
             ExitCode::from(2)
         }
     }

@@ -16,10 +16,12 @@ pub enum Role {
     WebSocket,
     /// `gateway`.
     Gateway,
+    /// `image`.
+    Image,
 }
 
 /// Names and roles, in the order in which they are listed to people.
-const PEERS: [(&str, Role); 9] = [
+const PEERS: [(&str, Role); 13] = [
     ("fastwebsockets", Role::WebSocket),
     ("tokio-tungstenite", Role::WebSocket),
     ("monoio", Role::WebSocket),
@@ -29,6 +31,10 @@ const PEERS: [(&str, Role); 9] = [
     ("axum-reqwest-tuned", Role::Gateway),
     ("nginx-lua", Role::Gateway),
     ("fastify-undici", Role::Gateway),
+    ("sharp", Role::Image),
+    ("pyvips", Role::Image),
+    ("pillow", Role::Image),
+    ("opencv", Role::Image),
 ];
 
 /// The names of all peers with this role.
@@ -46,6 +52,7 @@ pub fn ready(root: &Path, peer: &str, role: Role) -> Result<PathBuf, String> {
         let scenario = match role {
             Role::WebSocket => "WebSocket scenarios",
             Role::Gateway => "the gateway",
+            Role::Image => "images",
         };
         return Err(format!("there is no peer {peer:?} for {scenario}; there are {}", known.join(", ")));
     }

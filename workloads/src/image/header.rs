@@ -17,6 +17,9 @@ use super::format::Format;
 use super::sniff::{self, SNIFF_BYTES};
 use bytes::{Head, Pause};
 
+pub(in crate::image) use avif::{Avif, Item};
+pub(in crate::image) use jpeg::{APP1, Segments};
+
 /// As much of an upload is worth collecting before the first [`read`]: nearly every header is shorter.
 pub const HEAD_BYTES: usize = 64 << 10;
 

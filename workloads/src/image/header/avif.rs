@@ -77,8 +77,9 @@ pub(super) fn read(head: Head<'_>, limits: &Limits) -> Result<Header, Pause> {
 
 impl Avif {
     /// Of a whole file that [`super::read`] has accepted.
-    pub(in crate::image) fn of(file: &[u8], limits: &Limits) -> Option<Avif> {
-        Avif::parse(Head { bytes: file, whole: true }, limits).ok()
+    pub(in crate::image) fn of(file: &[u8]) -> Option<Avif> {
+        let limits = Limits { metadata_bytes_max: u32::MAX, icc_bytes_max: u32::MAX, ..Limits::DEFAULT };
+        Avif::parse(Head { bytes: file, whole: true }, &limits).ok()
     }
 
     fn parse(head: Head<'_>, limits: &Limits) -> Result<Avif, Pause> {

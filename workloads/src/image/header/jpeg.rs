@@ -12,9 +12,8 @@ const DHT: u8 = 0xC4;
 const JPG: u8 = 0xC8;
 const DAC: u8 = 0xCC;
 const TEM: u8 = 0x01;
-const APP1: u8 = 0xE1;
+pub(in crate::image) const APP1: u8 = 0xE1;
 const APP2: u8 = 0xE2;
-const APP14: u8 = 0xEE;
 const APP15: u8 = 0xEF;
 const APP0: u8 = 0xE0;
 const COM: u8 = 0xFE;
@@ -222,9 +221,4 @@ impl Frame {
             orientation,
         }
     }
-}
-
-/// Whether an Adobe marker says that inks are stored inverted, as Photoshop and all that follow it do.
-pub(in crate::image) fn is_adobe_inverted(file: &[u8]) -> bool {
-    Segments::of(file).any(|(marker, payload)| marker == APP14 && payload.starts_with(b"Adobe"))
 }

@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{MulDiv, PixelType, ResizeOptions, Resizer, create_srgb_mapper};
 
+use super::color::ToSrgb;
 use super::geometry::FloatBox;
 use super::picture::{Picture, Planes};
 use super::pixels::{Layout, Pixels, Pool};
 use super::plan::{self, MARGIN, Plan};
 use super::resample::{Raster, Target, Window, resample};
 use super::turn::{reversed, turn};
-use super::{Made, Output, Watch, encode, sharpen};
+use super::{Made, Output, Watch, adjust, encode, sharpen};
 use crate::image::fault::{Fault, Kind};
-use crate::image::recipe::Recipe;
+use crate::image::recipe::{Metadata, Recipe};
 
 /// A picture and the part of the stored image that it shows.
 struct Level {
@@ -53,8 +54,10 @@ impl Level {
 pub struct Cascade<'a> {
     /// The recipes, by a plan's index.
     pub recipes: &'a [Recipe],
-    /// The source's colour profile, where that is not sRGB.
-    pub profile: Option<Vec<u8>>,
+    /// The way to sRGB, where the source is not there.
+    pub to_srgb: Option<ToSrgb>,
+    /// A small EXIF that says whose image it is, for those outputs that keep it.
+    pub rights: Option<Vec<u8>>,
     /// Memory.
     pub pool: &'a mut Pool,
     /// Asked between steps.
@@ -94,7 +97,7 @@ impl Cascade<'_> {
         self.watch.check()?;
         let recipe = &self.recipes[plan.index];
         // An image with a profile of its own leaves its planes before it is encoded.
-        let planar = plan::planar(plan, recipe).filter(|_| self.profile.is_none());
+        let planar = plan::planar(plan, recipe).filter(|_| self.to_srgb.is_none());
         let smallest = levels.iter().rposition(|level| level.serves(plan)).unwrap_or(0);
         let picture = if later.is_empty() && is_same(&levels[smallest], plan, planar) {
             levels.swap_remove(smallest).picture
@@ -154,14 +157,32 @@ impl Cascade<'_> {
             }
             as_it_is => as_it_is,
         };
-        let mut picture = turn(picture, plan.orientation, self.pool);
+        let mut picture = match turn(picture, plan.turn, self.pool) {
+            Picture::Pixels(pixels) => Picture::Pixels(self.adjusted(pixels, plan, recipe)?),
+            planes @ Picture::Planes(_) => planes,
+        };
         self.watch.check()?;
         let started = Instant::now();
-        let bytes = encode(plan.format, &mut picture, recipe.quality, self.watch)?;
+        let rights = self.rights.as_deref().filter(|_| recipe.metadata == Metadata::KeepCopyright);
+        let bytes = encode(plan.format, &mut picture, recipe.quality, rights)?;
         self.encoding += started.elapsed();
         let (width, height) = (picture.width(), picture.height());
         picture.give(self.pool);
         Ok(Output { index: plan.index, format: plan.format, width, height, bytes })
+    }
+
+    /// In sRGB, blurred, recoloured, and laid on its canvas and background.
+    fn adjusted(&mut self, mut pixels: Pixels, plan: &Plan, recipe: &Recipe) -> Result<Pixels, Fault> {
+        if let Some(to_srgb) = &self.to_srgb {
+            to_srgb.apply(&mut pixels, self.watch)?;
+        }
+        adjust::blur(&mut pixels, recipe.blur, self.pool, self.watch)?;
+        adjust::colors(&mut pixels, recipe);
+        self.watch.check()?;
+        let alpha = plan.format.has_alpha();
+        let mut pixels = adjust::place(pixels, &plan.geometry, recipe, alpha, self.pool);
+        adjust::flatten(&mut pixels, recipe, alpha);
+        Ok(pixels)
     }
 
     fn resize(
@@ -202,7 +223,7 @@ impl Cascade<'_> {
         let (width, height) = plan.size;
         // The last colour sample of an odd side belongs to one pixel alone. In an image that will be mirrored that is
         // the first one.
-        let (along, down) = reversed(plan.orientation);
+        let (along, down) = reversed(plan.turn);
         let mut to = Planes::take(width, height, subsampling, self.pool);
         for index in 0..3 {
             let (per_x, per_y) = from.plane_subsampling(index);

@@ -1,8 +1,10 @@
-//! What a job will take, told from the header: memory at the peak, exactly for JPEGs, and processor time, roughly.
+//! What a job will take, told from the header: memory at the peak, as if colour were
+//! not subsampled, and processor time, roughly.
 
 use super::Cost;
 use super::jpeg::Shrink;
 use super::plan::{Plan, plan};
+use super::{avif, gif, png, webp};
 use crate::image::format::Format;
 use crate::image::header::Header;
 use crate::image::recipe::Recipe;
@@ -61,12 +63,33 @@ fn peak(header: &Header, shrink: Shrink, plans: &[Plan]) -> u64 {
     let channels = channels(header);
     let coefficients = header.pixels() * u64::from(header.coefficient_bytes);
     let decoded = width * height * channels;
-    // Beside the source: the picture that is short already, the output as it is kept, sharpened and turned, and its file.
-    let beside = |plan: &Plan| width * u64::from(plan.size.1) * channels + pixels(plan.size) * channels * 4;
+    // Of planes, one is resampled at a time.
+    let at_once = if header.format == Format::Jpeg && shrink >= Shrink::Half { 1 } else { channels };
+    // Beside the source: the picture that is short already, the output that is sharpened and turned, and its file.
+    let beside = |plan: &Plan| width * u64::from(plan.size.1) * at_once + pixels(plan.size) * channels * 2;
     let kept: u64 = plans.iter().map(|plan| pixels(plan.size) * channels).sum();
     let padded = plans.iter().map(|plan| pixels(plan.geometry.canvas) * 4).max().unwrap_or(0);
     let step = plans.iter().map(beside).max().unwrap_or(0).max(padded) + kept;
-    CODEC_BYTES + decoded + coefficients.max(step)
+    // Memory of a decoder is given back before the first output is made, memory of an encoder is taken beside it.
+    let decoder = match header.format {
+        Format::Jpeg => coefficients,
+        Format::Png => png::decode_bytes(header).saturating_sub(decoded),
+        Format::Webp => webp::decode_bytes(header).saturating_sub(decoded),
+        Format::Avif => avif::decode_bytes(header).saturating_sub(decoded),
+        Format::Gif => gif::decode_bytes(header).saturating_sub(decoded),
+    };
+    let encoder = plans.iter().map(|plan| pixels(plan.geometry.canvas) * encoder_bytes(plan.format)).max();
+    CODEC_BYTES + decoded + decoder.max(step + encoder.unwrap_or(0))
+}
+
+/// What an encoder holds per pixel beside the picture and its output.
+fn encoder_bytes(format: Format) -> u64 {
+    match format {
+        Format::Jpeg | Format::Gif => 0,
+        Format::Png => 8,
+        Format::Webp => 12,
+        Format::Avif => 80,
+    }
 }
 
 fn time(header: &Header, shrink: Shrink, plans: &[Plan]) -> f64 {

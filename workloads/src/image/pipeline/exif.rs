@@ -4,12 +4,15 @@
 //! EXIF is a TIFF file in miniature (CIPA DC-008 section 4.5; TIFF 6.0 section 2): a byte order, then a directory of
 //! 12-byte entries whose values lie in the entry or at an offset. All offsets are claims; one directory is read, once.
 
-use crate::image::header::Orientation;
+use crate::image::header::{APP1, Orientation, Segments};
 
 /// Bytes of an artist's name or a copyright notice. What is longer is cut off.
 pub const TEXT_BYTES_MAX: usize = 2048;
 /// Entries of the directory that are looked at. What is beyond is ignored.
 const ENTRIES_MAX: usize = 512;
+
+/// What stands before the TIFF in a JPEG's segment.
+const EXIF_NAME: &[u8] = b"Exif\0\0";
 
 const ORIENTATION: u16 = 0x0112;
 const ARTIST: u16 = 0x013B;
@@ -33,8 +36,14 @@ impl Exif {
     /// be read is as if it were absent: bad metadata never refuses an image.
     pub fn read(tiff: &[u8]) -> Exif {
         // Some writers of WebP and PNG keep the JPEG segment's name in front.
-        let tiff = tiff.strip_prefix(b"Exif\0\0").unwrap_or(tiff);
+        let tiff = tiff.strip_prefix(EXIF_NAME).unwrap_or(tiff);
         directory(tiff).unwrap_or_default()
+    }
+
+    /// Of a JPEG.
+    pub fn of_jpeg(file: &[u8]) -> Exif {
+        let found = Segments::of(file).find(|(marker, payload)| *marker == APP1 && payload.starts_with(EXIF_NAME));
+        found.map(|(_, payload)| Exif::read(payload)).unwrap_or_default()
     }
 
     /// Whether there is something to keep.
@@ -74,6 +83,21 @@ impl Exif {
         tiff.extend_from_slice(&values);
         Some(tiff)
     }
+}
+
+/// Puts a small EXIF of [`Exif::rights`] into a JPEG, behind its first marker and the JFIF segment that may follow.
+pub fn into_jpeg(jpeg: &mut Vec<u8>, rights: &[u8]) {
+    const APP0: [u8; 2] = [0xFF, 0xE0];
+    let mut at = 2;
+    if let [a, b, high, low, ..] = jpeg[2..]
+        && [a, b] == APP0
+    {
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+    }
+    // Two texts of at most `TEXT_BYTES_MAX` fit into a segment.
+    let len = (2 + EXIF_NAME.len() + rights.len()) as u16;
+    let segment = [&[0xFF, APP1], &len.to_be_bytes()[..], EXIF_NAME, rights].concat();
+    jpeg.splice(at.min(jpeg.len())..at.min(jpeg.len()), segment).for_each(drop);
 }
 
 #[derive(Clone, Copy)]
@@ -175,6 +199,19 @@ mod tests {
         assert_eq!(Exif::read(&exif.rights().unwrap()).copyright.unwrap().len(), TEXT_BYTES_MAX);
         let exif = Exif { copyright: Some(b"   ".to_vec()), ..Exif::default() };
         assert_eq!(Exif::read(&exif.rights().unwrap()).copyright, None);
+    }
+
+    #[test]
+    fn segments_of_a_jpeg() {
+        let exif = Exif { copyright: Some(b"(c) Somebody".to_vec()), ..Exif::default() };
+        for start in [&b"\xFF\xD8\xFF\xE0\0\x04ab"[..], &b"\xFF\xD8"[..]] {
+            let mut jpeg = start.to_vec();
+            jpeg.extend_from_slice(b"\xFF\xEE\0\x07Adobe\xFF\xDA\0\x02");
+            into_jpeg(&mut jpeg, &exif.rights().unwrap());
+            assert!(jpeg.starts_with(start) && jpeg[start.len()..].starts_with(&[0xFF, APP1]));
+            assert_eq!(Exif::of_jpeg(&jpeg), exif);
+        }
+        assert_eq!(Exif::of_jpeg(b"\xFF\xD8"), Exif::default());
     }
 
     #[test]

@@ -8,6 +8,8 @@ use turbojpeg::{
     Subsamp, YuvImage,
 };
 
+use super::Watch;
+use super::color::Inks;
 use super::picture::{Picture, Planes};
 use super::pixels::{Layout, Pixels, Pool};
 use crate::image::fault::{Fault, Kind};
@@ -57,12 +59,31 @@ fn in_planes(header: &DecompressHeader, shrink: Shrink) -> Option<(u32, u32)> {
     (header.colorspace == Colorspace::YCbCr && shrink >= Shrink::Half).then_some(subsampling)
 }
 
-/// Decodes, shrunk.
+/// Decodes, shrunk. Four inks become red, green and blue, by the profile where there is one for them; other colours stay
+/// as they are stored.
 ///
 /// # Errors
 /// [`Kind::BadImage`]: broken, or cut off. [`Kind::Unsupported`]: arithmetic coding, lossless. [`Kind::TooLarge`]: too
 /// many scans. [`Kind::Memory`].
-pub fn decode(input: &[u8], header: &Header, shrink: Shrink, pool: &mut Pool) -> Result<Picture, Fault> {
+pub fn decode(
+    input: &[u8],
+    header: &Header,
+    shrink: Shrink,
+    profile: Option<&[u8]>,
+    pool: &mut Pool,
+    watch: &dyn Watch,
+) -> Result<Picture, Fault> {
+    let inks = Inks::new(profile.filter(|_| header.components == 4), is_adobe(input));
+    let mut picture = read(input, header, shrink, pool)?;
+    if let Picture::Pixels(pixels) = &mut picture
+        && header.components == 4
+    {
+        inks_to_rgb(pixels, &inks, watch)?;
+    }
+    Ok(picture)
+}
+
+fn read(input: &[u8], header: &Header, shrink: Shrink, pool: &mut Pool) -> Result<Picture, Fault> {
     match decode_once(input, header, shrink, pool) {
         Err(Trouble::CutOff) => {
             // The end marker alone may be missing: nothing is lost then, and a decoder that finds one is content.
@@ -116,7 +137,7 @@ fn decode_once(input: &[u8], header: &Header, shrink: Shrink, pool: &mut Pool) -
     }
     let (format, layout) = match found.colorspace {
         Colorspace::Gray => (PixelFormat::GRAY, Layout::Gray),
-        Colorspace::CMYK | Colorspace::YCCK => (PixelFormat::CMYK, Layout::Rgb),
+        Colorspace::CMYK | Colorspace::YCCK => (PixelFormat::CMYK, Layout::Rgba),
         _ => (PixelFormat::RGB, Layout::Rgb),
     };
     let pitch = width * format.size();
@@ -125,9 +146,6 @@ fn decode_once(input: &[u8], header: &Header, shrink: Shrink, pool: &mut Pool) -
     if let Err(trouble) = told(decoder.decompress(input, target)) {
         pool.give(samples);
         return Err(trouble);
-    }
-    if format == PixelFormat::CMYK {
-        cmyk_to_rgb(&mut samples, is_adobe(input));
     }
     Ok(Picture::Pixels(Pixels { width: width as u32, height: height as u32, layout, samples }))
 }
@@ -160,19 +178,21 @@ fn fault(said: &str) -> Fault {
     bad(format!("the JPEG is broken: {said}"))
 }
 
-/// Without a profile: what is left of white where ink and black are taken away. In place, from four samples to three.
-/// Adobe's files, which are nearly all, hold what is left and not the ink.
-fn cmyk_to_rgb(samples: &mut Vec<u8>, is_inverted: bool) {
-    let flip = if is_inverted { 0 } else { 0xFF };
-    let pixels = samples.len() / 4;
-    for at in 0..pixels {
-        let black = u32::from(samples[at * 4 + 3] ^ flip);
-        for colour in 0..3 {
-            let left = u32::from(samples[at * 4 + colour] ^ flip) * black;
-            samples[at * 3 + colour] = ((left + 127) / 255) as u8;
+/// In place, from four samples to three, a row at a time.
+fn inks_to_rgb(pixels: &mut Pixels, inks: &Inks, watch: &dyn Watch) -> Result<(), Fault> {
+    let width = pixels.width as usize;
+    let (mut row, mut rgb) = (vec![0; width * 4], vec![0; width * 3]);
+    for y in 0..pixels.height as usize {
+        if y.is_multiple_of(64) {
+            watch.check()?;
         }
+        row.copy_from_slice(&pixels.samples[y * width * 4..][..width * 4]);
+        inks.convert(&mut row, &mut rgb);
+        pixels.samples[y * width * 3..][..width * 3].copy_from_slice(&rgb);
     }
-    samples.truncate(pixels * 3);
+    pixels.samples.truncate(pixels.height as usize * width * 3);
+    pixels.layout = Layout::Rgb;
+    Ok(())
 }
 
 /// Whether an Adobe APP14 segment stands before the picture (Adobe Technical Note 5116 section 18).

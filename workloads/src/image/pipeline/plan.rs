@@ -1,5 +1,6 @@
 //! What is to be made, in which order, and how small the decoder may make it: known before a sample is decoded.
 
+use super::adjust::turns;
 use super::geometry::{FloatBox, Geometry, geometry, upright};
 use super::jpeg::{self, Shrink};
 use super::turn::stored_box;
@@ -27,8 +28,8 @@ pub struct Plan {
     pub bounds: FloatBox,
     /// What that is resampled to, as stored.
     pub size: (u32, u32),
-    /// How that is turned upright.
-    pub orientation: Orientation,
+    /// How that is turned: upright, and then as the recipe says.
+    pub turn: Orientation,
     /// Canvas and place on it, upright.
     pub geometry: Geometry,
     /// What it is encoded as.
@@ -77,7 +78,7 @@ pub fn plan(header: &Header, recipes: &[Recipe]) -> Result<(Vec<Plan>, Shrink), 
             index,
             bounds: stored_box(geometry.crop, (header.width, header.height), orientation),
             size: if orientation.swaps_sides() { (height, width) } else { (width, height) },
-            orientation,
+            turn: orientation.then(turns(recipe)),
             geometry,
             format: format(header, recipe),
         })
@@ -109,12 +110,10 @@ pub fn format(header: &Header, recipe: &Recipe) -> Format {
     }
 }
 
-/// Whether the output is a JPEG and nothing is asked that needs pixels: it can be made of planes. Gives the pixels per
+/// Whether the output is a JPEG and nothing is asked that needs pixels: it can be made of planes, which can be turned. Gives the pixels per
 /// colour sample.
 pub fn planar(plan: &Plan, recipe: &Recipe) -> Option<(u32, u32)> {
-    let untouched = recipe.quarter_turns % 4 == 0
-        && recipe.flip == (false, false)
-        && recipe.blur == 0.0
+    let untouched = recipe.blur == 0.0
         && !recipe.grayscale
         && recipe.brightness == 0
         && recipe.contrast == 1.0

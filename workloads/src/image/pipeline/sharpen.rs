@@ -7,9 +7,8 @@ use super::Watch;
 use super::picture::{Picture, Planes};
 use super::pixels::{Layout, Pixels, Pool};
 use crate::image::fault::Fault;
+use crate::image::options::SHARPEN_SIGMA_MAX;
 
-/// The largest sigma in pixels. What is asked beyond is held to it.
-pub const SIGMA_MAX: f32 = 10.0;
 /// Differences are counted in 1/128 of a sample.
 const ONE: f32 = 128.0;
 /// A step of CIE lightness in samples.
@@ -99,7 +98,7 @@ struct Mask {
 
 impl Mask {
     fn new(sigma: f32) -> Mask {
-        let sigma = sigma.min(SIGMA_MAX);
+        let sigma = sigma.min(SHARPEN_SIGMA_MAX);
         let at = |x: usize| (-((x * x) as f32) / (2.0 * sigma * sigma)).exp();
         // As libvips: taps below a tenth of the middle one are left out.
         let reach = (1..).take_while(|&x| at(x) >= 0.1).count();

@@ -18,11 +18,12 @@ use crate::image::fault::Fault;
 use crate::image::format::Format;
 use crate::image::header::{Header, Orientation};
 use crate::image::pipeline::Output;
+use crate::image::pipeline::exif::{self, Exif};
 use crate::image::pipeline::geometry::FloatBox;
 use crate::image::pipeline::jpeg::{QUALITY_DEFAULT, subsampling};
 use crate::image::pipeline::plan::Plan;
 use crate::image::pipeline::turn::reversed;
-use crate::image::recipe::Recipe;
+use crate::image::recipe::{Metadata, Recipe};
 use std::time::{Duration, Instant};
 
 /// One image and what is to be made of it.
@@ -109,6 +110,12 @@ struct Work<'a> {
     recipes: &'a [Recipe],
     plans: Vec<Plan>,
     levels: Vec<Level>,
+    /// Whose image it is, as a small EXIF, where an output keeps that.
+    rights: Option<Vec<u8>>,
+}
+
+fn keeps_rights(recipe: &Recipe) -> bool {
+    recipe.metadata == Metadata::KeepCopyright
 }
 
 /// An output that is resampled and not finished: an image, a plan, and its samples.
@@ -151,7 +158,11 @@ impl Batch {
             let work = &works[raw.work];
             let (width, height) = (picture.width, picture.height);
             let index = work.plans[raw.plan].index;
-            let output = Output { index, format: Format::Jpeg, width, height, bytes: bytes.to_vec() };
+            let mut bytes = bytes.to_vec();
+            if let Some(rights) = work.rights.as_deref().filter(|_| keeps_rights(&work.recipes[index])) {
+                exif::into_jpeg(&mut bytes, rights);
+            }
+            let output = Output { index, format: Format::Jpeg, width, height, bytes };
             if let Ok(outputs) = &mut made[work.at] {
                 outputs.push(output);
             }
@@ -166,10 +177,12 @@ fn decode<'a>(desk: &mut Desk, items: &[Item<'a>], made: &mut [Made]) -> Result<
     let mut works: Vec<Work<'a>> = Vec::new();
     let mut inputs = Vec::new();
     for (at, item) in items.iter().enumerate() {
-        let suited = suits::bytes(item.input).and_then(|()| suits::plans(item.header, item.recipes));
+        let suited = suits::bytes(item.input, item.header).and_then(|()| suits::plans(item.header, item.recipes));
         match suited {
             Ok(plans) => {
-                works.push(Work { at, recipes: item.recipes, plans, levels: Vec::new() });
+                let wanted = item.recipes.iter().any(keeps_rights);
+                let rights = wanted.then(|| Exif::of_jpeg(item.input).rights()).flatten();
+                works.push(Work { at, recipes: item.recipes, plans, levels: Vec::new(), rights });
                 inputs.push(item.input);
             }
             Err(why) => made[at] = Err(Refusal::Unsupported(why.to_owned())),
@@ -241,7 +254,7 @@ fn step(level: &Level, plan: &Plan, from: Plane, source: (u32, u32), to: Plane, 
     let along = density(level.size.0, level.bounds.width);
     let down = density(level.size.1, level.bounds.height);
     // The last sample of an odd side stands for one pixel alone. In an image that will be mirrored that is the first one.
-    let (first_x, first_y) = reversed(plan.orientation);
+    let (first_x, first_y) = reversed(plan.turn);
     let axis = |start: f64, len: f64, side: u32, samples: u32, group: u32, source: u32, first: bool| {
         let step = len / f64::from(side);
         let over = f64::from(samples * group - side) * step;
@@ -302,7 +315,7 @@ fn sharpen(desk: &mut Desk, works: &[Work<'_>], raws: &mut [Raw]) -> Result<(), 
 fn turn(desk: &mut Desk, works: &[Work<'_>], raws: &mut [Raw]) -> Result<(), Error> {
     let mut steps = Vec::new();
     for raw in raws {
-        let orientation = works[raw.work].plans[raw.plan].orientation;
+        let orientation = works[raw.work].plans[raw.plan].turn;
         if orientation == Orientation::Normal {
             continue;
         }

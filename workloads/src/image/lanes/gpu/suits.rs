@@ -8,7 +8,10 @@
 use crate::image::fault::Fault;
 use crate::image::format::Format;
 use crate::image::header::Header;
+use crate::image::pipeline::color::Source;
+use crate::image::pipeline::pixels::Layout;
 use crate::image::pipeline::plan::{Plan, plan, planar};
+use crate::image::pipeline::{PROFILE_BYTES_MAX, jpeg};
 use crate::image::recipe::Recipe;
 
 /// Pixels of a side that a hardware decoder takes at most (nvJPEG documentation, "Hardware Acceleration").
@@ -47,13 +50,13 @@ fn by_header(header: &Header) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// Why not.
-pub fn bytes(input: &[u8]) -> Result<(), &'static str> {
+pub fn bytes(input: &[u8], header: &Header) -> Result<(), &'static str> {
     const BROKEN: &str = "a JPEG whose segments are broken";
     if !input.starts_with(&[0xFF, 0xD8]) {
         return Err("no JPEG");
     }
     let mut at = 2;
-    let mut adobe = false;
+    let (mut adobe, mut profile) = (false, false);
     let mut components = 0;
     loop {
         let rest = input.get(at..).ok_or(BROKEN)?;
@@ -75,17 +78,25 @@ pub fn bytes(input: &[u8]) -> Result<(), &'static str> {
                 }
             }
             0xC1..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => return Err("a JPEG that is not baseline"),
-            0xE2 if body.starts_with(b"ICC_PROFILE\0") => return Err("a JPEG with a colour profile"),
+            0xE2 if body.starts_with(b"ICC_PROFILE\0") => profile = true,
             0xEE if body.starts_with(b"Adobe") => adobe = body.get(11) != Some(&1),
             0xDA if body.first().map(|&count| usize::from(count)) != Some(components) => {
                 return Err("a JPEG in several scans");
             }
             0xDA if adobe && components == 3 => return Err("a JPEG that stores red, green and blue"),
+            0xDA if profile && !is_srgb(input, header) => return Err("a JPEG in other colours than sRGB"),
             0xDA => return scan(rest.get(len..).ok_or(BROKEN)?),
             _ => {}
         }
         at += 2 + len;
     }
+}
+
+/// Whether a profile changes nothing that anybody sees, or is one that is ignored: what the CPU lane keeps in planes, too.
+fn is_srgb(input: &[u8], header: &Header) -> bool {
+    let layout = if header.components == 1 { Layout::Gray } else { Layout::Rgb };
+    let profile = jpeg::profile(input, PROFILE_BYTES_MAX);
+    profile.as_deref().and_then(Source::of_icc).and_then(|source| source.to_srgb(layout)).is_none()
 }
 
 /// Whether entropy-coded bytes go on to the end marker: in them a 0xFF is followed by zero, by a restart marker, or by
@@ -164,20 +175,22 @@ mod tests {
         let ids = [1, 2, 3];
         let data = [1, 2, 0xFF, 0, 3, 0xFF, 0xD0, 4, 0xFF, 0xFF, 0xD9];
         let whole = jpeg(&[], 0xC0, ids, &data);
-        assert_eq!(bytes(&whole), Ok(()));
+        assert_eq!(bytes(&whole, &header()), Ok(()));
         for len in 0..whole.len() {
-            assert!(bytes(&whole[..len]).is_err(), "{len}");
+            assert!(bytes(&whole[..len], &header()).is_err(), "{len}");
         }
         let adobe = |transform| segment(0xEE, &[b"Adobe\0d\0\0\0\0".as_slice(), &[transform]].concat());
-        assert_eq!(bytes(&jpeg(&[adobe(1)], 0xC0, ids, &data)), Ok(()));
+        assert_eq!(bytes(&jpeg(&[adobe(1)], 0xC0, ids, &data), &header()), Ok(()));
+        // One that cannot be read is ignored, as the CPU lane does.
+        let broken = segment(0xE2, b"ICC_PROFILE\0\x01\x01profile");
+        assert_eq!(bytes(&jpeg(&[broken], 0xC0, ids, &data), &header()), Ok(()));
         let wrong = [
             jpeg(&[adobe(0)], 0xC0, ids, &data),
             jpeg(&[], 0xC0, *b"RGB", &data),
             jpeg(&[], 0xC2, ids, &data),
-            jpeg(&[segment(0xE2, b"ICC_PROFILE\0\x01\x01profile")], 0xC0, ids, &data),
             jpeg(&[], 0xC0, ids, &[1, 2, 0xFF, 0xC4, 0xFF, 0xD9]),
         ];
-        let reasons: std::collections::BTreeSet<_> = wrong.iter().map(|jpeg| bytes(jpeg).unwrap_err()).collect();
-        assert_eq!(reasons.len(), 4, "{reasons:?}");
+        let reasons: std::collections::BTreeSet<_> = wrong.iter().map(|jpeg| bytes(jpeg, &header()).unwrap_err()).collect();
+        assert_eq!(reasons.len(), 3, "{reasons:?}");
     }
 }

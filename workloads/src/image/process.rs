@@ -1,0 +1,192 @@
+//! `annulus image process`: the pipeline on files, without a service. For batches, for trying options, and for measuring.
+//!
+//! ```text
+//! annulus image process [--preset NAME] [--ops NAME=OPTIONS]... [--repeat N] FILE... FOLDER
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::fault::Fault;
+use super::header::{self, Header, Limits, Progress};
+use super::options;
+use super::pipeline::pixels::Pool;
+use super::pipeline::{Output, Watch, process};
+use super::presets::Presets;
+use super::recipe::Recipe;
+
+/// What is printed for `annulus image process --help`.
+pub const HELP: &str = "\
+annulus image process: makes smaller, sharper, other images of files
+
+usage: annulus image process [options] FILE... FOLDER
+
+  --preset NAME         the outputs of a preset: thumbnail, web, web-webp, avatar, social, clean
+  --ops NAME=OPTIONS    an output: a name for its file, and imgproxy's options, such as
+                        small=rs:fit:256:256/sh:0.5/q:75; may be repeated
+  --repeat N            make everything N times, with memory that is warm from the second on
+
+Outputs are written to FOLDER/FILE-NAME.FORMAT; a line is printed for each. Exit status 1: a file could not be made, and
+standard error says why.
+";
+
+/// Bytes of buffers that are kept from one image to the next.
+const POOL_BYTES: usize = 512 << 20;
+
+/// What to make, of what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    files: Vec<PathBuf>,
+    folder: PathBuf,
+    recipes: Vec<Recipe>,
+    repeat: u32,
+}
+
+impl Process {
+    /// Reads the words after `image process`.
+    ///
+    /// # Errors
+    /// A sentence: what is wrong and what was expected.
+    pub fn read(words: Vec<String>) -> Result<Process, String> {
+        let (mut files, mut recipes, mut repeat) = (Vec::new(), Vec::new(), 1);
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            let (option, value) = match word.split_once('=') {
+                Some((option, value)) if option.starts_with("--") => (option.to_owned(), Some(value.to_owned())),
+                _ => (word, None),
+            };
+            if !option.starts_with("--") {
+                files.push(PathBuf::from(option));
+                continue;
+            }
+            let value = value.or_else(|| words.next()).ok_or_else(|| format!("{option} needs a value"))?;
+            match option.as_str() {
+                "--preset" => {
+                    let presets = Presets::built_in();
+                    recipes.extend_from_slice(presets.get(&value).map_err(|fault| fault.detail)?);
+                }
+                "--ops" => recipes.push(recipe(&value)?),
+                "--repeat" => {
+                    let times = value.parse().ok().filter(|&times| times > 0);
+                    repeat = times.ok_or_else(|| format!("--repeat {value}: expected a number above 0"))?;
+                }
+                _ => return Err(format!("there is no option {option:?}; there are: --preset, --ops, --repeat")),
+            }
+        }
+        let Some(folder) = files.pop().filter(|_| !files.is_empty()) else {
+            return Err("of what, and where to? For example: annulus image process --preset web photo.jpg out".into());
+        };
+        if recipes.is_empty() {
+            return Err("what is to be made? For example: --preset web, or --ops small=rs:fit:256:256".into());
+        }
+        Ok(Process { files, folder, recipes, repeat })
+    }
+
+    /// Makes everything. Tells whether all of it could be made.
+    pub fn run(&self) -> bool {
+        let mut pool = Pool::new(POOL_BYTES);
+        let mut is_whole = true;
+        for _ in 0..self.repeat {
+            for file in &self.files {
+                if let Err(sentence) = self.file(file, &mut pool) {
+                    eprintln!("annulus image process: {}: {sentence}", file.display());
+                    is_whole = false;
+                }
+            }
+        }
+        is_whole
+    }
+
+    fn file(&self, file: &Path, pool: &mut Pool) -> Result<(), String> {
+        let input = std::fs::read(file).map_err(|error| error.to_string())?;
+        let header = header_of(&input).map_err(|fault| fault.detail)?;
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let mut lines = Vec::new();
+        let mut write = |output: Output| {
+            let name = format!("{stem}-{}.{}", self.recipes[output.index].name, output.format.name());
+            let path = self.folder.join(name);
+            std::fs::write(&path, &output.bytes).map_err(|error| {
+                Fault::new(super::fault::Kind::Io, format!("cannot write {}: {error}", path.display()))
+            })?;
+            lines.push(format!("{}: {}x{}, {} bytes", path.display(), output.width, output.height, output.bytes.len()));
+            Ok(())
+        };
+        let started = Instant::now();
+        let timings = process(&input, &header, &self.recipes, pool, &Unhurried, &mut write);
+        let timings = timings.map_err(|fault| fault.detail)?;
+        lines.iter().for_each(|line| crate::say!("{line}"));
+        crate::say!(
+            "{}: {:.1} ms (decoding {:.1}, transforming {:.1}, encoding {:.1})",
+            file.display(),
+            started.elapsed().as_secs_f64() * 1e3,
+            timings.decode.as_secs_f64() * 1e3,
+            timings.transform.as_secs_f64() * 1e3,
+            timings.encode.as_secs_f64() * 1e3
+        );
+        Ok(())
+    }
+}
+
+/// Ends nothing: whoever waits at a terminal has an interrupt key.
+struct Unhurried;
+
+impl Watch for Unhurried {
+    fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+fn recipe(value: &str) -> Result<Recipe, String> {
+    let Some((name, text)) = value.split_once('=') else {
+        return Err(format!("--ops {value}: expected NAME=OPTIONS, such as small=rs:fit:256:256"));
+    };
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if name.is_empty() || !name.bytes().all(harmless) {
+        return Err(format!("--ops {value}: a name is made of letters, digits, - and _"));
+    }
+    options::parse(name, text).map_err(|fault| fault.detail)
+}
+
+/// The header of a file that is there in whole.
+fn header_of(input: &[u8]) -> Result<Header, Fault> {
+    match header::read(input, Some(input.len() as u64), &Limits::DEFAULT)? {
+        Progress::Header(header) => Ok(header),
+        Progress::NeedMore { .. } => Err(Fault::new(super::fault::Kind::BadImage, "the file ends within its header")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Process, String> {
+        Process::read(line.split_whitespace().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn options_are_read() {
+        let process = read("--preset web --ops=tiny=rs:fit:16:16/q:50 --repeat 3 a.jpg b.png out").unwrap();
+        assert_eq!((process.files.len(), process.folder, process.repeat), (2, PathBuf::from("out"), 3));
+        let names: Vec<_> = process.recipes.iter().map(|recipe| recipe.name.as_str()).collect();
+        assert_eq!(names, ["small", "medium", "large", "tiny"]);
+        assert_eq!(process.recipes[3].quality, Some(50));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, says) in [
+            ("", "--preset web photo.jpg out"),
+            ("--preset web a.jpg", "where to"),
+            ("a.jpg out", "what is to be made"),
+            ("--ops rs:fit:1:1 a.jpg out", "NAME=OPTIONS"),
+            ("--ops ../x=rs:fit:1:1 a.jpg out", "letters, digits"),
+            ("--preset wbe a.jpg out", "there is no preset"),
+            ("--repeat 0 --preset web a.jpg out", "above 0"),
+            ("--size 3 a.jpg out", "there is no option"),
+            ("--repeat", "needs a value"),
+        ] {
+            let error = read(line).unwrap_err();
+            assert!(error.contains(says), "{line}: {error}");
+        }
+    }
+}
