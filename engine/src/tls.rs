@@ -174,6 +174,19 @@ impl TlsStream {
         self.stream.finish().await
     }
 
+    /// Waits until everything queued has been handed to the kernel.
+    ///
+    /// # Errors
+    /// Why the transport broke.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush().await
+    }
+
+    /// Closes at once; what is queued is dropped, and nothing is said.
+    pub fn abort(self) {
+        self.stream.abort();
+    }
+
     /// The protocol agreed on by ALPN (RFC 7301).
     pub fn alpn(&self) -> Option<&[u8]> {
         match &self.session {

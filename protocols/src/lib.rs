@@ -65,6 +65,7 @@ pub mod centrifuge;
 pub mod http1;
 pub mod http2;
 pub mod json;
+pub mod multipart;
 pub mod websocket;
 
 pub use input::Input;

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod gateway;
 pub mod image;
 pub mod nearest;
+pub mod serve;
 
 /// Prints a line for people. A closed standard output ends nothing: a service goes on without its log.
 #[macro_export]

@@ -25,7 +25,7 @@ use annulus::image::pipeline::{Made, Output, Timings, Watch};
 use annulus::image::recipe::Recipe;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\nnot much of a picture";
+const ORIGINAL: &[u8] = b"the original";
 const FIRST: u64 = 1;
 
 fn main() -> ExitCode {
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some(worker::COMMAND) => return worker::main(&Hostile),
         Some("be-a-server") => return be_a_server(),
+        Some("be-shut-in") => return be_shut_in(),
         _ => {}
     }
     let asked: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
@@ -57,6 +58,7 @@ const TESTS: &[(&str, fn())] = &[
     ("workers_are_replaced", workers_are_replaced),
     ("a_task_that_cannot_be_asked_for_costs_no_worker", a_task_that_cannot_be_asked_for_costs_no_worker),
     ("the_walls_stand", the_walls_stand),
+    ("the_second_wall_stands_alone", the_second_wall_stands_alone),
     ("workers_end_with_their_server", workers_end_with_their_server),
     ("threads_do_the_same", threads_do_the_same),
     ("many_at_once", many_at_once),
@@ -81,9 +83,8 @@ impl Processor for Hostile {
         match name {
             "copy" => {
                 for (index, _) in recipes.iter().enumerate().rev() {
-                    let mut bytes = PNG.to_vec();
-                    bytes.extend_from_slice(input);
-                    made(Output { index, format: Format::Png, width: 1, height: 2, bytes })?;
+                    let (width, bytes) = (input.len() as u32, picture(input));
+                    made(Output { index, format: Format::Png, width, height: 1, bytes })?;
                 }
             }
             "panic" => panic!("as asked\nin two lines"),
@@ -124,6 +125,7 @@ impl Processor for Hostile {
             "recurse" => assert!(recurse(1) > 0),
             "large output" => made(Output { bytes: vec![0; 2 << 20], ..small(0) })?,
             "wrong magic" => made(Output { format: Format::Avif, ..small(0) })?,
+            "wrong size" => made(Output { width: 3, ..small(0) })?,
             "no output" => {}
             "same twice" => {
                 made(small(0))?;
@@ -151,7 +153,16 @@ impl Processor for Hostile {
 }
 
 fn small(index: usize) -> Output {
-    Output { index, format: Format::Png, width: 1, height: 2, bytes: PNG.to_vec() }
+    Output { index, format: Format::Png, width: 2, height: 1, bytes: picture(b"xy") }
+}
+
+/// A picture of these bytes in a row.
+fn picture(samples: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, samples.len() as u32, 1);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(samples).unwrap();
+    bytes
 }
 
 #[inline(never)]
@@ -163,7 +174,9 @@ fn recurse(depth: usize) -> usize {
 
 /// Answers that no honest worker gives.
 fn said(lie: &str) -> Vec<u8> {
-    let claim = Claim { index: 0, format: Format::Png, width: 1, height: 2, len: PNG.len() as u64 };
+    let small = small(0);
+    let Output { index, format, width, height, .. } = small;
+    let claim = Claim { index, format, width, height, len: small.bytes.len() as u64 };
     let done = |task, outputs| Answer::Done { task, outputs, timings: Timings::default() };
     let answer = match lie {
         "say nothing" => return Vec::new(),
@@ -281,7 +294,7 @@ fn input(bytes: &[u8]) -> File {
 }
 
 fn task(names: &[&str]) -> Task {
-    let bytes = b"the original";
+    let bytes = ORIGINAL;
     let header = Header {
         format: Format::Png,
         width: 1,
@@ -317,7 +330,7 @@ fn content(mut file: &File) -> Vec<u8> {
 #[track_caller]
 fn works(lane: &CpuLane) {
     let done = lane.run(task(&["copy"])).unwrap();
-    assert_eq!(content(&done.outputs[0].file), [PNG, b"the original"].concat());
+    assert_eq!(content(&done.outputs[0].file), picture(ORIGINAL));
 }
 
 fn what_is_asked_for_is_made() {
@@ -328,9 +341,9 @@ fn what_is_asked_for_is_made() {
         let names: Vec<&str> = done.outputs.iter().map(|output| output.name.as_str()).collect();
         assert_eq!(names, ["copy", "second", "third"]);
         for output in &done.outputs {
-            assert_eq!((output.format, output.width, output.height), (Format::Png, 1, 2));
+            assert_eq!((output.format, output.width, output.height), (Format::Png, ORIGINAL.len() as u32, 1));
             let bytes = content(&output.file);
-            assert_eq!(bytes, [PNG, b"the original"].concat());
+            assert_eq!(bytes, picture(ORIGINAL));
             assert_eq!(bytes.len() as u64, output.len);
             let seals = rustix::fs::fcntl_get_seals(&output.file).unwrap();
             assert!(seals.contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL));
@@ -401,6 +414,7 @@ fn lies_are_found_out() {
         "say done, a thousand times",
         "say ready",
         "wrong magic",
+        "wrong size",
         "no output",
         "same twice",
         "never told to stop",
@@ -472,7 +486,7 @@ fn workers_are_replaced() {
     let mut seen = BTreeSet::new();
     for _ in 0..6 {
         works(&lane);
-        wait_for(|| workers().len() >= 1, "a spare");
+        wait_for(|| !workers().is_empty(), "a spare");
         seen.extend(workers());
     }
     assert!(seen.len() >= 4, "{seen:?}");
@@ -532,6 +546,42 @@ fn the_walls_stand() {
             assert!(limits.lines().any(|line| squeeze(line).starts_with(&squeeze(limit))), "{limit}: {limits}");
         }
     }
+}
+
+/// Landlock without seccomp in front of it, on a thread that could do everything a moment before.
+fn be_shut_in() -> ExitCode {
+    File::open("/etc/passwd").unwrap();
+    if !annulus::image::lanes::sandbox::shut_paths().unwrap() {
+        return ExitCode::from(77);
+    }
+    let denied = |result: io::Result<()>, act: &str| {
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{act}");
+    };
+    denied(File::open("/etc/passwd").map(drop), "open");
+    denied(fs::read_dir("/").map(drop), "list");
+    denied(File::create("/tmp/annulus-was-here").map(drop), "create");
+    denied(Command::new("/bin/true").spawn().map(drop), "run");
+    denied(std::net::TcpListener::bind("127.0.0.1:0").map(drop), "listen");
+    denied(std::net::TcpStream::connect("127.0.0.1:9").map(drop), "connect");
+    let parent = rustix::process::getppid().unwrap();
+    let signal = rustix::process::kill_process(parent, rustix::process::Signal::URG);
+    denied(signal.map_err(io::Error::from), "signal");
+    ExitCode::SUCCESS
+}
+
+fn the_second_wall_stands_alone() {
+    let mut command = Command::new("/proc/self/exe");
+    let output = command.arg("be-shut-in").output().unwrap();
+    if output.status.code() == Some(77) {
+        let line = "image_sandbox: landlock: this kernel has none, so its wall was not tried";
+        eprintln!("{line}");
+        if let Ok(path) = std::env::var("ANNULUS_NOT_RUN") {
+            let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+            writeln!(file, "{line}").unwrap();
+        }
+        return;
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Runs a lane, tells its workers, and waits to be killed.

@@ -136,7 +136,11 @@ pub fn counts(address: SocketAddr) -> Result<Counts, String> {
     })
 }
 
-fn control(address: SocketAddr, method: &str, body: &str) -> Result<Value, String> {
+/// What `/control` of the services at that address says: their settings and all that they count.
+///
+/// # Errors
+/// A sentence: they do not answer, or refuse.
+pub fn control(address: SocketAddr, method: &str, body: &str) -> Result<Value, String> {
     let failed = |error: std::io::Error| format!("the services at {address}: {error}");
     let mut stream = TcpStream::connect(address).map_err(failed)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(failed)?;

@@ -202,6 +202,16 @@ impl Shape {
         })
     }
 
+    /// Whether values inside of the root are looked at, so that a text costs more than its ends.
+    pub fn looks_inside(&self) -> bool {
+        !matches!(self.filter, Filter::None) || !self.mapping.is_empty() || !self.target.is_empty()
+    }
+
+    /// Whether the answer is one member, whatever the text has.
+    pub fn is_grouped(&self) -> bool {
+        self.group.is_some()
+    }
+
     fn rooted<'a>(&self, value: Value<'a>) -> Result<Data<'a>, Misfit> {
         Ok(match (self.root, value.kind()) {
             (Root::Object | Root::Any, Kind::Object) => Data::Object(value),

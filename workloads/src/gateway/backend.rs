@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_engine::Shard;
@@ -16,13 +15,14 @@ use super::balance::Member;
 use super::breaker::{Breaker, Pass};
 use super::bucket::{Bucket, share};
 use super::config::model::{self, Backend, Endpoint, Forward, Piece, Rate};
+use super::memory::Short;
 use super::message::{Call, Cause, Failure, FieldList, Phase};
 use super::meters::BackendMeters;
-use super::part::{Part, Reading};
+use super::part::{Part, QUANTUM_BYTES, Reading};
 use super::request::Request;
 use super::retry::{Budget, is_worth_it};
 use super::route::{encode_into, encode_path_into};
-use super::shed::{Level, Memory};
+use super::shed::Level;
 use super::targets::{Target, Targets};
 use super::throttle::Load;
 use super::upstream::Answer;
@@ -60,7 +60,6 @@ pub struct Ready {
     rate: Option<(Rate, Bucket)>,
     budget: Budget,
     meters: BackendMeters,
-    memory: Arc<Memory>,
     /// How long an answer's head may take, whatever the deadline.
     head_timeout: Option<Duration>,
 }
@@ -80,37 +79,9 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// Bytes of an answer, taken from the budget of all; given back when dropped.
-#[derive(Debug)]
-pub struct Held {
-    memory: Arc<Memory>,
-    bytes: u64,
-}
-
-impl std::fmt::Debug for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.figures())
-    }
-}
-
-impl Held {
-    fn new(memory: &Arc<Memory>) -> Held {
-        Held { memory: memory.clone(), bytes: 0 }
-    }
-
-    fn grow_to(&mut self, bytes: usize) -> Result<(), Failure> {
-        let more = (bytes as u64).saturating_sub(self.bytes);
-        if !self.memory.reserve(more) {
-            return Err(refused("no memory is left for its answer"));
-        }
-        self.bytes += more;
-        Ok(())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.memory.release(self.bytes);
+impl From<Short> for Refusal {
+    fn from(short: Short) -> Refusal {
+        refused(short.reason()).into()
     }
 }
 
@@ -231,7 +202,6 @@ impl Ready {
         named: (&str, &str),
         backend: Backend,
         targets: Rc<Targets>,
-        memory: &Arc<Memory>,
         head_timeout: Option<Duration>,
     ) -> Ready {
         let rate = backend.rate_limit.as_ref().map(|rate| {
@@ -244,7 +214,6 @@ impl Ready {
             rate,
             budget: Budget::default(),
             meters: BackendMeters::new(shard, named.0, named.1),
-            memory: memory.clone(),
             head_timeout,
             reading: Reading::new(&backend),
             backend,
@@ -349,7 +318,7 @@ impl Ready {
     async fn attempt(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Part, Refusal> {
         let mut answer = self.send(asking, target, asked).await?;
         asked.progress.set(Phase::Body);
-        let mut held = Held::new(&self.memory);
+        let mut held = asking.request.client.room();
         // RFC 9110 has more successes, but KrakenD's users rely on these two.
         if !matches!(answer.status, 200 | 201) {
             let failure = Failure { phase: Phase::Body, cause: Cause::Status(answer.status), unprocessed: false };
@@ -361,7 +330,7 @@ impl Ready {
         let mut body = answer.begin_body(most)?;
         held.grow_to(body.capacity())?;
         let malformed = |what| Failure { phase: Phase::Decode, cause: Cause::Malformed(what), unprocessed: false };
-        let mut check = self.reading.begin();
+        let (mut check, mut worked) = (self.reading.begin(), 0);
         loop {
             let more = answer.next(&mut body).await?;
             if body.len() > most {
@@ -370,6 +339,11 @@ impl Ready {
             held.grow_to(body.capacity())?;
             while check.advance(&body).map_err(malformed)? {
                 asking.shard.yield_now().await;
+                worked = body.len();
+            }
+            if body.len() - worked >= QUANTUM_BYTES {
+                asking.shard.yield_now().await;
+                worked = body.len();
             }
             if !more {
                 break;

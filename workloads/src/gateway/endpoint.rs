@@ -1,7 +1,7 @@
 //! An endpoint at work: from a client's request to its answer.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use super::backend::{Asking, Ready, Refusal};
 use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding, StaticStrategy};
 use super::fanout::{Outcome, parallel, sequential};
 use super::message::{Cause, is_hop_by_hop};
-use super::part::{Changes, Part, member, merge};
+use super::part::{Changes, Part, member, merge, scanned, splice};
 use super::problem::{self, Failed};
 use super::request::{Reply, ReplyBody};
 use super::shed::Level;
+use crate::serve::pieces::Pieces;
 
 /// Says whether every backend answered.
 const COMPLETED: &str = "x-krakend-completed";
@@ -33,8 +34,42 @@ pub struct Service {
     pub compat: Compat,
     /// Whether failures are told to clients that get KrakenD's answers.
     pub tells_errors: bool,
+    /// What its answers take.
+    pub expected: Expected,
     /// A recent request, for the dashboard.
     pub sample: RefCell<Option<Sample>>,
+}
+
+/// What is expected of an answer of which nothing is known, in bytes: too little would let a client begin more than its
+/// share of memory can take, and what is beyond fails.
+const UNKNOWN_BYTES: u64 = 1 << 20;
+/// What an answer takes that is passed on as it comes: what waits for the client, and what its upstream's window lets
+/// through meanwhile.
+const STREAMED_BYTES: u64 = 192 << 10;
+
+/// Bytes that an endpoint's answers take, learned from them: rising half of the way at once, and falling slowly.
+pub struct Expected(Cell<u64>);
+
+impl Expected {
+    /// Before the first answer.
+    pub fn of(endpoint: &Endpoint) -> Expected {
+        let limits = endpoint.backends.iter().map(|backend| backend.max_response_bytes);
+        let most: Option<u64> = limits.sum();
+        Expected(Cell::new(match endpoint.output_encoding {
+            OutputEncoding::NoOp => STREAMED_BYTES,
+            _ => most.unwrap_or(UNKNOWN_BYTES).min(UNKNOWN_BYTES),
+        }))
+    }
+
+    /// How many.
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+
+    fn learn(&self, bytes: usize) {
+        let (known, bytes) = (self.0.get(), bytes as u64);
+        self.0.set(if bytes > known { known + (bytes - known).div_ceil(2) } else { known - (known - bytes) / 8 });
+    }
 }
 
 /// How often a request is looked at more closely.
@@ -202,7 +237,9 @@ impl Service {
             encoding: self.endpoint.output_encoding,
             output: self.endpoint.output,
         };
+        let gathered: usize = draft.parts.iter().map(Part::len).sum();
         let (content_type, text) = draft.write_somewhere(asking).await;
+        self.expected.learn(gathered.max(text.len()));
         let reply = Reply::new(200, content_type, text).with(COMPLETED, if complete { "true" } else { "false" });
         match (complete, self.endpoint.cache_ttl.as_secs()) {
             (true, seconds @ 1..) => reply.with("cache-control", &format!("public, max-age={seconds}")),
@@ -263,6 +300,9 @@ impl Service {
 
 /// Bytes of parts beyond which an answer is put together by the compute threads.
 const LARGE_BYTES: usize = 256 << 10;
+/// Bytes of parts beyond which their texts are sent from where they are; below, a copy is cheaper than the bookkeeping.
+const SPLICED_BYTES_MIN: usize = 64 << 10;
+const JSON: &str = "application/json";
 /// How long those may take. They run when nothing else does, and a shard that is busy would wait for ever.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -279,8 +319,25 @@ struct Draft {
 impl Draft {
     /// Writes the answer here, or on the compute threads if it is large and the shard has time for others: one that has
     /// not has none to lend either.
-    async fn write_somewhere(self, asking: &Asking<'_>) -> (&'static str, Vec<u8>) {
+    async fn write_somewhere(self, asking: &Asking<'_>) -> (&'static str, Pieces) {
         let bytes: usize = self.parts.iter().map(Part::len).sum();
+        if bytes > SPLICED_BYTES_MIN && self.is_spans() {
+            return (JSON, splice(self.parts));
+        }
+        let (content_type, text) = self.write_whole(bytes, asking).await;
+        (content_type, text.into())
+    }
+
+    /// Whether it is what its parts say, and little of that has to be looked at.
+    fn is_spans(&self) -> bool {
+        let is_plain = !matches!(self.encoding, OutputEncoding::String | OutputEncoding::JsonCollection)
+            && self.output == Output::Fast
+            && self.changes.is_none()
+            && self.extra.is_none();
+        is_plain && scanned(&self.parts) <= SPLICED_BYTES_MIN
+    }
+
+    async fn write_whole(self, bytes: usize, asking: &Asking<'_>) -> (&'static str, Vec<u8>) {
         if bytes <= LARGE_BYTES || asking.level > Level::Calm {
             return self.write();
         }
@@ -321,7 +378,7 @@ impl Draft {
                 out
             }
         };
-        ("application/json", text)
+        (JSON, text)
     }
 }
 

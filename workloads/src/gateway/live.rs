@@ -15,26 +15,26 @@ use annulus_protocols::http1::{self, RequestHead};
 use super::access::{AccessLog, Line};
 use super::backend::{Asking, Ready};
 use super::bucket::{self, Bucket, Clients};
+use super::client::Client;
 use super::config::model::{self, ClientKey, Gateway, Rate};
 use super::dns::Resolver;
-use super::endpoint::Service;
+use super::endpoint::{Expected, Service};
 use super::fanout;
 use super::figures::Figures;
 use super::identity::Identities;
+use super::memory::Memory;
 use super::message::{FieldList, is_hop_by_hop};
 use super::meters::{EndpointMeters, Meters};
 use super::own;
 use super::part::Changes;
 use super::problem;
-use super::request::{Reply, ReplyBody, Request};
+use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
 use super::route::{Route, Router, TrailingSlash};
 use super::service::Edition;
-use super::shed::{Memory, Shedder};
+use super::shed::Shedder;
 use super::targets::Targets;
 use super::upstream::{Dialer, Settings, Upstreams};
 
-/// Largest body of a client's request in bytes. Beyond: 413.
-pub const REQUEST_BODY_BYTES_MAX: u64 = 8 << 20;
 /// How long idle connections are kept when the gateway is asked to stop: a request that was sent before the client could
 /// know of it is still answered.
 const LAST_CALL: Duration = Duration::from_millis(500);
@@ -90,11 +90,11 @@ impl Live {
                     (&name_of(endpoint), &backend_name(endpoint, place)),
                     backend.clone(),
                     Targets::new(shard, backend, &upstreams, resolver),
-                    memory,
                     gateway.pool.response_header_timeout,
                 ))
             });
             services.push(Service {
+                expected: Expected::of(endpoint),
                 backends: backends.collect(),
                 endpoint: model::Endpoint { backends: Vec::new(), ..endpoint.clone() },
                 changes: Changes::new(&endpoint.flatmap).map(Arc::new),
@@ -201,8 +201,17 @@ impl Live {
         }
     }
 
+    /// Counts and logs a connection that was ended because its client did not take its answers.
+    pub fn too_slow(&self, client: IpAddr) {
+        self.meters.slow.add(1);
+        if let Some(access) = &self.access {
+            let (took, why) = (Duration::ZERO, Some("takes its answers too slowly"));
+            access.add(&Line { client, method: "-", path: "-", status: 0, bytes: None, took, id: "", why });
+        }
+    }
+
     /// A request out of its head, without its body.
-    pub fn request_of_http1(&self, head: &RequestHead<'_>, peer: IpAddr) -> Request {
+    pub fn request_of_http1(&self, head: &RequestHead<'_>, peer: IpAddr, client: &Rc<Client>) -> Request {
         let mut fields = FieldList::new();
         for field in head.fields() {
             let name = field.name.to_ascii_lowercase();
@@ -217,7 +226,9 @@ impl Live {
             authority: fields.text("host").unwrap_or_default().to_owned(),
             fields,
             body: Vec::new(),
+            body_held: client.body_room(),
             peer,
+            client: client.clone(),
             began: self.shard.now(),
         }
     }
@@ -323,7 +334,11 @@ impl Live {
             self.endpoint_meters[index].limited.add(1);
             return refusal;
         }
-        let deadline = fanout::deadline(&service.endpoint, request.began, service.backends.len());
+        let asked = self.shard.now();
+        let turn = request.client.turn(service.expected.get()).await;
+        // A client that holds its own requests up by not taking answers does not spend their time with it.
+        let began = request.began + self.shard.now().saturating_sub(asked);
+        let deadline = fanout::deadline(&service.endpoint, began, service.backends.len());
         let asking = Asking {
             shard: &self.shard,
             endpoint: &service.endpoint,
@@ -334,7 +349,7 @@ impl Live {
             level,
             has_required: service.backends.iter().any(|ready| ready.backend.required),
         };
-        service.answer(&asking).await
+        Reply { turn: Some(turn), ..service.answer(&asking).await }
     }
 
     /// The fields that every backend gets.

@@ -18,6 +18,8 @@ pub struct Meters {
     pub shed: Arc<Counter>,
     /// Requests beyond a rate limit.
     pub limited: Arc<Counter>,
+    /// Connections ended because their clients did not take what was there for them.
+    pub slow: Arc<Counter>,
     /// Lines left out of the access log.
     pub unlogged: Arc<Counter>,
     statuses: [Arc<Counter>; 5],
@@ -41,6 +43,10 @@ impl Meters {
             refused: metrics.counter("annulus_gateway_refused_total", "Requests that could not be read."),
             shed: metrics.counter("annulus_gateway_shed_total", "Requests refused because there was too much."),
             limited: metrics.counter("annulus_gateway_limited_total", "Requests beyond a rate limit."),
+            slow: metrics.counter(
+                "annulus_gateway_slow_clients_total",
+                "Connections ended because their clients took answers too slowly.",
+            ),
             unlogged: metrics.counter("annulus_gateway_unlogged_total", "Lines left out of the access log."),
             statuses: STATUS_CLASSES.map(status),
         }

@@ -13,6 +13,7 @@ mod backend;
 mod balance;
 mod breaker;
 mod bucket;
+mod client;
 pub mod config;
 pub mod dns;
 mod endpoint;
@@ -20,6 +21,7 @@ mod fanout;
 mod figures;
 mod identity;
 mod live;
+mod memory;
 mod message;
 mod meters;
 mod own;
@@ -37,7 +39,6 @@ mod targets;
 mod throttle;
 mod tls;
 mod upstream;
-mod wire;
 
 /// The client side, for `annulus fetch`.
 pub(crate) mod fetching {

@@ -3,12 +3,15 @@
 //! Nothing is parsed into a tree. What goes into the client's answer are spans of the upstreams' own texts, copied once.
 
 use std::borrow::Borrow;
+use std::ops::Range;
 use std::sync::Arc;
 
+use annulus_engine::Frame;
 use annulus_protocols::json::{self, Kind, Operation, Root, Rules, Shape, Value, write_string};
 
-use super::backend::Held;
 use super::config::model::{Backend, Encoding, Filter, Flatmap, FlatmapKey};
+use super::memory::Held;
+use crate::serve::pieces::Pieces;
 
 /// How a backend's answers are read: compiled once.
 pub struct Reading {
@@ -39,7 +42,7 @@ pub struct Part {
 }
 
 /// Bytes that are checked before others have their turn: a long answer does not hold short ones up.
-const QUANTUM_BYTES: usize = 64 << 10;
+pub const QUANTUM_BYTES: usize = 64 << 10;
 
 /// The check of one body, while it comes.
 pub struct Check {
@@ -213,6 +216,54 @@ impl Part {
     }
 }
 
+/// As [`merge`], without a copy of what is large; see [`scanned`].
+pub fn splice(parts: Vec<Part>) -> Pieces {
+    let answers: Vec<json::Answer<'_>> = parts.iter().filter_map(|part| part.shape.apply(&part.text).ok()).collect();
+    let gathered = json::gather(&answers);
+    let places: Vec<Place> = gathered.slices().map(|slice| Place::of(slice, &parts)).collect();
+    let texts: Vec<Frame> = parts.into_iter().map(|part| Frame::owned(part.text)).collect();
+    let mut pieces = Pieces::default();
+    for place in places {
+        match place {
+            Place::Copied(bytes) => pieces.push(Frame::owned(bytes)),
+            Place::In(part, range) => {
+                let mut text = texts[part].clone();
+                text.advance(range.start);
+                pieces.push(text.split_to(range.len()));
+            }
+        }
+    }
+    pieces
+}
+
+/// Where a piece of a merged answer is.
+enum Place {
+    Copied(Vec<u8>),
+    /// In the text of the part with this number.
+    In(usize, Range<usize>),
+}
+
+impl Place {
+    fn of(slice: &[u8], parts: &[Part]) -> Place {
+        let begin = slice.as_ptr() as usize;
+        for (number, part) in parts.iter().enumerate() {
+            let at = begin.wrapping_sub(part.text.as_ptr() as usize);
+            // Another part's text, or a copy, begins elsewhere.
+            if part.text.get(at..at.saturating_add(slice.len())).is_some_and(|found| std::ptr::eq(found, slice)) {
+                return Place::In(number, at..at + slice.len());
+            }
+        }
+        Place::Copied(slice.to_vec())
+    }
+}
+
+/// Bytes that [`splice`] and [`merge`] have to look at: the texts of parts of which more than the ends counts.
+pub fn scanned(parts: &[Part]) -> usize {
+    let is_alone = parts.len() == 1;
+    let looks = |part: &&Part| part.shape.looks_inside() || !(part.shape.is_grouped() || is_alone);
+    parts.iter().filter(looks).map(Part::len).sum()
+}
+
 /// Puts parts together, one level deep: of members with the same name the later part's wins, in the place of the first.
 pub fn merge<P: Borrow<Part>>(parts: &[P]) -> Vec<u8> {
     let parts = parts.iter().map(P::borrow);
@@ -314,6 +365,23 @@ mod tests {
         let merged = merge(&parts);
         assert_eq!(member(&merged, "a").unwrap().raw(), b"2");
         assert_eq!(String::from_utf8(merged).unwrap().matches(':').count(), 4);
+    }
+
+    #[test]
+    fn spliced_is_merged_without_a_copy() {
+        let grouped = |name: &str, body: &str| read(|backend| backend.group = Some(name.into()), body).unwrap();
+        let large = format!("{{\"x\":\"{}\"}}", "y".repeat(5000));
+        let parts = || vec![grouped("a", &large), grouped("b", "{}"), read(|_| (), "{\"c\":[1]}").unwrap()];
+        assert_eq!(scanned(&parts()), 9, "only what has no group");
+        assert_eq!(scanned(&parts()[2..]), 0, "which is all there is");
+        let spliced = splice(parts());
+        let mut copy = Vec::new();
+        spliced.copy_to(&mut copy);
+        assert_eq!(copy, merge(&parts()));
+        let all = vec![read(|_| (), &large).unwrap()];
+        let place = all[0].text.as_ptr();
+        assert_eq!(splice(all).next(1).unwrap().as_ptr(), place);
+        assert_eq!(splice(Vec::new()).len(), 2);
     }
 
     #[test]

@@ -59,7 +59,9 @@ mod tests {
         let failure = Failure { phase: Phase::Body, cause: Cause::TooLarge(10), unprocessed: false };
         let failed = Failed { backend: "/a/\"{id}\"", failure: &failure, elapsed_ms: 7 };
         let reply = with_backends(502, "no luck", &[failed]);
-        let ReplyBody::Whole(body) = reply.body else { panic!("a problem is whole") };
+        let ReplyBody::Whole(pieces) = reply.body else { panic!("a problem is whole") };
+        let mut body = Vec::new();
+        pieces.copy_to(&mut body);
         annulus_protocols::json::validate(&body).unwrap();
         let text = String::from_utf8(body).unwrap();
         assert!(text.contains(r#""title":"Bad Gateway","status":502"#), "{text}");

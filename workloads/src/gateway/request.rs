@@ -1,13 +1,16 @@
 //! What a client asks and what it is answered, whatever HTTP version it speaks.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
+use super::client::{Client, Turn};
+use super::memory::Held;
 use super::message::FieldList;
 use super::upstream::Answer;
+use crate::serve::pieces::Pieces;
 
 /// A client's request, its body included.
-#[derive(Debug)]
 pub struct Request {
     /// The method as sent.
     pub method: String,
@@ -21,13 +24,36 @@ pub struct Request {
     pub fields: FieldList,
     /// The body; empty where there is none.
     pub body: Vec<u8>,
+    /// What the body takes of the memory.
+    pub body_held: Held,
     /// Who is connected.
     pub peer: IpAddr,
+    /// Its connection, and what its answers take.
+    pub client: Rc<Client>,
     /// When the head was complete, by the shard's clock.
     pub began: Duration,
 }
 
+/// Largest body of a client's request in bytes. Beyond: 413.
+pub const REQUEST_BODY_BYTES_MAX: u64 = 8 << 20;
+const TOO_LARGE: &str = "the request's body is too large";
+const NO_ROOM: &str = "no memory is left for the request's body";
+
 impl Request {
+    /// Appends to the body, if there is room elsewhere, too.
+    ///
+    /// # Errors
+    /// The status and the reason of a refusal: it is too large, or no memory is left for it.
+    pub fn extend(&mut self, bytes: &[u8], is_room: bool) -> Result<(), (u16, &'static str)> {
+        let len = self.body.len() + bytes.len();
+        if !is_room || len as u64 > REQUEST_BODY_BYTES_MAX {
+            return Err((413, TOO_LARGE));
+        }
+        self.body_held.grow_to(len).map_err(|_short| (503, NO_ROOM))?;
+        self.body.extend_from_slice(bytes);
+        Ok(())
+    }
+
     /// Name and value of each parameter of the query, as sent.
     pub fn query_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         let query = self.query.as_deref().unwrap_or_default();
@@ -43,27 +69,29 @@ pub struct Reply {
     pub fields: FieldList,
     /// The body.
     pub body: ReplyBody,
+    /// Kept until the body is counted among what waits for the client.
+    pub turn: Option<Turn>,
 }
 
 /// An answer's body.
 pub enum ReplyBody {
     /// All of it.
-    Whole(Vec<u8>),
+    Whole(Pieces),
     /// An upstream's, as it comes.
     Streamed(Box<Answer>),
 }
 
 impl Reply {
     /// An answer with a body of a type.
-    pub fn new(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
+    pub fn new(status: u16, content_type: &str, body: impl Into<Pieces>) -> Reply {
         let mut fields = FieldList::new();
         fields.push("content-type", content_type.as_bytes());
-        Reply { status, fields, body: ReplyBody::Whole(body) }
+        Reply { status, fields, body: ReplyBody::Whole(body.into()), turn: None }
     }
 
     /// An answer without a body.
     pub fn empty(status: u16) -> Reply {
-        Reply { status, fields: FieldList::new(), body: ReplyBody::Whole(Vec::new()) }
+        Reply { status, fields: FieldList::new(), body: ReplyBody::Whole(Pieces::default()), turn: None }
     }
 
     /// With one more field.

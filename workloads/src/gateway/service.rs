@@ -18,10 +18,10 @@ use super::config::model::Gateway;
 use super::dns;
 use super::figures::{Figures, Recent};
 use super::live::Live;
+use super::memory::Memory;
 use super::reload::Editions;
-use super::shed::Memory;
-use super::wire::Wire;
 use super::{session1, session2, tls};
+use crate::serve::wire::Wire;
 
 /// How often idle connections to upstreams are looked at.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -4,15 +4,16 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus_engine::Chunk;
+use annulus_engine::{Chunk, Shard};
 use annulus_protocols::Input;
 use annulus_protocols::http1::{self, BodyLength, Event, Exchange, Server, write_continue, write_response_head};
 
+use super::client::Client;
 use super::live::Live;
 use super::message::{FieldList, is_hop_by_hop};
 use super::problem;
 use super::request::{Reply, ReplyBody, Request};
-use super::wire::{Either, Wire, either};
+use crate::serve::wire::{Either, Wire, either};
 
 /// Pieces of a streamed body are sent once they are so long, or when nothing more is here.
 const STREAM_PIECE_BYTES: usize = 16 << 10;
@@ -23,12 +24,15 @@ enum Ended {
     Done,
     /// The peer is gone, or the transport broke: nothing can be said.
     Gone,
+    /// The peer does not take what is said.
+    Slow,
 }
 
 struct Session {
     live: Rc<Live>,
     wire: Wire,
     peer: IpAddr,
+    client: Rc<Client>,
     machine: Server,
     limits: http1::Limits,
     chunk: Chunk,
@@ -40,8 +44,18 @@ struct Session {
 pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
     let limits = live.request_limits();
     let (machine, out) = (Server::new(), Vec::new());
-    let mut session = Session { live, wire, peer, machine, limits, chunk: first, taken: 0, out };
-    while session.exchange().await.is_ok() {}
+    let client = Client::new(&live.memory);
+    let mut session = Session { live, wire, peer, client, machine, limits, chunk: first, taken: 0, out };
+    loop {
+        match session.exchange().await {
+            Ok(()) => {}
+            Err(Ended::Done | Ended::Gone) => return,
+            Err(Ended::Slow) => {
+                session.live.too_slow(peer);
+                return session.wire.abort();
+            }
+        }
+    }
 }
 
 impl Session {
@@ -53,6 +67,7 @@ impl Session {
         };
         // What comes later belongs to the settings that are in force now, also after a reload.
         self.live = self.live.newest();
+        self.client.follow(&self.live.memory);
         if exchange.expects_continue() {
             write_continue(&mut self.out);
         }
@@ -95,7 +110,7 @@ impl Session {
                 Err(fault) => return Ok(Err(fault)),
                 Ok(Event::Head(head)) => {
                     let exchange = head.exchange();
-                    let request = self.live.request_of_http1(&head, self.peer);
+                    let request = self.live.request_of_http1(&head, self.peer, &self.client);
                     return Ok(Ok((request, exchange)));
                 }
                 Ok(Event::NeedMore) => {
@@ -119,7 +134,12 @@ impl Session {
             match event {
                 Err(fault) => return Ok(Err(fault)),
                 Ok(Event::End) => return Ok(Ok(())),
-                Ok(Event::Body(bytes)) => request.body.extend_from_slice(bytes),
+                Ok(Event::Body(bytes)) => {
+                    if let Err((status, why)) = request.extend(bytes, true) {
+                        self.refuse(status, why).await?;
+                        return Err(Ended::Done);
+                    }
+                }
                 Ok(Event::NeedMore) => {
                     if !self.out.is_empty() {
                         self.wire.send(&mut self.out).await.map_err(|_| Ended::Gone)?;
@@ -176,7 +196,9 @@ impl Session {
     async fn refuse(&mut self, status: u16, detail: &str) -> Result<(), Ended> {
         self.live.refused(self.peer, status, detail);
         let reply = problem::problem(status, detail);
-        if let ReplyBody::Whole(body) = reply.body {
+        if let ReplyBody::Whole(pieces) = reply.body {
+            let mut body = Vec::new();
+            pieces.copy_to(&mut body);
             let fields = [("content-type", problem::CONTENT_TYPE)];
             let length = BodyLength::Known(body.len() as u64);
             let mut writer = write_response_head(&mut self.out, &Exchange::REFUSED, status, &fields, length);
@@ -190,20 +212,33 @@ impl Session {
 
     async fn send(&mut self, exchange: &Exchange, reply: Reply, request: &Request) -> Result<(), Ended> {
         let _held = match &reply.body {
-            ReplyBody::Whole(body) if !body.is_empty() => Some(self.live.memory.hold(body.len())),
+            ReplyBody::Whole(body) if !body.is_empty() => Some(self.client.hold(body.len())),
             ReplyBody::Whole(_) | ReplyBody::Streamed(_) => None,
         };
-        let sending = Self::write(&mut self.wire, &mut self.out, exchange, reply);
+        let (shard, client) = (self.live.shard.clone(), self.client.clone());
+        let taking = Taking { shard: &shard, client: &client };
+        let sending = Self::write(&mut self.wire, &mut self.out, exchange, reply, &taking);
+        let sending = either(sending, client.too_slow(&shard));
         let limit = self.live.gateway.server.write_timeout;
         let spent = self.live.shard.now().saturating_sub(request.began);
         let left = limit.map_or(FOREVER, |limit| limit.saturating_sub(spent));
         match self.live.shard.timeout(left, sending).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(Ended::Gone),
+            Ok(Either::First(outcome)) => {
+                client.waits(shard.now(), false);
+                outcome
+            }
+            Ok(Either::Second(())) | Err(_) => Err(Ended::Slow),
         }
     }
 
-    async fn write(wire: &mut Wire, out: &mut Vec<u8>, exchange: &Exchange, reply: Reply) -> Result<(), Ended> {
+    async fn write(
+        wire: &mut Wire,
+        out: &mut Vec<u8>,
+        exchange: &Exchange,
+        reply: Reply,
+        taking: &Taking<'_>,
+    ) -> Result<(), Ended> {
+        taking.begins();
         let fields = text_fields(&reply.fields);
         let gone = |_| Ended::Gone;
         let must_close = match reply.body {
@@ -212,7 +247,7 @@ impl Session {
                 let writer = write_response_head(out, exchange, reply.status, &fields, length);
                 // The writer's framing is a length: what it would append is the body as it is.
                 if writer.wants_data() && !body.is_empty() {
-                    wire.send_with_body(out, body).await.map_err(gone)?;
+                    wire.send_pieces(out, body, |bytes| taking.client.took(bytes)).await.map_err(gone)?;
                     !exchange.persists()
                 } else {
                     let closes = writer.write_end(out);
@@ -227,14 +262,18 @@ impl Session {
                 let mut piece = Vec::with_capacity(STREAM_PIECE_BYTES);
                 loop {
                     // A body that breaks off must not look complete: the connection breaks off with it.
+                    taking.pauses();
                     let more = answer.next(&mut piece).await.map_err(|_| Ended::Gone)?;
+                    taking.begins();
                     writer.write_data(out, &piece);
                     piece.clear();
                     if !more {
                         break;
                     }
                     if !out.is_empty() {
-                        wire.send(out).await.map_err(gone)?;
+                        let bytes = out.len();
+                        wire.send_paced(out).await.map_err(gone)?;
+                        taking.client.took(bytes);
                     }
                 }
                 let closes = writer.write_end(out);
@@ -247,6 +286,24 @@ impl Session {
             return Err(Ended::Done);
         }
         Ok(())
+    }
+}
+
+/// A client while it is sent an answer.
+struct Taking<'a> {
+    shard: &'a Shard,
+    client: &'a Client,
+}
+
+impl Taking<'_> {
+    /// From now on it is waited for.
+    fn begins(&self) {
+        self.client.waits(self.shard.now(), true);
+    }
+
+    /// From now on it waits itself.
+    fn pauses(&self) {
+        self.client.waits(self.shard.now(), false);
     }
 }
 

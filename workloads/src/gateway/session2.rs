@@ -5,41 +5,37 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use annulus_engine::Chunk;
+use annulus_engine::{Chunk, Frame};
 use annulus_protocols::Input;
 use annulus_protocols::http2::{Connection, ErrorCode, Event, Fields, Head, Limits};
 
-use super::live::{Live, REQUEST_BODY_BYTES_MAX};
+use super::client::{Client, LOOK};
+use super::live::Live;
+use super::memory::Held;
 use super::message::{Failure, FieldList, is_hop_by_hop};
 use super::problem;
-use super::request::{Reply, ReplyBody, Request};
-use super::shed::{Memory, Waiting};
+use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
 use super::upstream::Answer;
-use super::wire::{Either, Notify, Wire, either};
+use crate::serve::pieces::Pieces;
+use crate::serve::wire::{Either, Notify, Wire, either};
 
 /// Bytes of one answer that are written before the next one's turn: a large answer does not hold small ones up.
 const QUANTUM_BYTES: usize = 16 << 10;
-/// Bytes that are put together before they are sent.
-const SEND_BYTES: usize = 128 << 10;
-/// Bytes of answers that wait for one client's windows. Beyond, its further requests wait until it takes some.
-const UNTAKEN_BYTES_MAX: usize = 4 << 20;
+/// Bytes that are put together before they are sent: others on this shard wait for it.
+const SEND_BYTES: usize = 48 << 10;
 /// Bytes of a streamed answer that may wait for the client's window.
 const STREAMED_BYTES_MAX: usize = 64 << 10;
-/// Bytes of all request bodies of one connection. Beyond: 413.
+/// Bytes of all request bodies that arrive on one connection. Beyond: 413.
 const BODIES_BYTES_MAX: u64 = 2 * REQUEST_BODY_BYTES_MAX;
-const TOO_LARGE: &str = "the request's body is too large";
-/// How long a client may keep an answer waiting by a closed window. Beyond, the stream is reset.
-const STALL_MAX: Duration = Duration::from_secs(30);
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long a client that is told to go has to take that.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 struct Session {
     live: RefCell<Rc<Live>>,
@@ -47,16 +43,17 @@ struct Session {
     notify: Notify,
     limits: Limits,
     peer: IpAddr,
+    client: Rc<Client>,
 }
 
 struct State {
     machine: Connection,
     out: Vec<u8>,
+    /// Where what is sent next is joined, if it is in several pieces.
+    joined: Vec<u8>,
     /// Requests whose bodies are not complete.
     arriving: HashMap<u32, Request>,
     arriving_bytes: u64,
-    /// Requests that wait because the client does not take the answers that are there.
-    waiting: VecDeque<(u32, Request)>,
     /// Answers on their way, in order of arrival.
     leaving: Vec<Leaving>,
     /// Requests that are being answered.
@@ -72,8 +69,7 @@ struct State {
 /// An answer's body on its way.
 struct Leaving {
     stream: u32,
-    bytes: Vec<u8>,
-    at: usize,
+    body: Pieces,
     /// Nothing more will be added.
     complete: bool,
     /// The rest of the request is not wanted: the client is told so after the answer (RFC 9113 section 8.1).
@@ -81,7 +77,17 @@ struct Leaving {
     /// Waits for room.
     waker: Option<Waker>,
     /// What it takes of the memory for answers.
-    _held: Option<Waiting>,
+    held: Held,
+}
+
+/// How a connection ends.
+enum End {
+    /// The client is gone.
+    Gone,
+    /// Everything was said.
+    Said,
+    /// The client takes nothing, or next to nothing.
+    Slow,
 }
 
 /// Serves a connection until it ends. `first` is what was received already.
@@ -94,17 +100,18 @@ pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
     let state = State {
         machine,
         out,
+        joined: Vec::new(),
         arriving: HashMap::new(),
         arriving_bytes: 0,
-        waiting: VecDeque::new(),
         leaving: Vec::new(),
         answering: 0,
         givers_up: HashMap::new(),
         over: false,
         warned: None,
     };
-    let session =
-        Session { live: RefCell::new(live), state: RefCell::new(state), notify: Notify::default(), limits, peer };
+    let client = Client::new(&live.memory);
+    let (live, state) = (RefCell::new(live), RefCell::new(state));
+    let session = Session { live, state, notify: Notify::default(), limits, peer, client };
     Rc::new(session).run(wire, first).await;
 }
 
@@ -129,7 +136,31 @@ impl Drop for Answering {
 }
 
 impl Session {
-    async fn run(self: Rc<Self>, mut wire: Wire, mut first: Chunk) {
+    async fn run(self: Rc<Self>, mut wire: Wire, first: Chunk) {
+        let shard = self.live.borrow().shard.clone();
+        let said = self.serve(&mut wire, first).await;
+        // Tasks that still answer, or wait for room, learn that nobody is there.
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.over = true;
+            let waiting = state.leaving.drain(..).filter_map(|leaving| leaving.waker);
+            waiting.chain(state.givers_up.drain().map(|(_, waker)| waker)).for_each(Waker::wake);
+        }
+        match said {
+            End::Gone => {}
+            // Whether the client still hears the end is its own affair.
+            End::Said => match shard.timeout(LAST_WORDS, wire.finish()).await {
+                Ok(_heard_or_gone) => {}
+                Err(_elapsed) => wire.abort(),
+            },
+            End::Slow => {
+                self.live.borrow().too_slow(self.peer);
+                wire.abort();
+            }
+        }
+    }
+
+    async fn serve(self: &Rc<Self>, wire: &mut Wire, mut first: Chunk) -> End {
         let live = self.live.borrow().clone();
         let shard = live.shard.clone();
         let mut alive = self.take(&mut first);
@@ -138,35 +169,35 @@ impl Session {
         loop {
             if shard.now().saturating_sub(looked) >= LOOK {
                 looked = shard.now();
-                self.look();
+                alive &= self.look();
             }
             self.close_door(live.last_call(), shard.now());
-            self.start_waiting();
             let mut out = self.fill();
-            if !out.is_empty() && wire.send(&mut out).await.is_err() {
-                break;
+            if !out.is_empty() {
+                self.client.waits(shard.now(), true);
+                match either(wire.send_paced(&mut out), self.client.too_slow(&shard)).await {
+                    Either::First(Ok(())) => {}
+                    Either::First(Err(_)) => return End::Gone,
+                    Either::Second(()) => return End::Slow,
+                }
             }
+            self.client.waits(shard.now(), self.state.borrow().untaken_bytes() > 0);
             let (busy, more) = {
                 let state = self.state.borrow();
-                let writable = state.leaving.iter().any(|leaving| {
-                    (leaving.at < leaving.bytes.len() || leaving.complete) && state.machine.capacity(leaving.stream) > 0
-                });
-                (state.machine.streams_open() > 0 || state.answering > 0, writable || !state.out.is_empty())
+                (state.machine.streams_open() > 0 || state.answering > 0, state.has_more())
             };
             if !alive || !busy && self.state.borrow().machine.is_closing() {
-                // The farewell has been sent; whether the client still hears the end is its own affair.
-                drop(wire.finish().await);
-                break;
+                return End::Said;
             }
             if more {
                 continue;
             }
             let incoming = either(self.notify.notified(), wire.recv());
             let pause = if self.state.borrow().warned.is_some() { LOOK.min(live.last_call()) } else { LOOK };
-            match either(shard.timeout(pause, incoming), draining(&shard, &self)).await {
+            match either(shard.timeout(pause, incoming), draining(&shard, self)).await {
                 Either::First(Ok(Either::First(()))) => {}
                 Either::First(Ok(Either::Second(Ok(Some(mut chunk))))) => alive = self.take(&mut chunk),
-                Either::First(Ok(Either::Second(Ok(None) | Err(_)))) => break,
+                Either::First(Ok(Either::Second(Ok(None) | Err(_)))) => return End::Gone,
                 Either::First(Err(_elapsed)) => {}
                 Either::Second(()) => self.warn(shard.now()),
             }
@@ -178,12 +209,6 @@ impl Session {
                 self.state.borrow_mut().machine.go_away(ErrorCode::NO_ERROR, "idle");
             }
         }
-        // Tasks that still answer, or wait for room, learn that nobody is there.
-        let state = &mut *self.state.borrow_mut();
-        state.over = true;
-        state.waiting.clear();
-        let waiting = state.leaving.drain(..).filter_map(|leaving| leaving.waker);
-        waiting.chain(state.givers_up.drain().map(|(_, waker)| waker)).for_each(Waker::wake);
     }
 
     /// Tells the client that the end is near. What it sends until it has heard of it is answered.
@@ -201,13 +226,15 @@ impl Session {
         }
     }
 
-    /// Resets answers that the client does not let through.
-    fn look(&self) {
-        let now = self.live.borrow().now_ms();
+    /// Resets answers that the client does not let through, and says farewell to one that takes too little of all. False
+    /// then.
+    fn look(&self) -> bool {
+        let live = self.live.borrow();
+        let (now, now_ms, stall_max) = (live.shard.now(), live.now_ms(), self.client.stall_max().as_millis() as u64);
         let state = &mut *self.state.borrow_mut();
         let stalled = |leaving: &Leaving| {
             let since = state.machine.blocked_since(leaving.stream);
-            since.is_some_and(|since| now.saturating_sub(since) > STALL_MAX.as_millis() as u64)
+            since.is_some_and(|since| now_ms.saturating_sub(since) > stall_max)
         };
         let ids: Vec<u32> =
             state.leaving.iter().filter(|leaving| stalled(leaving)).map(|leaving| leaving.stream).collect();
@@ -215,12 +242,21 @@ impl Session {
             state.machine.reset(id, ErrorCode::CANCEL);
             state.forget(id);
         }
+        // What other threads gave back was told to nobody.
+        self.client.let_in();
+        let slow = self.client.is_slow(now);
+        if slow {
+            live.too_slow(self.peer);
+            state.machine.go_away(ErrorCode::ENHANCE_YOUR_CALM, "takes its answers too slowly");
+        }
+        !slow
     }
 
     /// Works off what arrived. False when the client broke the protocol.
     fn take(self: &Rc<Self>, bytes: &mut [u8]) -> bool {
         let live = self.live.borrow().newest();
         *self.live.borrow_mut() = live.clone();
+        self.client.follow(&live.memory);
         let mut input = Input::new(bytes);
         loop {
             let mut guard = self.state.borrow_mut();
@@ -234,7 +270,7 @@ impl Session {
                 Ok(Event::Head { stream, head: Head::Request { method, authority, path, fields, .. }, end }) => {
                     let request = self.request(&live, method, authority, &path, &fields);
                     match end {
-                        true => self.start(state, stream, request),
+                        true => self.answer(state, stream, request),
                         false => drop(state.arriving.insert(stream, request)),
                     }
                 }
@@ -242,21 +278,12 @@ impl Session {
                     let len = bytes.len() as u64;
                     state.machine.release(stream, bytes.len() as u32);
                     let Some(request) = state.arriving.get_mut(&stream) else { continue };
-                    if request.body.len() as u64 + len > REQUEST_BODY_BYTES_MAX
-                        || state.arriving_bytes + len > BODIES_BYTES_MAX
-                    {
-                        state.forget(stream);
-                        live.refused(self.peer, 413, TOO_LARGE);
-                        let reply = problem::problem(413, TOO_LARGE);
-                        state.answer_whole(&live.memory, stream, reply, false);
-                        state
-                            .leaving
-                            .iter_mut()
-                            .filter(|leaving| leaving.stream == stream)
-                            .for_each(|it| it.cuts = true);
+                    let fits = state.arriving_bytes + len <= BODIES_BYTES_MAX;
+                    if let Err((status, why)) = request.extend(bytes, fits) {
+                        live.refused(self.peer, status, why);
+                        state.refuse(&self.client, stream, problem::problem(status, why));
                         continue;
                     }
-                    request.body.extend_from_slice(bytes);
                     state.arriving_bytes += len;
                     if end {
                         self.finish_arrival(state, stream);
@@ -281,29 +308,23 @@ impl Session {
                 list.push(name, value);
             }
         }
-        let (peer, began) = (self.peer, live.shard.now());
-        Request { method, path, query, authority, fields: list, body: Vec::new(), peer, began }
+        Request {
+            method,
+            path,
+            query,
+            authority,
+            fields: list,
+            body: Vec::new(),
+            body_held: self.client.body_room(),
+            peer: self.peer,
+            client: self.client.clone(),
+            began: live.shard.now(),
+        }
     }
 
     fn finish_arrival(self: &Rc<Self>, state: &mut State, stream: u32) {
         if let Some(request) = state.arriving.remove(&stream) {
             state.arriving_bytes -= request.body.len() as u64;
-            self.start(state, stream, request);
-        }
-    }
-
-    /// Answers a request, once the client takes what is there for it.
-    fn start(self: &Rc<Self>, state: &mut State, stream: u32, request: Request) {
-        match state.waiting.is_empty() && state.untaken_bytes() <= UNTAKEN_BYTES_MAX {
-            true => self.answer(state, stream, request),
-            false => state.waiting.push_back((stream, request)),
-        }
-    }
-
-    fn start_waiting(self: &Rc<Self>) {
-        let state = &mut *self.state.borrow_mut();
-        while state.untaken_bytes() <= UNTAKEN_BYTES_MAX {
-            let Some((stream, request)) = state.waiting.pop_front() else { break };
             self.answer(state, stream, request);
         }
     }
@@ -341,20 +362,18 @@ impl Session {
     async fn send(&self, stream: u32, reply: Reply, head_only: bool) {
         match reply.body {
             ReplyBody::Whole(_) => {
-                let memory = self.live.borrow().memory.clone();
-                self.state.borrow_mut().answer_whole(&memory, stream, reply, head_only);
+                self.state.borrow_mut().answer_whole(&self.client, stream, reply, head_only);
                 self.notify.notify();
             }
             ReplyBody::Streamed(answer) => {
-                let fields = reply.fields;
+                let (fields, _turn) = (reply.fields, reply.turn);
                 let begun = {
                     let state = &mut *self.state.borrow_mut();
                     let begun =
                         state.machine.write_head(&mut state.out, stream, reply.status, fields.iter(), head_only);
                     if begun && !head_only {
-                        let (bytes, at, complete, cuts, waker) = (Vec::new(), 0, false, false, None);
-                        // At most STREAMED_BYTES_MAX and a piece: its upstream waits for the client.
-                        state.leaving.push(Leaving { stream, bytes, at, complete, cuts, waker, _held: None });
+                        let (body, held) = (Pieces::default(), self.client.room());
+                        state.leaving.push(Leaving { stream, body, complete: false, cuts: false, waker: None, held });
                     }
                     begun
                 };
@@ -372,7 +391,7 @@ impl Session {
         loop {
             let mut piece = Vec::new();
             let more = answer.next(&mut piece).await;
-            if !self.add(stream, &piece, &more) {
+            if !self.add(stream, piece, &more) {
                 return;
             }
             self.notify.notify();
@@ -386,12 +405,14 @@ impl Session {
     }
 
     /// Queues a piece of a streamed answer. False when the stream is gone.
-    fn add(&self, stream: u32, piece: &[u8], more: &Result<bool, Failure>) -> bool {
+    fn add(&self, stream: u32, piece: Vec<u8>, more: &Result<bool, Failure>) -> bool {
         let state = &mut *self.state.borrow_mut();
         let Some(leaving) = state.leaving.iter_mut().find(|leaving| leaving.stream == stream) else { return false };
         match more {
             Ok(more) => {
-                leaving.bytes.extend_from_slice(piece);
+                // At most STREAMED_BYTES_MAX and a piece: its upstream waits for the client.
+                leaving.body.push(Frame::owned(piece));
+                leaving.held.set(leaving.body.len());
                 leaving.complete = !more;
             }
             // A body that breaks off must not look complete.
@@ -410,7 +431,7 @@ impl Session {
             let Some(leaving) = state.leaving.iter_mut().find(|leaving| leaving.stream == stream) else {
                 return Poll::Ready(None);
             };
-            if leaving.bytes.len() - leaving.at < STREAMED_BYTES_MAX {
+            if leaving.body.len() < STREAMED_BYTES_MAX {
                 return Poll::Ready(Some(()));
             }
             leaving.waker = Some(cx.waker().clone());
@@ -427,32 +448,27 @@ impl Session {
         while state.out.len() < SEND_BYTES {
             let Some(at) = state.next_leaving() else { break };
             let leaving = &mut state.leaving[at];
-            let len = (leaving.bytes.len() - leaving.at).min(QUANTUM_BYTES);
-            let end = leaving.complete && leaving.at + len == leaving.bytes.len();
-            let bytes = &leaving.bytes[leaving.at..leaving.at + len];
+            let bytes = leaving.body.peek(QUANTUM_BYTES, &mut state.joined);
+            let len = bytes.len();
+            let end = leaving.complete && len == leaving.body.len();
             match state.machine.write_data(now, &mut state.out, leaving.stream, bytes, end) {
                 None => drop(state.leaving.remove(at)),
                 Some(taken) => {
-                    leaving.at += taken;
+                    self.client.took(taken);
+                    leaving.body.advance(taken);
                     leaving.waker.take().into_iter().for_each(Waker::wake);
-                    if taken == len && end {
-                        let gone = state.leaving.remove(at);
-                        if gone.cuts {
-                            state.machine.reset(gone.stream, ErrorCode::NO_ERROR);
-                            state.machine.write_pending(&mut state.out);
-                        }
-                        continue;
-                    }
-                    if leaving.at == leaving.bytes.len() {
-                        leaving.bytes.clear();
-                        leaving.at = 0;
-                    }
                     // Answers of the same urgency take turns.
                     let turned = state.leaving.remove(at);
-                    state.leaving.push(turned);
+                    if taken < len || !end {
+                        state.leaving.push(turned);
+                    } else if turned.cuts {
+                        state.machine.reset(turned.stream, ErrorCode::NO_ERROR);
+                        state.machine.write_pending(&mut state.out);
+                    }
                 }
             }
         }
+        self.client.leaves(state.untaken_bytes());
         std::mem::take(&mut state.out)
     }
 }
@@ -470,7 +486,7 @@ impl State {
     /// The most urgent answer that can go on.
     fn next_leaving(&self) -> Option<usize> {
         let can_go = |leaving: &Leaving| {
-            let left = leaving.bytes.len() - leaving.at;
+            let left = leaving.body.len();
             let gone = !self.machine.is_open(leaving.stream);
             gone || (left > 0 && self.machine.capacity(leaving.stream) > 0) || (left == 0 && leaving.complete)
         };
@@ -480,24 +496,38 @@ impl State {
 
     /// Bytes of answers that the client has not let through.
     fn untaken_bytes(&self) -> usize {
-        self.leaving.iter().map(|leaving| leaving.bytes.len() - leaving.at).sum()
+        self.leaving.iter().map(|leaving| leaving.body.len()).sum()
+    }
+
+    /// Whether more can be sent at once.
+    fn has_more(&self) -> bool {
+        let can_go = |leaving: &Leaving| {
+            (!leaving.body.is_empty() || leaving.complete) && self.machine.capacity(leaving.stream) > 0
+        };
+        !self.out.is_empty() || self.leaving.iter().any(can_go)
     }
 
     /// Writes an answer's head and queues its body, unless the head was all that was asked for (RFC 9110 section 9.3.2).
-    fn answer_whole(&mut self, memory: &Arc<Memory>, stream: u32, reply: Reply, head_only: bool) {
-        let ReplyBody::Whole(bytes) = reply.body else { return };
-        let bodiless = bytes.is_empty() || head_only;
-        let length = bytes.len().to_string();
+    fn answer_whole(&mut self, client: &Client, stream: u32, reply: Reply, head_only: bool) {
+        let ReplyBody::Whole(body) = reply.body else { return };
+        let bodiless = body.is_empty() || head_only;
+        let length = body.len().to_string();
         let fields = reply.fields.iter().chain([("content-length", length.as_bytes())]);
         if self.machine.write_head(&mut self.out, stream, reply.status, fields, bodiless) && !bodiless {
-            let _held = Some(memory.hold(bytes.len()));
-            self.leaving.push(Leaving { stream, bytes, at: 0, complete: true, cuts: false, waker: None, _held });
+            let held = client.hold(body.len());
+            self.leaving.push(Leaving { stream, body, complete: true, cuts: false, waker: None, held });
         }
+    }
+
+    /// Answers a request whose body is not wanted.
+    fn refuse(&mut self, client: &Client, stream: u32, reply: Reply) {
+        self.forget(stream);
+        self.answer_whole(client, stream, reply, false);
+        self.leaving.iter_mut().filter(|leaving| leaving.stream == stream).for_each(|leaving| leaving.cuts = true);
     }
 
     /// Forgets a stream that is gone.
     fn forget(&mut self, stream: u32) {
-        self.waiting.retain(|(waiting, _)| *waiting != stream);
         self.givers_up.remove(&stream).into_iter().for_each(Waker::wake);
         if let Some(request) = self.arriving.remove(&stream) {
             self.arriving_bytes -= request.body.len() as u64;

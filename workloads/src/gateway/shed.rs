@@ -13,11 +13,10 @@
 //! share of normal requests that are refused grows while the shard lags, and shrinks slowly while it does not.
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::config::model::Priority;
+use super::memory::{self, Memory};
 
 /// A shard that lags less than this is well (CoDel's target).
 const LAG_TARGET: Duration = Duration::from_millis(5);
@@ -32,10 +31,6 @@ const SHARE_INTERVAL: Duration = Duration::from_millis(50);
 const SHARE_MAX: f64 = 0.95;
 /// A level is left at the earliest after this.
 const LEVEL_MIN: Duration = Duration::from_millis(250);
-/// From this share of the memory on, nothing optional is begun.
-const MEMORY_SOFT: f64 = 0.80;
-/// From this share on, only critical requests are.
-const MEMORY_HARD: f64 = 0.92;
 
 /// How much is given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,62 +81,6 @@ impl Level {
     }
 }
 
-/// Bytes that answers take, of all shards.
-pub struct Memory {
-    taken: AtomicU64,
-    most: u64,
-}
-
-impl Memory {
-    /// With a budget in bytes.
-    pub const fn new(most: u64) -> Memory {
-        Memory { taken: AtomicU64::new(0), most }
-    }
-
-    /// Takes `bytes`; false, and nothing is taken, where they would go beyond the budget.
-    pub fn reserve(&self, bytes: u64) -> bool {
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before + bytes <= self.most;
-        if !fits {
-            self.release(bytes);
-        }
-        fits
-    }
-
-    /// Gives them back.
-    pub fn release(&self, bytes: u64) {
-        self.taken.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Counts an answer that waits for its client, whether or not it fits: it is there already, and what is new has to
-    /// make room for it.
-    pub fn hold(self: &Arc<Memory>, bytes: usize) -> Waiting {
-        self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
-        Waiting { memory: self.clone(), bytes: bytes as u64 }
-    }
-
-    /// What is taken, and the budget.
-    pub fn figures(&self) -> (u64, u64) {
-        (self.taken.load(Ordering::Relaxed), self.most)
-    }
-
-    fn share(&self) -> f64 {
-        self.taken.load(Ordering::Relaxed) as f64 / self.most.max(1) as f64
-    }
-}
-
-/// Bytes of an answer that waits for its client; given back when dropped.
-pub struct Waiting {
-    memory: Arc<Memory>,
-    bytes: u64,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.memory.release(self.bytes);
-    }
-}
-
 /// One shard's shedding.
 #[derive(Default)]
 pub struct Shedder {
@@ -160,8 +99,8 @@ impl Shedder {
     /// Takes note of how late the shard is, at least every few milliseconds; and of the memory.
     pub fn observe(&self, now: Duration, lag: Duration, memory: &Memory) {
         let by_memory = match memory.share() {
-            share if share >= MEMORY_HARD => Level::CriticalOnly,
-            share if share >= MEMORY_SOFT => Level::RequiredOnly,
+            share if share >= memory::HARD => Level::CriticalOnly,
+            share if share >= memory::SOFT => Level::RequiredOnly,
             _ => Level::Calm,
         };
         let lagging = match (lag > LAG_TARGET, self.lagging_since.get()) {
@@ -222,6 +161,8 @@ impl Shedder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::memory::{Held, Tab};
+    use std::sync::Arc;
 
     fn at(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -263,25 +204,15 @@ mod tests {
     }
 
     #[test]
-    fn memory_has_two_marks_and_an_end() {
-        let (shedder, memory) = (Shedder::default(), Memory::new(100));
-        assert!(memory.reserve(85));
+    fn memory_has_two_marks() {
+        let (shedder, memory) = (Shedder::default(), Arc::new(Memory::new(100)));
+        let tab = Tab::new(&memory);
+        let mut held = Held::of(&tab, 85);
         shedder.observe(at(0), at(0), &memory);
         assert_eq!(shedder.level(), Level::RequiredOnly);
-        assert!(memory.reserve(10));
+        held.set(95);
         shedder.observe(at(1), at(0), &memory);
         assert_eq!(shedder.level(), Level::CriticalOnly);
-        assert!(!memory.reserve(10));
-        assert_eq!(memory.figures(), (95, 100));
-    }
-
-    #[test]
-    fn answers_that_wait_count_even_beyond_the_budget() {
-        let memory = Arc::new(Memory::new(100));
-        let waiting = memory.hold(150);
-        assert!(!memory.reserve(1));
-        drop(waiting);
-        assert!(memory.reserve(100));
     }
 
     #[test]

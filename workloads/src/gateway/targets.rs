@@ -24,7 +24,7 @@ use super::dns::codec::Service;
 use super::dns::{Error, Resolver};
 use super::message::{Cause, Failure, Phase};
 use super::upstream::{Origin, Protocol, Upstream, Upstreams};
-use super::wire::Crowd;
+use crate::serve::wire::Crowd;
 
 /// How often a service's name is looked at. The resolver asks only when what it knows is too old.
 const LOOK: Duration = Duration::from_secs(1);

@@ -4,9 +4,12 @@
 use super::super::Options;
 use super::super::config::{Choices, Upstream};
 use super::super::profile::Profile;
-use super::{failures_row, memory_rows, mixed, plain, progress, quality_rows, rig, shop, sub_request_row};
+use super::super::shop::{Shop, control};
+use super::super::tally::Tally;
+use super::{FAN_OUTS, memory_rows, mixed, plain, progress, quality_rows, rig, shop, sub_request_row};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
+use serde_json::Value;
 
 /// The rate of the long run, as a share of what one core carries.
 const RATE_SHARE: f64 = 0.6;
@@ -62,7 +65,7 @@ pub fn soak(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> 
     let judged = settings.seconds >= 60.0;
     let flat = if judged { Target::Most(1.05) } else { Target::Fact };
     let reused = if judged { Target::Least(0.999) } else { Target::Fact };
-    let whole = late.outcome.whole();
+    let whole = &late.outcome.whole();
     let mut rows = vec![
         Row::new(format!("{name}: memory, end of early"), flat, Some(growth), note),
         Row::new(format!("{name}: reuse, broken ones aside"), reused, Some(late.reuse()), format!("{rate:.0}/s")),
@@ -72,8 +75,67 @@ pub fn soak(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> 
             format!("% of {}; {} partial, {} rejected", whole.sent, whole.partial, whole.rejected),
         ),
         sub_request_row(&name, &late),
-        failures_row(&name, &late),
     ];
+    rows.extend(lost_rows(&name, whole, bad_share(&shop)?));
     rows.extend(memory_rows(&name, &late));
     Ok(rows)
+}
+
+/// The share of the services' answers of which no gateway can make anything, as they count them themselves: 500, which
+/// is an answer and not asked for again, and those that were given up before they were due.
+fn bad_share(shop: &Shop) -> Result<f64, String> {
+    let page = control(shop.address, "GET", "")?;
+    let services = page["services"].as_object().ok_or("the services count nothing")?;
+    let sum = |names: &[&str]| -> u64 {
+        let counts = services.values().flat_map(|service| names.iter().map(|name| &service["counts"][*name]));
+        counts.filter_map(Value::as_u64).sum()
+    };
+    Ok(sum(&["errors", "abandoned", "stalled"]) as f64 / sum(&["requests"]).max(1) as f64)
+}
+
+/// Requests without an answer: those of which, by the services' own count, every service failed, and all others, which are
+/// the gateway's fault. Chance decides how many the former are: three standard deviations more are allowed.
+fn lost_rows(name: &str, whole: &Tally, bad: f64) -> [Row; 2] {
+    let all_bad: f64 = FAN_OUTS.map(|count| bad.powi(count as i32)).sum::<f64>() / FAN_OUTS.count() as f64;
+    let expected = all_bad * whole.sent as f64;
+    let of = |reasons: [&str; 2]| reasons.iter().filter_map(|reason| whole.failed.get(reason)).sum::<u64>();
+    let nothing_there = of(["status 502", "status 504"]);
+    let others = whole.failures() - nothing_there;
+    let note = format!(
+        "expected {expected:.1} of {}: {:.2} % of the services' answers were bad, all of a request's by chance; {}",
+        whole.sent,
+        bad * 100.0,
+        whole.failures_text()
+    );
+    [
+        Row::new(
+            format!("{name}: every service failed (502, 504)"),
+            Target::Most((expected + 3.0 * expected.sqrt()).ceil()),
+            Some(nothing_there as f64),
+            note,
+        ),
+        Row::new(
+            format!("{name}: other failures"),
+            Target::Most(0.0),
+            Some(others as f64),
+            format!("of {}", whole.sent),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_gateway_could_answer_is_told_from_what_it_lost() {
+        let mut whole = Tally { sent: 90_000, ..Tally::default() };
+        // Of fan-outs of two, a ninth of all, one in a hundred: 100; of wider ones a tenth of that and less.
+        whole.failed.extend([("status 502", 60), ("status 504", 60)]);
+        let holds = |whole: &Tally, bad| lost_rows("soak", whole, bad).each_ref().map(Row::holds);
+        assert_eq!(holds(&whole, 0.1), [true, true]);
+        assert_eq!(holds(&whole, 0.05), [false, true], "more than the services can have caused");
+        whole.failed.insert("reset", 1);
+        assert_eq!(holds(&whole, 0.1), [true, false]);
+    }
 }

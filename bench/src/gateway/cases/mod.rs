@@ -84,9 +84,11 @@ fn rig(
     Rig::start(peer, options.outside, shop, choices, &requests, 1)
 }
 
-/// Fan-outs from 2 to 10, equally likely: a mean of six.
+/// Services of a mixed load's requests, equally likely: a mean of six.
+const FAN_OUTS: std::ops::RangeInclusive<usize> = 2..=10;
+
 fn mixed() -> Vec<(String, usize)> {
-    (2..=10).map(|count| (format!("/fanout/{count}"), 0)).collect()
+    FAN_OUTS.map(|count| (format!("/fanout/{count}"), 0)).collect()
 }
 
 /// A percentile as a row, refused when the generator was late.

@@ -13,7 +13,7 @@ use annulus_engine::{Address, Shard, SocketOptions};
 use super::{Origin, Protocol};
 use crate::gateway::dns::Resolver;
 use crate::gateway::message::{Cause, Failure, Phase};
-use crate::gateway::wire::Wire;
+use crate::serve::wire::Wire;
 
 /// How long data may stay unacknowledged before a connection counts as dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);

@@ -10,7 +10,7 @@ use annulus_protocols::http1::{self, ClientEvent, RequestBody, ResponseHead, wri
 
 use super::{Body, Upstream};
 use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase, is_hop_by_hop};
-use crate::gateway::wire::Wire;
+use crate::serve::wire::Wire;
 
 /// A connection that carries one call at a time.
 pub(super) struct Conn {

@@ -20,7 +20,7 @@ use annulus_protocols::http2::{Connection, ErrorCode, Event, Head, Refusal, Requ
 use super::dial::Spoken;
 use super::{Body, Upstream};
 use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase};
-use crate::gateway::wire::{Crowd, Either, Notify, Wire, either};
+use crate::serve::wire::{Crowd, Either, Notify, Wire, either};
 
 /// Connections to one origin and shard. When all are full, calls wait for a stream to end.
 const CONNECTIONS_MAX: usize = 64;
@@ -38,6 +38,8 @@ const REPETITIONS_MAX: usize = 2;
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// And is given up when it does not say so within this.
 const PONG_MAX: Duration = Duration::from_secs(5);
+/// Bytes that are taken in before others have their turn.
+const QUANTUM_BYTES: usize = 64 << 10;
 /// Output beyond this is sent before more is taken.
 const OUT_BYTES_KEPT: usize = 64 << 10;
 
@@ -312,7 +314,12 @@ impl Conn {
 
     /// Moves the connection's bytes until it ends.
     async fn run(&self, upstream: &Upstream, mut wire: Wire) {
+        let mut worked = 0;
         let failure = loop {
+            if worked >= QUANTUM_BYTES {
+                worked = 0;
+                upstream.shard.yield_now().await;
+            }
             let mut out = {
                 let mut state = self.state.borrow_mut();
                 state.pump(upstream.now_ms());
@@ -343,6 +350,7 @@ impl Conn {
             match either(self.notify.notified(), wire.recv()).await {
                 Either::First(()) => {}
                 Either::Second(Ok(Some(mut chunk))) => {
+                    worked += chunk.len();
                     if let Err(failure) = self.take(upstream, &mut chunk) {
                         let mut out = Vec::new();
                         self.state.borrow_mut().machine.write_pending(&mut out);
@@ -491,7 +499,8 @@ impl Http2Body {
             if !exchange.body.is_empty() {
                 let len = exchange.body.len() as u32;
                 let ended = exchange.ended;
-                match out.is_empty() {
+                // Where room was made for all of it, pieces are put there; otherwise what is here is the beginning.
+                match out.is_empty() && out.capacity() < exchange.body.len() {
                     true => std::mem::swap(out, &mut exchange.body),
                     false => out.append(&mut exchange.body),
                 }

@@ -29,6 +29,7 @@ use annulus_protocols::http2 as http2_protocol;
 use self::dial::Spoken;
 use super::message::{Call, Failure, FieldList, Phase};
 use super::throttle::Bearing;
+use crate::serve::wire::Wire;
 
 /// What may be spoken with an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -228,7 +229,7 @@ impl Upstream {
     }
 
     /// Makes a connection, and tells at which phase it is.
-    async fn dial(&self, enter: &dyn Fn(Phase)) -> Result<(super::wire::Wire, Spoken), Failure> {
+    async fn dial(&self, enter: &dyn Fn(Phase)) -> Result<(Wire, Spoken), Failure> {
         let dialed = self.dialer.dial(&self.origin, enter).await;
         count(if dialed.is_ok() { &self.counts.connects } else { &self.counts.connect_failures });
         dialed

@@ -30,7 +30,7 @@ use super::wire::{
 use super::worker::{COMMAND, cancelled, timed_out};
 use super::{Done, Made, Task};
 use crate::image::fault::{Fault, Kind};
-use crate::image::format::Format;
+use crate::image::header::{self, Header, Limits, Progress};
 use crate::image::pipeline::Timings;
 use crate::image::recipe::Recipe;
 
@@ -48,8 +48,10 @@ const SLACK_SECONDS: u64 = 2;
 const LAST_WORDS_MAX: usize = 4096;
 /// Bytes that a worker may write to its standard error during a task; one that writes more is ended.
 const WORDS_MAX: usize = 1 << 20;
-/// Pixels of a side of an output: WebP and JPEG end before, PNG and AVIF could say more.
-const SIDE_MAX: u32 = 65_535;
+/// Bytes of an output that are looked at first for its header, which is nearly always enough.
+const HEAD_BYTES: u64 = 4096;
+/// And at most: a profile or a copyright may stand before the size.
+const HEAD_BYTES_MAX: u64 = 4 << 20;
 
 /// A worker process and its descriptors.
 #[derive(Debug)]
@@ -510,28 +512,35 @@ fn take(claim: &Claim, recipe: &Recipe, file: &File, output_bytes_max: u64) -> R
     if !claim.format.is_output() || recipe.format.is_some_and(|format| format != claim.format) {
         return Err(format!("an output in {}", claim.format.name()));
     }
-    if !(1..=SIDE_MAX).contains(&claim.width) || !(1..=SIDE_MAX).contains(&claim.height) {
-        return Err(format!("an output of {} x {} pixels", claim.width, claim.height));
-    }
-    let mut head = [0; 16];
-    let read = file.read_at(&mut head, 0).map_err(|error| format!("an output cannot be read: {error}"))?;
-    if !starts_as(claim.format, &head[..read]) {
-        return Err(format!("an output that is no {}", claim.format.name()));
+    let header = read_header(file, len, output_bytes_max)?;
+    if (header.format, header.width, header.height) != (claim.format, claim.width, claim.height) {
+        let Header { format, width, height, .. } = header;
+        return Err(format!("an output that is a {} of {width} x {height} pixels", format.name()));
     }
     let file = file.try_clone().map_err(|error| format!("an output's descriptor: {error}"))?;
     let Claim { format, width, height, .. } = *claim;
     Ok(Made { name: recipe.name.clone(), format, width, height, file, len })
 }
 
-/// Whether bytes begin as a file of that format does.
-fn starts_as(format: Format, head: &[u8]) -> bool {
-    let at = |place: usize, magic: &[u8]| head.get(place..place + magic.len()) == Some(magic);
-    match format {
-        Format::Jpeg => at(0, b"\xff\xd8\xff"),
-        Format::Png => at(0, b"\x89PNG\r\n\x1a\n"),
-        Format::Webp => at(0, b"RIFF") && at(8, b"WEBP"),
-        Format::Avif => at(4, b"ftypavif"),
-        Format::Gif => at(0, b"GIF8"),
+/// What an output says of itself: read as a stranger's upload is.
+fn read_header(file: &File, len: u64, output_bytes_max: u64) -> Result<Header, String> {
+    // What compresses well may be ours, and how large it is was asked for.
+    let limits = Limits {
+        bytes_max: output_bytes_max,
+        pixels_max: u64::MAX,
+        side_max: u32::MAX,
+        pixels_per_byte_max: u32::MAX,
+        ..Limits::DEFAULT
+    };
+    let mut bytes = HEAD_BYTES.min(len);
+    loop {
+        let mut head = vec![0; bytes as usize];
+        file.read_exact_at(&mut head, 0).map_err(|error| format!("an output cannot be read: {error}"))?;
+        match header::read(&head, Some(len), &limits).map_err(|fault| format!("an output that is none: {fault}"))? {
+            Progress::Header(header) => return Ok(header),
+            Progress::NeedMore { bytes: more } if more > bytes && more <= HEAD_BYTES_MAX.min(len) => bytes = more,
+            Progress::NeedMore { .. } => return Err("an output whose header has no end".to_owned()),
+        }
     }
 }
 
@@ -550,6 +559,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::image::format::Format;
 
     fn written(bytes: &[u8]) -> Output {
         let output = Output::new().unwrap();
@@ -558,18 +568,25 @@ mod tests {
     }
 
     fn claim(len: u64) -> Claim {
-        Claim { index: 0, format: Format::Png, width: 1, height: 1, len }
+        Claim { index: 0, format: Format::Png, width: 3, height: 2, len }
     }
 
-    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and so on";
+    fn png() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 3, 2);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.write_header().unwrap().write_image_data(&[7; 6]).unwrap();
+        bytes
+    }
 
     #[test]
     fn an_output_is_sealed_and_read_from_its_start() {
-        let output = written(PNG);
-        let mut made = take(&claim(PNG.len() as u64), &Recipe::named("a"), &output.ours, 100).unwrap();
+        let png = png();
+        let output = written(&png);
+        let mut made = take(&claim(png.len() as u64), &Recipe::named("a"), &output.ours, 1000).unwrap();
         let mut bytes = Vec::new();
         made.file.read_to_end(&mut bytes).unwrap();
-        assert_eq!(bytes, PNG);
+        assert_eq!(bytes, png);
         assert!((&output.theirs).write_all(b"more").is_err());
         assert!(output.theirs.set_len(1).is_err());
         let mut byte = [0];
@@ -580,14 +597,19 @@ mod tests {
     #[test]
     fn claims_are_checked() {
         let mut recipe = Recipe::named("a");
-        let len = PNG.len() as u64;
-        let says = |claim: Claim, recipe: &Recipe| take(&claim, recipe, &written(PNG).ours, 100).unwrap_err();
+        let png = png();
+        let len = png.len() as u64;
+        let says = |claim: Claim, recipe: &Recipe| take(&claim, recipe, &written(&png).ours, 1000).unwrap_err();
         assert!(says(claim(len + 1), &recipe).contains("bytes"));
-        assert!(says(Claim { format: Format::Jpeg, ..claim(len) }, &recipe).contains("no jpeg"));
+        assert!(says(Claim { format: Format::Jpeg, ..claim(len) }, &recipe).contains("is a png"));
         assert!(says(Claim { format: Format::Gif, ..claim(len) }, &recipe).contains("in gif"));
-        assert!(says(Claim { width: 0, ..claim(len) }, &recipe).contains("0 x 1"));
-        assert!(says(Claim { height: SIDE_MAX + 1, ..claim(len) }, &recipe).contains("pixels"));
-        assert!(take(&claim(len), &recipe, &written(PNG).ours, len - 1).is_err());
+        assert!(says(Claim { width: 0, ..claim(len) }, &recipe).contains("3 x 2"));
+        assert!(says(Claim { height: u32::MAX, ..claim(len) }, &recipe).contains("3 x 2"));
+        assert!(take(&claim(len), &recipe, &written(&png).ours, len - 1).is_err());
+        for junk in [&b""[..], b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", &[0; 9000]] {
+            let claim = Claim { len: junk.len() as u64, ..claim(len) };
+            assert!(take(&claim, &recipe, &written(junk).ours, 10_000).unwrap_err().contains("none"));
+        }
         recipe.format = Some(Format::Webp);
         assert!(says(claim(len), &recipe).contains("in png"));
     }

@@ -2,12 +2,12 @@
 
 pub mod cpu;
 pub mod gpu;
+pub mod sandbox;
 pub mod wire;
 pub mod worker;
 
 mod child;
 mod nursery;
-mod sandbox;
 mod thread;
 
 use std::fs::File;

@@ -118,8 +118,11 @@ fn limits(setup: &Setup) -> rustix::io::Result<()> {
         .try_for_each(|(resource, limit)| setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) }))
 }
 
-/// Landlock with every right handled and none given. Whether the kernel does it.
-fn shut_paths() -> Result<bool, landlock::RulesetError> {
+/// Landlock with every right handled and none given, for the calling thread. Whether the kernel does it.
+///
+/// # Errors
+/// When a kernel that has landlock refuses.
+pub fn shut_paths() -> Result<bool, landlock::RulesetError> {
     let abi = ABI::V6;
     let ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(abi))?

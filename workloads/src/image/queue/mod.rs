@@ -12,6 +12,11 @@
 //! Every call answers later ([`Answer`]): a task of a shard awaits it, a thread waits for it. An answer to `enqueue`
 //! means that it survives a power cut. A lease that is not renewed in time goes back, its attempt counted.
 
+mod ledger;
+mod options;
+mod schema;
+mod sqlite;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +25,9 @@ use std::time::Duration;
 
 use annulus_engine::compute::Reply;
 use crossbeam_channel::Receiver;
+
+pub use options::QueueOptions;
+pub use sqlite::SqliteQueue;
 
 use super::fault::Fault;
 use super::job::{Document, JobId, Priority, Tenant};

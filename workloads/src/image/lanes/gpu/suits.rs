@@ -190,7 +190,8 @@ mod tests {
             jpeg(&[], 0xC2, ids, &data),
             jpeg(&[], 0xC0, ids, &[1, 2, 0xFF, 0xC4, 0xFF, 0xD9]),
         ];
-        let reasons: std::collections::BTreeSet<_> = wrong.iter().map(|jpeg| bytes(jpeg, &header()).unwrap_err()).collect();
+        let reasons: std::collections::BTreeSet<_> =
+            wrong.iter().map(|jpeg| bytes(jpeg, &header()).unwrap_err()).collect();
         assert_eq!(reasons.len(), 3, "{reasons:?}");
     }
 }
