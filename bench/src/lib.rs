@@ -7,11 +7,8 @@
 pub mod compare;
 pub mod gateway;
 pub mod generator;
-<<<<<<< HEAD
-pub mod placement;
-=======
 pub mod image;
->>>>>>> wip-jpeg
+pub mod placement;
 pub mod process;
 pub mod random;
 pub mod report;

@@ -1,11 +1,8 @@
 //! The command line of annulus-bench.
 
 use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
-<<<<<<< HEAD
-use annulus_bench::placement;
-=======
 use annulus_bench::image;
->>>>>>> wip-jpeg
+use annulus_bench::placement;
 use annulus_bench::report::{self, Row};
 use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
 use annulus_bench::upstreams::{self, behaviour::Behaviour};

@@ -21,11 +21,8 @@ pub mod lanes;
 pub mod options;
 pub mod pipeline;
 pub mod presets;
-<<<<<<< HEAD
-pub mod queue;
-=======
 pub mod process;
->>>>>>> wip-jpeg
+pub mod queue;
 pub mod recipe;
 pub mod sniff;
 pub mod store;
