@@ -11,6 +11,7 @@ pub mod error;
 mod files;
 #[allow(unsafe_code)] // The carved blocks: bytes below the mark are shared, bytes above it are written.
 pub mod frame;
+pub mod gpu;
 mod group;
 pub mod limits;
 mod listen;

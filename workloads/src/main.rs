@@ -11,7 +11,7 @@ use annulus::fetch::Fetch;
 use annulus::gateway::config;
 use annulus::gateway::reload::{Editions, Source};
 use annulus::gateway::service::{self, Edition};
-use annulus::image::lanes::{Pipeline, worker};
+use annulus::image::lanes::{Pipeline, gpu, worker};
 use annulus::image::process::Process;
 use annulus::image::service::Image;
 use annulus_engine::plan::{Grants, Plan, Request};
@@ -27,12 +27,16 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("fetch") {
         return fetch();
     }
-    if std::env::args().skip(1).take(2).eq(["image", "process"]) {
-        return process();
-    }
     // Started by the image service itself: see `image::lanes::worker`.
     if std::env::args().nth(1).as_deref() == Some(worker::COMMAND) {
         return worker::main(&Pipeline);
+    }
+    // Likewise: see `image::lanes::gpu::worker`.
+    if std::env::args().nth(1).as_deref() == Some(gpu::worker::COMMAND) {
+        return gpu::worker::main();
+    }
+    if std::env::args().skip(1).take(2).eq(["image", "process"]) {
+        return process();
     }
     let args = match Args::read(std::env::args().skip(1)) {
         Ok(args) => args,

@@ -71,3 +71,57 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
+
+/// A file's memory that another process of ours sees too, by turns: a message says whose turn it is.
+#[derive(Debug)]
+pub struct Shared {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: plain memory at a fixed address, only read here.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Maps the first `len` bytes of a memory file for reading. It must be sealed against shrinking: a mapped byte that is
+    /// cut off is a fatal fault.
+    ///
+    /// # Errors
+    /// As `mmap(2)`; `InvalidInput` for a file that is shorter, or could become so.
+    pub fn map(file: &std::fs::File, len: usize) -> io::Result<Shared> {
+        use std::os::fd::AsRawFd;
+        // SAFETY: asks about a descriptor that `file` keeps open.
+        let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+        if seals < 0 || seals & libc::F_SEAL_SHRINK == 0 || file.metadata()?.len() < len as u64 || len == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a memory file sealed against shrinking"));
+        }
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing of ours.
+        let base =
+            unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(Shared { base, len })
+    }
+
+    /// Bytes that the other side does not write now: it is our turn. `None` outside the mapping.
+    pub fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        if offset.checked_add(len)? > self.len {
+            return None;
+        }
+        // SAFETY: `offset` is within the mapping, as just checked.
+        let start = unsafe { self.base.as_ptr().add(offset) };
+        // SAFETY: inside the mapping, which the seal keeps whole; the other process is ours and writes in its turn.
+        Some(unsafe { std::slice::from_raw_parts(start, len) })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `len` are the mapping's own, and nothing can reach it any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}

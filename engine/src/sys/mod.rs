@@ -6,6 +6,7 @@
 pub mod epoll;
 pub mod event;
 pub mod files;
+pub mod gpu;
 pub mod memory;
 pub mod net;
 pub mod process;

@@ -1,6 +1,7 @@
 //! Where pixels are made: a lane takes a task and blocks until its outputs are there.
 
 pub mod cpu;
+pub mod gpu;
 pub mod sandbox;
 pub mod wire;
 pub mod worker;

@@ -42,7 +42,7 @@ use picture::Picture;
 use pixels::{Layout, Pool};
 
 /// Bytes of a colour profile. A larger one is ignored; the header's limit refuses it before where that is smaller.
-const PROFILE_BYTES_MAX: usize = 16 << 20;
+pub(in crate::image) const PROFILE_BYTES_MAX: usize = 16 << 20;
 
 /// Asked between strips of work; what it answers ends the job.
 pub trait Watch {
