@@ -31,14 +31,18 @@ options of run, chat, gateway and image:
   --shards N          shards, one per core: as many as there are cores
   --pin CORE,...      the cores to use
   --driver NAME       auto, io_uring or epoll
+options of image:
+  --plan              prints every limit with its terms and which one binds, and ends
+  --measure DIR       with --plan: what the images in DIR take, and the settings that follow
 options of gateway and check:
   --allow-unsupported what KrakenD knows and we do not is told, and its endpoints answer 501
   --print-config      prints the configuration in force, with all defaults, and ends
 ";
 
 const COMMANDS: [&str; 8] = ["run", "chat", "gateway", "image", "check", "fetch", "doctor", "help"];
-const OPTIONS: [&str; 7] = ["--config", "--gateway", "--data", "--listen", "--shards", "--pin", "--driver"];
-const SWITCHES: [&str; 2] = ["--allow-unsupported", "--print-config"];
+const OPTIONS: [&str; 8] =
+    ["--config", "--gateway", "--data", "--measure", "--listen", "--shards", "--pin", "--driver"];
+const SWITCHES: [&str; 3] = ["--allow-unsupported", "--print-config", "--plan"];
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,10 @@ pub struct Args {
     pub print_config: bool,
     /// Where images and the queue are kept.
     pub data: Option<PathBuf>,
+    /// Whether the image service's plan is printed and nothing else done.
+    pub plan: bool,
+    /// Images to measure for it.
+    pub measure: Option<PathBuf>,
     /// Where chat listens, or the image service where it is alone.
     pub listen: Option<SocketAddr>,
     /// How many shards.
@@ -101,6 +109,8 @@ impl Args {
             allow_unsupported: false,
             print_config: false,
             data: None,
+            plan: false,
+            measure: None,
             listen: None,
             shards: None,
             pin: None,
@@ -115,7 +125,11 @@ impl Args {
                 args.command = Command::Help;
                 return Ok(args);
             }
-            if matches!(command, Command::Gateway | Command::Check) && SWITCHES.contains(&option.as_str()) {
+            if command == Command::Image && option == "--plan" {
+                args.plan = true;
+                continue;
+            }
+            if matches!(command, Command::Gateway | Command::Check) && SWITCHES[..2].contains(&option.as_str()) {
                 args.allow_unsupported |= option == "--allow-unsupported";
                 args.print_config |= option == "--print-config";
                 continue;
@@ -139,6 +153,7 @@ impl Args {
             "--config" => self.config = Some(value.into()),
             "--gateway" => self.gateway = Some(value.into()),
             "--data" => self.data = Some(value.into()),
+            "--measure" => self.measure = Some(value.into()),
             "--listen" => {
                 self.listen = Some(value.parse().map_err(|_| wrong("an address and port such as 127.0.0.1:8000"))?);
             }
@@ -193,6 +208,9 @@ mod tests {
         assert_eq!(args.listen, Some(([0, 0, 0, 0], 80).into()));
         assert_eq!((args.shards, args.pin), (Some(2), Some(vec![1, 3])));
         assert_eq!((args.driver, args.config), (Some(DriverChoice::Epoll), Some("a.toml".into())));
+        let args = read("image --plan --measure photos --data=x").unwrap();
+        assert!(args.command == Command::Image && args.plan);
+        assert_eq!((args.measure, args.data), (Some("photos".into()), Some("x".into())));
         assert_eq!(read("run --help").unwrap().command, Command::Help);
         assert_eq!(read("--version").unwrap().command, Command::Version);
     }
@@ -208,6 +226,7 @@ mod tests {
             ("chat --shards 0", "from 1 to 64"),
             ("run --driver uring", "io_uring"),
             ("doctor --shards 2", "no option"),
+            ("chat --plan", "no option"),
         ] {
             let error = read(line).unwrap_err();
             assert!(error.contains(says), "{line}: {error}");

@@ -301,8 +301,8 @@ mod tests {
             isolation = \"thread\"\nrefused_after_seconds = 9\nwaiting_max = 7\ndefault_preset = \"card\"\n\
             [image.tenants]\nshop = \"0123456789abcdef\"\n[image.presets]\ncard = [\"a=w:10/f:avif\", \"a=w:10/f:jpeg\"]\n";
         let image = read(text).unwrap().image;
-        assert_eq!((image.listen.port(), image.limits.bytes_max, image.workers), (1, 5000, Some(3)));
-        assert_eq!((image.queue.waiting_max, image.marks.waiting_max, image.queue.lost_is_crash), (7, 7, true));
+        assert_eq!((image.listen.port(), image.limits.bytes_max, image.knobs.workers), (1, 5000, Some(3)));
+        assert_eq!((image.queue.waiting_max, image.knobs.marks.waiting_max, image.queue.lost_is_crash), (7, 7, true));
         assert_eq!(image.presets.get("card").unwrap().len(), 2);
         assert!(image.check().is_ok());
         let open = |text: &str| read(text).unwrap().image.check();

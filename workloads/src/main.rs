@@ -13,7 +13,7 @@ use annulus::gateway::reload::{Editions, Source};
 use annulus::gateway::service::{self, Edition};
 use annulus::image::lanes::{Pipeline, gpu, worker};
 use annulus::image::process::Process;
-use annulus::image::service::Image;
+use annulus::image::service::{Image, plan};
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
@@ -60,6 +60,10 @@ fn main() -> ExitCode {
         }
         Command::Check => check(&args),
         Command::Gateway if args.print_config => check(&args),
+        Command::Image if args.plan => Config::load(&args).and_then(|config| {
+            println!("{}", plan(&config.image, args.measure.as_deref())?);
+            Ok(())
+        }),
         Command::Run | Command::Chat | Command::Gateway | Command::Image => {
             Config::load(&args).and_then(|config| run(config, &args))
         }
@@ -113,7 +117,8 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let asked = Request { pin: config.pin.clone(), shards: config.shards, compute: Some(0), ..Request::default() };
     // All cores are the shards'. The gateway's large answers are rare: their thread gets the time that a shard has left.
-    let shards = Plan::new(&Grants::of_this_process(), &asked).shards.len();
+    let cores = Plan::new(&Grants::of_this_process(), &asked);
+    let shards = cores.shards.len();
     let has_gateway = matches!(args.command, Command::Run | Command::Gateway);
     let compute = usize::from(has_gateway);
     let builder = Engine::builder().cores(config.pin).driver(config.driver).shards(shards).compute(compute);
@@ -128,7 +133,7 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     let image_address = config.image.listen;
     // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
     let image = match args.command {
-        Command::Run | Command::Image => Some(Image::start(config.image)?),
+        Command::Run | Command::Image => Some(Image::start(config.image, &cores)?),
         _ => None,
     };
     let started = Started {

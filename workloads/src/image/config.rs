@@ -6,8 +6,8 @@
 //! data_dir = "annulus-data"        # originals, outputs and the queue; made if it is not there
 //! admin_key = "..."                # sees the console and all dead letters
 //! default_preset = "web"           # what is made where nothing is asked
-//! workers = 2                      # lanes on processors; as many as the sizing rule allows
-//! memory_bytes_max = 2147483648    # of all images in work together; half of what the machine grants
+//! workers = 2                      # threads of the CPU lane; as many as the sizing rule allows: annulus image --plan
+//! memory_bytes_max = 2147483648    # of all images in work together; what the rule leaves
 //! isolation = "process"            # codecs in sandboxed processes, or "thread"
 //! bytes_max = 67108864             # of an upload; and pixels_max, side_max, ...: see the user's reference
 //!
@@ -24,13 +24,14 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::admission::Marks;
 use super::dispatch::DispatchOptions;
 use super::header::Limits;
 use super::keys::KEY_BYTES_MIN;
 use super::lanes::cpu::Isolation;
+use super::plan::Knobs;
 use super::presets::{Presets, is_name};
 use super::queue::QueueOptions;
+use super::sweep::SweepOptions;
 use crate::config::{Value, address, boolean, expected, list, number, string, table, unknown};
 use crate::serve::Settings;
 
@@ -53,24 +54,20 @@ pub struct Config {
     pub default_preset: String,
     /// Limits of what is accepted.
     pub limits: Limits,
-    /// Threads of the CPU lane; `None`: as many as the sizing rule allows.
-    pub workers: Option<usize>,
-    /// Bytes that all images in work may hold together; `None`: half of what the machine grants.
-    pub memory_bytes_max: Option<u64>,
+    /// What the sizing rule takes into account, and the marks of the queue's length.
+    pub knobs: Knobs,
     /// Where the codecs run.
     pub isolation: Isolation,
     /// Whether the service refuses to start where the kernel lacks a wall of the sandbox.
     pub sandbox_required: bool,
     /// How patient the queue is.
     pub queue: QueueOptions,
-    /// When the queue is long, and when it is too long.
-    pub marks: Marks,
     /// How long works may take.
     pub dispatch: DispatchOptions,
     /// Longest `Prefer: wait`. More is cut to it.
     pub wait_max: Duration,
-    /// Temporary files and objects that nothing refers to are removed once they are so old.
-    pub orphan_age: Duration,
+    /// When orphans are removed.
+    pub sweep: SweepOptions,
     /// The certificate chain and key for TLS, in PEM.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How clients' connections are treated.
@@ -88,15 +85,13 @@ impl Default for Config {
             presets: Presets::built_in(),
             default_preset: "web".to_owned(),
             limits: Limits::DEFAULT,
-            workers: None,
-            memory_bytes_max: None,
+            knobs: Knobs::DEFAULT,
             isolation: Isolation::Process,
             sandbox_required: false,
             queue: QueueOptions::DEFAULT,
-            marks: Marks::DEFAULT,
             dispatch: DispatchOptions::DEFAULT,
             wait_max: Duration::from_secs(60),
-            orphan_age: Duration::from_secs(24 * 3600),
+            sweep: SweepOptions::DEFAULT,
             tls: None,
             serve: Settings::DEFAULT,
         }
@@ -122,7 +117,10 @@ const KEYS: &[&str] = &[
     "metadata_bytes_max",
     "pixels_per_byte_max",
     "workers",
+    "cores_per_worker",
     "memory_bytes_max",
+    "reserved_bytes",
+    "giant_bytes",
     "isolation",
     "sandbox_required",
     "job_seconds_max",
@@ -141,6 +139,7 @@ const KEYS: &[&str] = &[
     "disk_reserve_bytes",
     "wait_seconds_max",
     "orphan_seconds",
+    "sweep_seconds",
     "drain_seconds",
     "idle_seconds_max",
     "body_pause_seconds_max",
@@ -167,8 +166,11 @@ impl Config {
             "insecure" => self.insecure = boolean(value)?,
             "presets" => self.set_presets(value)?,
             "default_preset" => self.default_preset = string(value, "a preset's name")?.to_owned(),
-            "workers" => self.workers = Some(number(value, 1, 1024)? as usize),
-            "memory_bytes_max" => self.memory_bytes_max = Some(number(value, 64 << 20, 1 << 50)?),
+            "workers" => self.knobs.workers = Some(number(value, 1, 1024)? as usize),
+            "cores_per_worker" => self.knobs.cores_per_worker = number(value, 1, 1024)? as f64,
+            "memory_bytes_max" => self.knobs.budget_bytes = Some(number(value, 64 << 20, 1 << 50)?),
+            "reserved_bytes" => self.knobs.reserved_bytes = Some(number(value, 0, 1 << 50)?),
+            "giant_bytes" => self.knobs.giant_bytes = Some(number(value, 1 << 20, 1 << 50)?),
             "isolation" => {
                 self.isolation = match value.get_ref() {
                     DeValue::String(text) if text == "process" => Isolation::Process,
@@ -181,7 +183,8 @@ impl Config {
             "sandbox_required" => self.sandbox_required = boolean(value)?,
             "job_seconds_max" => self.dispatch.time = seconds(1, 3600)?,
             "wait_seconds_max" => self.wait_max = seconds(0, 600)?,
-            "orphan_seconds" => self.orphan_age = seconds(600, 30 * DAY)?,
+            "orphan_seconds" => self.sweep.age = seconds(3600, 30 * DAY)?,
+            "sweep_seconds" => self.sweep.every = seconds(60, 30 * DAY)?,
             "drain_seconds" => {
                 self.serve.drain_max = seconds(0, 3600)?;
                 self.dispatch.grace = self.serve.drain_max;
@@ -231,13 +234,13 @@ impl Config {
             // Zero would be read as at once.
             "outputs_kept_seconds" => queue.outputs_kept = Some(seconds(60, 3650 * DAY)?),
             "originals_kept" => queue.originals_kept = boolean(value)?,
-            "delayed_after_seconds" => self.marks.soft = seconds(0, DAY)?,
-            "refused_after_seconds" => self.marks.hard = seconds(1, DAY)?,
+            "delayed_after_seconds" => self.knobs.marks.soft = seconds(0, DAY)?,
+            "refused_after_seconds" => self.knobs.marks.hard = seconds(1, DAY)?,
             "waiting_max" => {
                 queue.waiting_max = number(value, 1, 1 << 32)?;
-                self.marks.waiting_max = queue.waiting_max;
+                self.knobs.marks.waiting_max = queue.waiting_max;
             }
-            "disk_reserve_bytes" => self.marks.disk_reserve_bytes = number(value, 0, 1 << 50)?,
+            "disk_reserve_bytes" => self.knobs.marks.disk_reserve_bytes = number(value, 0, 1 << 50)?,
             _ => return Ok(false),
         }
         Ok(true)

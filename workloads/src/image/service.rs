@@ -10,31 +10,26 @@ use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use annulus_engine::Shard;
-use annulus_engine::plan::Grants;
+use annulus_engine::plan::Plan;
 use annulus_engine::tls::rustls::ServerConfig;
 use annulus_engine::tls::rustls::crypto::ring;
 use annulus_engine::tls::rustls::pki_types::pem::PemObject;
 use annulus_engine::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
-use super::admission::Budget;
 use super::api::Api;
 use super::config::Config;
 use super::dispatch::{self, Desk, Dispatcher, LaneThreads};
+use super::fault::{Fault, Kind};
+use super::header::{self, Progress};
 use super::keys::Keys;
 use super::lanes::cpu::{self, CpuLane};
+use super::plan::{ImagePlan, Machine, measure};
 use super::queue::{Queue, SqliteQueue};
 use super::store::{Directory, Objects};
+use super::sweep::Sweeper;
 use crate::serve::door::Door;
-
-/// How often orphans are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-/// A work that needs more than this share of the budget runs alone with others that are small.
-const GIANT_SHARE: u64 = 4;
 
 /// The machinery, shared by all shards.
 pub struct Image {
@@ -53,11 +48,12 @@ impl fmt::Debug for Image {
 }
 
 impl Image {
-    /// Opens the queue and the store, and starts the lanes. Says what an operator must know.
+    /// Opens the queue and the store, and starts the lanes on what the engine's plan leaves. Says what an operator must
+    /// know.
     ///
     /// # Errors
     /// A sentence.
-    pub fn start(config: Config) -> Result<Arc<Image>, String> {
+    pub fn start(config: Config, engine: &Plan) -> Result<Arc<Image>, String> {
         let tls = config.tls.as_ref().map(|(chain, key)| tls(chain, key)).transpose()?;
         let folder = &config.data_dir;
         std::fs::create_dir_all(folder).map_err(|error| {
@@ -66,21 +62,22 @@ impl Image {
         let queue: Arc<dyn Queue> =
             Arc::new(SqliteQueue::open(folder, config.queue.clone()).map_err(|error| error.to_string())?);
         let objects: Arc<dyn Objects> = Arc::new(Directory::open(folder).map_err(|error| error.to_string())?);
-        let options =
-            cpu::Options { isolation: config.isolation, required: config.sandbox_required, ..cpu::Options::default() };
-        let lane = CpuLane::start(options).map_err(|why| format!("the image workers cannot start: {why}"))?;
+        let lane = lane(&config)?;
         for warning in lane.warnings() {
             crate::say!("image     {warning}");
         }
-        let sizing = Sizing::of(&config);
-        let lanes = vec![LaneThreads { lane: Arc::new(lane), cores: sizing.cores.clone(), idle: true }];
-        let budget = Budget::new(sizing.memory_bytes, sizing.memory_bytes / GIANT_SHARE);
-        let desk = dispatch::desk(queue, objects, budget, config.marks.clone(), &lanes);
+        let plan = ImagePlan::new(&Machine::of_this_process(), &config.knobs);
+        let (cores, idle) = plan.cores(engine);
+        let lanes = vec![LaneThreads { lane: Arc::new(lane), cores, idle }];
+        let desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
         let cannot = |error: std::io::Error| format!("the image service's threads cannot start: {error}");
         let dispatcher = Dispatcher::start(&desk, lanes, config.dispatch.clone()).map_err(cannot)?;
-        let sweeper = Sweeper::start(desk.clone(), config.orphan_age).map_err(cannot)?;
+        let sweeper = Sweeper::start(&desk, config.sweep).map_err(cannot)?;
         let keys = Arc::new(Keys::new(&config.tenants, config.admin_key.as_deref(), config.insecure));
-        crate::say!("image     data in {}, {sizing}", folder.display());
+        crate::say!("image     data in {}", folder.display());
+        for line in plan.to_string().lines() {
+            crate::say!("image     {line}");
+        }
         if keys.is_open() {
             let who = if config.insecure { "anybody who can reach it" } else { "everybody on this machine" };
             crate::say!("image     NO API KEYS are set ([image.tenants]): {who} may upload, see and cancel all jobs");
@@ -118,40 +115,28 @@ impl Image {
     }
 }
 
-/// How many works run at once, and what they may hold.
-struct Sizing {
-    /// One thread each.
-    cores: Vec<Option<usize>>,
-    memory_bytes: u64,
+/// The plan as text: every limit with its terms, and which one binds. With a directory of images, also what they took and
+/// what follows.
+///
+/// # Errors
+/// A sentence.
+pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
+    let plan = ImagePlan::new(&Machine::of_this_process(), &config.knobs);
+    let Some(images) = images else { return Ok(plan.to_string()) };
+    let lane = lane(config)?;
+    let recipes = config.presets.get(&config.default_preset).map_err(|fault| fault.detail)?;
+    let read = |bytes: &[u8]| match header::read(bytes, Some(bytes.len() as u64), &config.limits)? {
+        Progress::Header(header) => Ok(header),
+        Progress::NeedMore { .. } => Err(Fault::new(Kind::BadImage, "it ends in the middle of its header")),
+    };
+    let measured = measure(&plan, images, recipes, &lane, &read)?;
+    Ok(format!("{plan}\n\nmade of each: the preset {}\n{measured}", config.default_preset))
 }
 
-impl Sizing {
-    fn of(config: &Config) -> Sizing {
-        let grants = Grants::of_this_process();
-        let workers = config.workers.unwrap_or_else(|| grants.usable().max(1));
-        // A quota grants time on any core; else each thread has its own, and shares it with a shard.
-        let core = |index: usize| grants.quota.is_none().then(|| grants.cores[index % grants.cores.len()]);
-        let memory_bytes = config.memory_bytes_max.unwrap_or_else(|| memory_granted() / 2);
-        Sizing { cores: (0..workers).map(core).collect(), memory_bytes }
-    }
-}
-
-impl fmt::Display for Sizing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} workers, {} MiB for images in work", self.cores.len(), self.memory_bytes >> 20)
-    }
-}
-
-/// Bytes that the machine or the control group grants.
-fn memory_granted() -> u64 {
-    const ASSUMED: u64 = 2 << 30;
-    let number = |text: String| text.trim().parse::<u64>().ok();
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(number);
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:").map(str::to_owned))?;
-        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-    });
-    [group, machine].into_iter().flatten().min().unwrap_or(ASSUMED)
+fn lane(config: &Config) -> Result<CpuLane, String> {
+    let (isolation, required) = (config.isolation, config.sandbox_required);
+    let options = cpu::Options { isolation, required, ..cpu::Options::default() };
+    CpuLane::start(options).map_err(|why| format!("the image workers cannot start: {why}"))
 }
 
 fn tls(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
@@ -166,48 +151,4 @@ fn tls(chain: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
         .map_err(|error| named(chain, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-/// Removes what nothing refers to, on a thread of its own: at the start, and every hour.
-struct Sweeper {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Sweeper {
-    fn start(desk: Desk, age: Duration) -> std::io::Result<Sweeper> {
-        let (stop, stopped) = bounded::<()>(0);
-        let body = move || {
-            loop {
-                let mut wanted = |keys: &[super::store::Key]| {
-                    desk.queue.wanted(keys.to_vec()).wait().map_err(|error| error.to_string())
-                };
-                match desk.objects.sweep(age, &mut wanted) {
-                    Ok(swept) if swept.temporaries + swept.orphans > 0 => crate::say!(
-                        "image: removed {} leftovers and {} orphans, {} MiB",
-                        swept.temporaries,
-                        swept.orphans,
-                        swept.bytes >> 20
-                    ),
-                    Ok(_) => {}
-                    Err(error) => crate::say!("image: the sweep ended early and is repeated later: {error}"),
-                }
-                if stopped.recv_timeout(SWEEP_EVERY) != Err(RecvTimeoutError::Timeout) {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("image-sweep".to_owned()).spawn(body)?;
-        Ok(Sweeper { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
-            let _ended = thread.join();
-        }
-    }
 }

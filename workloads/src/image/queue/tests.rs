@@ -577,3 +577,24 @@ fn fills_the_disk() {
     }
     panic!("100,000 orders fit into 2 MB");
 }
+
+/// How many orders a second are made durable, one after the other and 64 at a time; printed, not judged.
+#[test]
+#[ignore = "measures"]
+fn measures_commits() {
+    for together in [1, 8, 64] {
+        let home = Home::new("measure-commits");
+        let queue = Arc::new(open(&home, &PATIENT));
+        let (begun, each) = (Instant::now(), 2048 / together);
+        let threads: Vec<_> = (0..together)
+            .map(|thread| {
+                let queue = queue.clone();
+                std::thread::spawn(move || (0..each).for_each(|at| drop(enter(&queue, order("a", thread * each + at)))))
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let (counts, took) = (queue.counts(), begun.elapsed().as_secs_f64());
+        let (rate, slowest) = (counts.accepted as f64 / took, counts.commit_us_max / 1000);
+        println!("{together} callers: {rate:.0} orders/s in {} commits, the slowest {slowest} ms", counts.commits);
+    }
+}

@@ -132,7 +132,7 @@ impl BothLanes {
         let ended = gpu.run(task);
         self.gpu_under_way.fetch_sub(1, Ordering::Relaxed);
         if matches!(ended, Ended::Done(_)) {
-            self.router().on_gpu(load.megapixels, started.elapsed(), at_once);
+            self.router().on_gpu(load, started.elapsed(), at_once);
         }
         ended
     }

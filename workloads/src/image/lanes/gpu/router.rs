@@ -8,6 +8,8 @@ const WEIGHT: f64 = 0.05;
 /// What the GPU is credited with at the start, in microseconds of its own time per megapixel and job. Measured on an
 /// H100 with three outputs: 3 ms for 24 megapixels; a slower device corrects it within some batches.
 const GPU_US_PER_MEGAPIXEL: f64 = 130.0;
+/// Jobs from which on a lane is busy: then times tell of its pace, and with fewer of what a batch takes.
+const CROWD: usize = 14;
 /// What a batch takes from being sent to being done, at the start.
 const GPU_LATENCY_US: f64 = 100_000.0;
 
@@ -90,7 +92,8 @@ impl Router {
 
     /// When the GPU lane would be: behind what waits, and not sooner than a batch takes.
     fn expect_gpu(&self, load: Load, state: State) -> Duration {
-        micros(self.gpu_latency_us + (state.gpu_megapixels + load.megapixels) * self.gpu_us_per_megapixel)
+        let waits = (state.gpu_megapixels + load.megapixels) * self.gpu_us_per_megapixel;
+        micros(waits.max(self.gpu_latency_us))
     }
 
     /// Learns from a job of the CPU lane.
@@ -101,13 +104,17 @@ impl Router {
         }
     }
 
-    /// Learns from a batch of the GPU lane: what it held, how long it took, and how many were under way at the same time.
-    pub fn on_gpu(&mut self, megapixels: f64, took: Duration, at_once: usize) {
-        if megapixels > 0.0 {
+    /// Learns from a job of the GPU lane: how long it took, and how many others were there at the same time.
+    pub fn on_gpu(&mut self, load: Load, took: Duration, at_once: usize) {
+        if load.megapixels > 0.0 {
             let took = took.as_secs_f64() * 1e6;
-            let share = took / at_once.max(1) as f64 / megapixels;
-            self.gpu_us_per_megapixel += WEIGHT * (share - self.gpu_us_per_megapixel);
-            self.gpu_latency_us += WEIGHT * (took - self.gpu_latency_us);
+            // What a lane does in a time is what is in it by how long that stays (Little's law).
+            let share = took / at_once.max(1) as f64 / load.megapixels;
+            if at_once >= CROWD {
+                self.gpu_us_per_megapixel += WEIGHT * (share - self.gpu_us_per_megapixel);
+            } else {
+                self.gpu_latency_us += WEIGHT * (took - self.gpu_latency_us);
+            }
         }
     }
 }
@@ -132,7 +139,7 @@ mod tests {
         let router = Router::default();
         assert_eq!(router.choose(THUMBNAIL, state(0, 0.0)).0, Way::Cpu);
         let (way, why) = router.choose(PHOTO, state(16, 0.0));
-        assert_eq!((way, why.as_str()), (Way::Gpu, "expected: gpu 103 ms, cpu 320 ms"));
+        assert_eq!((way, why.as_str()), (Way::Gpu, "expected: gpu 100 ms, cpu 320 ms"));
         assert_eq!(router.choose(PHOTO, state(16, 400.0)).0, Way::Cpu);
         assert_eq!(router.choose(PHOTO, State { gpu_up: false, ..state(500, 0.0) }).0, Way::Cpu);
     }
@@ -141,13 +148,24 @@ mod tests {
     fn a_slow_gpu_is_found_out_and_forgiven() {
         let mut router = Router::default();
         for _ in 0..100 {
-            router.on_gpu(14.0 * 24.0, Duration::from_secs(5), 1);
+            router.on_gpu(PHOTO, Duration::from_secs(5), 1);
         }
         assert_eq!(router.choose(PHOTO, state(16, 0.0)).0, Way::Cpu);
         for _ in 0..100 {
-            router.on_gpu(14.0 * 24.0, Duration::from_millis(60), 3);
+            router.on_gpu(PHOTO, Duration::from_millis(60), 3);
         }
         assert_eq!(router.choose(PHOTO, state(16, 0.0)).0, Way::Gpu);
+    }
+
+    #[test]
+    fn the_pace_of_a_busy_gpu_is_learned() {
+        let mut router = Router::default();
+        assert_eq!(router.choose(PHOTO, state(32, 60.0)).0, Way::Gpu);
+        for _ in 0..100 {
+            router.on_gpu(PHOTO, Duration::from_secs(2), 60);
+        }
+        assert_eq!(router.choose(PHOTO, state(32, 60.0)).0, Way::Cpu);
+        assert_eq!(router.choose(PHOTO, state(32, 1.0)).0, Way::Gpu);
     }
 
     #[test]

@@ -32,6 +32,11 @@ const SHARES_BESIDE: u64 = 2;
 
 /// A worker's life. Give its result to the system.
 pub fn main() -> ExitCode {
+    // A desk that panicked would leave its batch to the lane's patience.
+    std::panic::set_hook(Box::new(|panic| {
+        let _nobody_listens = writeln!(io::stderr(), "{panic}");
+        std::process::exit(EXIT_BROKEN);
+    }));
     let socket = io::stdin();
     match live(socket.as_fd()) {
         Ok(()) => ExitCode::SUCCESS,
