@@ -37,6 +37,6 @@ pub mod recipe;
 pub mod service;
 pub mod sniff;
 pub mod store;
-mod upload;
 pub mod sweep;
+mod upload;
 pub mod work;
