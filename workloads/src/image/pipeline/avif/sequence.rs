@@ -183,7 +183,7 @@ mod tests {
         let start = [
             &[(1, 3), (0, 1), (0, 1)][..],
             // Timing with a variable number of three zeros, decoder model with delays of 4 bits.
-            &[(1, 1), (7, 32), (7, 32), (1, 1), (0b0001_101, 7), (1, 1), (3, 5), (1, 32), (1, 10)],
+            &[(1, 1), (7, 32), (7, 32), (1, 1), (13, 7), (1, 1), (3, 5), (1, 32), (1, 10)],
             // Display delay; two operating points, of which the first has all.
             &[(1, 1), (1, 5), (0, 12), (9, 5), (1, 1), (1, 1), (5, 9), (1, 1), (2, 4), (0, 12), (3, 5), (0, 1), (0, 1)],
             // Sizes of 8 bits, frame ids, tools, order hints, screen content forced, integer vectors forced.
