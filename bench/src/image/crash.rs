@@ -18,7 +18,7 @@ const CLIENTS: usize = 4;
 /// The service lives between these, in milliseconds.
 const LIFE_MS: (usize, usize) = (20, 600);
 /// Leases end soon, so that what a dead process held comes back while the run lasts, and no job dies of its attempts.
-const SETTINGS: &str = "lease_seconds = 2\nattempts_max = 1000\n";
+const SETTINGS: &str = "lease_seconds = 2\nattempts_max = 100\n";
 /// How long all that was promised may take in the end.
 const END_MAX: Duration = Duration::from_secs(120);
 /// Outputs of the preset.
