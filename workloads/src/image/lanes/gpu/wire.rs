@@ -200,7 +200,7 @@ pub fn take_words<T: for<'a> Deserialize<'a>>(file: &File, berth: usize) -> io::
     let mut len = [0; 8];
     file.read_exact_at(&mut len, berth_at(berth) as u64)?;
     let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let len = usize::try_from(u64::from_le_bytes(len)).ok().filter(|&len| len + 8 <= WORDS_BYTES_MAX);
+    let len = usize::try_from(u64::from_le_bytes(len)).ok().filter(|&len| len <= WORDS_BYTES_MAX - 8);
     let mut text = vec![0; len.ok_or_else(|| wrong("words of no sensible length".to_owned()))?];
     file.read_exact_at(&mut text, berth_at(berth) as u64 + 8)?;
     serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
