@@ -44,7 +44,7 @@ const give = async names => {
   const { nodeId } = await call("DOM.querySelector", { nodeId: root.nodeId, selector: "#files" }, sessionId);
   await call("DOM.setFileInputFiles", { nodeId, files: names.map(name => `${files}/${name}`) }, sessionId);
 };
-const card = name => `[...document.querySelectorAll('#jobs > li')].find(item => item.innerText.includes('${name}'))`;
+const card = name => `[...document.querySelectorAll('#jobs > li')].find(item => item.innerText.includes('${name}.jpg'))`;
 const shows = async name => {
   for (const [width, height] of [[1280, 900], [390, 844]]) for (const scheme of ["light", "dark"]) {
     await call("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: width < 600 }, sessionId);
