@@ -1,3 +1,5 @@
+//! Decoding AVIF: colours, depths, transparency, grids and sequences, and what is broken.
+
 use super::*;
 use crate::image::header::{Limits, Progress, read};
 
