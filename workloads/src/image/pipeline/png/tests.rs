@@ -1,3 +1,5 @@
+//! Reading and writing PNG: every kind of pixel, interlaced too, colour chunks, and what is broken.
+
 use super::*;
 use crate::image::header::{Limits, Progress, read};
 
