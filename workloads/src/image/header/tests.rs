@@ -1,3 +1,5 @@
+//! Headers of every format: facts, limits, pieces of any size, and ten thousand broken ones.
+
 use super::*;
 
 fn whole(file: &[u8]) -> Result<Header, Fault> {
