@@ -1,4 +1,4 @@
-//! Headers of every format: facts, limits, pieces of any size, and ten thousand broken ones.
+//! Headers of every format: facts, limits, and pieces of any size.
 
 use super::*;
 
