@@ -223,7 +223,7 @@ impl Crowd {
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.waiting.borrow().len()
     }
 

@@ -191,7 +191,7 @@ impl Pool {
 
     fn may_grow(&self, upstream: &Upstream, count: usize) -> bool {
         let rested = count == 0 || upstream.shard.now() >= self.dial_again.get();
-        let wanted = 1 + self.changed.len() / upstream.settings.streams_max.max(1);
+        let wanted = 1 + self.changed.size() / upstream.settings.streams_max.max(1);
         let dials = self.dials.get();
         count + dials < CONNECTIONS_MAX && dials < wanted.min(DIALS_MAX) && rested
     }
