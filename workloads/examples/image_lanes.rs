@@ -21,6 +21,9 @@ use annulus::image::lanes::gpu::{Ended, GpuLane, Options, worker as gpu_worker};
 use annulus::image::lanes::{Done, Lane, Pipeline, Stop, Task, worker};
 use annulus::image::recipe::{Mode as Fit, Recipe, Resize};
 
+/// What is measured, by its name on the command line.
+type Part = (&'static str, fn(&Setting));
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.first().map(String::as_str) {
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     };
     println!("{} cores, {} photos, {} s per line", setting.cores, setting.photos.len(), setting.seconds);
     let part = after("--part");
-    let parts: [(&str, fn(&Setting)); 5] = [
+    let parts: [Part; 5] = [
         ("agreement", agreement),
         ("batches", batches),
         ("throughput", throughput),
