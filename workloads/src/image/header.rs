@@ -193,7 +193,7 @@ impl Orientation {
     }
 }
 
-/// Limits of what is accepted, each with its unit. Beyond one: [`Kind::TooLarge`](super::fault::Kind::TooLarge), with
+/// Limits of what is accepted, each with its unit. Beyond one: [`TooLarge`](super::fault::Kind::TooLarge), with
 /// the limit named.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {

@@ -51,7 +51,7 @@ impl Wire {
         sent
     }
 
-    /// As [`Wire::send`], and waits until less than [`QUANTUM_BYTES`] is queued: what comes after it, and on other
+    /// As [`Wire::send`], and waits until less than `QUANTUM_BYTES` is queued: what comes after it, and on other
     /// connections, does not queue behind it.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub(in crate::image) const PROFILE_BYTES_MAX: usize = 16 << 20;
 /// Asked between strips of work; what it answers ends the job.
 pub trait Watch {
     /// # Errors
-    /// [`Kind::Stopped`](super::fault::Kind::Stopped): give up at once.
+    /// [`Stopped`](super::fault::Kind::Stopped): give up at once.
     fn check(&self) -> Result<(), Fault>;
 }
 
