@@ -184,11 +184,10 @@ impl Service {
         assert!(killed.success());
     }
 
-    /// Asks it to end and sees that it does so well. Its folder.
-    pub fn stop(mut self) -> PathBuf {
+    /// Asks it to end and sees that it does so well. Its folder goes with it.
+    pub fn stop(mut self) {
         self.signal("TERM");
         assert!(self.process.wait().unwrap().success(), "the service did not drain");
-        std::mem::take(&mut self.folder)
     }
 
     /// Ends it at once, as a power cut does. Its folder.
