@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Clients that upload, one image after the other.
 const CLIENTS: usize = 4;
+/// And the pause of each between two of them, so that what waits at the end is not a matter of hours.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The service lives between these, in milliseconds.
 const LIFE_MS: (usize, usize) = (20, 600);
 /// Leases end soon, so that what a dead process held comes back while the run lasts, and no job dies of its attempts.
@@ -46,6 +48,7 @@ pub fn crash(settings: &Settings, kills: u32) -> Result<Vec<Row>, String> {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
                         let number = numbers.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(PAUSE);
                         let Ok(answer) = upload(address, "web", &marked(&small, number)) else { continue };
                         if let (202, Some(id)) = (answer.status, answer.document()["id"].as_str()) {
                             promised.lock().expect("nobody panics with it").insert(id.to_owned(), number);
@@ -58,7 +61,12 @@ pub fn crash(settings: &Settings, kills: u32) -> Result<Vec<Row>, String> {
             stop.store(true, Ordering::Relaxed);
         });
         if (kill + 1) % 20 == 0 {
-            eprintln!("  {} of {kills} kills, {} uploads promised", kill + 1, numbers.load(Ordering::Relaxed));
+            let promised = promised.lock().map_err(|error| error.to_string())?.len();
+            eprintln!(
+                "  {} of {kills} kills, {promised} of {} uploads promised",
+                kill + 1,
+                numbers.load(Ordering::Relaxed)
+            );
         }
     }
     let server = Server::start(&data, SETTINGS)?;

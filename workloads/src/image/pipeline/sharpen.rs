@@ -39,14 +39,16 @@ fn sharpen_planes(from: &Planes, mask: &mut Mask, pool: &mut Pool, watch: &dyn W
     let mut to = Planes { samples: pool.take(from.samples.len()), ..*from };
     let luma = from.plane(0).len();
     to.samples[luma..].copy_from_slice(&from.samples[luma..]);
-    let (stride, height) = (from.plane_size(0).0 as usize, from.height as usize);
+    let stride = from.plane_size(0).0 as usize;
+    let (width, height) = (from.width as usize, from.height as usize);
     let source = from.plane(0);
     for (y, row) in to.plane_mut(0).chunks_exact_mut(stride).take(height).enumerate() {
         if y % BAND_ROWS == 0 {
             watch.check()?;
         }
-        let delta = mask.row(source, stride, height, y);
-        let original = &source[y * stride..][..stride];
+        // Not the padding: nobody has written there yet.
+        let delta = mask.row(source, stride, (width, height), y);
+        let original = &source[y * stride..][..width];
         for ((to, &from), &delta) in row.iter_mut().zip(original).zip(delta) {
             *to = raised(from, delta);
         }
@@ -67,7 +69,7 @@ fn sharpen_pixels(from: &Pixels, mask: &mut Mask, pool: &mut Pool, watch: &dyn W
         if y % BAND_ROWS == 0 {
             watch.check()?;
         }
-        for (pixel, &delta) in row.chunks_exact_mut(bytes).zip(mask.row(&luma, width, height, y)) {
+        for (pixel, &delta) in row.chunks_exact_mut(bytes).zip(mask.row(&luma, width, (width, height), y)) {
             pixel[..colours].iter_mut().for_each(|sample| *sample = raised(*sample, delta));
         }
     }
@@ -110,22 +112,22 @@ impl Mask {
     }
 
     /// What is to be added to row `y`, in 1/128 of a sample.
-    fn row(&mut self, source: &[u8], stride: usize, height: usize, y: usize) -> &[i16] {
+    fn row(&mut self, source: &[u8], stride: usize, (width, height): (usize, usize), y: usize) -> &[i16] {
         let reach = self.taps.len() - 1;
-        self.column.resize(stride + 2 * reach, 0);
-        self.blurred.resize(stride, 0);
-        self.delta.resize(stride, 0);
-        let row = |y: usize| &source[y * stride..][..stride];
-        let column = &mut self.column[reach..][..stride];
+        self.column.resize(width + 2 * reach, 0);
+        self.blurred.resize(width, 0);
+        self.delta.resize(width, 0);
+        let row = |y: usize| &source[y * stride..][..width];
+        let column = &mut self.column[reach..][..width];
         weigh(column, row(y).iter().map(|&sample| u16::from(sample) << 8), self.taps[0]);
         for (distance, &tap) in self.taps.iter().enumerate().skip(1) {
             let (above, below) = (row(y.saturating_sub(distance)), row((y + distance).min(height - 1)));
             let both = above.iter().zip(below).map(|(&above, &below)| (u16::from(above) + u16::from(below)) << 7);
             add(column, both, tap);
         }
-        let (left, right) = (column[0], column[stride - 1]);
+        let (left, right) = (column[0], column[width - 1]);
         self.column[..reach].fill(left);
-        self.column[reach + stride..].fill(right);
+        self.column[reach + width..].fill(right);
         weigh(&mut self.blurred, self.column[reach..].iter().copied(), self.taps[0]);
         for (distance, &tap) in self.taps.iter().enumerate().skip(1) {
             let (left, right) = (&self.column[reach - distance..], &self.column[reach + distance..]);
@@ -182,6 +184,22 @@ mod tests {
         let made = sharpen(&Picture::Pixels(from), sigma, &mut Pool::new(1 << 20), &Patient).unwrap();
         let Picture::Pixels(made) = made else { panic!("pixels stay pixels") };
         made.samples
+    }
+
+    #[test]
+    fn what_lies_in_the_padding_does_not_matter() {
+        let made = [0, 255].map(|padding| {
+            let mut planes = Planes::take(5, 4, (2, 2), &mut Pool::new(0));
+            planes.samples.fill(128);
+            for row in planes.plane_mut(0).chunks_exact_mut(6) {
+                row.copy_from_slice(&[10, 200, 30, 90, 240, padding]);
+            }
+            let made = sharpen(&Picture::Planes(planes), 1.5, &mut Pool::new(0), &Patient).unwrap();
+            let Picture::Planes(mut made) = made else { panic!("planes stay planes") };
+            made.pad();
+            made.samples
+        });
+        assert_eq!(made[0], made[1]);
     }
 
     /// The same in floating point.
