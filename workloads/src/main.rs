@@ -123,12 +123,13 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     let compute = usize::from(has_gateway);
     let builder = Engine::builder().cores(config.pin).driver(config.driver).shards(shards).compute(compute);
     let source = source(args);
-    let editions = match has_gateway {
-        false => None,
-        true => Some(Editions::new(match &source {
-            Some(source) => source.read()?,
-            None => Edition::load(built_in()?)?,
-        })),
+    let (editions, dates) = match (has_gateway, &source) {
+        (false, _) => (None, Vec::new()),
+        (true, Some(source)) => {
+            let (edition, dates) = source.read()?;
+            (Some(Editions::new(edition)), dates)
+        }
+        (true, None) => (Some(Editions::new(Edition::load(built_in()?)?)), Vec::new()),
     };
     let image_address = config.image.listen;
     // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
@@ -148,11 +149,13 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     annulus::say!("{}", capacity(files));
     let engine = running.engine().clone();
     if let (Some(source), Some(editions)) = (source.clone(), editions.clone()) {
-        source.watch(editions).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
+        source.watch(editions, dates).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
     }
     let listening = signals.listen(move |signal| match (signal, &source, &editions) {
         (Signal::Drain, _, _) => engine.drain(),
-        (Signal::Reload, Some(source), Some(editions)) => source.reload(editions),
+        (Signal::Reload, Some(source), Some(editions)) => {
+            let _the_watch_has_its_own_dates = source.reload(editions);
+        }
         (Signal::Reload | Signal::User1, _, _) => {}
     });
     listening.map_err(|error| format!("the thread for signals cannot start: {error}"))?;

@@ -1,7 +1,7 @@
 //! Reloading: on SIGHUP, or when the configuration's file changes or a certificate that it names, all is read again. What is
 //! wrong changes nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -69,24 +69,27 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads it, and the files that it names.
+    /// Reads it, and the files that it names; with it their dates from before: what changes meanwhile is not missed.
     ///
     /// # Errors
     /// Everything that is wrong, a line each.
-    pub fn read(&self) -> Result<Edition, String> {
+    pub fn read(&self) -> Result<(Edition, Dates), String> {
+        let own = dated(self.path.clone());
         let lines =
             |findings: Vec<config::Finding>| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let (gateway, notes) = config::load(&self.path, &self.options).map_err(lines)?;
         for note in notes {
             crate::say!("gateway: note: {note}");
         }
-        Edition::load(gateway)
+        let dates = std::iter::once(own).chain(tls::files(&gateway).into_iter().map(dated)).collect();
+        Ok((Edition::load(gateway)?, dates))
     }
 
-    /// Reads it again and puts it in force on all shards; or says why not, and everything stays as it is.
-    pub fn reload(&self, editions: &Editions) {
+    /// Reads it again and puts it in force on all shards, and gives the dates of what it has read; or says why not, and
+    /// everything stays as it is.
+    pub fn reload(&self, editions: &Editions) -> Option<Dates> {
         match self.read() {
-            Ok(edition) => {
+            Ok((edition, dates)) => {
                 let before = editions.in_force();
                 let (wanted, had) = (&edition.gateway.listen, &before.gateway.listen);
                 if (wanted.ip, wanted.port) != (had.ip, had.port) {
@@ -98,17 +101,20 @@ impl Source {
                 }
                 crate::say!("gateway: {} was read again and is in force", self.path.display());
                 editions.publish(edition.after(&before));
+                Some(dates)
             }
-            Err(why) => crate::say!("gateway: the configuration stays as it is, because the new one is wrong:\n{why}"),
+            Err(why) => {
+                crate::say!("gateway: the configuration stays as it is, because the new one is wrong:\n{why}");
+                None
+            }
         }
     }
 
-    /// Watches the files from a thread of its own, for as long as the process lives.
+    /// Watches the files, which had the dates `seen` when they were read, from a thread of its own for as long as the process lives.
     ///
     /// # Errors
     /// The thread cannot start.
-    pub fn watch(self, editions: Arc<Editions>) -> std::io::Result<()> {
-        let mut seen = self.dates(&editions);
+    pub fn watch(self, editions: Arc<Editions>, mut seen: Dates) -> std::io::Result<()> {
         std::thread::Builder::new().name("gateway-file".into()).spawn(move || {
             loop {
                 std::thread::sleep(LOOK);
@@ -119,31 +125,34 @@ impl Source {
                     && now.iter().all(|(_, date)| date.is_some())
                     && now == self.dates_after(SETTLE, &editions)
                 {
-                    self.reload(&editions);
-                    // The new one may name other files.
-                    seen = self.dates(&editions);
+                    // The new one may name other files. A wrong one is told once.
+                    seen = self.reload(&editions).unwrap_or(now);
                 }
             }
         })?;
         Ok(())
     }
 
-    fn dates_after(&self, pause: Duration, editions: &Editions) -> Vec<(PathBuf, Option<Date>)> {
+    fn dates_after(&self, pause: Duration, editions: &Editions) -> Dates {
         std::thread::sleep(pause);
         self.dates(editions)
     }
 
     /// When the configuration's file and those that it names were written.
-    fn dates(&self, editions: &Editions) -> Vec<(PathBuf, Option<Date>)> {
+    fn dates(&self, editions: &Editions) -> Dates {
         let named = tls::files(&editions.in_force().gateway);
-        std::iter::once(self.path.clone()).chain(named).map(|path| (path.clone(), modified(&path))).collect()
+        std::iter::once(self.path.clone()).chain(named).map(dated).collect()
     }
 }
 
-/// When a file was written, and how long it is: clocks are coarse.
-type Date = (SystemTime, u64);
+/// Files, and when they were written; none for one that is not there.
+pub type Dates = Vec<(PathBuf, Option<Date>)>;
 
-fn modified(path: &Path) -> Option<Date> {
-    let about = std::fs::metadata(path).ok()?;
-    Some((about.modified().ok()?, about.len()))
+/// When a file was written, and how long it is: clocks are coarse.
+pub type Date = (SystemTime, u64);
+
+fn dated(path: PathBuf) -> (PathBuf, Option<Date>) {
+    let about = std::fs::metadata(&path).ok();
+    let date = about.and_then(|about| Some((about.modified().ok()?, about.len())));
+    (path, date)
 }
