@@ -93,6 +93,10 @@ impl Peer {
                     if self.acknowledges && whole[3] == SETTINGS && whole[4] & ACK == 0 {
                         self.send(SETTINGS, ACK, 0, b"");
                     }
+                    // Who answers no ping is ended for that, at the same time as for missing acknowledgements.
+                    if whole[3] == PING && whole[4] & ACK == 0 {
+                        self.send(PING, ACK, 0, &whole[9..]);
+                    }
                     return Some(Frame { kind: whole[3], flags: whole[4], stream, payload: whole[9..].to_vec() });
                 }
             }
