@@ -27,9 +27,10 @@ use super::memory::{Held, Memory, Tab};
 /// [`OPENING_FACTOR`] times that more, within its share.
 const OPENING_BYTES: u64 = 1 << 20;
 const OPENING_FACTOR: u64 = 16;
-/// What is expected of an answer of which nothing is known, in bytes: too little would let a client begin more than its
-/// share of memory can take, and what is beyond fails.
-const UNKNOWN_BYTES: u64 = 512 << 10;
+/// What is expected of an answer of which nothing is known, in bytes: all that a new client may have. So it begins one, and
+/// the others when that has told how much they bring. Were two begun, a few clients that take nothing would hold twice
+/// what they may, and an honest one's answer would not fit its share.
+const UNKNOWN_BYTES: u64 = OPENING_BYTES;
 /// What an answer takes that is passed on as it comes: what waits for the client, and what its upstream's window lets
 /// through meanwhile.
 const STREAMED_BYTES: u64 = 192 << 10;
@@ -91,6 +92,12 @@ impl Expected {
             Some(known) if bytes > known => known + (bytes - known).div_ceil(2),
             Some(known) => known - (known - bytes) / 8,
         }));
+    }
+
+    /// Takes note of an answer that failed: where nothing else is known, the next ones do not wait for one that may never
+    /// come.
+    pub fn learn_failure(&self) {
+        self.learned.set(self.learned.get().or(Some(0)));
     }
 
     fn bytes(&self) -> u64 {
@@ -365,14 +372,25 @@ mod tests {
         let client = Client::new(&memory());
         let mut waits: Vec<Wait> = (0..50).map(|_| wait_for(&client, expected.clone())).collect();
         let turns: Vec<Option<Turn>> = waits.iter_mut().map(poll).collect();
-        assert_eq!(turns.iter().flatten().count(), 2);
+        assert_eq!(turns.iter().flatten().count(), 1);
         expected.learn(1000);
         drop(turns);
-        let turns: Vec<Turn> = waits.iter_mut().skip(2).filter_map(poll).collect();
-        assert_eq!(turns.len(), 48);
+        let turns: Vec<Turn> = waits.iter_mut().skip(1).filter_map(poll).collect();
+        assert_eq!(turns.len(), 49);
         expected.learn(3000);
         expected.learn(0);
         assert_eq!(expected.bytes(), 1750, "up by half, down by an eighth");
+        expected.learn_failure();
+        assert_eq!(expected.bytes(), 1750);
+        let failing = Rc::new(Expected { learned: Cell::new(None), unknown: UNKNOWN_BYTES });
+        let client = Client::new(&memory());
+        let mut waits: Vec<Wait> = (0..50).map(|_| wait_for(&client, failing.clone())).collect();
+        let first: Vec<Turn> = waits.iter_mut().filter_map(poll).collect();
+        assert_eq!(first.len(), 1);
+        failing.learn_failure();
+        drop(first);
+        let others: Vec<Turn> = waits.iter_mut().skip(1).filter_map(poll).collect();
+        assert_eq!(others.len(), 49);
     }
 
     #[test]

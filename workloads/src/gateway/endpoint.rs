@@ -13,7 +13,7 @@ use super::backend::{Asking, Ready, Refusal};
 use super::client::Expected;
 use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding, StaticStrategy};
 use super::fanout::{Outcome, parallel, sequential};
-use super::message::{Cause, is_hop_by_hop};
+use super::message::{Cause, Phase, is_hop_by_hop};
 use super::part::{Changes, Part, member, merge, scanned, splice};
 use super::problem::{self, Failed};
 use super::request::{Reply, ReplyBody};
@@ -190,6 +190,9 @@ impl Service {
         // The first of a sequence is what the others build on.
         let lost = answered == 0 && (extra.is_none() || self.endpoint.sequential);
         if indispensable || lost {
+            if outcomes.iter().filter_map(Outcome::refusal).any(|refusal| refusal.failure.phase != Phase::Admission) {
+                self.expected.learn_failure();
+            }
             return self.failure(&outcomes);
         }
         let details = self.error_details(&outcomes);
