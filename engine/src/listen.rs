@@ -19,7 +19,7 @@ use crate::conn::Owner;
 use crate::driver::{Address, Completion, Errno, Fd, Op, SocketOptions, Token};
 use crate::limits;
 use crate::mail::Letter;
-use crate::shard::{Core, Shard, TAG_ACCEPT};
+use crate::shard::{Core, Mesh, Shard, TAG_ACCEPT};
 use crate::stream::Stream;
 
 /// How connections are spread over shards.
@@ -27,7 +27,8 @@ use crate::stream::Stream;
 pub enum Balance {
     /// Each shard that listens has its own socket on the port; the kernel hashes over them.
     ReusePort,
-    /// Only shard 0 has a socket; each connection goes to the shard with the fewest. All shards call `listen`.
+    /// Only shard 0 has a socket; each connection goes to the shard with the fewest, of those that are not strained
+    /// ([`Shard::set_strained`]) if there are any. All shards call `listen`.
     LeastLoaded,
 }
 
@@ -289,19 +290,31 @@ impl Core {
     /// Chooses the shard for an accepted connection.
     fn place(&self, index: u32, key: &Arc<str>, balance: Balance, fd: Fd) {
         if balance == Balance::LeastLoaded {
-            let loads = self.mesh.load.iter().enumerate();
-            let least = loads.min_by_key(|(shard, load)| (load.load(Ordering::Relaxed), *shard != self.index));
-            let to = least.map_or(self.index, |(shard, _)| shard);
+            let Mesh { strained, load, coming, .. } = &*self.mesh;
+            let to = (0..load.len()).min_by_key(|&shard| {
+                let connections = load[shard].load(Ordering::Relaxed) + coming[shard].load(Ordering::Relaxed);
+                (strained[shard].load(Ordering::Relaxed), connections, shard != self.index)
+            });
+            let to = to.unwrap_or(self.index);
+            // Counted there already, so that a burst is spread though letters travel only at turn's end.
+            self.mesh.coming[to].fetch_add(1, Ordering::Relaxed);
             if to != self.index {
-                // Counted there already, so that a burst is spread though letters travel only at turn's end.
-                self.mesh.load[to].fetch_add(1, Ordering::Relaxed);
                 let letter = Letter::Socket { listener: key.clone(), fd };
                 if self.post_letter(to, letter).is_ok() {
                     return;
                 }
+                self.mesh.coming[to].fetch_sub(1, Ordering::Relaxed);
+                self.mesh.coming[self.index].fetch_add(1, Ordering::Relaxed);
             }
         }
         self.give(index, fd);
+    }
+
+    /// A connection that was placed here is open now, and counted as such, or it never will be.
+    fn came(&self, balance: Balance) {
+        if balance == Balance::LeastLoaded {
+            self.mesh.coming[self.index].fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// A connection for the listener of that address arrived on this shard.
@@ -310,6 +323,7 @@ impl Core {
         match index {
             Some(index) => self.give(index as u32, fd),
             None => {
+                self.came(Balance::LeastLoaded);
                 self.metrics.refused.add(1);
                 self.driver.borrow_mut().close(fd);
             }
@@ -321,10 +335,12 @@ impl Core {
         let mut listeners = self.listeners.borrow_mut();
         let entry = &mut listeners.entries[index as usize];
         if self.conns.borrow().alive() >= entry.connections_max {
+            self.came(entry.balance);
             self.metrics.refused.add(1);
             return self.driver.borrow_mut().close(fd);
         }
         self.metrics.accepted.add(1);
+        let balance = entry.balance;
         match &mut entry.target {
             Target::Queue { waiting, waker } => {
                 waiting.push_back(fd);
@@ -336,6 +352,7 @@ impl Core {
                 let owner = Owner::Group(*number);
                 drop(listeners);
                 self.open(fd, owner);
+                self.came(balance);
             }
         }
     }
@@ -344,11 +361,12 @@ impl Core {
     pub(crate) fn listen_for(&self, listener: &Listener, group: u16) {
         let mut listeners = self.listeners.borrow_mut();
         let entry = &mut listeners.entries[listener.index as usize];
-        let before = std::mem::replace(&mut entry.target, Target::Group(group));
+        let (before, balance) = (std::mem::replace(&mut entry.target, Target::Group(group)), entry.balance);
         drop(listeners);
         if let Target::Queue { waiting, .. } = before {
             for fd in waiting {
                 self.open(fd, Owner::Group(group));
+                self.came(balance);
             }
         }
     }
@@ -368,7 +386,10 @@ impl Core {
         entry.pressure = Pressure::None;
         let mut driver = self.driver.borrow_mut();
         if let Target::Queue { waiting, .. } = &mut entry.target {
-            waiting.drain(..).for_each(|fd| driver.close(fd));
+            waiting.drain(..).for_each(|fd| {
+                self.came(entry.balance);
+                driver.close(fd);
+            });
         }
         match entry.fd {
             Some(fd) if entry.armed => driver.cancel(fd),
@@ -391,12 +412,13 @@ impl Listener {
     /// # Panics
     /// When the listener was given to a group.
     pub async fn accept(&self) -> Stream {
-        let fd = std::future::poll_fn(|cx| {
+        let (fd, balance) = std::future::poll_fn(|cx| {
             let mut listeners = self.core.listeners.borrow_mut();
-            match &mut listeners.entries[self.index as usize].target {
+            let entry = &mut listeners.entries[self.index as usize];
+            match &mut entry.target {
                 Target::Group(_) => panic!("a listener feeds a group or a queue, not both"),
                 Target::Queue { waiting, waker } => match waiting.pop_front() {
-                    Some(fd) => Poll::Ready(fd),
+                    Some(fd) => Poll::Ready((fd, entry.balance)),
                     None => {
                         *waker = Some(cx.waker().clone());
                         Poll::Pending
@@ -405,7 +427,9 @@ impl Listener {
             }
         })
         .await;
-        Stream::adopt(&self.core, fd)
+        let stream = Stream::adopt(&self.core, fd);
+        self.core.came(balance);
+        stream
     }
 }
 

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -45,10 +45,14 @@ pub(crate) const TAG_ONCE: u8 = 6;
 pub(crate) struct Mesh {
     /// Connections per shard, for balancing.
     pub(crate) load: Vec<AtomicUsize>,
+    /// Connections placed on a shard that it has not opened yet ([`Balance::LeastLoaded`](crate::Balance::LeastLoaded)).
+    pub(crate) coming: Vec<AtomicUsize>,
+    /// Shards that have more to do than they can.
+    pub(crate) strained: Vec<AtomicBool>,
     /// Metrics per shard.
     pub(crate) metrics: Vec<Arc<ShardMetrics>>,
     /// Set once the engine is asked to stop.
-    pub(crate) draining: std::sync::atomic::AtomicBool,
+    pub(crate) draining: AtomicBool,
     /// The compute threads, if any.
     pub(crate) compute: Option<Compute>,
     /// Where the shards share a port: by the address asked for and how often it was asked for before.
@@ -447,6 +451,21 @@ impl Shard {
     /// Whether the engine was asked to stop.
     pub fn is_draining(&self) -> bool {
         self.core.mesh.draining.load(Ordering::Acquire)
+    }
+
+    /// Says whether this shard has more to do than it can: new connections go to those that have not, whatever the number
+    /// of connections ([`Balance::LeastLoaded`](crate::Balance::LeastLoaded)).
+    pub fn set_strained(&self, strained: bool) {
+        let ours = &self.core.mesh.strained[self.core.index];
+        // Asked often and changed seldom: the line stays in every core's cache.
+        if ours.load(Ordering::Relaxed) != strained {
+            ours.store(strained, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether some shard could do more.
+    pub fn is_any_unstrained(&self) -> bool {
+        self.core.mesh.strained.iter().any(|strained| !strained.load(Ordering::Relaxed))
     }
 
     /// Gives `job` to the compute threads; the future gives its result.

@@ -73,7 +73,7 @@ fn a_server_that_breaks_http2_is_told_on() {
     let ok = |flags| frame(HEADERS, END_HEADERS | flags, 1, &[0x88]);
     let promised = frame(HEADERS, END_HEADERS, 1, &[0x88, 0x0f, 0x0d, 0x01, b'9']);
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "sent a frame larger than allowed (FRAME_SIZE_ERROR)"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "answers in HTTP/1 what was asked in HTTP/2 (PROTOCOL_ERROR)"),
         (frame(PING, 0, 0, &[0; 8]), "does not begin with its settings (PROTOCOL_ERROR)"),
         (after(frame(DATA, 0, 1, b"x")), "sent data before the answer's head"),
         (after(frame(HEADERS, END_HEADERS, 1, &[])), "has no status"),

@@ -126,6 +126,8 @@ struct OnHost<'a> {
     member: Rc<Member<Target>>,
     began: Duration,
     deadline: Duration,
+    /// The breaker tries with it whether the backend is well again.
+    is_trial: bool,
     /// How it ended: whether it was served, and what that says about the upstream's load.
     ended: Cell<(Option<bool>, Load)>,
 }
@@ -137,11 +139,12 @@ impl<'a> OnHost<'a> {
         shard: &'a Shard,
         member: Rc<Member<Target>>,
         deadline: Duration,
+        is_trial: bool,
     ) -> Result<OnHost<'a>, Failure> {
         let began = shard.now();
         member.what.upstream.bearing.begin(began).map_err(refused)?;
         member.in_flight.set(member.in_flight.get() + 1);
-        Ok(OnHost { targets, shard, member, began, deadline, ended: Cell::new((None, Load::Unknown)) })
+        Ok(OnHost { targets, shard, member, began, deadline, is_trial, ended: Cell::new((None, Load::Unknown)) })
     }
 
     fn settle(&self, answered: &Result<Answer, Failure>) {
@@ -160,7 +163,11 @@ impl Drop for OnHost<'_> {
             (None, _) if now >= self.deadline => (Some(false), Load::TooMuch),
             ended => ended,
         };
-        self.member.what.upstream.bearing.end(now, ended.1);
+        let bearing = &self.member.what.upstream.bearing;
+        if self.is_trial && ended.1 == Load::Fine {
+            bearing.forgive();
+        }
+        bearing.end(now, ended.1);
         if let Some(served) = ended.0 {
             self.targets.settle(now, &self.member, now.saturating_sub(self.began), served);
         }
@@ -364,7 +371,8 @@ impl Ready {
         asked.progress.set(Phase::Resolve);
         let member = self.targets.choose(asking.shard, self.backend.lb).await?;
         asked.progress.set(Phase::Admission);
-        let counted = OnHost::begin(&self.targets, asking.shard, member, asked.deadline)?;
+        let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
+        let counted = OnHost::begin(&self.targets, asking.shard, member, asked.deadline, is_trial)?;
         let Target { host, authority, upstream } = &counted.member.what;
         let fields = self.fields(asking);
         let method = self.backend.method.as_str();

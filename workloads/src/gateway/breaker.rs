@@ -51,6 +51,13 @@ pub struct Pass {
     trial: bool,
 }
 
+impl Pass {
+    /// Whether the call tries if the backend is well again.
+    pub const fn is_trial(&self) -> bool {
+        self.trial
+    }
+}
+
 impl Breaker {
     /// A closed one.
     pub fn new(settings: CircuitBreaker) -> Breaker {

@@ -326,7 +326,10 @@ impl Live {
         if self.shedder.refuses(service.endpoint.priority) {
             self.meters.shed.add(1);
             let wait = format!("{}", 1 + request.began.subsec_nanos() % 4);
-            return problem::problem(503, "the gateway has too much to do").with("retry-after", &wait);
+            let reply = problem::problem(503, "the gateway has too much to do").with("retry-after", &wait);
+            // A refusal is the quickest of all answers, and a client that prefers the connection which became free last
+            // would keep coming back to the shard that refuses. Where others have time, it is sent to them.
+            return Reply { last: self.shard.is_any_unstrained(), ..reply };
         }
         let limits = self.limits[index].as_ref();
         if let Some(refusal) = limits.and_then(|limits| limits.refusal(self, request, params, client)) {

@@ -69,6 +69,8 @@ pub struct Reply {
     pub fields: FieldList,
     /// The body.
     pub body: ReplyBody,
+    /// The client is to ask on another connection from now on.
+    pub last: bool,
     /// Kept until the body is counted among what waits for the client.
     pub turn: Option<Turn>,
 }
@@ -86,12 +88,12 @@ impl Reply {
     pub fn new(status: u16, content_type: &str, body: impl Into<Pieces>) -> Reply {
         let mut fields = FieldList::new();
         fields.push("content-type", content_type.as_bytes());
-        Reply { status, fields, body: ReplyBody::Whole(body.into()), turn: None }
+        Reply { status, fields, body: ReplyBody::Whole(body.into()), last: false, turn: None }
     }
 
     /// An answer without a body.
     pub fn empty(status: u16) -> Reply {
-        Reply { status, fields: FieldList::new(), body: ReplyBody::Whole(Pieces::default()), turn: None }
+        Reply { status, fields: FieldList::new(), body: ReplyBody::Whole(Pieces::default()), last: false, turn: None }
     }
 
     /// With one more field.

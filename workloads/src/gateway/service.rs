@@ -20,6 +20,7 @@ use super::figures::{Figures, Recent};
 use super::live::Live;
 use super::memory::Memory;
 use super::reload::Editions;
+use super::shed::Level;
 use super::{session1, session2, tls};
 use crate::serve::wire::Wire;
 
@@ -219,6 +220,7 @@ async fn watching_lag(door: Rc<Door>) {
         shard.sleep_until(due).await;
         let now = shard.precise_now();
         live.shedder.observe(now, now.saturating_sub(due), &live.memory);
+        shard.set_strained(live.shedder.level() >= Level::NoSheddable);
     }
 }
 

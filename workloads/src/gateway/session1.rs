@@ -83,6 +83,7 @@ impl Session {
             Either::First(reply) => reply,
             Either::Second(()) => return Err(Ended::Gone),
         };
+        let exchange = if reply.last { exchange.closing() } else { exchange };
         self.send(&exchange, reply, &request).await
     }
 

@@ -222,7 +222,7 @@ impl Session {
     fn close_door(&self, last_call: Duration, now: Duration) {
         let state = &mut *self.state.borrow_mut();
         if state.warned.is_some_and(|at| now.saturating_sub(at) >= last_call) {
-            state.machine.go_away(ErrorCode::NO_ERROR, "shutting down");
+            state.machine.go_away(ErrorCode::NO_ERROR, "its last call is over");
         }
     }
 
@@ -364,6 +364,9 @@ impl Session {
     }
 
     async fn send(&self, stream: u32, reply: Reply, head_only: bool) {
+        if reply.last && self.state.borrow().warned.is_none() {
+            self.warn(self.live.borrow().shard.now());
+        }
         match reply.body {
             ReplyBody::Whole(_) => {
                 self.state.borrow_mut().answer_whole(&self.client, stream, reply, head_only);

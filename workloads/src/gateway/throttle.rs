@@ -63,6 +63,11 @@ impl Throttle {
         self.count(1, u32::from(taken));
     }
 
+    /// Takes nothing of what was seen as true any more.
+    pub fn forgive(&mut self) {
+        *self = Throttle { slot: self.slot, ..Throttle::default() };
+    }
+
     fn count(&mut self, requests: u32, accepts: u32) {
         for counts in [&mut self.slots[self.slot as usize % SLOTS], &mut self.sum] {
             counts.requests += requests;
@@ -208,6 +213,12 @@ impl Bearing {
         self.concurrency.borrow_mut().release(load);
     }
 
+    /// The upstream is known to be well again: what it turned away before says nothing any more, and nothing is refused for
+    /// it. The limit of what is under way climbs by itself.
+    pub fn forgive(&self) {
+        self.throttle.borrow_mut().forgive();
+    }
+
     /// Requests that may be under way, and the share that is refused here.
     pub fn figures(&self) -> (u32, f64) {
         (self.concurrency.borrow().limit(), self.throttle.borrow().refused_share())
@@ -267,6 +278,8 @@ mod tests {
         assert!((0..10).all(|_| throttle.admit(ms(60))));
         throttle.on_end(ms(60), false);
         assert!(!(0..10).all(|_| throttle.admit(ms(60))));
+        throttle.forgive();
+        assert!((0..10 * REQUESTS_MIN).all(|_| throttle.admit(ms(70))));
     }
 
     #[test]

@@ -361,6 +361,10 @@ impl Connection {
                     bytes[*have..*have + part.len()].copy_from_slice(part);
                     *have += part.len();
                     if *have == HEADER_BYTES {
+                        // Sooner than what these letters would mean as a frame's head: whoever looks for the error is told it.
+                        if !self.peer.greeted && bytes.starts_with(b"HTTP/1.") {
+                            return Err(fault(ErrorCode::PROTOCOL_ERROR, "answers in HTTP/1 what was asked in HTTP/2"));
+                        }
                         let header = Header::read(bytes);
                         if let Some(event) = self.begin_frame(limits, now, header)? {
                             return Ok(event);
