@@ -36,7 +36,8 @@ enum Scenario {
     Gateway(Gateway),
     /// Images: processor time, fidelity and memory, beside other libraries.
     Image {
-        /// What is measured: the pipeline alone, or the service under uploads, overload, kills.
+        /// What is measured: the pipeline alone, or the service under overload and kills, or what a neighbour
+        /// feels of it.
         #[arg(long, value_enum, default_value_t = Image::Pipeline)]
         case: Image,
         /// Print the owner's case: 50 uploads of 5 MB at once.
@@ -181,6 +182,7 @@ enum Image {
     Pipeline,
     Overload,
     Crash,
+    Beside,
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -245,6 +247,7 @@ fn main() -> ExitCode {
         Scenario::Image { seed_target: true, .. } => image::seed_target(&settings),
         Scenario::Image { case: Image::Pipeline, .. } => image::pipeline(&settings),
         Scenario::Image { case: Image::Overload, .. } => image::overload(&settings),
+        Scenario::Image { case: Image::Beside, .. } => image::beside(&settings),
         Scenario::Image { case: Image::Crash, kills, .. } => image::crash(&settings, kills),
         Scenario::Upstreams(upstreams) => {
             return match upstreams.run() {

@@ -1,9 +1,10 @@
 //! The image pipeline alone beside peers (images per processor second, fidelity, memory), and the service: uploads,
-//! overload, crashes.
+//! overload, crashes, a neighbour.
 //!
-//! In the pipeline's case every side is a child process on one core that makes the outputs of one file again and again and prints a line with
-//! ` ms` for each time. Processor time is the kernel's account between two such lines, so that no side pays for starting.
+//! In the pipeline's case every side is a child process on one core that makes the outputs of one file again and again and
+//! prints a line with ` ms` for each time. Processor time is the kernel's account between two such lines, so that no side pays for starting.
 
+mod beside;
 mod crash;
 mod maker;
 mod photos;
@@ -11,6 +12,7 @@ mod reference;
 mod server;
 mod service;
 
+pub use beside::beside;
 pub use crash::crash;
 pub use service::{overload, seed_target};
 

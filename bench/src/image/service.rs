@@ -258,7 +258,7 @@ fn count(tally: &Tally, answer: Result<super::server::Answer, String>) {
 }
 
 /// Seconds until nothing waits and nothing is worked on.
-fn emptied(server: &Server) -> Result<f64, String> {
+pub(super) fn emptied(server: &Server) -> Result<f64, String> {
     let started = Instant::now();
     while started.elapsed() < ALL_MAX {
         let left = ["annulus_image_queue_depth", "annulus_image_queue_leased"].map(|name| server.figure(name));

@@ -108,8 +108,13 @@ await until("document.readyState === 'complete' && document.getElementById('key'
 await enter("the-admins-key-01");
 await until("!document.getElementById('figures').hidden && /reserved of/.test(document.getElementById('memory').innerText)");
 await until("document.getElementById('lanes').innerText.includes('cpu: ') && document.querySelector('#depths polyline').getAttribute('points').split(' ').length > 2");
-await until("document.getElementById('no-dead').hidden === false && /\\d/.test(document.getElementById('accept').innerText)");
+await until("/\\d/.test(document.getElementById('accept').innerText)");
+// The work that died before: told, shown with its reason, and tried again by a button.
+await until("document.querySelectorAll('#dead > li').length === 1 && document.getElementById('no-dead').hidden");
+assert.match(await look("document.querySelector('#dead > li').innerText"), /shop: web of a jpeg, 6000 × 4000.*killed from outside.*\(1 attempt\)/s);
 await shows("console");
+await look("document.querySelector('#dead > li button').click()");
+await until("document.querySelectorAll('#dead > li').length === 0 && document.getElementById('no-dead').hidden === false");
 assert.ok(complaints.every(complaint => complaint.includes("403")), complaints.join("\n"));
 assert.deepEqual([...hosts].filter(host => host), [new URL(page).host], "nothing from elsewhere");
 console.log("image: ok");

@@ -102,6 +102,10 @@ impl Service {
 
     /// `config` is the inside of the section `[image]`.
     pub fn start_in(folder: PathBuf, config: &str, options: &[&str]) -> Service {
+        Service::start_at("http", folder, config, options)
+    }
+
+    pub fn start_at(scheme: &str, folder: PathBuf, config: &str, options: &[&str]) -> Service {
         let file = folder.join("config.toml");
         std::fs::write(&file, format!("[image]\n{config}")).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_annulus"))
@@ -121,7 +125,7 @@ impl Service {
                 break;
             }
         }
-        let address = text.split("http://").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+        let address = text.split(&format!("{scheme}://")).nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("the service did not start: {text}"));
         let log = Arc::new(Mutex::new(text));
         let shared = log.clone();
@@ -176,6 +180,30 @@ impl Service {
             }
             assert!(Instant::now() < until, "it does not end: {document}");
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Makes a work die: its worker is killed again and again while it is at work. Needs `attempts_max = 1`. The job's id.
+    pub fn dead_letter(&self, fields: &str, seed: u8) -> String {
+        let answer = self.post("", fields, &jpeg(6000, 4000, seed));
+        let id = answer.json()["id"].as_str().unwrap().to_owned();
+        let threads = format!("/proc/{}/task", self.process.id());
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let document = self.ask(&format!("GET /v1/jobs/{id}"), fields, b"").json();
+            match document["state"].as_str().unwrap() {
+                "dead" => return id,
+                "leased" => {
+                    for thread in std::fs::read_dir(&threads).unwrap().flatten() {
+                        let workers = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+                        for worker in workers.split_whitespace() {
+                            let _already_gone = Command::new("kill").args(["-s", "KILL", worker]).status().unwrap();
+                        }
+                    }
+                }
+                state => assert!(["uploaded", "queued"].contains(&state), "{document}"),
+            }
+            assert!(Instant::now() < until, "{document}");
         }
     }
 

@@ -69,7 +69,7 @@ const deadLetters = async () => {
     };
     item.append(
       element("p", `${job.tenant}: ${job.asked} of a ${job.source.format}, ${job.source.width} × ${job.source.height}, ${bytes(job.source.bytes)}`),
-      element("p", `${job.error?.detail || "no reason is known"} (${job.attempts} attempts)`),
+      element("p", `${job.error?.detail || "no reason is known"} (${job.attempts} attempt${job.attempts === 1 ? "" : "s"})`),
       element("code", job.id), retry,
     );
     $("dead").append(item);
