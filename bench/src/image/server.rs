@@ -115,12 +115,32 @@ impl Answer {
 /// # Errors
 /// A sentence: the connection broke before the answer was whole.
 pub fn upload(address: SocketAddr, preset: &str, image: &[u8]) -> Result<Answer, String> {
-    let length = image.len();
-    let head = format!(
+    exchange(address, upload_head(address, preset, image.len(), "").as_bytes(), image)
+}
+
+/// Uploads an image if the service wants it, as curl does with bodies of more than a megabyte (RFC 9110 section 10.1.1).
+///
+/// # Errors
+/// As [`upload`].
+pub fn offer(address: SocketAddr, preset: &str, image: &[u8]) -> Result<Answer, String> {
+    let wrong = |error: std::io::Error| format!("{address}: {error}");
+    let head = upload_head(address, preset, image.len(), "Expect: 100-continue\r\n");
+    let mut stream = connected(address)?;
+    stream.write_all(head.as_bytes()).map_err(wrong)?;
+    let mut interim = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut interim).map_err(wrong)?;
+    if !interim.starts_with(b"HTTP/1.1 100 ") {
+        return answer(&mut stream, address, interim.to_vec(), Instant::now());
+    }
+    stream.write_all(image).map_err(wrong)?;
+    answer(&mut stream, address, Vec::new(), Instant::now())
+}
+
+fn upload_head(address: SocketAddr, preset: &str, length: usize, more: &str) -> String {
+    format!(
         "POST /v1/images?preset={preset} HTTP/1.1\r\nHost: {address}\r\nContent-Type: image/jpeg\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    exchange(address, head.as_bytes(), image)
+         Content-Length: {length}\r\n{more}Connection: close\r\n\r\n"
+    )
 }
 
 /// Asks for a path, with header fields.
@@ -138,15 +158,25 @@ pub fn get(address: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Result<A
 
 /// Sends a request and reads the answer to the end of the connection.
 fn exchange(address: SocketAddr, head: &[u8], body: &[u8]) -> Result<Answer, String> {
-    let wrong = |error: std::io::Error| format!("{address}: {error}");
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(wrong)?;
-    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(wrong)?;
-    stream.write_all(head).map_err(wrong)?;
+    let mut stream = connected(address)?;
+    stream.write_all(head).map_err(|error| format!("{address}: {error}"))?;
     // A refusal may come before the body is through: then it is read, and the rest is not sent.
     let _refused_early = stream.write_all(body);
-    let sent = Instant::now();
-    let mut bytes = vec![0; 1];
-    stream.read_exact(&mut bytes).map_err(wrong)?;
+    answer(&mut stream, address, Vec::new(), Instant::now())
+}
+
+fn connected(address: SocketAddr) -> Result<TcpStream, String> {
+    let wrong = |error: std::io::Error| format!("{address}: {error}");
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).map_err(wrong)?;
+    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(wrong)?;
+    Ok(stream)
+}
+
+/// Reads the rest of an answer that begins with `bytes`, to the end of the connection. The request had gone at `sent`.
+fn answer(stream: &mut TcpStream, address: SocketAddr, mut bytes: Vec<u8>, sent: Instant) -> Result<Answer, String> {
+    let start = bytes.len();
+    bytes.push(0);
+    stream.read_exact(&mut bytes[start..]).map_err(|error| format!("{address}: {error}"))?;
     let waited = sent.elapsed();
     let _cut_off_shows_in_its_length = stream.read_to_end(&mut bytes);
     let end =
