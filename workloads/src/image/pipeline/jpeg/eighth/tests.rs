@@ -1,3 +1,5 @@
+//! The same samples as libjpeg-turbo, whatever the file; and nothing where it is not flawless.
+
 use turbojpeg::{Compressor, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp};
 
 use super::*;
