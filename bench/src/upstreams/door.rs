@@ -176,9 +176,7 @@ impl Door {
         while self.due.peek().is_some_and(|due| due.at <= now) {
             let Some(due) = self.due.pop() else { return };
             let Some(slot) = group.session(due.id).filter(|slot| slot.id == due.id) else {
-                self.floor.borrow().shared().counts[due.order.service as usize]
-                    .abandoned
-                    .fetch_add(1, Ordering::Relaxed);
+                self.abandoned(&due.order);
                 continue;
             };
             let ends = match &mut slot.session {
@@ -190,6 +188,11 @@ impl Door {
                 slot.session = Session::Done;
             }
         }
+    }
+
+    /// Counts an answer that nobody waits for any more when its time has come.
+    pub fn abandoned(&self, order: &Order) {
+        self.floor.borrow().shared().counts[order.service as usize].abandoned.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Keeps an answer until its time.

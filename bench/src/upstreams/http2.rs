@@ -129,6 +129,8 @@ impl Http2 {
             ("content-length", length.as_bytes()),
         ];
         if !self.machine.write_head(&mut door.out, stream, status, fields, false) {
+            // Its client has given it up.
+            door.abandoned(order);
             return;
         }
         count(door, order);

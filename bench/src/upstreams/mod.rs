@@ -219,6 +219,25 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_is_given_up_is_counted() {
+        use annulus_protocols::http2::{Connection, ErrorCode, Limits, RequestLine};
+        let shop = Shop::open(&[]);
+        let (mut stream, mut out) = (shop.connect(shop.base), Vec::new());
+        let mut client = Connection::client(&Limits::DEFAULT);
+        client.write_preface(&Limits::DEFAULT, &mut out);
+        let line = RequestLine { method: "GET", scheme: "http", authority: "shop", path: "/s/0?delay_ms=50" };
+        let asked = client.open(&mut out, &line, [], true).unwrap();
+        client.reset(asked, ErrorCode::CANCEL);
+        client.write_pending(&mut out);
+        stream.write_all(&out).unwrap();
+        let since = Instant::now();
+        while shop.control()["services"]["catalog"]["counts"]["abandoned"] != 1 {
+            assert!(since.elapsed() < Duration::from_secs(5), "{}", shop.control());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
     fn the_example_configuration_asks_services_that_exist() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../workloads/examples/shop.json");
         let shop: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
