@@ -1,7 +1,7 @@
 //! JPEG (ITU-T T.81) by libjpeg-turbo: decoded into planes or pixels, shrunk on the way, and encoded from either.
 //!
 //! A shrink to 4/8, 2/8 or 1/8 leaves out the finer part of each block's DCT. Other eighths exist and are slower than
-//! none. Entropy decoding is most of the work; at 1/8 half of that is saved by [`eighth`].
+//! none. Entropy decoding is most of the work; at 1/8 half of that is saved by `eighth.rs`.
 
 mod eighth;
 
