@@ -432,22 +432,24 @@ fn ends_are_told_apart() {
     }
     run(&lane, "chatter").unwrap();
     works(&lane);
-    let (worker, _) = (workers().pop().unwrap(), kill_soon());
+    let (worker, killing) = (workers().pop().unwrap(), kill_soon());
     let fault = run(&lane, "obey").unwrap_err();
+    // The spare, too: what comes next must not be killed for it.
+    killing.join().unwrap();
     assert_eq!(fault.kind, Kind::Memory, "{worker}: {fault}");
     assert!(fault.detail.contains("from outside"), "{fault}");
     works(&lane);
 }
 
 /// Kills all workers in a moment, as the kernel does when memory is short.
-fn kill_soon() {
+fn kill_soon() -> std::thread::JoinHandle<()> {
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_millis(300));
         for pid in workers() {
             let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
-    });
+    })
 }
 
 fn lies_are_found_out() {
@@ -506,6 +508,7 @@ fn stop_and_time_out_end_work() {
     stopped.stop.stop();
     assert_eq!(lane.run(stopped).unwrap_err().kind, Kind::Stopped);
     drop(lane);
+    wait_for(|| workers().is_empty(), "the end of the workers before");
     // An obedient worker lives on, however long a busy machine keeps it from hearing of it.
     let lane = CpuLane::start(Options { grace: Duration::from_secs(10), ..options() }).unwrap();
     wait_for(|| workers().len() == 2, "a worker and a spare");

@@ -175,8 +175,10 @@ impl Child {
 
     /// Gives it a task and waits for the end.
     pub fn run(&mut self, task: &Task, options: &Options) -> Ended {
+        // Before the worker hears of it: whoever stops in time by its own clock must not be early by ours.
+        let started = Instant::now();
         match self.begin(task, options) {
-            Ok(files) => self.finish(task, &files, options),
+            Ok(files) => self.finish(task, &files, options, started),
             Err(ended) => ended,
         }
     }
@@ -240,8 +242,7 @@ impl Child {
         Ok(())
     }
 
-    fn finish(&mut self, task: &Task, files: &[File], options: &Options) -> Ended {
-        let started = Instant::now();
+    fn finish(&mut self, task: &Task, files: &[File], options: &Options, started: Instant) -> Ended {
         let mut until = started + task.time_max + options.grace;
         let mut over = timed_out(task.time_max);
         let mut told = false;
