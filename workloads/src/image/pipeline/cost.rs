@@ -72,6 +72,8 @@ fn peak(header: &Header, shrink: Shrink, plans: &[Plan]) -> u64 {
     let step = plans.iter().map(beside).max().unwrap_or(0).max(padded) + kept;
     // Memory of a decoder is given back before the first output is made, memory of an encoder is taken beside it.
     let decoder = match header.format {
+        // There planes lie beside the pixels that are made of them.
+        Format::Jpeg if shrink == Shrink::Eighth => coefficients.max(decoded),
         Format::Jpeg => coefficients,
         Format::Png => png::decode_bytes(header).saturating_sub(decoded),
         Format::Webp => webp::decode_bytes(header).saturating_sub(decoded),
