@@ -67,41 +67,50 @@ pub(crate) struct GroupState {
 
 const PAGE: usize = 256;
 
+/// The session of a slot, and of which of the slot's lives: an id that outlived its connection must not reach the next one's.
+struct Page<S> {
+    sessions: [Option<S>; PAGE],
+    generations: [u32; PAGE],
+}
+
 /// Sessions by connection, in pages that never move.
 struct Sessions<S> {
-    pages: Vec<Option<Box<[Option<S>]>>>,
+    pages: Vec<Option<Box<Page<S>>>>,
     count: usize,
 }
 
 impl<S> Sessions<S> {
-    fn slot(&mut self, id: ConnId) -> &mut Option<S> {
+    fn put(&mut self, id: ConnId, session: S) -> Option<S> {
         let (page, at) = (id.index() / PAGE, id.index() % PAGE);
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
         }
-        let page = self.pages[page].get_or_insert_with(|| (0..PAGE).map(|_| None).collect());
-        &mut page[at]
-    }
-
-    fn put(&mut self, id: ConnId, session: S) -> Option<S> {
-        let before = self.slot(id).replace(session);
+        let empty = || Box::new(Page { sessions: [const { None }; PAGE], generations: [0; PAGE] });
+        let page = self.pages[page].get_or_insert_with(empty);
+        page.generations[at] = id.generation;
+        let before = page.sessions[at].replace(session);
         self.count += before.is_none() as usize;
         before
     }
 
     fn take(&mut self, id: ConnId) -> Option<S> {
-        let session = self.slot(id).take();
+        let session = self.slot(id)?.take();
         self.count -= session.is_some() as usize;
         session
     }
 
     fn peek(&self, id: ConnId) -> Option<&S> {
-        self.pages.get(id.index() / PAGE)?.as_ref()?[id.index() % PAGE].as_ref()
+        let (page, at) = (self.pages.get(id.index() / PAGE)?.as_ref()?, id.index() % PAGE);
+        page.sessions[at].as_ref().filter(|_| page.generations[at] == id.generation)
     }
 
     fn get(&mut self, id: ConnId) -> Option<&mut S> {
-        let page = self.pages.get_mut(id.index() / PAGE)?.as_mut()?;
-        page[id.index() % PAGE].as_mut()
+        self.slot(id)?.as_mut()
+    }
+
+    fn slot(&mut self, id: ConnId) -> Option<&mut Option<S>> {
+        let (page, at) = (self.pages.get_mut(id.index() / PAGE)?.as_mut()?, id.index() % PAGE);
+        (page.generations[at] == id.generation).then_some(&mut page.sessions[at])
     }
 }
 
@@ -335,6 +344,16 @@ impl Outlet {
         self.core.send(id, &frame, self.outbox_bytes_max)
     }
 
+    /// Bytes that may wait for one peer.
+    pub fn outbox_bytes_max(&self) -> usize {
+        self.outbox_bytes_max
+    }
+
+    /// The same handle with another cap on what may wait for one peer.
+    pub fn with_outbox_bytes_max(&self, outbox_bytes_max: usize) -> Outlet {
+        Outlet { outbox_bytes_max, ..self.clone() }
+    }
+
     /// Queues a shared frame to many; those whose outbox was full are appended to `full`.
     pub fn send_all(&self, ids: &[ConnId], frame: &Frame, full: &mut Vec<ConnId>) {
         self.core.send_all(ids, frame, self.outbox_bytes_max, full);
@@ -418,5 +437,28 @@ impl<S> Drop for Group<S> {
         for id in ids {
             self.core.abandon(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PAGE, Sessions};
+    use crate::conn::ConnId;
+
+    #[test]
+    fn an_id_that_outlived_its_connection_does_not_reach_the_next_ones_session() {
+        let mut sessions = Sessions { pages: Vec::new(), count: 0 };
+        let (old, new) = (ConnId { index: 300, generation: 6 }, ConnId { index: 300, generation: 7 });
+        assert!(sessions.get(old).is_none());
+        assert_eq!(sessions.put(old, "old"), None);
+        // The connection closed, and another took its slot before the old session was dropped.
+        assert_eq!(sessions.put(new, "new"), Some("old"));
+        assert_eq!(sessions.count, 1);
+        assert_eq!((sessions.peek(old), sessions.get(old), sessions.take(old)), (None, None, None));
+        assert_eq!((sessions.count, sessions.peek(new)), (1, Some(&"new")));
+        assert_eq!(sessions.take(new), Some("new"));
+        assert_eq!((sessions.count, sessions.peek(new)), (0, None));
+        let beside = ConnId { index: 300 + PAGE as u32, generation: 7 };
+        assert!(sessions.peek(beside).is_none());
     }
 }

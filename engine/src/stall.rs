@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::metrics::ShardMetrics;
+use crate::sys::memory::trim_heap;
 use crate::sys::stall::{install, where_is};
 use crate::sys::threads::current_thread;
 
@@ -172,6 +173,9 @@ fn names(addresses: &[usize]) -> Vec<String> {
             frames.push(format!("{address:#x}"));
         }
     }
+    // Some hundred megabytes of tables, in a program with line numbers: they are wanted once in a while.
+    backtrace::clear_symbol_cache();
+    trim_heap();
     // The standard library's mark; outside of it is what every thread has.
     let end = frames.iter().position(|frame| frame.contains("__rust_begin_short_backtrace"));
     frames.truncate(end.unwrap_or(frames.len()));

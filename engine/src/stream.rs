@@ -46,6 +46,18 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// Two streams that are connected with each other: to put something between a peer and a [`crate::Group`], such as
+    /// TLS.
+    ///
+    /// # Errors
+    /// The kernel's, as from `socketpair(2)`.
+    pub fn pair(&self) -> io::Result<(Stream, Stream)> {
+        let (one, other) = self.core.driver.borrow_mut().pair()?;
+        Ok((Stream::adopt(&self.core, one), Stream::adopt(&self.core, other)))
+    }
+}
+
 impl Stream {
     pub(crate) fn adopt(core: &Rc<Core>, fd: Fd) -> Stream {
         let id = core.open(fd, Owner::Stream);

@@ -502,6 +502,12 @@ pub trait Driver {
     /// The kernel's, as from `socket(2)`.
     fn socket(&mut self, peer: &Address, options: &SocketOptions) -> io::Result<Fd>;
 
+    /// Opens two stream sockets that are connected with each other.
+    ///
+    /// # Errors
+    /// The kernel's, as from `socketpair(2)`; the simulated kernel has none.
+    fn pair(&mut self) -> io::Result<(Fd, Fd)>;
+
     /// Opens a datagram socket bound to `local`.
     ///
     /// # Errors

@@ -257,6 +257,10 @@ impl Driver for UringDriver {
         net::socket(peer, options)
     }
 
+    fn pair(&mut self) -> io::Result<(Fd, Fd)> {
+        net::pair()
+    }
+
     fn datagram(&mut self, local: SocketAddr) -> io::Result<(Fd, SocketAddr)> {
         net::datagram(local)
     }

@@ -218,6 +218,15 @@ pub fn socket(peer: &Address, options: &SocketOptions) -> io::Result<Fd> {
     Ok(socket.keep())
 }
 
+/// Opens two stream sockets that are connected with each other.
+pub fn pair() -> io::Result<(Fd, Fd)> {
+    let mut ends = [0; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: `ends` has room for the two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
+    Ok((Fd(ends[0]), Fd(ends[1])))
+}
+
 /// Opens a bound datagram socket.
 pub fn datagram(local_address: SocketAddr) -> io::Result<(Fd, SocketAddr)> {
     let address = Address::Ip(local_address);

@@ -456,6 +456,10 @@ impl Driver for SimDriver {
         Ok(fd)
     }
 
+    fn pair(&mut self) -> io::Result<(Fd, Fd)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn datagram(&mut self, mut local: SocketAddr) -> io::Result<(Fd, SocketAddr)> {
         let state = &mut *self.world.borrow_mut();
         if local.port() == 0 {
