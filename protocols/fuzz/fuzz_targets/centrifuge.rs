@@ -1,67 +1,112 @@
-//! Any bytes as a message of commands: no panic, one command a line, nothing after an error; and whatever a client may
-//! publish becomes a push of one line whose payload means the same, so that nobody can slip a second reply into a
+//! Any bytes as a message of commands, in both codecs: no panic, nothing after an error, the same when read on from
+//! anywhere; and every command that was read is the same when it is written again, in either codec. Whatever a client may
+//! publish becomes one push that means the same in both codecs, so that nobody can slip a second reply into a
 //! subscriber's message.
 #![no_main]
 
+#[path = "../../tests/centrifuge_peer/mod.rs"]
+mod peer;
+
 use annulus_protocols::centrifuge::{
-    ClientInfo, Commands, Method, Publication, SubscribeResult, write_publication, write_subscribe,
+    ClientInfo, Codec, Command, Commands, Connect, Method, Payload, Publication, SubscribeResult, write_publication,
+    write_rpc, write_subscribe,
 };
+use annulus_protocols::json::validate;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 fuzz_target!(|data: &[u8]| {
-    let mut commands = Commands::of(data);
-    let (mut count, mut failed) = (0, false);
-    while let Some(command) = commands.next() {
-        assert!(!failed, "nothing follows an error");
-        count += 1;
+    for codec in Codec::ALL {
+        read(codec, data);
+    }
+});
+
+fn read(codec: Codec, message: &[u8]) {
+    let whole: Vec<_> = Commands::of(codec, message).collect();
+    assert!(!whole.is_empty());
+    let mut commands = Commands::of(codec, message);
+    for (at, command) in whole.iter().enumerate() {
+        assert_eq!(commands.next().as_ref(), Some(command));
+        assert_eq!(Commands::of(codec, commands.from_last()).next().as_ref(), Some(command));
         match command {
-            Err(_) => failed = true,
+            Err(_) => assert!(at + 1 == whole.len() && commands.rest().is_empty(), "nothing follows an error"),
             Ok(command) => {
-                assert!(command.id != 0 || matches!(command.method, Method::Pong | Method::Send) || has_send(data));
-                check(&command.method);
+                assert_eq!(commands.rest().is_empty(), at + 1 == whole.len());
+                check(codec, command);
             }
         }
     }
-    assert!(commands.rest().is_empty());
-    let lines = data.strip_suffix(b"\n").unwrap_or(data).split(|byte| *byte == b'\n').count();
-    assert!(count == lines || failed && count <= lines);
-});
-
-/// A command without an id may name an earlier method beside `send`.
-fn has_send(data: &[u8]) -> bool {
-    // The name may be written with escapes.
-    data.windows(4).any(|window| window == b"send") || data.contains(&b'\\')
 }
 
-fn check(method: &Method<'_>) {
+fn check(codec: Codec, command: &Command<'_>) {
+    let data = data_of(&command.method);
+    for other in Codec::ALL {
+        if other == codec || other == Codec::Protobuf || data.is_none_or(is_a_json_field) {
+            let message = peer::write_command(other, command);
+            let mut again = Commands::of(other, &message);
+            assert_eq!(again.next(), Some(Ok(command.clone())));
+            assert_eq!(again.next(), None);
+        }
+    }
+    let text = match &command.method {
+        Method::Subscribe(subscribe) => &subscribe.channel,
+        Method::Publish { channel, .. } => channel,
+        Method::Connect(Connect { token, .. }) => token,
+        Method::Rpc { method, .. } => method,
+        _ => return,
+    };
+    check_replies(text, data.map_or(Payload::default(), Payload::of));
+}
+
+fn data_of<'a>(method: &Method<'a>) -> Option<&'a [u8]> {
     match method {
-        Method::Publish { channel, data: Some(data) } => check_publication(channel, data),
-        Method::Subscribe(subscribe) => {
-            let publications = Vec::new();
-            let result = SubscribeResult { epoch: &subscribe.since.epoch, publications, ..SubscribeResult::default() };
-            let mut out = Vec::new();
-            write_subscribe(&mut out, 1, &result);
-            assert!(parse_line(&out).is_some());
-        }
-        Method::Connect(connect) => {
-            assert!(
-                connect.data.is_none_or(|data| serde_json::from_slice::<&serde_json::value::RawValue>(data).is_ok())
-            );
-        }
-        _ => {}
+        Method::Connect(connect) => connect.data,
+        Method::Subscribe(subscribe) => subscribe.data,
+        Method::Publish { data, .. } | Method::Send { data } | Method::Rpc { data, .. } => *data,
+        _ => None,
     }
 }
 
-fn check_publication(channel: &str, data: &[u8]) {
-    let info = ClientInfo { user: channel, client: "c" };
-    let mut out = Vec::new();
-    write_publication(&mut out, channel, &Publication { data, offset: 7, info: Some(info) });
-    let Some(push) = parse_line(&out) else { return };
-    assert_eq!(push["push"]["channel"], channel);
-    assert_eq!(push["push"]["pub"]["info"]["user"], channel);
-    assert_eq!(push["push"]["pub"]["offset"], 7);
-    assert_eq!(serde_json::from_slice::<Value>(data).ok().as_ref(), Some(&push["push"]["pub"]["data"]));
+/// Whether these bytes, written as a member of an object on one line, are the member's value.
+fn is_a_json_field(data: &[u8]) -> bool {
+    validate(data).is_ok()
+        && data.trim_ascii() == data
+        && data != b"null"
+        && !data.contains(&b'\n')
+        && fits_in_a_command(data)
+}
+
+/// Within a command everything is two levels deeper.
+fn fits_in_a_command(data: &[u8]) -> bool {
+    let within: Vec<u8> = [b"[[", data, b"]]"].concat();
+    validate(&within).is_ok()
+}
+
+fn check_replies(text: &str, data: Payload<'_>) {
+    let conn_info = if let Payload::Json(data) = data { Some(data) } else { None };
+    let info = ClientInfo { user: text, client: "c", conn_info, chan_info: None };
+    let tags = [(text.into(), "tag".into())];
+    let publication = Publication { data, offset: 7, info: Some(info), tags: &tags, time_ms: 0 };
+    both(|codec, out| write_publication(codec, out, text, &publication));
+
+    let publications = vec![publication; 2];
+    let result = SubscribeResult { epoch: text, publications, data: Some(data), ..SubscribeResult::default() };
+    both(|codec, out| write_subscribe(codec, out, 1, &result));
+    both(|codec, out| write_rpc(codec, out, 1, Some(data)));
+}
+
+/// One reply, which means the same in both codecs.
+fn both(write: impl Fn(Codec, &mut Vec<u8>)) {
+    let [json, protobuf] = Codec::ALL.map(|codec| {
+        let mut out = Vec::new();
+        write(codec, &mut out);
+        out
+    });
+    let replies = peer::read_replies(&protobuf);
+    assert_eq!(replies.len(), 1);
+    if let Some(line) = parse_line(&json) {
+        assert_eq!(replies[0], line);
+    }
 }
 
 /// One line of JSON; `None` where the reference cannot store a number or nests less deeply.

@@ -10,6 +10,8 @@ use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits {
     message_bytes_max: 1000,
+    inflated_ratio_max: 100,
+    inflated_bytes_free: 1000,
     fragments_max: 64,
     fragments_free: 8,
     fragment_bytes_mean_min: 4,

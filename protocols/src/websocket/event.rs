@@ -46,7 +46,8 @@ pub enum MessageKind {
 pub enum Payload<'a> {
     /// Lies in the caller's receive buffer.
     Borrowed(&'a mut [u8]),
-    /// Arrived in several buffers or fragments and was put together; the caller may keep it without a copy.
+    /// Arrived in several buffers or fragments and was put together, or was inflated; the caller may keep it without a
+    /// copy.
     Owned(Vec<u8>),
 }
 
@@ -59,7 +60,7 @@ impl Payload<'_> {
         }
     }
 
-    /// Whether the payload was put together from several buffers or fragments.
+    /// Whether the payload is a vector of its own: put together from several buffers or fragments, or inflated.
     pub fn is_owned(&self) -> bool {
         matches!(self, Self::Owned(_))
     }

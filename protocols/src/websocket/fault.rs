@@ -3,7 +3,7 @@
 use super::CloseCode;
 use std::fmt;
 
-/// A violation of RFC 6455 or of our [`Limits`](super::Limits). The connection is over: send a close frame with
+/// A violation of RFC 6455, of RFC 7692 or of our [`Limits`](super::Limits). The connection is over: send a close frame with
 /// [`Fault::close_code`], then close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -35,14 +35,18 @@ pub enum Fault {
     MessageTooBig,
     /// Over one of the fragment limits.
     TooManyFragments,
+    /// A compressed message that is no DEFLATE, or does not end where it should (RFC 7692 section 7.2.2).
+    BrokenDeflate,
+    /// Over [`Limits::inflated_ratio_max`](super::Limits::inflated_ratio_max).
+    InflatedRatio,
 }
 
 impl Fault {
     /// The code for the close frame that answers this fault.
     pub const fn close_code(self) -> CloseCode {
         match self {
-            Self::InvalidUtf8 => CloseCode::INVALID_DATA,
-            Self::MessageTooBig => CloseCode::TOO_BIG,
+            Self::InvalidUtf8 | Self::BrokenDeflate => CloseCode::INVALID_DATA,
+            Self::MessageTooBig | Self::InflatedRatio => CloseCode::TOO_BIG,
             Self::TooManyFragments => CloseCode::POLICY,
             _ => CloseCode::PROTOCOL_ERROR,
         }
@@ -65,6 +69,8 @@ impl Fault {
             Self::InvalidUtf8 => "text is not UTF-8",
             Self::MessageTooBig => "message too big",
             Self::TooManyFragments => "too many fragments",
+            Self::BrokenDeflate => "compressed data is broken",
+            Self::InflatedRatio => "message inflates too far",
         }
     }
 }

@@ -11,6 +11,10 @@ use super::{Fault, MessageKind, Role};
 /// Longest header: two bytes, eight of length, four of mask.
 pub const HEADER_BYTES_MAX: usize = 14;
 
+/// The three reserved bits of the first byte, and the one of them that marks a compressed message.
+const RESERVED: u8 = 0x70;
+const RSV1: u8 = 0x40;
+
 /// Largest payload of a control frame (RFC 6455 section 5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
 
@@ -69,6 +73,8 @@ impl From<MessageKind> for Opcode {
 pub struct FrameHeader {
     /// Whether this is the last fragment.
     pub fin: bool,
+    /// RSV1: whether this begins a compressed message (RFC 7692 section 6).
+    pub compressed: bool,
     /// What the frame carries.
     pub opcode: Opcode,
     /// Payload length in bytes.
@@ -78,16 +84,16 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Parses the header at the start of `bytes`, which the peer of a `role` endpoint sent. Returns it with its own
-    /// length, or `None` when more bytes are needed.
+    /// Parses the header at the start of `bytes`, which the peer of a `role` endpoint sent. `deflate`: whether messages
+    /// may be compressed. Returns it with its own length, or `None` when more bytes are needed.
     ///
     /// # Errors
     ///
     /// As soon as two bytes show a violation; the length form when it is complete.
     #[inline]
-    pub fn parse(bytes: &[u8], role: Role) -> Result<Option<(Self, usize)>, Fault> {
+    pub fn parse(bytes: &[u8], role: Role, deflate: bool) -> Result<Option<(Self, usize)>, Fault> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
-        let opcode = check_start(*first, *second, role)?;
+        let opcode = check_start(*first, *second, role, deflate)?;
         let masked = second & 0x80 != 0;
         let (len, rest) = match second & 0x7f {
             126 => {
@@ -106,7 +112,7 @@ impl FrameHeader {
             (true, Some((mask, rest))) => (Some(*mask), rest),
             (true, None) => return Ok(None),
         };
-        let header = Self { fin: first & 0x80 != 0, opcode, len, mask };
+        let header = Self { fin: first & 0x80 != 0, compressed: first & RSV1 != 0, opcode, len, mask };
         Ok(Some((header, bytes.len() - rest.len())))
     }
 
@@ -114,7 +120,7 @@ impl FrameHeader {
     #[inline]
     pub fn encode(&self) -> EncodedHeader {
         let mut encoded = EncodedHeader { bytes: [0; HEADER_BYTES_MAX], len: 2 };
-        encoded.bytes[0] = (u8::from(self.fin) << 7) | self.opcode as u8;
+        encoded.bytes[0] = (u8::from(self.fin) << 7) | (u8::from(self.compressed) << 6) | self.opcode as u8;
         let masked = u8::from(self.mask.is_some()) << 7;
         if self.len < 126 {
             encoded.bytes[1] = masked | self.len as u8;
@@ -153,10 +159,12 @@ impl EncodedHeader {
 
 /// What the first two bytes already tell.
 #[inline]
-fn check_start(first: u8, second: u8, role: Role) -> Result<Opcode, Fault> {
-    // No extension is negotiated, so all three reserved bits must be zero. Compression will allow RSV1 on the first
-    // frame of a data message, here.
-    if first & 0x70 != 0 {
+fn check_start(first: u8, second: u8, role: Role, deflate: bool) -> Result<Opcode, Fault> {
+    // Only compression gives a reserved bit a meaning, and only on the first frame of a data message (RFC 7692
+    // section 6).
+    let begins_message = matches!(first & 0x0f, 0x1 | 0x2);
+    let allowed = if deflate && begins_message { RSV1 } else { 0 };
+    if first & RESERVED & !allowed != 0 {
         return Err(Fault::ReservedBits);
     }
     let opcode = Opcode::from_bits(first & 0x0f).ok_or(Fault::ReservedOpcode)?;
@@ -195,12 +203,14 @@ mod tests {
     fn encodes_and_parses_every_form() {
         for len in [0, 1, 125, 126, 127, 65_535, 65_536, u64::MAX >> 1] {
             for (role, mask) in [(Role::Server, Some([1, 2, 3, 4])), (Role::Client, None)] {
-                let header = FrameHeader { fin: len % 2 == 0, opcode: Opcode::Binary, len, mask };
-                let encoded = header.encode();
-                let bytes = encoded.as_bytes();
-                assert_eq!(FrameHeader::parse(bytes, role), Ok(Some((header, bytes.len()))));
-                for short in 0..bytes.len() {
-                    assert_eq!(FrameHeader::parse(&bytes[..short], role), Ok(None));
+                for compressed in [false, true] {
+                    let header = FrameHeader { fin: len % 2 == 0, compressed, opcode: Opcode::Binary, len, mask };
+                    let encoded = header.encode();
+                    let bytes = encoded.as_bytes();
+                    assert_eq!(FrameHeader::parse(bytes, role, true), Ok(Some((header, bytes.len()))));
+                    for short in 0..bytes.len() {
+                        assert_eq!(FrameHeader::parse(&bytes[..short], role, compressed), Ok(None));
+                    }
                 }
             }
         }
@@ -208,7 +218,7 @@ mod tests {
 
     #[test]
     fn refuses_lengths_that_are_not_minimal_or_have_the_high_bit() {
-        let parse = |bytes: &[u8]| FrameHeader::parse(bytes, Role::Client);
+        let parse = |bytes: &[u8]| FrameHeader::parse(bytes, Role::Client, false);
         assert_eq!(parse(&[0x82, 126, 0, 125]), Err(Fault::LengthForm));
         assert!(parse(&[0x82, 126, 0, 126]).is_ok());
         assert_eq!(parse(&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]), Err(Fault::LengthForm));
@@ -218,9 +228,16 @@ mod tests {
 
     #[test]
     fn refuses_by_the_first_two_bytes() {
-        let server = |first, second| FrameHeader::parse(&[first, second], Role::Server).expect_err("must be refused");
+        let server =
+            |first, second| FrameHeader::parse(&[first, second], Role::Server, false).expect_err("must be refused");
         for bit in [0x40, 0x20, 0x10] {
             assert_eq!(server(0x81 | bit, 0x80), Fault::ReservedBits);
+        }
+        // With compression, RSV1 on the first frame of a data message is the one combination that is allowed.
+        for first in 0..=u8::MAX {
+            let verdict = FrameHeader::parse(&[first, 0x80], Role::Server, true);
+            let may = first & 0x70 == 0 || (first & 0x70 == 0x40 && matches!(first & 0x0f, 1 | 2));
+            assert_eq!(verdict == Err(Fault::ReservedBits), !may, "{first:#x}");
         }
         for opcode in [3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf] {
             assert_eq!(server(0x80 | opcode, 0x80), Fault::ReservedOpcode);
@@ -231,6 +248,6 @@ mod tests {
             assert_eq!(server(0x80 | control, 0x80 | 126), Fault::LongControl);
             assert_eq!(server(0x80 | control, 0x80 | 127), Fault::LongControl);
         }
-        assert_eq!(FrameHeader::parse(&[0x81, 0x80], Role::Client), Err(Fault::Masked));
+        assert_eq!(FrameHeader::parse(&[0x81, 0x80], Role::Client, false), Err(Fault::Masked));
     }
 }

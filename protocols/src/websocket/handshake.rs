@@ -1,6 +1,7 @@
 //! The opening handshake (RFC 6455 section 4), both ends. It checks what the RFC asks for; whether an origin is welcome
 //! and which subprotocol is spoken is the caller's decision, between [`Upgrade::check`] and [`write_accept`].
 
+use super::deflate::Agreement;
 use crate::http1::{BodyFraming, RequestBody, RequestHead, ResponseHead, Version, write_request_head};
 use std::fmt;
 
@@ -29,6 +30,8 @@ pub enum Refusal {
     Key,
     /// Several `Origin` fields: one of them would be checked and another believed.
     Origin,
+    /// `Sec-WebSocket-Extensions` is malformed. Looked at only by [`Upgrade::deflate`].
+    Extensions,
 }
 
 impl Refusal {
@@ -37,7 +40,7 @@ impl Refusal {
         match self {
             Self::Method => 405,
             Self::NotAnUpgrade => 426,
-            Self::Http | Self::Version | Self::Key | Self::Origin => 400,
+            Self::Http | Self::Version | Self::Key | Self::Origin | Self::Extensions => 400,
         }
     }
 
@@ -60,6 +63,7 @@ impl fmt::Display for Refusal {
             Self::Version => "Sec-WebSocket-Version must be 13",
             Self::Key => "Sec-WebSocket-Key must be 16 bytes in base64",
             Self::Origin => "several Origin fields",
+            Self::Extensions => "Sec-WebSocket-Extensions is malformed",
         })
     }
 }
@@ -108,14 +112,38 @@ impl<'h> Upgrade<'h> {
         self.head.fields().list("sec-websocket-protocol").filter_map(|name| std::str::from_utf8(name).ok())
     }
 
-    /// The raw offers of extensions, one value per field. None is negotiated yet.
+    /// The raw offers of extensions, one value per field.
     pub fn extensions(&self) -> impl Iterator<Item = &'h [u8]> + use<'h> {
         self.head.fields().get_all("sec-websocket-extensions")
+    }
+
+    /// The first offer of permessage-deflate that can be taken, or `None`. Answer with [`write_accept_deflate`]; a server
+    /// without compression does not ask.
+    ///
+    /// A client may demand that the server compress with a small window. An offer that demands one of less than
+    /// `window_bits_min` is passed over: [`WINDOW_BITS_MAX`](super::deflate::WINDOW_BITS_MAX) suits a server that
+    /// compresses once for all, [`WINDOW_BITS_MIN`](super::deflate::WINDOW_BITS_MIN) takes whatever can be honoured.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Extensions`] when the field breaks its grammar (RFC 6455 section 9.1).
+    pub fn deflate(&self, window_bits_min: u8) -> Result<Option<Agreement>, Refusal> {
+        Agreement::of_offers(self.extensions(), window_bits_min).map_err(|_malformed| Refusal::Extensions)
     }
 }
 
 /// Appends the answer that opens the connection. `protocol` must be one of those that were offered, or `None`.
 pub fn write_accept(out: &mut Vec<u8>, upgrade: &Upgrade<'_>, protocol: Option<&str>) {
+    write_accept_deflate(out, upgrade, protocol, None);
+}
+
+/// Like [`write_accept`], with what [`Upgrade::deflate`] of the same upgrade found.
+pub fn write_accept_deflate(
+    out: &mut Vec<u8>,
+    upgrade: &Upgrade<'_>,
+    protocol: Option<&str>,
+    deflate: Option<Agreement>,
+) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
     );
@@ -123,6 +151,9 @@ pub fn write_accept(out: &mut Vec<u8>, upgrade: &Upgrade<'_>, protocol: Option<&
     out.extend_from_slice(b"\r\n");
     if let Some(protocol) = protocol {
         crate::http1::write_field(out, "sec-websocket-protocol", protocol.as_bytes());
+    }
+    if let Some(agreement) = deflate {
+        crate::http1::write_field(out, "sec-websocket-extensions", agreement.answer().as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -136,7 +167,7 @@ pub enum Rejection {
     NotAnUpgrade,
     /// `Sec-WebSocket-Accept` is missing, repeated or made from another key.
     AcceptKey,
-    /// An extension that was not offered; none is.
+    /// An extension that was not offered, or an answer that does not fit the offer.
     Extension,
     /// A subprotocol that was not offered, or several.
     Protocol,
@@ -148,7 +179,7 @@ impl fmt::Display for Rejection {
             Self::Status(status) => write!(f, "the server answered {status} instead of 101"),
             Self::NotAnUpgrade => f.write_str("the server did not upgrade to websocket"),
             Self::AcceptKey => f.write_str("the server's accept key does not belong to ours"),
-            Self::Extension => f.write_str("the server chose an extension that was not offered"),
+            Self::Extension => f.write_str("the server's answer about extensions does not fit what was offered"),
             Self::Protocol => f.write_str("the server chose a subprotocol that was not offered"),
         }
     }
@@ -157,7 +188,8 @@ impl fmt::Display for Rejection {
 impl std::error::Error for Rejection {}
 
 /// Appends a client's request (RFC 6455 section 4.1). `nonce` is fresh and random; keep it for [`check_accept`].
-/// `fields` carries what else is wanted, such as `Origin` or `Authorization`.
+/// `fields` carries what else is wanted, such as `Origin` or `Authorization`; to offer compression,
+/// `("sec-websocket-extensions", deflate::OFFER)`.
 pub fn write_request(
     out: &mut Vec<u8>,
     target: &str,
@@ -182,8 +214,8 @@ pub fn write_request(
     write_request_head(out, "GET", target, host, &all, RequestBody::None);
 }
 
-/// Checks a server's answer to [`write_request`] with the same `nonce` and `protocols`. Returns the subprotocol that the
-/// server chose.
+/// Checks a server's answer to [`write_request`] with the same `nonce` and `protocols`, and no offer of an extension.
+/// Returns the subprotocol that the server chose.
 ///
 /// # Errors
 ///
@@ -193,6 +225,42 @@ pub fn check_accept<'p>(
     nonce: [u8; 16],
     protocols: &[&'p str],
 ) -> Result<Option<&'p str>, Rejection> {
+    if head.fields().list("sec-websocket-extensions").next().is_some() {
+        check_opening(head, nonce)?;
+        return Err(Rejection::Extension);
+    }
+    Ok(check_accept_deflate(head, nonce, protocols)?.0)
+}
+
+/// Like [`check_accept`], for a request that offered [`deflate::OFFER`](super::deflate::OFFER). Returns also what was
+/// agreed on compression; `None` when the server declined.
+///
+/// # Errors
+///
+/// As of [`check_accept`]; [`Rejection::Extension`] when the answer is anything but one that the offer allows.
+pub fn check_accept_deflate<'p>(
+    head: &ResponseHead<'_>,
+    nonce: [u8; 16],
+    protocols: &[&'p str],
+) -> Result<(Option<&'p str>, Option<Agreement>), Rejection> {
+    check_opening(head, nonce)?;
+    let fields = head.fields();
+    let deflate = Agreement::of_answer(fields.get_all("sec-websocket-extensions"));
+    let deflate = deflate.map_err(|_malformed| Rejection::Extension)?;
+    let mut chosen = fields.get_all("sec-websocket-protocol");
+    let protocol = match (chosen.next(), chosen.next()) {
+        (None, _) => None,
+        (Some(name), None) => {
+            let offered = protocols.iter().find(|offered| offered.as_bytes() == name);
+            Some(*offered.ok_or(Rejection::Protocol)?)
+        }
+        _ => return Err(Rejection::Protocol),
+    };
+    Ok((protocol, deflate))
+}
+
+/// What an answer must have whatever was offered.
+fn check_opening(head: &ResponseHead<'_>, nonce: [u8; 16]) -> Result<(), Rejection> {
     let fields = head.fields();
     if head.status() != 101 {
         return Err(Rejection::Status(head.status()));
@@ -204,18 +272,7 @@ pub fn check_accept<'p>(
     if accepts.next() != Some(&accept_key(&key_of(nonce))[..]) || accepts.next().is_some() {
         return Err(Rejection::AcceptKey);
     }
-    if fields.list("sec-websocket-extensions").next().is_some() {
-        return Err(Rejection::Extension);
-    }
-    let mut chosen = fields.get_all("sec-websocket-protocol");
-    match (chosen.next(), chosen.next()) {
-        (None, _) => Ok(None),
-        (Some(name), None) => {
-            let offered = protocols.iter().find(|offered| offered.as_bytes() == name);
-            offered.map(|offered| Some(*offered)).ok_or(Rejection::Protocol)
-        }
-        _ => Err(Rejection::Protocol),
-    }
+    Ok(())
 }
 
 fn key_of(nonce: [u8; 16]) -> [u8; 24] {

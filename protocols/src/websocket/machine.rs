@@ -11,6 +11,7 @@
 //! Input is looked at in `Open` and `CloseSent` only. In `CloseSent` frames are still checked, but only the peer's close
 //! frame is reported (RFC 6455 section 5.5.1: data after our close frame may be discarded).
 
+use super::deflate::Agreement;
 use super::frame::{FrameHeader, HEADER_BYTES_MAX, Opcode};
 use super::mask::unmask;
 use super::partial::{Assembly, FrameProgress, Partial, Target};
@@ -31,12 +32,13 @@ pub struct WebSocket {
     partial: Option<Box<Partial>>,
     role: Role,
     phase: Phase,
+    deflate: Option<Agreement>,
     held_len: u8,
     /// The beginning of a frame header whose end has not arrived.
     held: [u8; HEADER_BYTES_MAX],
 }
 
-const _: () = assert!(size_of::<WebSocket>() <= 64, "an idle connection must stay small");
+const _: () = assert!(size_of::<WebSocket>() <= 32, "an idle connection must stay small");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -50,12 +52,26 @@ enum Phase {
 impl WebSocket {
     /// A connection whose handshake is done.
     pub const fn new(role: Role) -> Self {
-        Self { partial: None, role, phase: Phase::Open, held_len: 0, held: [0; HEADER_BYTES_MAX] }
+        Self::open(role, None)
+    }
+
+    /// A connection whose handshake is done, and agreed on compression: the peer may send compressed messages.
+    pub const fn with_deflate(role: Role, agreement: Agreement) -> Self {
+        Self::open(role, Some(agreement))
+    }
+
+    const fn open(role: Role, deflate: Option<Agreement>) -> Self {
+        Self { partial: None, role, phase: Phase::Open, deflate, held_len: 0, held: [0; HEADER_BYTES_MAX] }
     }
 
     /// Which end this is.
     pub const fn role(&self) -> Role {
         self.role
+    }
+
+    /// What was agreed on compression: says which compressed messages may be sent.
+    pub const fn deflate(&self) -> Option<Agreement> {
+        self.deflate
     }
 
     /// Whether messages may be sent: neither end has closed, and the peer broke no rule.
@@ -93,7 +109,7 @@ impl WebSocket {
     /// Heap bytes held for what is partial.
     pub fn heap_bytes(&self) -> usize {
         let Some(partial) = &self.partial else { return 0 };
-        size_of::<Partial>() + partial.message.as_ref().map_or(0, |message| message.bytes.capacity())
+        size_of::<Partial>() + partial.message.as_ref().map_or(0, Assembly::heap_bytes)
     }
 
     /// The next event from `input`. [`Event::NeedMore`] means that the input is used up.
@@ -165,7 +181,7 @@ impl WebSocket {
     fn advance<'a>(&mut self, limits: &Limits, now: u64, input: &mut Input<'a>) -> Result<Event<'a>, Fault> {
         loop {
             if self.partial.as_ref().is_some_and(|partial| partial.frame.is_some()) {
-                match self.resume_frame(input)? {
+                match self.resume_frame(limits, input)? {
                     Resumed::Event(event) => return Ok(event),
                     Resumed::Done => {}
                     Resumed::Missing => return Ok(Event::NeedMore),
@@ -183,7 +199,7 @@ impl WebSocket {
         if self.held_len > 0 {
             return self.resume_header(input);
         }
-        if let Some((header, len)) = FrameHeader::parse(input.rest(), self.role)? {
+        if let Some((header, len)) = FrameHeader::parse(input.rest(), self.role, self.deflate.is_some())? {
             input.take(len);
             return Ok(Some(header));
         }
@@ -201,7 +217,7 @@ impl WebSocket {
             self.held[usize::from(self.held_len)] = *byte;
             self.held_len += 1;
             let held = &self.held[..usize::from(self.held_len)];
-            if let Some((header, _)) = FrameHeader::parse(held, self.role)? {
+            if let Some((header, _)) = FrameHeader::parse(held, self.role, self.deflate.is_some())? {
                 self.held_len = 0;
                 return Ok(Some(header));
             }
@@ -224,6 +240,9 @@ impl WebSocket {
             Opcode::Close | Opcode::Ping | Opcode::Pong => return self.begin_control(now, header, input),
         };
         if header.fin && header.len <= input.len() as u64 && self.phase == Phase::Open && self.partial.is_none() {
+            if header.compressed {
+                return whole_compressed(limits, kind, header, input).map(Some);
+            }
             if header.len > limits.message_bytes_max {
                 return Err(Fault::MessageTooBig);
             }
@@ -251,7 +270,7 @@ impl WebSocket {
         let message = match (kind, &mut partial.message) {
             (None, None) => return Err(Fault::StrayContinuation),
             (Some(_), Some(_)) => return Err(Fault::InterruptedMessage),
-            (Some(kind), message) => message.insert(Assembly::new(kind)),
+            (Some(kind), message) => message.insert(Assembly::new(kind, header.compressed)),
             (None, Some(message)) => message,
         };
         message.begin_fragment(limits, header.len)?;
@@ -280,11 +299,11 @@ impl WebSocket {
     }
 
     /// Gives more bytes to the frame under way.
-    fn resume_frame<'a>(&mut self, input: &mut Input<'a>) -> Result<Resumed<'a>, Fault> {
+    fn resume_frame<'a>(&mut self, limits: &Limits, input: &mut Input<'a>) -> Result<Resumed<'a>, Fault> {
         let Some(partial) = &mut self.partial else { return Ok(Resumed::Done) };
         let Some(frame) = &mut partial.frame else { return Ok(Resumed::Done) };
         let part = input.take(usize::try_from(frame.remaining).unwrap_or(usize::MAX));
-        frame.recv(part, &mut partial.message)?;
+        frame.recv(limits, part, &mut partial.message)?;
         if frame.remaining > 0 {
             return Ok(Resumed::Missing);
         }
@@ -377,6 +396,24 @@ fn whole_message<'a>(kind: MessageKind, header: &FrameHeader, payload: &'a mut [
         check_whole(payload)?;
     }
     Ok(Event::Message(Message { kind, payload: Payload::Borrowed(payload) }))
+}
+
+/// A compressed message in one frame that lies in the input as a whole.
+fn whole_compressed<'a>(
+    limits: &Limits,
+    kind: MessageKind,
+    header: &FrameHeader,
+    input: &mut Input<'a>,
+) -> Result<Event<'a>, Fault> {
+    let mut message = Assembly::new(kind, true);
+    message.begin_fragment(limits, header.len)?;
+    let payload = input.take(header.len as usize);
+    if let Some(mask) = header.mask {
+        unmask(payload, mask);
+    }
+    message.append(limits, payload, false, Some(header.len))?;
+    let (kind, bytes) = message.finish()?;
+    Ok(Event::Message(Message { kind, payload: Payload::Owned(bytes) }))
 }
 
 /// RFC 6455 section 5.5.1: nothing, or a code of two bytes and a reason in UTF-8.

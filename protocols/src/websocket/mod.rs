@@ -1,18 +1,21 @@
-//! WebSocket, RFC 6455: framing, masking, UTF-8, fragments and the close dance, one machine for both roles.
+//! WebSocket, RFC 6455: framing, masking, UTF-8, fragments, compression and the close dance, one machine for both roles.
 //!
-//! It does not know sockets, timers or HTTP beyond the opening [`handshake`], and negotiates no extension: one place
-//! ([`frame::FrameHeader::parse`]) decides about the reserved bits, and that is where compression will be let in.
+//! It does not know sockets, timers or HTTP beyond the opening [`handshake`], and one extension, [`deflate`], which is
+//! off until both ends agreed on it. One place ([`frame::FrameHeader::parse`]) decides about the reserved bits.
 //!
 //! ```text
 //!  received bytes ----+--> whole frame, unfragmented: unmasked where it lies -------------> Event (borrowed)
 //!                     |
 //!                     +--> anything partial: Box<Partial>, exists only while it is partial -> Event (owned)
+//!                     |
+//!                     +--> compressed: inflated by an inflater that lives as long as the message -> Event (owned)
 //! ```
 //!
-//! Invariants: a machine between two messages owns no heap memory and fits in 64 bytes; memory for a message grows with
+//! Invariants: a machine between two messages owns no heap memory and fits in 32 bytes; memory for a message grows with
 //! the bytes that arrived, never with a length that was merely declared; text handed out is valid UTF-8.
 
 mod close;
+pub mod deflate;
 mod event;
 mod fault;
 pub mod frame;

@@ -1,6 +1,7 @@
 //! What exists only while something is partial: a frame whose payload has not arrived in full, a message whose last
 //! fragment has not arrived, or both.
 
+use super::deflate::Inflation;
 use super::frame::{FrameHeader, Opcode};
 use super::mask::{rotated, unmask};
 use super::utf8::check_grown;
@@ -66,8 +67,13 @@ impl FrameProgress {
     ///
     /// # Errors
     ///
-    /// When a text message is no longer UTF-8.
-    pub(super) fn recv(&mut self, bytes: &mut [u8], message: &mut Option<Assembly>) -> Result<(), Fault> {
+    /// When a text message is no longer UTF-8, or a compressed one no DEFLATE or too much.
+    pub(super) fn recv(
+        &mut self,
+        limits: &Limits,
+        bytes: &mut [u8],
+        message: &mut Option<Assembly>,
+    ) -> Result<(), Fault> {
         let mut is_ascii = false;
         if let Some(mask) = &mut self.mask {
             is_ascii = unmask(bytes, *mask);
@@ -75,7 +81,7 @@ impl FrameProgress {
         }
         match (&mut self.target, message) {
             (Target::Message, Some(message)) => {
-                message.append(bytes, is_ascii, self.fin.then_some(self.remaining))?;
+                message.append(limits, bytes, is_ascii, self.fin.then_some(self.remaining))?;
             }
             (Target::Control(payload), _) => payload.extend_from_slice(bytes),
             _ => {}
@@ -88,22 +94,31 @@ impl FrameProgress {
 /// A data message whose end has not arrived.
 #[derive(Debug)]
 pub(super) struct Assembly {
-    pub(super) kind: MessageKind,
-    pub(super) bytes: Vec<u8>,
-    /// How far the bytes are known to fit their kind: everything that is here, or a text up to an unfinished character.
-    checked: usize,
+    body: Body,
+    /// The compressed side of a compressed message.
+    inflation: Option<Box<Inflation>>,
     fragments: u32,
 }
 
 impl Assembly {
-    pub(super) fn new(kind: MessageKind) -> Self {
-        Self { kind, bytes: Vec::new(), checked: 0, fragments: 0 }
+    pub(super) fn new(kind: MessageKind, compressed: bool) -> Self {
+        let body = Body { kind, bytes: Vec::new(), checked: 0 };
+        Self { body, inflation: compressed.then(Box::default), fragments: 0 }
+    }
+
+    /// Heap bytes held.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.body.bytes.capacity() + self.inflation.as_ref().map_or(0, |inflation| inflation.heap_bytes())
     }
 
     /// Counts a fragment that declares `len` bytes, before anything of it is stored.
     pub(super) fn begin_fragment(&mut self, limits: &Limits, len: u64) -> Result<(), Fault> {
-        let total = len.saturating_add(self.bytes.len() as u64);
-        if total > limits.message_bytes_max {
+        let (before, most) = match &self.inflation {
+            None => (self.body.bytes.len() as u64, limits.message_bytes_max),
+            Some(inflation) => (inflation.received(), limits.compressed_bytes_max()),
+        };
+        let total = len.saturating_add(before);
+        if total > most {
             return Err(Fault::MessageTooBig);
         }
         self.fragments = self.fragments.saturating_add(1);
@@ -114,12 +129,62 @@ impl Assembly {
         Ok(())
     }
 
-    /// Appends payload. `is_ascii` may be false for ASCII too. `last` is how much the last fragment still brings, this part included, when it is the last.
+    /// Appends payload. `is_ascii` may be false for ASCII too. `last` is how much the last fragment still brings, this
+    /// part included, when it is the last.
+    pub(super) fn append(
+        &mut self,
+        limits: &Limits,
+        bytes: &[u8],
+        is_ascii: bool,
+        last: Option<u64>,
+    ) -> Result<(), Fault> {
+        match &mut self.inflation {
+            None => self.body.append(bytes, is_ascii, last),
+            Some(inflation) => inflation.recv(limits, bytes, last == Some(bytes.len() as u64), &mut self.body),
+        }
+    }
+
+    /// The message, complete.
+    ///
+    /// # Errors
+    ///
+    /// When a text ends inside a character.
+    pub(super) fn finish(self) -> Result<(MessageKind, Vec<u8>), Fault> {
+        if self.body.checked < self.body.bytes.len() {
+            return Err(Fault::InvalidUtf8);
+        }
+        Ok((self.body.kind, self.body.bytes))
+    }
+}
+
+/// What a message says so far.
+#[derive(Debug)]
+pub(super) struct Body {
+    kind: MessageKind,
+    pub(super) bytes: Vec<u8>,
+    /// How far the bytes are known to fit their kind: everything that is here, or a text up to an unfinished character.
+    checked: usize,
+}
+
+impl Body {
     fn append(&mut self, bytes: &[u8], is_ascii: bool, last: Option<u64>) -> Result<(), Fault> {
         self.grow(bytes.len(), last);
         let is_checked = self.checked == self.bytes.len();
         append(&mut self.bytes, bytes);
-        if self.kind == MessageKind::Binary || (is_ascii && is_checked) {
+        if is_ascii && is_checked {
+            self.checked = self.bytes.len();
+            return Ok(());
+        }
+        self.check()
+    }
+
+    /// Looks at what was appended.
+    ///
+    /// # Errors
+    ///
+    /// When a text is no longer UTF-8.
+    pub(super) fn check(&mut self) -> Result<(), Fault> {
+        if self.kind == MessageKind::Binary {
             self.checked = self.bytes.len();
             return Ok(());
         }
@@ -135,17 +200,5 @@ impl Assembly {
         let doubled = incoming.max(self.bytes.len());
         let needed = last.map_or(doubled, |remaining| usize::try_from(remaining).map_or(doubled, |n| n.min(doubled)));
         self.bytes.reserve_exact(needed);
-    }
-
-    /// The message, complete.
-    ///
-    /// # Errors
-    ///
-    /// When a text ends inside a character.
-    pub(super) fn finish(self) -> Result<(MessageKind, Vec<u8>), Fault> {
-        if self.checked < self.bytes.len() {
-            return Err(Fault::InvalidUtf8);
-        }
-        Ok((self.kind, self.bytes))
     }
 }

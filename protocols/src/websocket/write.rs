@@ -1,6 +1,8 @@
 //! Encoders. They append whole frames; what may be sent when is the machine's matter
 //! ([`WebSocket::is_open`](super::WebSocket::is_open)).
 //!
+//! Compressed messages are written by a [`Compressor`](super::deflate::Compressor).
+//!
 //! A server passes no mask and a client passes a fresh, unpredictable one for each frame (RFC 6455 section 5.3).
 
 use super::frame::{CONTROL_BYTES_MAX, EncodedHeader, FrameHeader, Opcode};
@@ -11,7 +13,7 @@ use crate::output::append;
 /// broadcast frames that are encoded once and shared.
 #[inline]
 pub fn message_header(kind: MessageKind, payload_len: usize) -> EncodedHeader {
-    FrameHeader { fin: true, opcode: kind.into(), len: payload_len as u64, mask: None }.encode()
+    FrameHeader { fin: true, compressed: false, opcode: kind.into(), len: payload_len as u64, mask: None }.encode()
 }
 
 /// Appends a message as one frame.
@@ -57,7 +59,7 @@ pub fn write_pong(out: &mut Vec<u8>, payload: &[u8], mask: Option<[u8; 4]>) {
 /// Appends one frame.
 #[inline]
 pub(super) fn write_frame(out: &mut Vec<u8>, fin: bool, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) {
-    let header = FrameHeader { fin, opcode, len: payload.len() as u64, mask }.encode();
+    let header = FrameHeader { fin, compressed: false, opcode, len: payload.len() as u64, mask }.encode();
     out.reserve(header.as_bytes().len() + payload.len());
     out.extend_from_slice(header.as_bytes());
     let at = out.len();
