@@ -1,0 +1,61 @@
+//! A shard's connections to backends, shared by all hooks that have the same TLS settings.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_engine::Shard;
+use annulus_engine::tls::rustls::ClientConfig;
+
+use super::endpoint::Endpoint;
+use crate::gateway::dns::Resolver;
+use crate::gateway::fetching::{self, Dialer, Upstream, Upstreams};
+
+/// How long making a connection to one address may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long a connection is kept idle. Less than any usual backend keeps it (Node.js: 5 s), because a POST that meets
+/// the backend's close cannot be sent again.
+const IDLE_MAX: Duration = Duration::from_secs(3);
+/// Idle connections per origin; more are closed as they become idle.
+const IDLE_COUNT_MAX: usize = 64;
+/// How often connections that were idle for too long are looked for, while calls are made.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+/// See the module's description.
+pub struct Outbound {
+    shard: Shard,
+    upstreams: Upstreams,
+    swept: Cell<Duration>,
+}
+
+impl Outbound {
+    /// Without connections yet.
+    pub fn new(shard: &Shard, resolver: Rc<Resolver>, tls: &Arc<ClientConfig>) -> Rc<Outbound> {
+        let dialer = Rc::new(Dialer::new(shard, resolver, tls, CONNECT_MAX));
+        let settings =
+            fetching::Settings { idle_max: IDLE_COUNT_MAX, idle_timeout: IDLE_MAX, ..fetching::Settings::default() };
+        let upstreams = Upstreams::new(shard, dialer, settings);
+        Rc::new(Outbound { shard: shard.clone(), upstreams, swept: Cell::new(shard.now()) })
+    }
+
+    /// The shard that it is on.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The one that an endpoint is on. Idle connections are kept for as long as somebody holds it.
+    pub fn upstream(&self, endpoint: &Endpoint) -> Rc<Upstream> {
+        self.upstreams.of(endpoint.origin.clone())
+    }
+
+    /// Closes what has been idle for too long. Called before calls, so that none meets such a connection; between calls
+    /// it is the other side that closes.
+    pub fn sweep(&self) {
+        let now = self.shard.now();
+        if now.saturating_sub(self.swept.get()) >= SWEEP_EVERY {
+            self.swept.set(now);
+            self.upstreams.sweep();
+        }
+    }
+}
