@@ -24,18 +24,23 @@ usage: annulus <command> [options]
 
 options of run, chat, gateway and image:
   --config FILE       run, chat, image: settings in TOML, every key has a default
+                      chat: or a Centrifugo v6 file in JSON, YAML or TOML, with CENTRIFUGO_* variables
                       gateway, check: a KrakenD v3 file in JSON, YAML or TOML
   --gateway FILE      run: the gateway's KrakenD v3 file
-  --data DIR          run, image: where images and the queue are kept (./annulus-data)
+  --data DIR          run, chat, image: where everything is kept (./annulus-data)
   --listen ADDR       chat's (image: its own) address and port, such as 0.0.0.0:8000
   --shards N          shards, one per core: as many as there are cores
   --pin CORE,...      the cores to use
   --driver NAME       auto, io_uring or epoll
+of a chat's log (see annulus chat verify-log --help):
+  annulus chat verify-log DIR    is it whole?
+  annulus chat export DIR        its history, as lines of JSON
 options of image:
   --plan              prints every limit with its terms and which one binds, and ends
   --measure DIR       with --plan: what the images in DIR take, and the settings that follow
+options of gateway, check and chat:
+  --allow-unsupported what KrakenD (chat: Centrifugo) knows and we do not is told instead of refused
 options of gateway and check:
-  --allow-unsupported what KrakenD knows and we do not is told, and its endpoints answer 501
   --print-config      prints the configuration in force, with all defaults, and ends
 ";
 
@@ -78,7 +83,7 @@ pub struct Args {
     pub allow_unsupported: bool,
     /// Whether the gateway's configuration is printed and nothing else done.
     pub print_config: bool,
-    /// Where images and the queue are kept.
+    /// Where everything is kept.
     pub data: Option<PathBuf>,
     /// Whether the image service's plan is printed and nothing else done.
     pub plan: bool,
@@ -127,6 +132,10 @@ impl Args {
             }
             if command == Command::Image && option == "--plan" {
                 args.plan = true;
+                continue;
+            }
+            if command == Command::Chat && option == "--allow-unsupported" {
+                args.allow_unsupported = true;
                 continue;
             }
             if matches!(command, Command::Gateway | Command::Check) && SWITCHES[..2].contains(&option.as_str()) {

@@ -6,18 +6,9 @@
 //! pin = [0, 1]                # which cores
 //! driver = "auto"             # "auto", "io_uring" or "epoll"
 //!
-//! [chat]
+//! [chat]                      # see workloads/docs/chat-config.md
 //! listen = "127.0.0.1:8000"
-//! insecure = true             # clients need no token; only on the loopback interface if not set
 //! allowed_origins = ["https://*.example.com"]
-//! api_key = "secret"          # of the HTTP API, in X-API-Key
-//! message_bytes_max = 65536   # of a client; beyond: close 1009
-//! outbox_bytes_max = 1048576  # waiting for one client; beyond: cut off
-//! idle_seconds_max = 60       # of an HTTP connection between requests
-//! history_size = 100          # publications per channel; 0 for none
-//! history_seconds = 300
-//! presence = true
-//! join_leave = true
 //!
 //! [image]                     # see image/config.rs
 //! listen = "127.0.0.1:8070"
@@ -37,6 +28,11 @@ use crate::args::Args;
 use crate::chat;
 use crate::image;
 use crate::nearest::nearest;
+
+/// The sections of a file.
+const SECTIONS: [&str; 4] = ["engine", "chat", "image", "console"];
+/// Where everything is kept unless something is said.
+const DATA: &str = "annulus-data";
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -84,6 +80,7 @@ impl Config {
     /// A sentence: file, line, key, what was expected.
     pub fn load(args: &Args) -> Result<Config, String> {
         let mut config = match &args.config {
+            Some(path) if args.command == crate::args::Command::Chat && is_centrifugo(path) => centrifugo(path, args)?,
             None => Config::default(),
             Some(_) if matches!(args.command, crate::args::Command::Gateway) => Config::default(),
             Some(path) => {
@@ -101,6 +98,13 @@ impl Config {
             _ => config.chat.listen = args.listen.unwrap_or(config.chat.listen),
         }
         config.image.data_dir = args.data.clone().unwrap_or(config.image.data_dir);
+        if !config.chat.channels.strict || args.data.is_some() {
+            // Centrifugo keeps nothing that it is not told to keep.
+            config.chat.settle(&args.data.as_deref().unwrap_or(Path::new(DATA)).join("chat"));
+        }
+        if matches!(args.command, crate::args::Command::Chat | crate::args::Command::Run) {
+            config.chat.check()?;
+        }
         if matches!(args.command, crate::args::Command::Image | crate::args::Command::Run) {
             config.image.check()?;
         }
@@ -126,7 +130,6 @@ impl Config {
     }
 
     fn read_section(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, section: &Value<'_>) -> Result<(), Wrong> {
-        const SECTIONS: [&str; 4] = ["engine", "chat", "image", "console"];
         let at = name.span().start;
         if !SECTIONS.contains(&&**name.get_ref()) {
             return Err(Wrong { at, says: unknown("section", name.get_ref(), &SECTIONS) });
@@ -137,7 +140,7 @@ impl Config {
         for (key, value) in table {
             let read = match &**name.get_ref() {
                 "engine" => self.read_engine(key.get_ref(), value),
-                "chat" => self.read_chat(key.get_ref(), value),
+                "chat" => self.chat.set(key.get_ref(), value),
                 "image" => self.image.set(key.get_ref(), value),
                 _ => self.read_console(key.get_ref(), value),
             };
@@ -161,55 +164,40 @@ impl Config {
         Ok(())
     }
 
-    fn read_chat(&mut self, key: &str, value: &Value<'_>) -> Result<(), String> {
-        const KEYS: [&str; 11] = [
-            "listen",
-            "insecure",
-            "allowed_origins",
-            "api_key",
-            "message_bytes_max",
-            "outbox_bytes_max",
-            "idle_seconds_max",
-            "history_size",
-            "history_seconds",
-            "presence",
-            "join_leave",
-        ];
-        let chat = &mut self.chat;
-        match key {
-            "listen" => chat.listen = address(value)?,
-            "insecure" => chat.insecure = Some(boolean(value)?),
-            "allowed_origins" => {
-                let what = "a list of origins such as [\"https://example.com\"]";
-                let origins = list(value, what)?;
-                chat.allowed_origins =
-                    origins.map(|origin| string(origin, what).map(str::to_owned)).collect::<Result<_, _>>()?;
-            }
-            "api_key" => {
-                let key = string(value, "a text")?;
-                if key.is_empty() {
-                    return Err("an empty key would let anybody in. Choose one, or leave it out".to_owned());
-                }
-                chat.api_key = Some(key.to_owned());
-            }
-            "message_bytes_max" => chat.message_bytes_max = number(value, 256, 16 << 20)? as usize,
-            "outbox_bytes_max" => chat.outbox_bytes_max = number(value, 4096, 1 << 30)? as usize,
-            "idle_seconds_max" => chat.idle_ms_max = number(value, 1, 86_400)? * 1000,
-            "history_size" => chat.options.history_size = number(value, 0, 100_000)? as usize,
-            "history_seconds" => chat.options.history_ttl_ms = number(value, 1, 30 * 86_400)? * 1000,
-            "presence" => chat.options.presence = boolean(value)?,
-            "join_leave" => chat.options.join_leave = boolean(value)?,
-            _ => return Err(unknown("key", key, &KEYS)),
-        }
-        Ok(())
-    }
-
     fn read_console(&mut self, key: &str, value: &Value<'_>) -> Result<(), String> {
         match key {
             "listen" => self.console = address(value)?,
             _ => return Err(unknown("key", key, &["listen"])),
         }
         Ok(())
+    }
+}
+
+/// Whether a file speaks Centrifugo's dialect: JSON and YAML do, and TOML without any section of ours.
+fn is_centrifugo(path: &Path) -> bool {
+    if path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("toml")) {
+        return true;
+    }
+    let Ok(text) = std::fs::read_to_string(path) else { return false };
+    let Ok(table) = DeTable::parse(&text) else { return false };
+    let mut names = table.get_ref().keys().map(|name| name.get_ref().to_string());
+    !table.get_ref().is_empty() && !names.any(|name| SECTIONS.contains(&name.as_str()))
+}
+
+/// A deployment's file of Centrifugo v6, and its variables of the environment.
+fn centrifugo(path: &Path, args: &Args) -> Result<Config, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        format!("cannot read the configuration {}: {error}. Check the path after --config.", path.display())
+    })?;
+    match chat::config::load_centrifugo(path, &text, std::env::vars(), args.allow_unsupported) {
+        Ok((chat, notes)) => {
+            notes.iter().for_each(|note| crate::say!("chat: note: {note}"));
+            Ok(Config { chat, ..Config::default() })
+        }
+        Err(problems) => {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Err(format!("{} cannot be used as a Centrifugo file:\n{}", path.display(), lines.join("\n")))
+        }
     }
 }
 
@@ -285,12 +273,13 @@ mod tests {
         let config = read(text).unwrap();
         assert_eq!((config.shards, config.pin, config.driver), (Some(2), vec![0, 1], DriverChoice::Epoll));
         assert_eq!(config.chat.listen, "[::1]:80".parse().unwrap());
-        assert_eq!((config.chat.insecure, config.chat.api_key.as_deref()), (Some(false), Some("k")));
+        assert_eq!(config.chat.client.insecure, Some(false));
+        assert_eq!(config.chat.api.keys[0].reveal(), "k");
         assert_eq!(config.chat.allowed_origins, ["https://a.b"]);
         assert_eq!((config.chat.message_bytes_max, config.chat.outbox_bytes_max), (1000, 65536));
-        let options = &config.chat.options;
-        assert_eq!((config.chat.idle_ms_max, options.history_size, options.history_ttl_ms), (5000, 0, 7000));
-        assert!(!options.presence && !options.join_leave);
+        let namespace = &config.chat.channels.default;
+        assert_eq!((config.chat.idle_ms_max, namespace.history_size, namespace.history_ttl_ms), (5000, 0, 7000));
+        assert!(!namespace.presence && !namespace.join_leave);
         assert_eq!(config.console, ([127, 0, 0, 1], 1).into());
         assert_eq!(read("").unwrap().chat.listen, ([127, 0, 0, 1], 8000).into());
     }

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use annulus::args::{Args, Command, HELP};
-use annulus::chat::{self, serve};
+use annulus::chat::node::Node;
+use annulus::chat::offline::Offline;
+use annulus::chat::serve;
 use annulus::config::Config;
 use annulus::console::{self, Service};
 use annulus::fetch::Fetch;
@@ -20,6 +22,8 @@ use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
 
 /// Descriptors that are not connections: rings, listeners, standard streams, files.
 const FILES_RESERVED: u64 = 64;
+/// Shards at most: who of them has members of a channel is kept in 64 bits.
+const SHARDS_MAX: usize = 64;
 /// Fewer connections than this are hardly meant.
 const CONNECTIONS_FEW: u64 = 10_000;
 
@@ -37,6 +41,11 @@ fn main() -> ExitCode {
     }
     if std::env::args().skip(1).take(2).eq(["image", "process"]) {
         return process();
+    }
+    if std::env::args().nth(1).as_deref() == Some("chat")
+        && matches!(std::env::args().nth(2).as_deref(), Some("verify-log" | "export"))
+    {
+        return offline();
     }
     let args = match Args::read(std::env::args().skip(1)) {
         Ok(args) => args,
@@ -111,16 +120,34 @@ fn process() -> ExitCode {
     }
 }
 
+/// Looks at a chat's log; see [`annulus::chat::offline`].
+fn offline() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(2).collect();
+    if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
+        print!("{}", annulus::chat::offline::HELP);
+        return ExitCode::SUCCESS;
+    }
+    match Offline::read(&words).and_then(|offline| offline.run()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(sentence) => {
+            eprintln!("annulus chat {}: {sentence}", words.first().map_or("", String::as_str));
+            ExitCode::from(2)
+        }
+    }
+}
+
 /// Runs the services until the process is asked to stop.
 fn run(config: Config, args: &Args) -> Result<(), String> {
     let files = raise_file_limit().map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let asked = Request { pin: config.pin.clone(), shards: config.shards, compute: Some(0), ..Request::default() };
-    // All cores are the shards'. The gateway's large answers are rare: their thread gets the time that a shard has left.
+    // All cores are the shards'. The gateway's large answers and the chat's signatures are rare: their thread gets the time
+    // that a shard has left.
     let cores = Plan::new(&Grants::of_this_process(), &asked);
-    let shards = cores.shards.len();
+    let shards = cores.shards.len().min(SHARDS_MAX);
     let has_gateway = matches!(args.command, Command::Run | Command::Gateway);
-    let compute = usize::from(has_gateway);
+    let compute = usize::from(matches!(args.command, Command::Run | Command::Gateway | Command::Chat));
     let builder = Engine::builder().cores(config.pin).driver(config.driver).shards(shards).compute(compute);
     let source = source(args);
     let (editions, dates) = match (has_gateway, &source) {
@@ -137,8 +164,12 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
         Command::Run | Command::Image => Some(Image::start(config.image, &cores)?),
         _ => None,
     };
+    let chat = match args.command {
+        Command::Run | Command::Chat => Some(Node::open(config.chat, shards)?),
+        _ => None,
+    };
     let started = Started {
-        chat: matches!(args.command, Command::Run | Command::Chat).then(|| Arc::new(config.chat)),
+        chat: chat.clone(),
         gateway: editions.clone(),
         image: image.clone().map(|image| (image, image_address)),
         console: (args.command == Command::Run).then_some(config.console),
@@ -152,6 +183,7 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
         source.watch(editions, dates).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
     }
     let listening = signals.listen(move |signal| match (signal, &source, &editions) {
+        _ if signal == Signal::Reload && reload_chat(chat.as_deref()) && source.is_none() => {}
         (Signal::Drain, _, _) => engine.drain(),
         (Signal::Reload, Some(source), Some(editions)) => {
             let _the_watch_has_its_own_dates = source.reload(editions);
@@ -167,10 +199,15 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     shards.into_iter().find_map(Result::err).map_or(Ok(()), Err)
 }
 
+/// Has the chat read its certificates again; whether there is a chat.
+fn reload_chat(chat: Option<&Node>) -> bool {
+    chat.into_iter().map(Node::reload).count() > 0
+}
+
 /// What runs on every shard.
 #[derive(Clone)]
 struct Started {
-    chat: Option<Arc<chat::Config>>,
+    chat: Option<Arc<Node>>,
     gateway: Option<Arc<Editions>>,
     /// And where it listens.
     image: Option<(Arc<Image>, std::net::SocketAddr)>,
@@ -235,7 +272,7 @@ async fn services(shard: Shard, started: Started) -> Result<(), String> {
         let mut services = Vec::new();
         if let Some(chat) = &started.chat {
             let about = "rooms, presence and history for Centrifuge clients";
-            services.push(Service { name: "chat", about, address: chat.listen });
+            services.push(Service { name: "chat", about, address: chat.common.config.listen });
         }
         if let Some(editions) = &started.gateway {
             let gateway = editions.newer(&mut 0).await.gateway;

@@ -8,89 +8,46 @@ use std::sync::Arc;
 
 use annulus_engine::ConnId;
 
-use super::session::ChannelSlot;
+use super::session::{ChannelSlot, Dialect, Subscription};
+use super::stream::{Epoch, Stream};
 
-/// A publication in a history: shared, because it may cross shards.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// Its place.
-    pub offset: u64,
-    /// A validated JSON value.
-    pub data: Arc<[u8]>,
-    /// The publishing client's user and id.
-    pub info: Option<Arc<(String, String)>>,
-    /// When, in milliseconds of the shard's clock.
-    pub at: u64,
-}
+/// Publications that wait for a slow member of a channel without history, at most. Beyond, the oldest is forgotten.
+pub const KEPT_FRAMES_MAX: usize = 64;
 
-/// What the owner of a channel knows.
+/// Why a member does not get what the others get.
 #[derive(Debug)]
-pub struct Owned {
-    /// A bit for each shard with subscribers.
-    pub shards: u64,
-    /// Tells this stream from an earlier one of the same name.
-    pub epoch: [u8; 4],
-    /// The last number given.
-    pub top: u64,
-    /// The latest publications, oldest first.
-    pub history: VecDeque<Stored>,
+pub enum Apart {
+    /// It is slow: it has everything up to this offset, and is given the rest when it has taken that.
+    Behind {
+        /// The last publication it was given.
+        offset: u64,
+        /// The owner was asked for what follows.
+        asked: bool,
+    },
+    /// It is slow, and the channel keeps no history: these wait for it.
+    Kept {
+        /// The latest, oldest first.
+        frames: VecDeque<Arc<[u8]>>,
+        /// How many may wait.
+        most: usize,
+    },
+    /// It came, or came back, while a fan-out was under way, and has everything up to this offset.
+    Has(u64),
+    /// It left while a fan-out was under way.
+    Gone,
 }
 
-impl Owned {
-    fn new(epoch: [u8; 4]) -> Owned {
-        Owned { shards: 0, epoch, top: 0, history: VecDeque::new() }
-    }
-
-    /// The epoch as text.
-    pub fn epoch(&self) -> &str {
-        std::str::from_utf8(&self.epoch).expect("an epoch is made of letters")
-    }
-
-    /// Numbers a publication and keeps it, within `size` publications.
-    pub fn publish(&mut self, now: u64, data: Arc<[u8]>, info: Option<Arc<(String, String)>>, size: usize) -> u64 {
-        self.top += 1;
-        if size > 0 {
-            self.history.push_back(Stored { offset: self.top, data, info, at: now });
-            while self.history.len() > size {
-                self.history.pop_front();
-            }
-        }
-        self.top
-    }
-
-    /// Forgets publications older than `ttl` milliseconds.
-    pub fn expire(&mut self, now: u64, ttl: u64) {
-        while self.history.front().is_some_and(|stored| now.saturating_sub(stored.at) > ttl) {
-            self.history.pop_front();
-        }
-        if self.history.is_empty() {
-            self.history = VecDeque::new();
-        }
-    }
-
-    /// What a client at `offset` of `epoch` has missed, if all of it is still here: at most `most` publications.
-    pub fn missed(&self, offset: u64, epoch: &str, most: usize) -> Option<Vec<Stored>> {
-        if !epoch.is_empty() && epoch != self.epoch() {
-            return None;
-        }
-        let missed: Vec<Stored> =
-            self.history.iter().filter(|stored| stored.offset > offset).take(most).cloned().collect();
-        let complete = match (missed.first(), missed.last()) {
-            (Some(first), Some(last)) => first.offset == offset + 1 && last.offset == self.top,
-            _ => self.top == offset,
-        };
-        complete.then_some(missed)
-    }
-
-    /// A page of history: `limit` publications after (or, in reverse, before) `since`.
-    pub fn page(&self, since: Option<u64>, reverse: bool, limit: usize) -> Vec<Stored> {
-        let mut page: Vec<Stored> = match reverse {
-            false => self.history.iter().filter(|s| since.is_none_or(|since| s.offset > since)).cloned().collect(),
-            true => self.history.iter().rev().filter(|s| since.is_none_or(|since| s.offset < since)).cloned().collect(),
-        };
-        page.truncate(limit);
-        page
-    }
+/// What few channels have.
+#[derive(Debug, Default)]
+pub struct Rare {
+    /// Members of dialects other than the usual one.
+    others: [Vec<ConnId>; Dialect::COUNT - 1],
+    /// Members that want to know who comes and goes, by dialect.
+    watchers: [Vec<ConnId>; Dialect::COUNT],
+    /// Members that do not get what the others get.
+    pub apart: HashMap<ConnId, Apart>,
+    /// Fan-outs under way.
+    pub fanning: u32,
 }
 
 /// One channel on this shard.
@@ -98,14 +55,105 @@ impl Owned {
 pub struct Channel {
     /// Its name.
     pub name: Arc<str>,
-    /// Connections of this shard that are subscribed.
-    pub members: Vec<ConnId>,
-    /// Those of them that want to know who comes and goes.
-    pub watchers: Vec<ConnId>,
+    /// Connections of this shard that are subscribed and speak the usual dialect.
+    members: Vec<ConnId>,
+    /// What few channels have.
+    pub rare: Option<Box<Rare>>,
     /// Subscribing members that wait for the owner's answer: the slot must stay.
     pub arriving: u32,
     /// On its owner only.
-    pub owned: Option<Box<Owned>>,
+    pub stream: Option<Box<Stream>>,
+}
+
+impl Channel {
+    /// Members of one dialect.
+    pub fn members(&self, dialect: Dialect) -> &[ConnId] {
+        match (dialect.index(), &self.rare) {
+            (0, _) => &self.members,
+            (index, Some(rare)) => &rare.others[index - 1],
+            (_, None) => &[],
+        }
+    }
+
+    /// Members of one dialect that want to know who comes and goes.
+    pub fn watchers(&self, dialect: Dialect) -> &[ConnId] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.watchers[dialect.index()])
+    }
+
+    /// All members of all dialects.
+    pub fn everybody(&self) -> impl Iterator<Item = ConnId> {
+        Dialect::all().flat_map(|dialect| self.members(dialect).iter().copied())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        Dialect::all().map(|dialect| self.members(dialect).len()).sum()
+    }
+
+    /// What few channels have; made if need be.
+    pub fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(Default::default)
+    }
+
+    fn list(&mut self, dialect: Dialect) -> &mut Vec<ConnId> {
+        match dialect.index() {
+            0 => &mut self.members,
+            index => &mut self.rare_mut().others[index - 1],
+        }
+    }
+
+    /// Adds a member that has everything up to `offset`.
+    pub fn enter(&mut self, conn: ConnId, dialect: Dialect, subscription: Subscription, offset: u64) {
+        self.list(dialect).push(conn);
+        if subscription.watches() {
+            self.rare_mut().watchers[dialect.index()].push(conn);
+        }
+        self.set_apart_if_fanning(conn, Apart::Has(offset));
+    }
+
+    /// Takes a member out.
+    pub fn leave(&mut self, conn: ConnId, dialect: Dialect, subscription: Subscription) {
+        let members = self.list(dialect);
+        // Who came last leaves first, more often than not.
+        if let Some(at) = members.iter().rposition(|&member| member == conn) {
+            members.swap_remove(at);
+        }
+        if let Some(rare) = &mut self.rare {
+            if subscription.watches() {
+                rare.watchers[dialect.index()].retain(|&watcher| watcher != conn);
+            }
+            rare.apart.remove(&conn);
+        }
+        self.set_apart_if_fanning(conn, Apart::Gone);
+        self.tidy();
+    }
+
+    fn set_apart_if_fanning(&mut self, conn: ConnId, apart: Apart) {
+        if let Some(rare) = self.rare.as_mut().filter(|rare| rare.fanning > 0) {
+            rare.apart.insert(conn, apart);
+        }
+    }
+
+    /// A fan-out has ended. After the last one nobody needs to be remembered for having come or gone meanwhile.
+    pub fn fanned(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        rare.fanning -= 1;
+        if rare.fanning == 0 {
+            rare.apart.retain(|_, apart| matches!(apart, Apart::Behind { .. } | Apart::Kept { .. }));
+        }
+        self.tidy();
+    }
+
+    /// Gives up what is empty.
+    pub fn tidy(&mut self) {
+        let is_empty = |rare: &Rare| {
+            let mut lists = rare.others.iter().chain(&rare.watchers);
+            rare.fanning == 0 && rare.apart.is_empty() && lists.all(Vec::is_empty)
+        };
+        if self.rare.as_deref().is_some_and(is_empty) {
+            self.rare = None;
+        }
+    }
 }
 
 /// The channels of a shard.
@@ -129,12 +177,12 @@ impl Channels {
         }
         let name: Arc<str> = name.into();
         let slot = self.vacant.pop().unwrap_or_else(|| {
+            assert!(self.slots.len() < Subscription::SLOTS as usize, "more channels than slots have names for");
             self.slots.push(None);
             (self.slots.len() - 1) as ChannelSlot
         });
         self.by_name.insert(name.clone(), slot);
-        let (members, watchers) = (Vec::new(), Vec::new());
-        self.slots[slot as usize] = Some(Channel { name, members, watchers, arriving: 0, owned: None });
+        self.slots[slot as usize] = Some(Channel { name, members: Vec::new(), rare: None, arriving: 0, stream: None });
         slot
     }
 
@@ -143,17 +191,23 @@ impl Channels {
         self.slots[slot as usize].as_mut().expect("a slot in use is not vacant")
     }
 
-    /// What the owner knows of a channel, made with `epoch` if need be.
-    pub fn own(&mut self, slot: ChannelSlot, epoch: impl FnOnce() -> [u8; 4]) -> &mut Owned {
-        self.at(slot).owned.get_or_insert_with(|| Box::new(Owned::new(epoch())))
+    /// The channel in a slot, to look only.
+    pub fn peek(&self, slot: ChannelSlot) -> &Channel {
+        self.slots[slot as usize].as_ref().expect("a slot in use is not vacant")
+    }
+
+    /// The stream of a channel that this shard owns, made with `epoch` if need be.
+    pub fn stream(&mut self, slot: ChannelSlot, epoch: impl FnOnce() -> Epoch) -> &mut Stream {
+        self.at(slot).stream.get_or_insert_with(|| Box::new(Stream::new(epoch())))
     }
 
     /// Forgets a channel that nobody needs any more. One with publications behind it stays: its numbers must not
     /// begin anew while a client may still come back with an old one.
-    pub fn release(&mut self, slot: ChannelSlot) {
+    pub fn release(&mut self, slot: ChannelSlot, now: u64, meta_ttl_ms: u64) {
         let channel = self.at(slot);
-        let owned = channel.owned.as_ref().is_some_and(|owned| owned.shards != 0 || owned.top != 0);
-        if channel.members.is_empty() && channel.arriving == 0 && !owned {
+        let is_kept = channel.stream.as_ref().is_some_and(|stream| !stream.is_forgettable(now, meta_ttl_ms));
+        let is_fanning = channel.rare.as_ref().is_some_and(|rare| rare.fanning > 0);
+        if channel.count() == 0 && channel.arriving == 0 && !is_kept && !is_fanning {
             let channel = self.slots[slot as usize].take();
             self.by_name.remove(&channel.expect("it was just used").name);
             self.vacant.push(slot);
@@ -170,75 +224,81 @@ impl Channels {
         self.by_name.is_empty()
     }
 
-    /// Expires history everywhere.
-    pub fn expire(&mut self, now: u64, ttl: u64) {
-        for channel in self.slots.iter_mut().flatten() {
-            if let Some(owned) = &mut channel.owned {
-                owned.expire(now, ttl);
-            }
-        }
+    /// Slots given so far; those below may be vacant.
+    pub fn slots(&self) -> ChannelSlot {
+        self.slots.len() as ChannelSlot
+    }
+
+    /// The channel in a slot, if one is there.
+    pub fn get(&mut self, slot: ChannelSlot) -> Option<&mut Channel> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// All channels.
+    pub fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.slots.iter().flatten()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use annulus_protocols::centrifuge::Codec;
 
-    fn stream(count: u64, size: usize) -> Owned {
-        let mut owned = Owned::new(*b"abcd");
-        for n in 0..count {
-            owned.publish(n * 10, Arc::from(n.to_string().as_bytes()), None, size);
-        }
-        owned
-    }
-
-    fn offsets(stored: &[Stored]) -> Vec<u64> {
-        stored.iter().map(|stored| stored.offset).collect()
-    }
-
-    #[test]
-    fn what_was_missed_comes_back_only_if_it_is_complete() {
-        let owned = stream(10, 4);
-        assert_eq!(offsets(&owned.missed(6, "abcd", 300).unwrap()), [7, 8, 9, 10]);
-        assert_eq!(offsets(&owned.missed(9, "", 300).unwrap()), [10]);
-        assert_eq!(offsets(&owned.missed(10, "abcd", 300).unwrap()), [0u64; 0]);
-        assert!(owned.missed(5, "abcd", 300).is_none(), "7 to 10 are kept, 6 is gone");
-        assert!(owned.missed(6, "other", 300).is_none());
-        assert!(owned.missed(11, "abcd", 300).is_none(), "a position from the future");
-        assert!(owned.missed(6, "abcd", 3).is_none(), "more than may be recovered");
-        assert!(stream(0, 4).missed(0, "", 300).is_some());
-    }
-
-    #[test]
-    fn pages_go_both_ways() {
-        let owned = stream(10, 6);
-        assert_eq!(offsets(&owned.page(None, false, 2)), [5, 6]);
-        assert_eq!(offsets(&owned.page(Some(7), false, 10)), [8, 9, 10]);
-        assert_eq!(offsets(&owned.page(Some(7), true, 10)), [6, 5]);
-        assert_eq!(offsets(&owned.page(None, true, 3)), [10, 9, 8]);
-    }
-
-    #[test]
-    fn old_publications_expire_and_their_numbers_stay() {
-        let mut owned = stream(10, 100);
-        owned.expire(90 + 45, 50);
-        assert_eq!(offsets(&owned.page(None, false, 100)), [10]);
-        owned.expire(1000, 50);
-        assert!(owned.history.is_empty());
-        assert_eq!(owned.publish(1000, Arc::from(&b"1"[..]), None, 100), 11);
-    }
+    const TTL: u64 = 1000;
 
     #[test]
     fn an_unused_channel_is_forgotten_and_a_published_one_is_not() {
         let mut channels = Channels::default();
         let slot = channels.open("a");
         assert_eq!(channels.open("a"), slot);
-        channels.own(slot, || *b"abcd").shards = 0;
-        channels.release(slot);
+        channels.stream(slot, || *b"abcd").shards = 0;
+        channels.release(slot, 0, TTL);
         assert!(channels.is_empty() && channels.find("a").is_none());
         let slot = channels.open("b");
-        channels.own(slot, || *b"abcd").publish(0, Arc::from(&b"1"[..]), None, 0);
-        channels.release(slot);
+        let stream = channels.stream(slot, || *b"abcd");
+        stream.restore_top(1);
+        channels.release(slot, 0, TTL);
         assert_eq!(channels.len(), 1);
+        channels.release(slot, TTL + 1, TTL);
+        assert!(channels.is_empty());
+    }
+
+    #[test]
+    fn members_of_each_dialect_come_and_go() {
+        let mut channels = Channels::default();
+        let slot = channels.open("a");
+        let channel = channels.at(slot);
+        let conns: Vec<ConnId> = (1..=8).map(ConnId::from_bits).collect();
+        for (at, &conn) in conns.iter().enumerate() {
+            let dialect = Dialect::new(if at % 2 == 0 { Codec::Json } else { Codec::Protobuf }, at % 4 > 1);
+            channel.enter(conn, dialect, Subscription::new(slot, false, at > 5), 0);
+        }
+        assert_eq!(channel.count(), 8);
+        assert_eq!(Dialect::all().map(|dialect| channel.members(dialect).len()).collect::<Vec<_>>(), [2; 4]);
+        assert_eq!(Dialect::all().map(|dialect| channel.watchers(dialect).len()).sum::<usize>(), 2);
+        for (at, &conn) in conns.iter().enumerate() {
+            let dialect = Dialect::new(if at % 2 == 0 { Codec::Json } else { Codec::Protobuf }, at % 4 > 1);
+            channel.leave(conn, dialect, Subscription::new(slot, false, at > 5));
+        }
+        assert_eq!(channel.count(), 0);
+        assert!(channel.rare.is_none(), "nothing is kept for what is not there any more");
+    }
+
+    #[test]
+    fn who_comes_and_goes_during_a_fan_out_is_remembered_until_it_ends() {
+        let mut channels = Channels::default();
+        let slot = channels.open("a");
+        let channel = channels.at(slot);
+        let (one, two) = (ConnId::from_bits(1), ConnId::from_bits(2));
+        let subscription = Subscription::new(slot, false, false);
+        channel.enter(one, Dialect::default(), subscription, 3);
+        channel.rare_mut().fanning = 1;
+        channel.enter(two, Dialect::default(), subscription, 7);
+        channel.leave(one, Dialect::default(), subscription);
+        let apart = &channel.rare.as_ref().unwrap().apart;
+        assert!(matches!(apart[&one], Apart::Gone) && matches!(apart[&two], Apart::Has(7)));
+        channel.fanned();
+        assert!(channel.rare.is_none());
     }
 }

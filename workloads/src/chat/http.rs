@@ -1,10 +1,10 @@
 //! HTTP on the chat port: what is asked, who may ask, and the answers.
 
 use annulus_protocols::http1::{BodyLength, Exchange, RequestHead, write_response_head};
-use annulus_protocols::websocket::handshake::Upgrade;
 
-/// Where clients connect.
-pub const WEBSOCKET_PATH: &str = "/connection/websocket";
+use super::admin;
+use super::config::{Config, Paths};
+
 /// The page at `/`, in the binary.
 const PAGE: &str = include_str!("page.html");
 /// The page needs its own script and style, and connections to where it came from; nothing else.
@@ -23,6 +23,8 @@ pub enum Route {
     Metrics,
     /// `POST /api/<method>`
     Api(String),
+    /// Something of the console's.
+    Admin(admin::Ask),
     /// Something that is there, by another method.
     NotAllowed(&'static str),
     /// Nothing.
@@ -30,43 +32,41 @@ pub enum Route {
 }
 
 /// Chooses by method and path.
-pub fn route(method: &str, path: &str) -> Route {
+pub fn route(paths: &Paths, method: &str, path: &str) -> Route {
     let reads = matches!(method, "GET" | "HEAD");
-    match path {
-        WEBSOCKET_PATH => Route::Connect,
-        "/" | "/health" | "/metrics" if !reads => Route::NotAllowed("GET, HEAD"),
-        "/" => Route::Page,
-        "/health" => Route::Health,
-        "/metrics" => Route::Metrics,
-        _ => match path.strip_prefix("/api/") {
-            Some(_) if method != "POST" => Route::NotAllowed("POST"),
-            Some(method) => Route::Api(method.to_owned()),
-            None => Route::NotFound,
-        },
+    if path == paths.websocket {
+        return Route::Connect;
     }
+    if let Some(rest) = path.strip_prefix(paths.api.as_str()).and_then(|rest| rest.strip_prefix('/')) {
+        return if method == "POST" { Route::Api(rest.to_owned()) } else { Route::NotAllowed("POST") };
+    }
+    if let Some(ask) = admin::route(method, path) {
+        return Route::Admin(ask);
+    }
+    let route = match path {
+        "/" => Route::Page,
+        _ if paths.health.as_deref() == Some(path) => Route::Health,
+        _ if paths.metrics.as_deref() == Some(path) => Route::Metrics,
+        _ => return Route::NotFound,
+    };
+    if reads { route } else { Route::NotAllowed("GET, HEAD") }
 }
 
-/// Whether the key in `X-API-Key`, or in `?api_key=`, is the configured one. Compared without telling by time how much
-/// of it was right.
-pub fn has_key(head: &RequestHead<'_>, key: &str) -> bool {
-    let query = head.query().unwrap_or_default();
-    let in_query = || query.split('&').find_map(|pair| pair.strip_prefix("api_key=")).map(str::as_bytes);
-    let Some(offered) = head.fields().get("x-api-key").or_else(in_query) else { return false };
-    let differing = offered.iter().zip(key.as_bytes()).fold(0, |differing, (a, b)| differing | (a ^ b));
-    offered.len() == key.len() && differing == 0
-}
-
-/// Whether a page of this origin may connect: none is told (not a browser), it is where the request goes (our own page),
-/// or it matches a pattern of the configuration, `*` standing for anything but a slash.
-pub fn is_origin_allowed(upgrade: &Upgrade<'_>, head: &RequestHead<'_>, allowed: &[String]) -> bool {
-    let Some(origin) = upgrade.origin() else { return true };
+/// Whether the page that a request comes from may do that: there is none (not a browser), it is where the request goes
+/// (our own page), or it matches a pattern of the configuration, `*` standing for anything but a slash.
+pub fn is_page_allowed(head: &RequestHead<'_>, config: &Config) -> bool {
+    let Some(origin) = head.fields().get("origin") else { return true };
     let Ok(origin) = std::str::from_utf8(origin) else { return false };
+    let same = config.allow_own_origin && is_own_origin(origin, head);
+    let origin = origin.to_ascii_lowercase();
+    same || config.allowed_origins.iter().any(|pattern| matches_glob(pattern.as_bytes(), origin.as_bytes()))
+}
+
+/// Whether an origin is where the request goes.
+pub fn is_own_origin(origin: &str, head: &RequestHead<'_>) -> bool {
     let host = head.fields().get("host").and_then(|host| std::str::from_utf8(host).ok());
-    let same = host.is_some_and(|host| {
-        let after = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        after.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-    });
-    same || allowed.iter().any(|pattern| matches_glob(pattern.as_bytes(), origin.to_ascii_lowercase().as_bytes()))
+    let after = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    host.zip(after).is_some_and(|(host, authority)| authority.eq_ignore_ascii_case(host))
 }
 
 fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
@@ -127,13 +127,17 @@ mod tests {
 
     #[test]
     fn routes_know_their_methods() {
+        let paths = Paths::default();
+        let route = |method, path| route(&paths, method, path);
         assert_eq!(route("GET", "/"), Route::Page);
         assert_eq!(route("POST", "/"), Route::NotAllowed("GET, HEAD"));
-        assert_eq!(route("GET", WEBSOCKET_PATH), Route::Connect);
+        assert_eq!(route("GET", "/connection/websocket"), Route::Connect);
         assert_eq!(route("POST", "/api/publish"), Route::Api("publish".into()));
         assert_eq!(route("GET", "/api/publish"), Route::NotAllowed("POST"));
         assert_eq!(route("GET", "/api"), Route::NotFound);
         assert_eq!(route("HEAD", "/health"), Route::Health);
+        assert_eq!(route("POST", "/admin/login"), Route::Admin(admin::Ask::Login));
+        assert_eq!(route("GET", "/admin/nothing"), Route::NotFound);
     }
 
     #[test]

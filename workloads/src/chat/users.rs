@@ -1,19 +1,20 @@
 //! User names, each stored once per shard however many clients its user has.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The slot of the user nobody knows, whose name is empty.
 pub const ANONYMOUS: u32 = 0;
 
 struct Entry {
-    name: Rc<str>,
+    name: Arc<str>,
     clients: usize,
 }
 
 /// The users of a shard's clients.
 pub struct Users {
-    by_name: HashMap<Rc<str>, u32>,
+    by_name: HashMap<Arc<str>, u32>,
     slots: Vec<Option<Entry>>,
     vacant: Vec<u32>,
 }
@@ -30,7 +31,7 @@ impl Users {
     pub fn enter(&mut self, name: &str) -> u32 {
         let slot = if name.is_empty() { Some(ANONYMOUS) } else { self.by_name.get(name).copied() };
         let slot = slot.unwrap_or_else(|| {
-            let name: Rc<str> = name.into();
+            let name: Arc<str> = name.into();
             let slot = self.vacant.pop().unwrap_or_else(|| {
                 self.slots.push(None);
                 (self.slots.len() - 1) as u32
@@ -60,7 +61,7 @@ impl Users {
     }
 
     /// The name in a slot.
-    pub fn name(&self, slot: u32) -> Rc<str> {
+    pub fn name(&self, slot: u32) -> Arc<str> {
         self.slots[slot as usize].as_ref().map(|entry| entry.name.clone()).unwrap_or_default()
     }
 
@@ -72,6 +73,58 @@ impl Users {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Counters of [`Counted`] that share a lock.
+const STRIPES: usize = 64;
+
+/// Connections of each user on the whole node, where they are limited.
+///
+/// The one thing that shards share and lock: for the time of one addition, when a client comes or goes, and only where
+/// `user_connection_limit` is set.
+pub struct Counted {
+    most: usize,
+    stripes: Vec<Mutex<HashMap<Box<str>, usize>>>,
+    hasher: RandomState,
+}
+
+impl Counted {
+    /// Counts to `most` connections of a user; 0: does not count.
+    pub fn new(most: usize) -> Counted {
+        Counted { most, stripes: (0..STRIPES).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+    }
+
+    fn stripe(&self, user: &str) -> &Mutex<HashMap<Box<str>, usize>> {
+        &self.stripes[self.hasher.hash_one(user) as usize % STRIPES]
+    }
+
+    /// Counts one in, if the user may have another. The user nobody knows is not counted.
+    pub fn enter(&self, user: &str) -> bool {
+        if self.most == 0 || user.is_empty() {
+            return true;
+        }
+        let mut counts = self.stripe(user).lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(user) {
+            Some(count) if *count >= self.most => return false,
+            Some(count) => *count += 1,
+            None => drop(counts.insert(user.into(), 1)),
+        }
+        true
+    }
+
+    /// Counts one out.
+    pub fn leave(&self, user: &str) {
+        if self.most == 0 || user.is_empty() {
+            return;
+        }
+        let mut counts = self.stripe(user).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(user) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(user);
+            }
+        }
     }
 }
 
@@ -93,5 +146,15 @@ mod tests {
         users.leave(ANONYMOUS);
         assert_eq!(users.len(), 1);
         assert_eq!(users.enter("cid"), ann);
+    }
+
+    #[test]
+    fn connections_of_a_user_are_limited() {
+        let counted = Counted::new(2);
+        assert!(counted.enter("ann") && counted.enter("ann") && !counted.enter("ann") && counted.enter("bob"));
+        counted.leave("ann");
+        assert!(counted.enter("ann") && !counted.enter("ann"));
+        assert!((0..9).all(|_| counted.enter("")), "nobody is not counted");
+        assert!((0..9).all(|_| Counted::new(0).enter("ann")));
     }
 }

@@ -96,6 +96,19 @@ impl AccessLog {
         }
     }
 
+    /// Adds a line of other content.
+    pub fn note(&self, text: &str) {
+        let mut gathered = self.gathered.borrow_mut();
+        write_time(&mut gathered, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        gathered.push(b' ');
+        gathered.extend_from_slice(text.as_bytes());
+        gathered.push(b'\n');
+        if gathered.len() >= GATHER_BYTES {
+            drop(gathered);
+            self.flush();
+        }
+    }
+
     /// Hands over what is gathered.
     pub fn flush(&self) {
         let gathered = std::mem::take(&mut *self.gathered.borrow_mut());

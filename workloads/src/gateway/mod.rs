@@ -8,7 +8,7 @@
 //!   config/       the configuration file    own.rs       health, figures, the dashboard
 //! ```
 
-mod access;
+pub(crate) mod access;
 mod backend;
 mod balance;
 mod breaker;
@@ -40,10 +40,12 @@ mod throttle;
 mod tls;
 mod upstream;
 
-/// The client side, for `annulus fetch`.
+/// The client side, for `annulus fetch` and for the chat's hooks.
 pub(crate) mod fetching {
+    pub use super::breaker::{Breaker, Pass, State};
+    pub use super::config::model::CircuitBreaker;
     pub use super::dns::system_resolver;
-    pub use super::message::{Call, Failure, FieldList, Phase, is_hop_by_hop};
+    pub use super::message::{Call, Cause, Failure, FieldList, Phase, is_hop_by_hop};
     pub use super::tls::client_config;
-    pub use super::upstream::{Dialer, Origin, Protocol, Settings, Upstream};
+    pub use super::upstream::{Dialer, Origin, Protocol, Settings, Upstream, Upstreams};
 }

@@ -1,69 +1,155 @@
 //! Several hubs joined in memory: no socket, no clock, letters delivered in order.
 
 use super::*;
-use std::collections::VecDeque;
+use crate::chat::config::{Ack, Slow};
+use crate::chat::log::{self, Lsn, Told};
+use crate::chat::tokens::Settings;
+use std::collections::HashSet;
 
 /// What one shard did.
 #[derive(Default)]
 struct Fake {
     sent: Vec<(ConnId, String)>,
     letters: VecDeque<(usize, Letter)>,
+    work: Vec<(ConnId, Work)>,
+    closed: Vec<(ConnId, Disconnect)>,
+    /// Who has room for nothing more.
+    full: HashSet<ConnId>,
+    drained: Vec<ConnId>,
+    /// How often members were handed a publication.
+    handed_over: usize,
 }
 
 impl Ports for Fake {
-    fn send(&mut self, to: ConnId, text: &[u8]) {
-        self.sent.push((to, String::from_utf8(text.to_vec()).unwrap()));
+    fn send(&mut self, to: ConnId, codec: Codec, message: &[u8]) {
+        assert_eq!(codec, Codec::Json);
+        self.sent.push((to, String::from_utf8(message.to_vec()).unwrap()));
     }
 
-    fn send_all(&mut self, to: &[ConnId], frame: &[u8]) {
+    fn send_all(&mut self, to: &[ConnId], frame: &[u8], full: &mut Vec<ConnId>) {
         // The text behind the frame's header of 2 or 4 bytes.
         let text = &frame[if frame[1] < 126 { 2 } else { 4 }..];
-        to.iter().for_each(|&conn| self.send(conn, text));
+        for &conn in to {
+            match self.full.contains(&conn) {
+                true => full.push(conn),
+                false => self.send(conn, Codec::Json, text),
+            }
+        }
+    }
+
+    fn ping(&mut self, to: ConnId) {
+        self.sent.push((to, "ping".to_owned()));
+    }
+
+    fn tell_drained(&mut self, to: ConnId) {
+        self.drained.push(to);
+    }
+
+    fn resume(&mut self, _to: ConnId) {}
+
+    fn close(&mut self, conn: ConnId, why: Disconnect) {
+        self.closed.push((conn, why));
     }
 
     fn post(&mut self, shard: usize, letter: Letter) {
         self.letters.push_back((shard, letter));
+    }
+
+    fn begin(&mut self, conn: ConnId, work: Work) {
+        self.work.push((conn, work));
+    }
+
+    fn clock_us(&self) -> u64 {
+        42
+    }
+
+    fn handed_over(&mut self, numbered_us: u64) {
+        assert_eq!(numbered_us, 42);
+        self.handed_over += 1;
+    }
+
+    fn unfit(&mut self, hook: (Kind, &str), unfit: &Unfit) {
+        panic!("{hook:?}: {unfit}");
     }
 }
 
 /// A client on a shard.
 type Place = (usize, u64);
 
+/// The clients of a shard.
+#[derive(Default)]
+struct Room(Vec<(ConnId, Client)>);
+
+impl Clients for Room {
+    fn client(&mut self, conn: ConnId) -> Option<&mut Client> {
+        self.0.iter_mut().find(|(known, _)| *known == conn).map(|(_, client)| client)
+    }
+
+    fn all(&mut self) -> Vec<ConnId> {
+        self.0.iter().map(|(conn, _)| *conn).collect()
+    }
+}
+
 struct World {
     hubs: Vec<Hub>,
-    clients: Vec<Vec<(ConnId, Client)>>,
+    rooms: Vec<Room>,
     /// Messages received, by shard and connection.
     received: Vec<(Place, String)>,
     closed: Vec<(Place, u16)>,
     letters: VecDeque<(usize, Letter)>,
+    work: Vec<(Place, Work)>,
+    full: HashSet<Place>,
+    drained: Vec<Place>,
+    handed_over: usize,
     now: u64,
 }
 
 impl World {
-    fn new(shards: usize, options: Options) -> World {
+    fn new(shards: usize, config: Config) -> World {
+        let common = Arc::new(common(config));
         World {
-            hubs: (0..shards).map(|shard| Hub::new(shard, shards, options.clone())).collect(),
-            clients: (0..shards).map(|_| Vec::new()).collect(),
+            hubs: (0..shards).map(|shard| Hub::new(shard, shards, common.clone(), verifiers())).collect(),
+            rooms: (0..shards).map(|_| Room::default()).collect(),
             received: Vec::new(),
             closed: Vec::new(),
             letters: VecDeque::new(),
+            work: Vec::new(),
+            full: HashSet::new(),
+            drained: Vec::new(),
+            handed_over: 0,
             now: 1000,
         }
     }
 
+    fn fake(&self, shard: usize) -> Fake {
+        let full = self.full.iter().filter(|(at, _)| *at == shard).map(|(_, bits)| ConnId::from_bits(*bits));
+        Fake { full: full.collect(), ..Fake::default() }
+    }
+
     fn absorb(&mut self, shard: usize, fake: Fake) {
-        self.received.extend(fake.sent.into_iter().map(|(conn, text)| ((shard, conn.to_bits()), text)));
+        let place = |conn: ConnId| (shard, conn.to_bits());
+        self.received.extend(fake.sent.into_iter().map(|(conn, text)| (place(conn), text)));
         self.letters.extend(fake.letters);
+        self.handed_over += fake.handed_over;
+        self.work.extend(fake.work.into_iter().map(|(conn, work)| (place(conn), work)));
+        self.drained.extend(fake.drained.into_iter().map(place));
+        for (conn, why) in fake.closed {
+            self.closed.push((place(conn), why.code));
+            self.leave(place(conn));
+        }
     }
 
     fn open(&mut self, shard: usize) -> Place {
-        let bits = self.clients[shard].len() as u64 + 1;
-        self.clients[shard].push((ConnId::from_bits(bits), Client::default()));
+        let bits = self.rooms[shard].0.len() as u64 + 1;
+        self.rooms[shard].0.push((ConnId::from_bits(bits), Client::default()));
         (shard, bits)
     }
 
-    fn finish(&mut self, place: Place, mut fake: Fake, mut out: Vec<u8>, outcome: Outcome) {
-        flush(&mut fake, ConnId::from_bits(place.1), &mut out);
+    /// Does something to a client with its hub.
+    fn with(&mut self, place: Place, act: impl FnOnce(&mut Hub, &mut Fake, u64, ConnId, &mut Client) -> Outcome) {
+        let (conn, mut fake) = (ConnId::from_bits(place.1), self.fake(place.0));
+        let client = self.rooms[place.0].client(conn).unwrap();
+        let outcome = act(&mut self.hubs[place.0], &mut fake, self.now, conn, client);
         self.absorb(place.0, fake);
         if let Outcome::Close(disconnect) = outcome {
             self.closed.push((place, disconnect.code));
@@ -71,48 +157,35 @@ impl World {
         }
     }
 
-    fn take(&mut self, place: Place) -> (ConnId, Client) {
-        let at = self.clients[place.0].iter().position(|(conn, _)| conn.to_bits() == place.1).unwrap();
-        let conn = self.clients[place.0][at].0;
-        (conn, std::mem::take(&mut self.clients[place.0][at].1))
-    }
-
-    fn put(&mut self, place: Place, client: Client) {
-        let at = self.clients[place.0].iter().position(|(conn, _)| conn.to_bits() == place.1).unwrap();
-        self.clients[place.0][at].1 = client;
-    }
-
     /// A message of a client, without the letters it causes being delivered.
     fn push(&mut self, place: Place, text: &str) {
-        let (conn, mut client) = self.take(place);
-        assert!(client.waiting.is_none(), "its commands are held back");
-        let (mut fake, mut out) = (Fake::default(), Vec::new());
-        let outcome = self.hubs[place.0].receive(&mut fake, self.now, conn, &mut client, text.as_bytes(), &mut out);
-        self.put(place, client);
-        self.finish(place, fake, out, outcome);
+        self.with(place, |hub, ports, now, conn, client| {
+            assert!(client.held.is_none(), "its commands are held back");
+            hub.receive(ports, now, conn, client, text.as_bytes())
+        });
     }
 
-    /// Delivers letters until there are none.
+    /// Delivers letters until there are none, and answers questions about presence.
     fn settle(&mut self) {
-        while let Some((shard, letter)) = self.letters.pop_front() {
-            let mut fake = Fake::default();
-            let clients = &self.clients[shard];
-            let of = |conn: ConnId| clients.iter().find(|(other, _)| *other == conn).map(|(_, client)| client);
-            let woken = self.hubs[shard].on_letter(&mut fake, self.now, letter, of);
-            self.absorb(shard, fake);
-            let Some(woken) = woken else { continue };
-            let place = (shard, woken.asker().conn.to_bits());
-            let (mut fake, mut out) = (Fake::default(), Vec::new());
-            if self.closed.iter().any(|(closed, _)| *closed == place) {
-                self.hubs[shard].orphan(&mut fake, woken);
+        loop {
+            while let Some((shard, letter)) = self.letters.pop_front() {
+                let mut fake = self.fake(shard);
+                self.hubs[shard].on_letter(&mut fake, &mut self.rooms[shard], self.now, letter);
                 self.absorb(shard, fake);
-                continue;
             }
-            let (_, mut client) = self.take(place);
-            let outcome = self.hubs[shard].wake(&mut fake, self.now, &mut client, woken, &mut out);
-            self.put(place, client);
-            self.finish(place, fake, out, outcome);
+            let Some(at) = self.work.iter().position(|(_, work)| matches!(work, Work::Presence { .. })) else { break };
+            let (place, work) = self.work.swap_remove(at);
+            let Work::Presence { channel, most } = work else { unreachable!("it was just found") };
+            let of = |(hub, room): (&mut Hub, &mut Room)| hub.who(room, &channel, most);
+            let present = self.hubs.iter_mut().zip(&mut self.rooms).flat_map(of).collect();
+            self.found(place, Found::Presence(Some(present)));
         }
+    }
+
+    fn found(&mut self, place: Place, found: Found) {
+        let letter = Letter::Found { conn: ConnId::from_bits(place.1), found: Box::new(found) };
+        self.letters.push_back((place.0, letter));
+        self.settle();
     }
 
     fn say(&mut self, place: Place, text: &str) {
@@ -136,32 +209,74 @@ impl World {
     }
 
     fn leave(&mut self, place: Place) {
-        let (conn, mut client) = self.take(place);
-        let mut fake = Fake::default();
-        self.hubs[place.0].remove(&mut fake, conn, &mut client);
-        self.put(place, client);
-        self.absorb(place.0, fake);
+        self.with(place, |hub, ports, now, conn, client| {
+            hub.remove(ports, now, conn, client);
+            Outcome::Continue
+        });
     }
 
     fn code(&self, place: Place) -> Option<u16> {
         self.closed.iter().find(|(closed, _)| *closed == place).map(|(_, code)| *code)
     }
+
+    /// Who was slow takes everything that waits for it.
+    fn drain(&mut self, place: Place) {
+        self.full.remove(&place);
+        while let Some(at) = self.drained.iter().position(|drained| *drained == place) {
+            self.drained.swap_remove(at);
+            self.with(place, |hub, ports, now, conn, client| {
+                hub.drained(ports, now, conn, client);
+                Outcome::Continue
+            });
+            self.settle();
+        }
+    }
+
+    /// The log tells a shard.
+    fn log(&mut self, shard: usize, told: Told) {
+        self.letters.push_back((shard, Letter::Log(told)));
+        self.settle();
+    }
 }
 
-fn options() -> Options {
-    Options { insecure: true, ..Options::default() }
+fn verifiers() -> Arc<Verifiers> {
+    let verifier = || Verifier::new(Settings::default()).unwrap();
+    Arc::new(Verifiers { connection: verifier(), subscription: verifier() })
+}
+
+fn common(config: Config) -> Common {
+    Common {
+        schemas: config.channels.all().map(|_| None).collect(),
+        sealer: None,
+        counted: Counted::new(config.client.user_connection_limit),
+        connects: Default::default(),
+        fan_outs: Default::default(),
+        log: None,
+        config,
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.client.insecure = Some(true);
+    config
+}
+
+fn with_history(size: usize) -> Config {
+    let mut config = config();
+    config.channels.default.history_size = size;
+    config
 }
 
 /// Channels owned by each of `shards` shards.
 fn channels_everywhere(shards: usize) -> Vec<String> {
-    let hub = Hub::new(0, shards, options());
-    (0..shards).map(|shard| (0..).map(|n| format!("c{n}")).find(|name| hub.owner(name) == shard).unwrap()).collect()
+    (0..shards).map(|shard| (0..).map(|n| format!("c{n}")).find(|name| owner(name, shards) == shard).unwrap()).collect()
 }
 
 #[test]
 fn a_publication_reaches_every_member_on_every_shard_once_and_its_publisher() {
     for channel in channels_everywhere(3) {
-        let mut world = World::new(3, options());
+        let mut world = World::new(3, config());
         let clients: Vec<_> = [0, 1, 1, 2].map(|shard| world.connected(shard)).into();
         for &client in &clients {
             world.say(client, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"}}}}"));
@@ -170,17 +285,17 @@ fn a_publication_reaches_every_member_on_every_shard_once_and_its_publisher() {
         world.say(clients[1], &format!("{{\"id\":3,\"publish\":{{\"channel\":\"{channel}\",\"data\":[1]}}}}"));
         for &client in &clients {
             let heard = world.heard(client);
-            let pushes =
-                heard.iter().filter(|text| text.contains("\"push\"") && text.contains("\"data\":[1],\"offset\":1"));
-            assert_eq!(pushes.count(), 1, "{heard:?}");
+            let pushes = heard.iter().filter(|text| text.contains("\"push\"") && text.contains("\"data\":[1],"));
+            assert_eq!((pushes.count(), offsets(&heard)), (1, vec![1]), "{heard:?}");
             assert_eq!(heard.iter().any(|text| text == "{\"id\":3,\"publish\":{}}"), client == clients[1]);
         }
+        assert_eq!(world.handed_over, 3, "measured once per shard");
     }
 }
 
 #[test]
 fn replies_are_batched_and_never_overtaken_by_what_they_announce() {
-    let mut world = World::new(1, options());
+    let mut world = World::new(1, config());
     let client = world.open(0);
     world.say(client, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n{\"id\":3,\"publish\":{\"channel\":\"a\",\"data\":1}}\n{\"id\":4,\"unsubscribe\":{\"channel\":\"a\"}}\n");
     let heard = world.heard(client).join("\n");
@@ -195,7 +310,7 @@ fn replies_are_batched_and_never_overtaken_by_what_they_announce() {
 #[test]
 fn commands_behind_one_that_waits_are_held_back_and_carried_out_in_order() {
     let channels = channels_everywhere(2);
-    let mut world = World::new(2, options());
+    let mut world = World::new(2, config());
     let client = world.connected(0);
     let (far, near) = (&channels[1], &channels[0]);
     world.push(client, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{far}\"}}}}\n{{\"id\":3,\"subscribe\":{{\"channel\":\"{near}\"}}}}\n{{\"id\":4,\"presence_stats\":{{\"channel\":\"{far}\"}}}}\n{{\"id\":5,\"ping\":{{}}}}"));
@@ -210,7 +325,7 @@ fn commands_behind_one_that_waits_are_held_back_and_carried_out_in_order() {
 
 #[test]
 fn presence_names_members_of_all_shards() {
-    let mut world = World::new(2, options());
+    let mut world = World::new(2, config());
     let (a, b) = (world.connected(0), world.connected(1));
     for client in [a, b] {
         world.say(client, "{\"id\":2,\"subscribe\":{\"channel\":\"room\"}}");
@@ -228,7 +343,7 @@ fn presence_names_members_of_all_shards() {
 #[test]
 fn joins_and_leaves_are_told_to_those_who_asked() {
     for channel in channels_everywhere(2) {
-        let mut world = World::new(2, options());
+        let mut world = World::new(2, config());
         let (a, b) = (world.connected(0), world.connected(1));
         world.say(a, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\",\"join_leave\":true}}}}"));
         assert!(world.heard(a)[1].contains("\"join\""), "its own join");
@@ -243,7 +358,7 @@ fn joins_and_leaves_are_told_to_those_who_asked() {
 #[test]
 fn recovery_brings_exactly_what_was_missed() {
     for channel in channels_everywhere(2) {
-        let mut world = World::new(2, Options { history_size: 3, ..options() });
+        let mut world = World::new(2, with_history(3));
         let (a, b) = (world.connected(0), world.connected(1));
         world.say(a, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\",\"recoverable\":true}}}}"));
         let reply = world.heard(a).join("");
@@ -260,12 +375,13 @@ fn recovery_brings_exactly_what_was_missed() {
             heard
         };
         let all = recover(2, &epoch, 0);
-        assert!(all.contains("\"offset\":2,\"recovered\":true,\"was_recovering\":true"), "{all}");
+        assert!(all.contains("\"recovered\":true,\"offset\":2,\"positioned\":true,\"was_recovering\":true"), "{all}");
         assert_eq!(all.matches("\"data\":").count(), 3);
         let none = recover(5, "", 0);
         assert!(none.contains("\"recovered\":true") && !none.contains("publications"), "{none}");
         for lost in [recover(1, &epoch, 0), recover(2, "zzzz", 0), recover(0, "_", 0)] {
-            assert!(lost.contains("\"offset\":5,\"was_recovering\":true") && !lost.contains("\"recovered\""), "{lost}");
+            assert!(lost.contains("\"offset\":5,\"positioned\":true,\"was_recovering\":true"), "{lost}");
+            assert!(!lost.contains("\"recovered\""), "{lost}");
         }
         assert!(recover(1, &epoch, 2).contains("\"code\":112"));
     }
@@ -273,7 +389,7 @@ fn recovery_brings_exactly_what_was_missed() {
 
 #[test]
 fn history_pages_and_its_errors() {
-    let mut world = World::new(1, Options { history_size: 10, ..options() });
+    let mut world = World::new(1, with_history(10));
     let client = world.connected(0);
     for n in 1..=4 {
         world.say(client, &format!("{{\"id\":3,\"publish\":{{\"channel\":\"c\",\"data\":{n}}}}}"));
@@ -285,11 +401,11 @@ fn history_pages_and_its_errors() {
     };
     assert!(ask("").contains("\"publications\":[],") && ask("").contains("\"offset\":4"));
     assert_eq!(ask(",\"limit\":-1").matches("\"data\":").count(), 4);
-    assert_eq!(ask(",\"limit\":2,\"since\":{\"offset\":1}").matches("\"offset\":2,").count(), 1);
+    assert_eq!(ask(",\"limit\":2,\"since\":{\"offset\":1}").matches("\"offset\":2}").count(), 1);
     assert!(ask(",\"limit\":1,\"reverse\":true").contains("\"data\":4"));
     assert!(ask(",\"limit\":1,\"reverse\":true,\"since\":{\"offset\":0}").contains("\"code\":107"));
     assert!(ask(",\"limit\":1,\"since\":{\"offset\":1,\"epoch\":\"nope\"}").contains("\"code\":112"));
-    let mut off = World::new(1, Options { history_size: 0, ..options() });
+    let mut off = World::new(1, with_history(0));
     let client = off.connected(0);
     off.say(client, "{\"id\":7,\"history\":{\"channel\":\"c\",\"limit\":1}}");
     assert!(off.heard(client)[0].contains("\"code\":108"));
@@ -298,7 +414,7 @@ fn history_pages_and_its_errors() {
 #[test]
 fn wrong_commands_get_their_codes() {
     let closes = |text: &str| {
-        let mut world = World::new(1, options());
+        let mut world = World::new(1, config());
         let client = world.connected(0);
         world.say(client, text);
         world.code(client)
@@ -316,7 +432,7 @@ fn wrong_commands_get_their_codes() {
     }
     assert_eq!(closes("{\"send\":{\"data\":1}}"), Some(3508));
     let errors = |text: &str| {
-        let mut world = World::new(1, options());
+        let mut world = World::new(1, config());
         let client = world.connected(0);
         world.say(client, "{\"id\":2,\"subscribe\":{\"channel\":\"mine\"}}");
         world.heard(client);
@@ -346,23 +462,32 @@ fn wrong_commands_get_their_codes() {
 
 #[test]
 fn a_session_begins_with_connect_and_tokens_are_not_ignored() {
-    let first = |options: Options, text: &str| {
-        let mut world = World::new(1, options);
+    let first = |config: Config, text: &str| {
+        let mut world = World::new(1, config);
         let client = world.open(0);
         world.say(client, text);
         world.code(client)
     };
-    assert_eq!(first(options(), "{\"id\":1,\"connect\":{}}"), None);
-    assert_eq!(first(options(), "{\"id\":1,\"subscribe\":{\"channel\":\"a\"}}"), Some(3501));
-    assert_eq!(first(options(), "{\"id\":1,\"connect\":{\"token\":\"a.b.c\"}}"), Some(3500));
-    assert_eq!(first(Options::default(), "{\"id\":1,\"connect\":{}}"), Some(3501));
+    assert_eq!(first(config(), "{\"id\":1,\"connect\":{}}"), None);
+    assert_eq!(first(config(), "{\"id\":1,\"subscribe\":{\"channel\":\"a\"}}"), Some(3501));
+    assert_eq!(first(config(), "{\"id\":1,\"connect\":{\"token\":\"a.b.c\"}}"), Some(3500));
+    assert_eq!(
+        first(
+            Config {
+                client: crate::chat::config::Client { insecure: Some(false), ..Default::default() },
+                ..Config::default()
+            },
+            "{\"id\":1,\"connect\":{}}"
+        ),
+        Some(3501)
+    );
 }
 
 #[test]
 fn too_many_channels_are_refused() {
-    let mut world = World::new(1, options());
+    let mut world = World::new(1, config());
     let client = world.connected(0);
-    for n in 0..CHANNELS_PER_CLIENT_MAX {
+    for n in 0..128 {
         world.say(client, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"c{n}\"}}}}"));
     }
     world.heard(client);
@@ -372,7 +497,7 @@ fn too_many_channels_are_refused() {
 
 #[test]
 fn nothing_is_left_when_all_have_gone() {
-    let mut world = World::new(3, Options { history_size: 0, ..options() });
+    let mut world = World::new(3, with_history(0));
     let clients: Vec<_> = (0..30).map(|n| world.connected(n % 3)).collect();
     for (n, &client) in clients.iter().enumerate() {
         for channel in 0..4 {
@@ -396,7 +521,7 @@ fn nothing_is_left_when_all_have_gone() {
 #[test]
 fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
     let channels = channels_everywhere(2);
-    let mut world = World::new(2, Options { history_size: 0, ..options() });
+    let mut world = World::new(2, with_history(0));
     let client = world.connected(0);
     world.push(client, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{}\"}}}}", channels[1]));
     world.closed.push((client, 0));
@@ -407,30 +532,332 @@ fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
 
 #[test]
 fn pings_are_sent_answered_and_missed() {
-    let mut world = World::new(1, options());
+    let mut world = World::new(1, config());
     let client = world.connected(0);
-    let visit = |world: &mut World| {
-        let (conn, mut state) = world.take(client);
-        let mut fake = Fake::default();
-        let outcome = world.hubs[0].visit(&mut fake, conn, &mut state);
-        world.put(client, state);
-        world.finish(client, fake, Vec::new(), outcome);
-        world.heard(client)
+    let visit = |world: &mut World, place: Place| {
+        world.with(place, |hub, ports, now, conn, client| hub.visit(ports, now, conn, client));
+        world.heard(place)
     };
-    let until_ping = |world: &mut World| (1..=5).find(|_| visit(world) == ["{}"]).expect("a ping within 25 seconds");
+    let until_ping =
+        |world: &mut World| (1..=5).find(|_| visit(world, client) == ["{}"]).expect("a ping within 25 seconds");
     assert!(until_ping(&mut world) >= 2);
     world.say(client, "{}");
     assert_eq!(until_ping(&mut world), 5);
-    visit(&mut world);
+    visit(&mut world, client);
     assert_eq!(world.code(client), None);
-    visit(&mut world);
+    visit(&mut world, client);
     assert_eq!(world.code(client), Some(3012));
     let silent = world.open(0);
-    for _ in 0..STALE_VISITS {
-        let (conn, mut state) = world.take(silent);
-        let outcome = world.hubs[0].visit(&mut Fake::default(), conn, &mut state);
-        world.put(silent, state);
-        world.finish(silent, Fake::default(), Vec::new(), outcome);
+    for _ in 0..3 {
+        visit(&mut world, silent);
     }
     assert_eq!(world.code(silent), Some(3502));
+}
+
+/// The publications among messages: their offsets.
+fn offsets(heard: &[String]) -> Vec<u64> {
+    let lines = heard.iter().flat_map(|text| text.lines()).filter(|line| line.contains("\"pub\""));
+    let offset = |line: &str| {
+        let digits = line.split("\"offset\":").nth(1).unwrap();
+        digits.split(|byte: char| !byte.is_ascii_digit()).next().unwrap().parse().unwrap()
+    };
+    lines.map(offset).collect()
+}
+
+#[test]
+fn a_slow_member_keeps_a_place_in_the_history_and_catches_up_in_order() {
+    for channel in channels_everywhere(2) {
+        let mut world = World::new(2, with_history(500));
+        let (slow, quick) = (world.connected(0), world.connected(1));
+        for client in [slow, quick] {
+            world.say(client, &format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\"}}}}"));
+            world.heard(client);
+        }
+        let publish = |world: &mut World, count: u32| {
+            for n in 0..count {
+                world.say(quick, &format!("{{\"id\":3,\"publish\":{{\"channel\":\"{channel}\",\"data\":{n}}}}}"));
+            }
+        };
+        publish(&mut world, 3);
+        world.full.insert(slow);
+        publish(&mut world, 300);
+        assert_eq!(offsets(&world.heard(slow)), [1, 2, 3]);
+        world.drain(slow);
+        publish(&mut world, 2);
+        assert_eq!(offsets(&world.heard(slow)), (4..=305).collect::<Vec<_>>());
+        assert_eq!(offsets(&world.heard(quick)), (1..=305).collect::<Vec<_>>());
+        assert!(world.hubs.iter().all(|hub| hub.channels.iter().all(|channel| channel.rare.is_none())));
+    }
+}
+
+#[test]
+fn a_slow_member_that_the_history_has_left_behind_begins_anew() {
+    let mut world = World::new(1, with_history(5));
+    let (slow, quick) = (world.connected(0), world.connected(0));
+    for client in [slow, quick] {
+        world.say(client, "{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}");
+        world.heard(client);
+    }
+    world.full.insert(slow);
+    for n in 0..10 {
+        world.say(quick, &format!("{{\"id\":3,\"publish\":{{\"channel\":\"c\",\"data\":{n}}}}}"));
+    }
+    world.drain(slow);
+    let heard = world.heard(slow).join("");
+    assert!(heard.contains("\"unsubscribe\":{\"code\":2500,\"reason\":\"insufficient state\"}"), "{heard}");
+    world.say(slow, "{\"id\":4,\"subscribe\":{\"channel\":\"c\",\"recover\":true,\"offset\":7}}");
+    assert!(world.heard(slow)[0].contains("\"recovered\":true"));
+}
+
+#[test]
+fn who_comes_while_something_is_published_gets_exactly_what_follows_its_position() {
+    for channel in channels_everywhere(2) {
+        for before in 0..3 {
+            let mut world = World::new(2, with_history(100));
+            let (new, publisher) = (world.connected(0), world.connected(1));
+            let publish = |world: &mut World| {
+                world.push(publisher, &format!("{{\"id\":3,\"publish\":{{\"channel\":\"{channel}\",\"data\":1}}}}"));
+            };
+            // All of it before any letter has arrived.
+            (0..before).for_each(|_| publish(&mut world));
+            let wish = format!("{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\",\"recoverable\":true}}}}");
+            world.push(new, &wish);
+            (before..3).for_each(|_| publish(&mut world));
+            world.settle();
+            let heard = world.heard(new);
+            let told = heard[0].split("\"offset\":").nth(1).map_or(0, |rest| rest[..1].parse().unwrap());
+            assert_eq!(offsets(&heard), (told + 1..=3).collect::<Vec<u64>>(), "{heard:?}");
+        }
+    }
+}
+
+#[test]
+fn a_channel_that_is_granted_twice_is_one_subscription() {
+    let mut world = World::new(1, with_history(100));
+    let client = world.connected(0);
+    // The client and the server at the same time.
+    let subscription = crate::chat::letters::Granted { channel: "c".to_owned(), ..Default::default() };
+    let target = crate::chat::letters::Target { user: "u0".to_owned(), ..Default::default() };
+    let order = Arc::new(crate::chat::letters::Order::Subscribe { target, subscription, since: None });
+    let (ticket, _reply) = annulus_engine::compute::ticket();
+    world.letters.push_back((0, Letter::Order { order, reply: crate::chat::letters::Reply(ticket) }));
+    world.push(client, "{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}");
+    world.settle();
+    world.heard(client);
+    world.say(client, "{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":1}}");
+    assert_eq!(offsets(&world.heard(client)), [1]);
+    world.leave(client);
+    world.settle();
+    assert!(world.hubs[0].channels.iter().all(|channel| channel.count() == 0 && channel.arriving == 0));
+}
+
+#[test]
+fn without_history_a_slow_member_is_closed_or_gets_what_the_namespace_says() {
+    let run = |slow: Slow| {
+        let mut config = with_history(0);
+        config.channels.default.slow = slow;
+        let mut world = World::new(1, config);
+        let (late, quick) = (world.connected(0), world.connected(0));
+        for client in [late, quick] {
+            world.say(client, "{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}");
+            world.heard(client);
+        }
+        world.full.insert(late);
+        for n in 0..100 {
+            world.say(quick, &format!("{{\"id\":3,\"publish\":{{\"channel\":\"c\",\"data\":{n}}}}}"));
+        }
+        if world.code(late).is_none() {
+            world.drain(late);
+        }
+        let heard = world.heard(late);
+        let data =
+            |text: &String| text.split("\"data\":").nth(1).map(|rest| rest.split(',').next().unwrap().to_owned());
+        (world.code(late), heard.iter().filter_map(data).collect::<Vec<_>>())
+    };
+    assert_eq!(run(Slow::Disconnect), (Some(3008), Vec::new()));
+    let (code, latest) = run(Slow::KeepLatest);
+    assert_eq!((code, latest), (None, vec!["99".to_owned()]));
+    let (code, last) = run(Slow::DropOldest);
+    assert_eq!((code, last.len(), last.last().map(String::as_str)), (None, 64, Some("99")));
+}
+
+#[test]
+fn a_large_room_is_told_in_turns_and_nobody_misses_or_repeats_anything() {
+    let mut world = World::new(1, with_history(100));
+    let members: Vec<_> = (0..deliver::FAN_OUT_AT_ONCE + 500).map(|_| world.connected(0)).collect();
+    for &client in &members {
+        world.say(client, "{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}");
+    }
+    world.received.clear();
+    let (first, last) = (members[0], members[members.len() - 1]);
+    world.say(first, "{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":1}}");
+    world.say(first, "{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":2}}");
+    assert_eq!(offsets(&world.heard(first)), [1], "what follows waits for the rest of the room");
+    // One leaves, one comes back, and one comes anew while the fan-out is under way.
+    let gone = members[members.len() - 2];
+    world.say(gone, "{\"id\":4,\"unsubscribe\":{\"channel\":\"c\"}}");
+    world.say(last, "{\"id\":4,\"unsubscribe\":{\"channel\":\"c\"}}\n{\"id\":5,\"subscribe\":{\"channel\":\"c\"}}");
+    let new = world.connected(0);
+    world.say(new, "{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}");
+    world.say(first, "{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":3}}");
+    loop {
+        let mut fake = world.fake(0);
+        let more = world.hubs[0].go_on_fanning(&mut fake);
+        world.absorb(0, fake);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(offsets(&world.heard(first)), [2, 3]);
+    assert_eq!(offsets(&world.heard(members[1])), [1, 2, 3]);
+    assert_eq!(world.handed_over, 3 * 2, "each in two pieces");
+    assert_eq!(offsets(&world.heard(members[members.len() - 3])), [1, 2, 3]);
+    assert_eq!(offsets(&world.heard(gone)), [0u64; 0]);
+    assert_eq!(offsets(&world.heard(last)), [3], "it was told of 2 when it came back");
+    assert_eq!(offsets(&world.heard(new)), [3]);
+    assert!(world.hubs[0].channels.iter().all(|channel| channel.rare.is_none()));
+}
+
+/// A world whose channels promise what `ack` says; the test plays the log.
+fn logged(ack: Ack) -> World {
+    let mut config = with_history(100);
+    let directory = tempfile();
+    config.log.directory = Some(directory.clone());
+    config.channels.default.ack = Some(ack);
+    config.channels.default.idempotency_field = Some("id".to_owned());
+    let opened = log::Log::open(&log::Options::new(&directory), &mut |_, _| {}).unwrap();
+    let common = Common { log: Some(opened.state.clone()), ..common(config) };
+    std::fs::remove_dir_all(directory).unwrap();
+    let mut world = World::new(1, Config::default());
+    world.hubs = vec![Hub::new(0, 1, Arc::new(common), verifiers())];
+    world
+}
+
+fn tempfile() -> std::path::PathBuf {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    std::env::temp_dir().join(format!("annulus-hub-{}-{count}", std::process::id()))
+}
+
+#[test]
+fn nobody_hears_of_a_publication_before_its_promise_holds() {
+    for ack in [Ack::Page, Ack::Wal, Ack::Db] {
+        let mut world = logged(ack);
+        let client = world.connected(0);
+        world.say(client, "{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}");
+        world.heard(client);
+        for n in 1..=3 {
+            world.say(client, &format!("{{\"id\":{},\"publish\":{{\"channel\":\"c\",\"data\":{n}}}}}", n + 2));
+        }
+        assert!(world.heard(client).is_empty() && world.hubs[0].pending() == 3);
+        assert_eq!(world.hubs[0].take_append().unwrap().last, 3);
+        world.log(0, Told::Written { last: 2, end: Lsn(20) });
+        assert_eq!(offsets(&world.heard(client)).len(), if ack == Ack::Page { 2 } else { 0 });
+        world.log(0, Told::Durable { last: 2, end: Lsn(20) });
+        let heard = world.heard(client);
+        assert_eq!(offsets(&heard).len(), if ack == Ack::Wal { 2 } else { 0 });
+        world.log(0, Told::Durable { last: 3, end: Lsn(30) });
+        world.letters.push_back((0, Letter::Stored(29)));
+        world.settle();
+        let heard = [heard, world.heard(client)].concat();
+        match ack {
+            Ack::Page => assert_eq!(offsets(&heard), [3]),
+            Ack::Wal => assert_eq!(offsets(&heard), [1, 2, 3]),
+            _ => assert_eq!(offsets(&heard), [1, 2]),
+        }
+        world.letters.push_back((0, Letter::Stored(30)));
+        world.settle();
+        assert_eq!(world.hubs[0].pending(), 0);
+        assert!(world.heard(client).join("\n").contains("\"publish\":{}") || ack != Ack::Db);
+    }
+}
+
+#[test]
+fn other_commands_wait_for_publications_before_them() {
+    let mut world = logged(Ack::Wal);
+    let client = world.connected(0);
+    world.say(client, "{\"id\":2,\"publish\":{\"channel\":\"c\",\"data\":1}}\n{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":2}}\n{\"id\":4,\"history\":{\"channel\":\"c\",\"limit\":-1}}");
+    assert!(world.heard(client).is_empty());
+    world.log(0, Told::Durable { last: 1, end: Lsn(1) });
+    assert_eq!(world.heard(client), ["{\"id\":2,\"publish\":{}}"]);
+    world.log(0, Told::Durable { last: 2, end: Lsn(2) });
+    let heard = world.heard(client);
+    assert_eq!(heard[0], "{\"id\":3,\"publish\":{}}");
+    assert!(heard[1].contains("\"data\":1,") && heard[1].contains("\"data\":2,"), "{heard:?}");
+}
+
+#[test]
+fn a_publication_that_is_repeated_is_answered_and_not_made_again() {
+    let mut world = logged(Ack::Wal);
+    let client = world.connected(0);
+    world.say(client, "{\"id\":2,\"subscribe\":{\"channel\":\"c\"}}");
+    world.heard(client);
+    let publish = |world: &mut World, id: u32, data: &str| {
+        world.say(client, &format!("{{\"id\":{id},\"publish\":{{\"channel\":\"c\",\"data\":{data}}}}}"));
+    };
+    publish(&mut world, 3, "{\"id\":\"k\",\"n\":1}");
+    publish(&mut world, 4, "{\"id\":\"k\",\"n\":1}");
+    assert!(world.heard(client).is_empty(), "neither is promised yet");
+    world.log(0, Told::Durable { last: 1, end: Lsn(1) });
+    let heard = world.heard(client);
+    assert_eq!(offsets(&heard), [1]);
+    assert!(
+        ["{\"id\":3,\"publish\":{}}", "{\"id\":4,\"publish\":{}}"].iter().all(|reply| heard.iter().any(|h| h == reply))
+    );
+    publish(&mut world, 5, "{\"id\":\"k\",\"n\":1}");
+    assert_eq!(world.heard(client), ["{\"id\":5,\"publish\":{}}"]);
+    publish(&mut world, 6, "{\"id\":\"k\",\"n\":2}");
+    assert!(world.heard(client)[0].contains("\"code\":107"), "the same key with another payload");
+    assert_eq!(world.hubs[0].counts.publications, 1);
+}
+
+#[test]
+fn a_log_that_fails_makes_the_node_read_only() {
+    let mut world = logged(Ack::Wal);
+    let client = world.connected(0);
+    world.say(client, "{\"id\":2,\"publish\":{\"channel\":\"c\",\"data\":1}}");
+    world.log(0, Told::Failed("the disk is gone".to_owned()));
+    assert!(world.heard(client)[0].contains("\"code\":100,"));
+    world.say(client, "{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":1}}");
+    assert!(world.heard(client)[0].contains("\"code\":100,"));
+    world.say(client, "{\"id\":4,\"history\":{\"channel\":\"c\",\"limit\":-1}}");
+    assert!(world.heard(client)[0].contains("\"publications\":[]"), "what was not promised is not shown");
+}
+
+#[test]
+fn an_earlier_life_comes_back_with_any_number_of_shards() {
+    let mut world = logged(Ack::Wal);
+    let client = world.connected(0);
+    for n in 1..=4 {
+        world.say(client, &format!("{{\"id\":3,\"publish\":{{\"channel\":\"c{}\",\"data\":{{\"id\":{n}}}}}}}", n % 2));
+    }
+    world.log(0, Told::Durable { last: 4, end: Lsn(1) });
+    world.hubs[0].begin_checkpoint(1);
+    assert!(!world.hubs[0].go_on_with_checkpoint(world.now));
+    let append = world.hubs[0].take_append().unwrap();
+    let records = log::split_hand_over(&append.bytes).unwrap();
+    let whole = records.len();
+    for from in [0, 4] {
+        // All of it, and the checkpoint alone: the same.
+        let mut config = with_history(100);
+        config.channels.default.idempotency_field = Some("id".to_owned());
+        let mut restorer = Restorer::new(&config, None, 3);
+        records[from..whole].iter().cloned().for_each(|record| restorer.apply(record));
+        let mut later = World::new(3, config.clone());
+        for (hub, restored) in later.hubs.iter_mut().zip(restorer.finish()) {
+            hub.adopt(restored, false);
+        }
+        later.now = world.now;
+        let reader = later.connected(2);
+        later.say(reader, "{\"id\":7,\"history\":{\"channel\":\"c1\",\"limit\":-1}}");
+        let heard = later.heard(reader).join("");
+        assert!(heard.contains("\"data\":{\"id\":1},") && heard.contains("\"data\":{\"id\":3},"), "{heard}");
+        assert!(heard.contains("\"offset\":1}") && heard.contains("\"offset\":2}"), "{heard}");
+        assert!(heard.contains("\"user\":\"u0\""), "{heard}");
+        let epoch = |world: &World| {
+            let mut all = world.hubs.iter().flat_map(|hub| hub.channels.iter());
+            all.find(|channel| &*channel.name == "c1").and_then(|channel| Some(channel.stream.as_ref()?.epoch)).unwrap()
+        };
+        assert_eq!(epoch(&later), epoch(&world));
+    }
 }

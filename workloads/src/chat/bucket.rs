@@ -1,0 +1,57 @@
+//! A token bucket in eight bytes: there is one per client.
+
+use super::config::Rate;
+
+/// Parts of a permission, so that slow rates fill evenly.
+const PARTS: u64 = 1000;
+
+/// What is left of a [`Rate`]. A new one is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// Parts that are missing from a full one.
+    missing: u32,
+    /// When that was counted, in milliseconds, round and round.
+    at: u32,
+}
+
+impl Bucket {
+    /// Takes one permission, if there is one. `now` in milliseconds, of any clock that does not go back.
+    pub fn take(&mut self, rate: Rate, now: u64) -> bool {
+        let passed = u64::from((now as u32).wrapping_sub(self.at));
+        let missing = u64::from(self.missing).saturating_sub(passed * u64::from(rate.per_second) * PARTS / 1000);
+        let most = u64::from(rate.burst.max(1)) * PARTS;
+        let granted = missing + PARTS <= most;
+        let missing = missing + if granted { PARTS } else { 0 };
+        *self = Bucket { missing: u32::try_from(missing).unwrap_or(u32::MAX), at: now as u32 };
+        granted
+    }
+
+    /// Whether it is full again, so that forgetting it changes nothing.
+    pub fn is_full(&self, rate: Rate, now: u64) -> bool {
+        let passed = u64::from((now as u32).wrapping_sub(self.at));
+        u64::from(self.missing) <= passed * u64::from(rate.per_second) * PARTS / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_granted_and_then_the_rate() {
+        let (rate, mut bucket) = (Rate { per_second: 10, burst: 5 }, Bucket::default());
+        let mut take = |now| bucket.take(rate, now);
+        assert!((0..5).all(|_| take(1_000_000)) && !take(1_000_000));
+        assert!(!take(1_000_099) && take(1_000_199) && take(1_000_200) && !take(1_000_201));
+        assert!((0..5).all(|_| take(2_000_000)) && !take(2_000_000), "it never holds more than a burst");
+        assert!(!bucket.is_full(rate, 2_000_400) && bucket.is_full(rate, 2_000_500));
+    }
+
+    #[test]
+    fn refusals_do_not_lose_what_has_filled_since() {
+        let (rate, mut bucket) = (Rate { per_second: 1, burst: 1 }, Bucket::default());
+        assert!(bucket.take(rate, 0));
+        let granted = (1..=10_000).filter(|now| bucket.take(rate, *now)).count();
+        assert_eq!(granted, 10);
+    }
+}

@@ -1,0 +1,323 @@
+//! What is forgotten in time, what checkpoints say, and an earlier life out of the log.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use annulus_protocols::centrifuge::ErrorCode;
+
+use super::{Hub, Ports, owner};
+use crate::chat::config::{Ack, Config};
+use crate::chat::letters::{Answer, Key};
+use crate::chat::log::{self, Record, Tags};
+use crate::chat::seal::Sealer;
+use crate::chat::session::{ChannelSlot, ClientId};
+use crate::chat::stream::{Author, Content, Epoch, Stored, Stream};
+
+/// Channels that are looked at in one round, at least; all of them in some twenty-five rounds.
+const CHANNELS_PER_ROUND: ChannelSlot = 256;
+/// Rounds in which all channels are looked at.
+const ROUNDS: ChannelSlot = 25;
+/// Bytes of a checkpoint that one step adds. The shard does other things between two.
+const CHECKPOINT_STEP_BYTES: usize = 64 << 10;
+
+/// Where the rounds of keeping are.
+#[derive(Default)]
+pub(super) struct Round {
+    at: ChannelSlot,
+    checkpoint: Option<Checkpoint>,
+}
+
+/// A checkpoint under way.
+struct Checkpoint {
+    number: u64,
+    at: ChannelSlot,
+    /// Keys whose publications may have left the history, once all channels are told of.
+    keys: Option<Vec<KnownKey>>,
+}
+
+type KnownKey = (Key, Arc<str>, u64, Epoch, u64);
+
+/// Calls `write` with a publication as the log keeps it.
+#[allow(clippy::too_many_arguments)] // A record's parts.
+pub(super) fn with_record<R>(
+    now: u64,
+    channel: &str,
+    epoch: Epoch,
+    offset: u64,
+    key: Option<Key>,
+    content: &Content,
+    sealer: Option<&Sealer>,
+    write: impl FnOnce(log::Publication<'_>) -> R,
+) -> R {
+    let author = content.author.as_ref();
+    let tags = Tags::encode(content.tags.iter().map(|(name, value)| (&**name, &**value)));
+    let data = match sealer {
+        Some(sealer) => Cow::Owned(sealer.seal(&place(channel, &epoch, offset), &content.data)),
+        None => Cow::Borrowed(&*content.data),
+    };
+    write(log::Publication {
+        channel,
+        epoch,
+        offset,
+        time_ms: now,
+        key,
+        user: author.map_or("", |author| &author.user),
+        client: author.map_or([0; 16], |author| author.client.id().0),
+        conn_info: author.and_then(|author| author.conn_info.as_deref()).unwrap_or_default(),
+        chan_info: author.and_then(|author| author.chan_info.as_deref()).unwrap_or_default(),
+        tags: Tags::new(&tags).unwrap_or_default(),
+        data: &data,
+        sealed: sealer.is_some(),
+        binary: content.binary,
+    })
+}
+
+/// What a sealed payload is bound to: nobody can put it in another's place.
+fn place(channel: &str, epoch: &Epoch, offset: u64) -> Vec<u8> {
+    [channel.as_bytes(), &[0], epoch, &offset.to_le_bytes()].concat()
+}
+
+impl Hub {
+    /// Forgets what is too old, a part of it with each call; tells who came and went. To be called five times a second.
+    pub fn tick(&mut self, ports: &mut impl Ports, now: u64) {
+        self.tell_waiting_moves(ports);
+        self.keys.expire(now);
+        let rate = self.common.config.rates.publishes;
+        self.publishers.retain(|_, bucket| !bucket.is_full(rate, now));
+        let slots = self.channels.slots();
+        for _ in 0..slots.min(CHANNELS_PER_ROUND.max(slots / ROUNDS)) {
+            let slot = self.round.at % slots;
+            self.round.at = slot + 1;
+            self.expire(slot, now);
+        }
+    }
+
+    fn expire(&mut self, slot: ChannelSlot, now: u64) {
+        let channels = &self.common.config.channels;
+        let Some(channel) = self.channels.get(slot) else { return };
+        let ttl = channels.namespace(&channel.name).map_or(0, |namespace| namespace.history_ttl_ms);
+        if let Some(stream) = &mut channel.stream {
+            stream.expire(now, ttl);
+            self.release(slot, now);
+        }
+    }
+
+    /// Forgets a channel's history; its numbers go on.
+    pub(super) fn clear(&mut self, channel: &str) -> Answer {
+        let common = self.common.clone();
+        let Some((_, namespace)) = common.namespace(channel) else {
+            return Answer::Refused(ErrorCode::UNKNOWN_CHANNEL);
+        };
+        if !namespace.has_history() {
+            return Answer::Refused(ErrorCode::NOT_AVAILABLE);
+        }
+        let stream = self.channels.find(channel).and_then(|slot| self.channels.at(slot).stream.as_mut());
+        let Some(stream) = stream else { return Answer::Cleared };
+        let (upto, epoch) = (stream.settled(), stream.epoch);
+        stream.clear(upto);
+        if common.log.is_some() && namespace.ack(&common.config.log) > Ack::Mem {
+            let record = Record::Cleared(log::Cleared { channel, epoch, upto });
+            if self.log.write(&record, true).is_err() {
+                return Answer::Refused(ErrorCode::INTERNAL);
+            }
+        }
+        Answer::Cleared
+    }
+
+    /// The log wants to know everything again.
+    pub(super) fn begin_checkpoint(&mut self, number: u64) {
+        self.round.checkpoint = Some(Checkpoint { number, at: 0, keys: None });
+    }
+
+    /// Goes on with a checkpoint, for a bounded time. Whether there is more.
+    pub fn go_on_with_checkpoint(&mut self, now: u64) -> bool {
+        let Some(mut checkpoint) = self.round.checkpoint.take() else { return false };
+        let enough = self.log.bytes() + CHECKPOINT_STEP_BYTES;
+        while self.log.bytes() < enough {
+            if checkpoint.at < self.channels.slots() {
+                self.tell_channel(checkpoint.at, now);
+                checkpoint.at += 1;
+                continue;
+            }
+            let keys = checkpoint.keys.get_or_insert_with(|| self.keys.all().collect());
+            match keys.pop() {
+                Some(key) => self.tell_key(key),
+                None => {
+                    let (shard, shards) = (self.shard as u32, self.shards as u32);
+                    self.tell_log(&Record::CheckpointEnd { number: checkpoint.number, shard, shards });
+                    return false;
+                }
+            }
+        }
+        self.round.checkpoint = Some(checkpoint);
+        true
+    }
+
+    /// Adds a record of a checkpoint. All of them were short enough once.
+    fn tell_log(&mut self, record: &Record<'_>) {
+        if let Err(error) = self.log.write(record, true) {
+            crate::say!("chat: a checkpoint leaves a {} out: {error}", record.name());
+        }
+    }
+
+    fn tell_channel(&mut self, slot: ChannelSlot, now: u64) {
+        let common = self.common.clone();
+        let Some(channel) = self.channels.get(slot) else { return };
+        let Some((_, namespace)) = common.namespace(&channel.name) else { return };
+        let meta_ttl = namespace.history_meta_ttl_ms.unwrap_or(common.config.channels.history_meta_ttl_ms);
+        let Some(stream) = channel.stream.as_ref().filter(|stream| stream.top() > 0) else { return };
+        if namespace.ack(&common.config.log) == Ack::Mem || stream.is_forgettable(now, meta_ttl) {
+            return;
+        }
+        let (name, epoch) = (channel.name.clone(), stream.epoch);
+        let state = log::ChannelState { channel: &name, epoch, top: stream.top(), time_ms: stream.touched_ms };
+        let kept: Vec<Stored> = stream.all().cloned().collect();
+        self.tell_log(&Record::Channel(state));
+        let sealer = common.sealer.as_deref().filter(|_| namespace.encrypt);
+        for stored in kept {
+            let Stored { offset, time_ms, content } = stored;
+            with_record(time_ms, &name, epoch, offset, None, &content, sealer, |publication| {
+                self.tell_log(&Record::Kept(publication));
+            });
+        }
+    }
+
+    fn tell_key(&mut self, (key, channel, offset, epoch, until): KnownKey) {
+        let window = self.common.namespace(&channel).map_or(0, |(_, namespace)| namespace.idempotency_window_ms);
+        let time_ms = until.saturating_sub(window);
+        self.tell_log(&Record::Key(log::KeyState { channel: &channel, key, offset, epoch, time_ms }));
+    }
+
+    /// Takes over what an earlier life left. With `doubtful`, the machine went down: what was promised less than the disk
+    /// may be gone, and the offsets of such channels begin anew.
+    pub fn adopt(&mut self, restored: Restored, doubtful: bool) {
+        let common = self.common.clone();
+        for (name, mut stream) in restored.streams {
+            let Some((_, namespace)) = common.namespace(&name) else { continue };
+            if doubtful && namespace.ack(&common.config.log) == Ack::Page {
+                stream = Stream::new(self.draw_epoch());
+            }
+            stream.trim(namespace.history_size);
+            let slot = self.channels.open(&name);
+            self.channels.at(slot).stream = Some(Box::new(stream));
+        }
+        for (key, channel, offset, epoch, time_ms) in restored.keys {
+            let window = common.namespace(&channel).map_or(0, |(_, namespace)| namespace.idempotency_window_ms);
+            self.keys.insert(key, channel, offset, epoch, time_ms + window);
+        }
+    }
+}
+
+/// What a shard finds of its channels in the log.
+#[derive(Default)]
+pub struct Restored {
+    streams: HashMap<Arc<str>, Stream>,
+    keys: Vec<KnownKey>,
+}
+
+impl Restored {
+    /// Channels, publications and keys.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let publications = self.streams.values().map(|stream| stream.all().count()).sum();
+        (self.streams.len(), publications, self.keys.len())
+    }
+
+    fn stream(&mut self, channel: &str, epoch: Epoch) -> &mut Stream {
+        if !self.streams.contains_key(channel) {
+            self.streams.insert(channel.into(), Stream::new(epoch));
+        }
+        let stream = self.streams.get_mut(channel).expect("it was just made");
+        if stream.epoch != epoch {
+            // What comes later in the log is of a later life.
+            *stream = Stream::new(epoch);
+        }
+        stream
+    }
+}
+
+/// Puts an earlier life together, record by record, for any number of shards.
+pub struct Restorer<'c> {
+    config: &'c Config,
+    sealer: Option<&'c Sealer>,
+    shards: Vec<Restored>,
+    /// Publications whose payloads could not be decrypted: they are left out of the histories.
+    pub unreadable: u64,
+}
+
+impl<'c> Restorer<'c> {
+    /// For so many shards.
+    pub fn new(config: &'c Config, sealer: Option<&'c Sealer>, shards: usize) -> Restorer<'c> {
+        let restored = (0..shards).map(|_| Restored::default()).collect();
+        Restorer { config, sealer, shards: restored, unreadable: 0 }
+    }
+
+    /// Takes the next record.
+    pub fn apply(&mut self, record: Record<'_>) {
+        match record {
+            Record::Publication(publication) => self.restore(&publication),
+            Record::Kept(publication) => self.restore(&publication),
+            Record::Channel(state) => {
+                let stream = self.of(state.channel).stream(state.channel, state.epoch);
+                stream.restore_top(state.top);
+                stream.touched_ms = stream.touched_ms.max(state.time_ms);
+            }
+            Record::Cleared(cleared) => {
+                self.of(cleared.channel).stream(cleared.channel, cleared.epoch).clear(cleared.upto);
+            }
+            Record::Key(state) => {
+                let key = (state.key, Arc::from(state.channel), state.offset, state.epoch, state.time_ms);
+                self.of(state.channel).keys.push(key);
+            }
+            Record::CheckpointBegin { .. } | Record::CheckpointEnd { .. } => {}
+        }
+    }
+
+    /// What each shard gets.
+    pub fn finish(self) -> Vec<Restored> {
+        self.shards
+    }
+
+    fn of(&mut self, channel: &str) -> &mut Restored {
+        let owner = owner(channel, self.shards.len());
+        &mut self.shards[owner]
+    }
+
+    fn restore(&mut self, publication: &log::Publication<'_>) {
+        let (channel, epoch, offset) = (publication.channel, publication.epoch, publication.offset);
+        let size = self.config.channels.namespace(channel).map_or(0, |namespace| namespace.history_size);
+        let content = self.content(publication);
+        self.unreadable += u64::from(content.is_none());
+        let restored = self.of(channel);
+        if let Some(key) = publication.key {
+            restored.keys.push((key, channel.into(), offset, epoch, publication.time_ms));
+        }
+        let stream = restored.stream(channel, epoch);
+        stream.restore_top(offset);
+        if let Some(content) = content {
+            stream.restore(Stored { offset, time_ms: publication.time_ms, content: Arc::new(content) });
+        }
+        stream.trim(size);
+    }
+
+    fn content(&self, publication: &log::Publication<'_>) -> Option<Content> {
+        let data = match publication.sealed {
+            false => publication.data.into(),
+            true => {
+                let place = place(publication.channel, &publication.epoch, publication.offset);
+                self.sealer?.open(&place, publication.data)?.into()
+            }
+        };
+        let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| Arc::from(bytes));
+        let by_client = publication.client != [0; 16];
+        let author = by_client.then(|| Author {
+            user: publication.user.into(),
+            client: ClientId(publication.client).into(),
+            conn_info: some(publication.conn_info),
+            chan_info: some(publication.chan_info),
+        });
+        let owned = |text: &str| Cow::Owned(text.to_owned());
+        let tags = publication.tags.iter().map(|(name, value)| (owned(name), owned(value))).collect();
+        Some(Content { data, binary: publication.binary, author, tags })
+    }
+}

@@ -1,0 +1,465 @@
+//! What all shards of a chat share, and what has to happen before the first of them starts: reading keys and schemas,
+//! opening the log, putting an earlier life together.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use annulus_engine::Shard;
+use annulus_engine::tls::rustls::{ClientConfig, ServerConfig};
+
+use super::admin::Console;
+use super::config::{self, Config, Tokens};
+use super::feeding::{Bell, Tail};
+use super::hub::{Common, Restored, Restorer, Verifiers};
+use super::log::{self, LogId, Opened};
+use super::schema::Schema;
+use super::seal::Sealer;
+use super::secure;
+use super::store::{Feed, FeedState, Mark, PostgresSettings, SqliteSettings, Target, start_postgres, start_sqlite};
+use super::tokens::{Jwks, Settings, Times, Verifier};
+use super::users::Counted;
+use crate::gateway::access::{AccessLog, Writer};
+
+/// The log's shard. The first one has the console already.
+const LOG_SHARD: usize = 0;
+/// Names the machine's present run: another one means that it went down.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Beside the log: the machine's run in which it was last used, for as long as it is.
+const MARK_FILE: &str = "in-use";
+
+/// Where publications go from the log.
+pub enum Database {
+    /// Nowhere.
+    None,
+    /// Into SQLite.
+    Sqlite(SqliteSettings),
+    /// Into PostgreSQL.
+    Postgres(Box<PostgresSettings>),
+}
+
+/// See the module's description.
+pub struct Node {
+    /// What the hubs share.
+    pub common: Arc<Common>,
+    /// Towards hooks and key sets.
+    pub client_tls: Arc<ClientConfig>,
+    /// The machine went down while the log was in use: what was not on the disk may be gone.
+    pub is_doubtful: bool,
+    /// The console.
+    pub(super) admin: Console,
+    tls: Mutex<Option<Arc<ServerConfig>>>,
+    verifiers: Mutex<Arc<Verifiers>>,
+    /// How often the verifiers were replaced.
+    edition: AtomicUsize,
+    restored: Mutex<Vec<Option<Restored>>>,
+    opened: Mutex<Option<Opened>>,
+    database: Mutex<Database>,
+    feed: Mutex<Option<Arc<FeedState>>>,
+    access: Option<Writer>,
+    /// The log's writer runs, and counts here.
+    writer: OnceLock<log::meters::Meters>,
+    /// Shards that accept clients.
+    listening: AtomicUsize,
+    /// Where: the first shard's, which others are given connections from where the port is any.
+    address: OnceLock<String>,
+    left: AtomicUsize,
+    connections: AtomicI64,
+    started: Instant,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    /// Prepares a chat for so many shards.
+    ///
+    /// # Errors
+    /// A sentence for people: what is wrong, with what, and what to do.
+    pub fn open(config: Config, shards: usize) -> Result<Arc<Node>, String> {
+        config.check()?;
+        make_directories(&config)?;
+        for warning in config.warnings() {
+            crate::say!("chat: note: {warning}");
+        }
+        let verifiers = verifiers(&config)?;
+        let sealer = match config.encryption.load()? {
+            None => None,
+            Some(ring) => Some(Arc::new(Sealer::new(&ring.keys[ring.current].0, &ring.keys)?)),
+        };
+        let schemas = config.channels.all().map(|namespace| namespace.schema.as_deref().map(Schema::read).transpose());
+        let schemas = schemas.collect::<Result<Vec<_>, String>>()?;
+        let tls = config.tls.as_ref().map(secure::server_config).transpose()?;
+        let client_tls = secure::client_config()?;
+        let admin = Console::open(&config)?;
+        let database = database(&config)?;
+        let access = config.access_log.then(Writer::start).transpose();
+        let access = access.map_err(|error| format!("chat: the access log's thread cannot start: {error}"))?;
+        let mut restorer = Restorer::new(&config, sealer.as_deref(), shards);
+        let opened = open_log(&config, !matches!(database, Database::None), &mut restorer)?;
+        let is_doubtful = match &config.log.directory {
+            Some(directory) if opened.is_some() => mark_in_use(directory)?,
+            _ => false,
+        };
+        if restorer.unreadable > 0 {
+            crate::say!(
+                "chat: {} publications in the log could not be decrypted, and are left out of histories. Fix: add the \
+                 keys that they were encrypted with to chat.encryption.keys, and start again",
+                restorer.unreadable
+            );
+        }
+        let restored = restorer.finish();
+        if let Some(opened) = &opened {
+            tell_opened(opened, &restored);
+        }
+        let common = Common {
+            schemas,
+            sealer,
+            counted: Counted::new(config.client.user_connection_limit),
+            connects: AtomicU64::new(0),
+            fan_outs: AtomicUsize::new(0),
+            log: opened.as_ref().map(|opened| opened.state.clone()),
+            config,
+        };
+        Ok(Arc::new(Node {
+            common: Arc::new(common),
+            client_tls,
+            is_doubtful,
+            admin,
+            tls: Mutex::new(tls),
+            verifiers: Mutex::new(Arc::new(verifiers)),
+            edition: AtomicUsize::new(0),
+            restored: Mutex::new(restored.into_iter().map(Some).collect()),
+            opened: Mutex::new(opened),
+            database: Mutex::new(database),
+            feed: Mutex::default(),
+            access,
+            writer: OnceLock::new(),
+            listening: AtomicUsize::new(0),
+            address: OnceLock::new(),
+            left: AtomicUsize::new(0),
+            connections: AtomicI64::new(0),
+            started: Instant::now(),
+        }))
+    }
+
+    /// One more shard accepts clients, of so many. The last of them says where they find it: who connects before may meet
+    /// a shard that is not there yet.
+    pub(super) fn listens(&self, shard: usize, shards: usize, address: String) {
+        if shard == 0 {
+            let _only_once = self.address.set(address);
+        }
+        if self.listening.fetch_add(1, Ordering::AcqRel) + 1 == shards {
+            self.announce(self.address.get().map_or("", String::as_str));
+        }
+    }
+
+    fn announce(&self, address: &str) {
+        let config = &self.common.config;
+        let (http, ws) = if config.tls.is_some() { ("https", "wss") } else { ("http", "ws") };
+        crate::say!("chat      {http}://{address}/   clients: {ws}://{address}{}", config.paths.websocket);
+        match (config.is_insecure(), config.tokens.has_key(), config.hooks.connect.is_some()) {
+            (true, ..) => crate::say!("          clients need no token and may claim any name (chat.client.insecure)"),
+            (false, false, false) if !config.client.allow_anonymous_connect_without_token => crate::say!(
+                "          nobody can connect yet: set a key in [chat.tokens], a hook in [chat.hooks.connect], or \
+                 chat.client.insecure = true to let anybody in"
+            ),
+            _ => {}
+        }
+        if !self.admin.door.is_off() {
+            crate::say!("          console: {http}://{address}{}", super::admin::ROOT);
+        }
+        match &config.log.directory {
+            Some(directory) => crate::say!("          log in {}, {}", directory.display(), self.database_name()),
+            None => crate::say!("          no log: nothing outlives this process (chat.log.directory)"),
+        }
+    }
+
+    fn database_name(&self) -> String {
+        match &self.common.config.database {
+            config::Database::None => "no database".to_owned(),
+            config::Database::Sqlite { directory } => format!("SQLite in {}", directory.display()),
+            config::Database::Postgres { connections, .. } => format!("PostgreSQL over {connections} connections"),
+        }
+    }
+
+    /// The TLS configuration in force.
+    pub(super) fn server_tls(&self) -> Option<Arc<ServerConfig>> {
+        lock(&self.tls).clone()
+    }
+
+    /// A shard's end of the access log, if there is one.
+    pub(super) fn access_log(&self, shard: &Shard) -> Option<AccessLog> {
+        let dropped = shard.metrics().counter("annulus_chat_access_lost_total", "Lines that the access log left out.");
+        self.access.clone().map(|writer| AccessLog::new(writer, dropped))
+    }
+
+    /// Reads certificates and key sets again. What is wrong with them leaves the old ones in force.
+    pub fn reload(&self) {
+        let config = &self.common.config;
+        match config.tls.as_ref().map(secure::server_config).transpose() {
+            Ok(tls) => *lock(&self.tls) = tls,
+            Err(sentence) => crate::say!("chat: the certificates stay as they were: {sentence}"),
+        }
+        match verifiers(config) {
+            Ok(verifiers) => {
+                *lock(&self.verifiers) = Arc::new(verifiers);
+                self.edition.fetch_add(1, Ordering::Release);
+            }
+            Err(sentence) => crate::say!("chat: the keys of tokens stay as they were: {sentence}"),
+        }
+        crate::say!("chat: certificates and keys read again: new connections and tokens meet the new ones");
+    }
+
+    /// What proves tokens now.
+    pub(super) fn verifiers(&self) -> Arc<Verifiers> {
+        lock(&self.verifiers).clone()
+    }
+
+    /// What proves tokens, if that is not of the edition that somebody knows.
+    pub(super) fn newer_verifiers(&self, known: &mut usize) -> Option<Arc<Verifiers>> {
+        let present = self.edition.load(Ordering::Acquire);
+        (std::mem::replace(known, present) != present).then(|| self.verifiers())
+    }
+
+    /// What the log had of a shard's channels; once.
+    pub(super) fn take_restored(&self, shard: usize) -> Option<Restored> {
+        lock(&self.restored).get_mut(shard).and_then(Option::take)
+    }
+
+    /// The open log, on the shard where its writer runs; once.
+    pub(super) fn take_opened(&self, shard: usize) -> Option<Opened> {
+        if shard == LOG_SHARD { lock(&self.opened).take() } else { None }
+    }
+
+    /// The database's settings; once.
+    pub(super) fn take_database(&self) -> Database {
+        std::mem::replace(&mut lock(&self.database), Database::None)
+    }
+
+    /// The writer runs, and counts there.
+    pub(super) fn set_writer(&self, meters: log::meters::Meters) {
+        self.writer.get_or_init(|| meters);
+    }
+
+    /// What the log counts, once its writer runs.
+    pub(super) fn log_meters(&self) -> Option<&log::meters::Meters> {
+        self.writer.get()
+    }
+
+    /// Whether the writer runs.
+    pub(super) fn has_writer(&self) -> bool {
+        self.writer.get().is_some()
+    }
+
+    /// A shard hands nothing more to the log.
+    pub(super) fn leave_log(&self) {
+        self.left.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether no shard does.
+    pub(super) fn is_log_left(&self, shards: usize) -> bool {
+        self.left.load(Ordering::Acquire) >= shards
+    }
+
+    /// The log has ended well.
+    pub(super) fn close_log(&self) {
+        if let Some(directory) = &self.common.config.log.directory {
+            // If it stays, the next start is merely more careful.
+            let _stays = std::fs::remove_file(directory.join(MARK_FILE));
+        }
+    }
+
+    /// Counts connections of clients in and out.
+    pub(super) fn count_connection(&self, by: i64) {
+        self.connections.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Whether as many clients are connected as may be.
+    pub(super) fn is_crowded(&self) -> bool {
+        let most = self.common.config.connections_max;
+        most > 0 && self.connections.load(Ordering::Relaxed) >= most as i64
+    }
+
+    /// Where the key set is that connection tokens, or subscription tokens, are signed with.
+    pub(super) fn jwks_url(&self, is_subscription: bool) -> Option<&str> {
+        let config = &self.common.config;
+        let tokens = if is_subscription { config.subscription_tokens() } else { &config.tokens };
+        tokens.jwks_url.as_deref()
+    }
+
+    /// How it is, as `/health` says: a status and a JSON text.
+    pub(super) fn health(&self) -> (u16, &'static str) {
+        match self.common.log.as_ref().and_then(|log| log.failure()) {
+            Some(_) => (503, "{\"log\":\"failed\"}"),
+            None => (200, "{}"),
+        }
+    }
+
+    /// How far the database is; none: there is no database, or it has not started.
+    pub fn feed(&self) -> Option<Arc<FeedState>> {
+        lock(&self.feed).clone()
+    }
+
+    /// Microseconds since the start, at this very moment: a clock that all shards share.
+    pub(super) fn clock_us(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+
+    /// What it calls itself.
+    pub(super) fn name(&self) -> String {
+        let config = &self.common.config;
+        if !config.node_name.is_empty() {
+            return config.node_name.clone();
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{}_{}", host.trim(), config.listen.port())
+    }
+
+    /// Seconds since the start.
+    pub fn uptime(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+}
+
+impl Database {
+    /// Starts feeding it.
+    pub(super) fn start(self, shard: &Shard, node: &Arc<Node>, id: LogId, mark: &Mark) -> Result<Option<Feed>, String> {
+        let Some(state) = node.common.log.clone() else { return Ok(None) };
+        let directory = node.common.config.log.directory.clone().unwrap_or_default();
+        let source = Box::new(Tail::new(directory, id, state));
+        let bell: Arc<Bell> = Arc::default();
+        let rings = bell.clone();
+        let on_progress = Box::new(move |progress| rings.ring(progress));
+        let feed = match self {
+            Database::None => return Ok(None),
+            Database::Sqlite(settings) => start_sqlite(&settings, source, mark, on_progress),
+            Database::Postgres(settings) => start_postgres(shard, &settings, source, mark, on_progress),
+        };
+        let feed = feed.map_err(|error| format!("chat: the database cannot be fed: {error}"))?;
+        drop(shard.spawn_background(bell.tell(shard.clone())));
+        *lock(&node.feed) = Some(feed.state().clone());
+        Ok(Some(feed))
+    }
+}
+
+/// Makes the directories, where something is to be kept.
+fn make_directories(config: &Config) -> Result<(), String> {
+    let database = match &config.database {
+        config::Database::Sqlite { directory } => Some(directory),
+        config::Database::None | config::Database::Postgres { .. } => None,
+    };
+    for directory in config.log.directory.iter().chain(database) {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            format!("chat: {} cannot be made: {error}. Choose another with --data DIR", directory.display())
+        })?;
+    }
+    Ok(())
+}
+
+fn verifiers(config: &Config) -> Result<Verifiers, String> {
+    let skip = config.client.insecure_skip_signature;
+    Ok(Verifiers {
+        connection: verifier(&config.tokens, skip, "tokens")?,
+        subscription: verifier(config.subscription_tokens(), skip, "subscription_tokens")?,
+    })
+}
+
+fn verifier(tokens: &Tokens, skip_signature: bool, section: &str) -> Result<Verifier, String> {
+    let named = |error: String| format!("chat.{section}: {error}");
+    let secret = |secret: &Option<config::Secret>| secret.as_ref().map(|s| s.reveal().to_owned()).unwrap_or_default();
+    let pem = |pem: &Option<config::Pem>| pem.as_ref().map_or(Ok(String::new()), config::Pem::load).map_err(named);
+    let jwks = match (&tokens.jwks_file, &tokens.jwks_url) {
+        (Some(path), _) => {
+            let text = std::fs::read(path).map_err(|error| named(format!("{}: {error}", path.display())))?;
+            Jwks::Set(text)
+        }
+        (None, Some(_)) => Jwks::Endpoint(Times::default()),
+        (None, None) => Jwks::None,
+    };
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let settings = Settings {
+        hmac_secret_key: secret(&tokens.hmac_secret),
+        hmac_previous_secret_key: secret(&tokens.hmac_previous_secret),
+        hmac_previous_secret_key_valid_until: tokens.hmac_previous_valid_until.unwrap_or(0),
+        rsa_public_key: pem(&tokens.rsa_public_key)?,
+        ecdsa_public_key: pem(&tokens.ecdsa_public_key)?,
+        ed25519_public_key: pem(&tokens.ed25519_public_key)?,
+        jwks,
+        audience: text(&tokens.audience),
+        issuer: text(&tokens.issuer),
+        user_id_claim: text(&tokens.user_id_claim),
+        skip_signature,
+        ..Settings::default()
+    };
+    let verifier = Verifier::new(settings).map_err(named)?;
+    for warning in verifier.warnings() {
+        crate::say!("chat: note: chat.{section}: {warning}");
+    }
+    Ok(verifier)
+}
+
+fn database(config: &Config) -> Result<Database, String> {
+    Ok(match &config.database {
+        config::Database::None => Database::None,
+        config::Database::Sqlite { directory } => Database::Sqlite(SqliteSettings::new(directory)),
+        config::Database::Postgres { url, connections, batch_rows_max } => {
+            let target = Target::parse(url.reveal()).map_err(|error| format!("chat.database.postgres: {error}"))?;
+            let directory = config.log.directory.clone().unwrap_or_default();
+            let settings = PostgresSettings {
+                connections: *connections,
+                batch_rows: *batch_rows_max,
+                ..PostgresSettings::new(&directory, target)
+            };
+            Database::Postgres(Box::new(settings))
+        }
+    })
+}
+
+fn open_log(config: &Config, has_feeder: bool, restorer: &mut Restorer<'_>) -> Result<Option<Opened>, String> {
+    let Some(directory) = &config.log.directory else { return Ok(None) };
+    let options = log::Options {
+        segment_bytes: config.log.segment_bytes,
+        bytes_max: config.log.bytes_max,
+        batch_bytes_max: config.log.batch_bytes_max,
+        checkpoint_bytes: config.log.checkpoint_bytes,
+        accept_loss: config.log.accept_loss,
+        has_feeder,
+        ..log::Options::new(directory)
+    };
+    let opened = log::Log::open(&options, &mut |_, record| restorer.apply(record));
+    opened.map(Some).map_err(|error| format!("chat: {error}"))
+}
+
+fn tell_opened(opened: &Opened, restored: &[Restored]) {
+    let counts = restored.iter().map(Restored::counts);
+    let (channels, publications, keys) =
+        counts.fold((0, 0, 0), |sums, more| (sums.0 + more.0, sums.1 + more.1, sums.2 + more.2));
+    if !opened.is_new {
+        crate::say!(
+            "chat: {} records of the log read: {channels} channels, {publications} publications in histories, {keys} keys",
+            opened.records
+        );
+    }
+    if let Some(torn) = &opened.torn {
+        crate::say!(
+            "chat: the log's end was torn at {} ({} bytes): a batch that was never acknowledged, and is cut off",
+            torn.at,
+            torn.bytes
+        );
+    }
+    for loss in &opened.losses {
+        crate::say!("chat: LOST by log.accept_loss: {:?}, up to {}", loss.damage, loss.resume);
+    }
+}
+
+/// Marks the log as in use in this run of the machine. Whether it was in use in an earlier one that ended badly.
+fn mark_in_use(directory: &std::path::Path) -> Result<bool, String> {
+    let path = directory.join(MARK_FILE);
+    let present = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+    let before = std::fs::read_to_string(&path).ok();
+    let written = std::fs::write(&path, &present);
+    written.map_err(|error| format!("chat: {} cannot be written: {error}", path.display()))?;
+    Ok(before.is_some_and(|before| before != present || present.is_empty()))
+}

@@ -1,0 +1,256 @@
+//! What takes longer than a turn: tokens on the compute threads, backends, other shards. Each is a task, and its result
+//! comes back as a letter to the hub.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use annulus_engine::compute::ticket;
+use annulus_engine::{ConnId, Shard};
+
+use super::INBOX;
+use crate::chat::config::Secret;
+use crate::chat::config::hooks::{Hook as HookConfig, OWN};
+use crate::chat::evidence::{Checked, Found, Present};
+use crate::chat::hooks::{self, Headers, Hook, HookError, Kind, Outbound, Unfit};
+use crate::chat::hub::Verifiers;
+use crate::chat::letters::{self, Letter, Work};
+use crate::chat::node::Node;
+use crate::chat::tokens::{SET_BYTES_MAX, TokenError, Verifier};
+use crate::gateway::dns;
+use crate::gateway::fetching::FieldList;
+
+/// How long a name's addresses are believed at most.
+const NAME_TTL_MAX: Duration = Duration::from_secs(30);
+/// How long fetching a key set may take.
+const FETCH_MAX: Duration = Duration::from_secs(5);
+/// How often somebody who waits for another's fetch looks whether it has ended.
+const FETCH_LOOK: Duration = Duration::from_millis(20);
+/// Tasks of one shard at the same time. Beyond, what needs one is told to come again.
+const TASKS_MAX: usize = 16_384;
+
+/// One of the two verifiers.
+#[derive(Clone, Copy)]
+enum Which {
+    Connection,
+    Subscription,
+}
+
+impl Which {
+    const ALL: [Which; 2] = [Which::Connection, Which::Subscription];
+
+    fn of(self, verifiers: &Verifiers) -> &Verifier {
+        match self {
+            Which::Connection => &verifiers.connection,
+            Which::Subscription => &verifiers.subscription,
+        }
+    }
+}
+
+/// See the module's description.
+pub struct Works {
+    shard: Shard,
+    node: Arc<Node>,
+    outbound: Rc<Outbound>,
+    /// By what they are asked, and their names.
+    hooks: HashMap<(&'static str, String), Rc<Hook>>,
+    tasks: Cell<usize>,
+}
+
+/// A task, counted out also when it ends by a panic.
+struct Running(Rc<Works>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.tasks.set(self.0.tasks.get() - 1);
+    }
+}
+
+impl Works {
+    pub(super) fn new(shard: &Shard, node: &Arc<Node>) -> Result<Rc<Works>, String> {
+        let resolver = dns::system_resolver(shard, &[], NAME_TTL_MAX);
+        let outbound = Outbound::new(shard, resolver, &node.client_tls);
+        let mut hooks = HashMap::new();
+        for (kind, name, config) in node.common.config.hooks.all() {
+            let hook = Hook::new(&outbound, settings(kind, name, config, shard.count())?)?;
+            hooks.insert((kind.name(), name.to_owned()), Rc::new(hook));
+        }
+        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), outbound, hooks, tasks: Cell::new(0) }))
+    }
+
+    /// Begins a piece of work for a connection.
+    pub(super) fn begin(this: &Rc<Works>, conn: ConnId, work: Work) {
+        if this.tasks.get() >= TASKS_MAX {
+            return this.tell(conn, refusal(work));
+        }
+        this.tasks.set(this.tasks.get() + 1);
+        let running = Running(this.clone());
+        drop(this.shard.spawn(async move {
+            let found = running.0.find(work).await;
+            running.0.tell(conn, found);
+        }));
+    }
+
+    fn tell(&self, conn: ConnId, found: Found) {
+        let letter = Letter::Found { conn, found: Box::new(found) };
+        let sent = self.shard.post(self.shard.index(), INBOX, letter);
+        debug_assert!(sent.is_ok(), "a letter to oneself always fits");
+    }
+
+    /// A backend's answer could not be read.
+    pub(super) fn unfit(&self, (kind, name): (Kind, &str), unfit: &Unfit) {
+        if let Some(hook) = self.hooks.get(&(kind.name(), name.to_owned())) {
+            hook.on_unfit(unfit);
+        }
+    }
+
+    async fn find(&self, work: Work) -> Found {
+        match work {
+            Work::ConnectionToken(verifiers, token) => {
+                Found::Connection(self.verify(&verifiers, Which::Connection, token, Verifier::verify_connection).await)
+            }
+            Work::SubscriptionToken(verifiers, token) => Found::Subscription(
+                self.verify(&verifiers, Which::Subscription, token, Verifier::verify_subscription).await,
+            ),
+            Work::Hook { purpose, hook, body, sent, emulated } => {
+                let answer = match self.hooks.get(&(hook.0.name(), hook.1)) {
+                    Some(hook) => hook.call(body, &Headers { sent: &list(&sent), emulated: &list(&emulated) }).await,
+                    None => Err(HookError::Resting),
+                };
+                Found::Hook(purpose, answer)
+            }
+            Work::Presence { channel, most } => Found::Presence(self.presence(&channel, most).await),
+            Work::Check { namespace, data } => Found::Checked(self.check(namespace, data).await),
+        }
+    }
+
+    /// Verifies a token on a compute thread, with its key fetched first if need be.
+    async fn verify<C: Send + 'static>(
+        &self,
+        verifiers: &Arc<Verifiers>,
+        which: Which,
+        token: String,
+        verify: fn(&Verifier, &str, u64) -> Result<C, TokenError>,
+    ) -> Result<C, TokenError> {
+        let until = self.shard.now() + FETCH_MAX;
+        while self.shard.now() < until {
+            let (owned, token, now) = (verifiers.clone(), token.clone(), unix_now());
+            let job = self.shard.compute(move || verify(which.of(&owned), &token, now));
+            let Ok(job) = job else { return Err(TokenError::KeysUnavailable) };
+            match job.await {
+                Ok(Err(TokenError::KeyPending)) => self.fetch_keys(verifiers, which).await,
+                Ok(claims) => return claims,
+                Err(_) => return Err(TokenError::KeysUnavailable),
+            }
+        }
+        Err(TokenError::KeysUnavailable)
+    }
+
+    /// Fetches the key sets that have become old, in tasks of their own.
+    pub(super) fn refresh_keys(this: &Rc<Works>, verifiers: &Arc<Verifiers>) {
+        for which in Which::ALL {
+            if which.of(verifiers).jwks().is_some_and(|cache| cache.is_due(unix_now())) {
+                let (works, verifiers) = (this.clone(), verifiers.clone());
+                drop(this.shard.spawn(async move { works.fetch_keys(&verifiers, which).await }));
+            }
+        }
+    }
+
+    /// Fetches the key set, or waits a moment if somebody else does.
+    async fn fetch_keys(&self, verifiers: &Arc<Verifiers>, which: Which) {
+        let flight = which.of(verifiers).jwks().and_then(|cache| cache.begin_fetch(unix_now()));
+        let (Some(flight), Some(url)) = (flight, self.node.jwks_url(matches!(which, Which::Subscription))) else {
+            return self.shard.sleep(FETCH_LOOK).await;
+        };
+        let fetched = hooks::fetch::get(&self.outbound, url, SET_BYTES_MAX, FETCH_MAX).await;
+        if let Err(sentence) = &fetched {
+            crate::say!("chat: the key set cannot be fetched: {sentence}");
+        }
+        // Reading a hundred keys is no work for a shard.
+        let owned = verifiers.clone();
+        let land = move || {
+            let cache = which.of(&owned).jwks().expect("a flight is of an endpoint");
+            cache.on_fetched(flight, unix_now(), fetched.as_deref().map_err(|_| ()))
+        };
+        let landed = match self.shard.compute(land) {
+            Ok(job) => job.await.map_err(|error| error.to_string()).and_then(|landed| landed),
+            Err(busy) => Err(busy.to_string()),
+        };
+        if let Err(sentence) = landed {
+            crate::say!("chat: the key set cannot be used: {sentence}");
+        }
+    }
+
+    /// Asks every shard who is in a channel; `None`: one of them could not be asked.
+    pub(super) async fn presence(&self, channel: &Arc<str>, most: usize) -> Option<Vec<Present>> {
+        let mut replies = Vec::new();
+        for shard in 0..self.shard.count() {
+            let (ticket, reply) = ticket();
+            let letter = Letter::Who { channel: channel.clone(), most, reply: letters::Reply(ticket) };
+            self.shard.post(shard, INBOX, letter).ok()?;
+            replies.push(reply);
+        }
+        let mut present = Vec::new();
+        for reply in replies {
+            present.extend(reply.await?);
+        }
+        Some(present)
+    }
+
+    async fn check(&self, namespace: usize, data: Vec<u8>) -> Checked {
+        let node = self.node.clone();
+        let check = move || node.common.schemas[namespace].as_ref().map_or(Ok(()), |schema| schema.check(&data));
+        match self.shard.compute(check) {
+            Ok(job) => job.await.map_or(Checked::Busy, Checked::of),
+            Err(_) => Checked::Busy,
+        }
+    }
+}
+
+/// What is told where there are too many tasks already.
+fn refusal(work: Work) -> Found {
+    match work {
+        Work::ConnectionToken(..) => Found::Connection(Err(TokenError::KeysUnavailable)),
+        Work::SubscriptionToken(..) => Found::Subscription(Err(TokenError::KeysUnavailable)),
+        Work::Hook { purpose, .. } => Found::Hook(purpose, Err(HookError::Busy)),
+        Work::Presence { .. } => Found::Presence(None),
+        Work::Check { .. } => Found::Checked(Checked::Busy),
+    }
+}
+
+/// A hook's settings for one shard of so many.
+fn settings(kind: Kind, name: &str, config: &HookConfig, shards: usize) -> Result<hooks::Settings, String> {
+    let shown = if name == OWN { kind.name() } else { name };
+    let endpoint = hooks::Endpoint::read(&config.endpoint).map_err(|error| format!("chat: hook {shown}: {error}"))?;
+    let revealed = |(name, value): &(String, Secret)| (name.clone(), value.reveal().to_owned());
+    Ok(hooks::Settings {
+        timeout: Duration::from_millis(config.timeout_ms),
+        http_headers: config.http_headers.clone(),
+        emulated_headers: config.http_headers.clone(),
+        static_headers: config.static_headers.iter().map(revealed).collect(),
+        concurrency_max: config.concurrency_max.div_ceil(shards),
+        queue_max: config.waiting_max.div_ceil(shards),
+        failures_max: match config.breaker_failures {
+            0 => u32::MAX,
+            // The last of so many in a row is the last that is asked; the breaker counts those it lets pass.
+            failures => failures - 1,
+        },
+        rest: Duration::from_millis(config.breaker_ms),
+        ..hooks::Settings::new(kind, shown, endpoint)
+    })
+}
+
+fn list(fields: &[(String, String)]) -> FieldList {
+    let mut list = FieldList::new();
+    for (name, value) in fields {
+        list.push(name, value.as_bytes());
+    }
+    list
+}
+
+/// Seconds of the Unix clock: what tokens are measured by.
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

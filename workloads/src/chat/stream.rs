@@ -1,0 +1,357 @@
+//! A channel's stream of publications, as its owner keeps it.
+//!
+//! ```text
+//!   offsets   1 … 40 │ 41 … 57            │ 58 59
+//!             gone   │ history, settled   │ numbered, not settled yet
+//!                                         └ what readers see ends here
+//! ```
+//!
+//! A publication is numbered when it arrives and settles when its namespace's promise holds: at once in memory, or when
+//! the log is on the disk. Nobody is told of an offset before it has settled, so none that was told is ever given again.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::session::ClientText;
+
+/// How long the epoch of a channel that was never published to is kept after somebody was told of it, in milliseconds:
+/// long enough for clients that were cut off together to come back and find that they missed nothing.
+const EMPTY_KEPT_MS: u64 = 60_000;
+/// What a publication takes beside its payload, about, when bytes are counted.
+const PUBLICATION_BYTES: usize = 128;
+
+/// Tells a stream from an earlier one of the same name.
+pub type Epoch = [u8; 4];
+
+/// An epoch's letters as text.
+pub fn epoch_text(epoch: &Epoch) -> &str {
+    std::str::from_utf8(epoch).unwrap_or("????")
+}
+
+/// Who published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// The user; empty for nobody known.
+    pub user: Arc<str>,
+    /// The client's id, as text.
+    pub client: ClientText,
+    /// What its connection says of itself: JSON.
+    pub conn_info: Option<Arc<[u8]>>,
+    /// What its subscription says of itself: JSON.
+    pub chan_info: Option<Arc<[u8]>>,
+}
+
+/// What is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// A JSON value, or any bytes where [`Content::binary`] says so.
+    pub data: Box<[u8]>,
+    /// The data is not JSON.
+    pub binary: bool,
+    /// The publishing client; `None`: the server's own API.
+    pub author: Option<Author>,
+    /// Labels, as names and values.
+    pub tags: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+/// A publication with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number; 0 where its channel keeps none.
+    pub offset: u64,
+    /// When it was numbered, in milliseconds of the Unix clock.
+    pub time_ms: u64,
+    /// What was published.
+    pub content: Arc<Content>,
+}
+
+/// What the owner of a channel keeps of it.
+#[derive(Debug)]
+pub struct Stream {
+    /// A bit for each shard with members.
+    pub shards: u64,
+    /// A bit for each dialect that members have spoken since the last one left.
+    pub dialects: u8,
+    /// This stream's life.
+    pub epoch: Epoch,
+    top: u64,
+    settled: u64,
+    history: VecDeque<Stored>,
+    /// When it was last published to, in milliseconds of the Unix clock.
+    pub touched_ms: u64,
+}
+
+impl Stream {
+    /// An empty one.
+    pub fn new(epoch: Epoch) -> Stream {
+        let history = VecDeque::new();
+        Stream { shards: 0, dialects: 0, epoch, top: 0, settled: 0, history, touched_ms: 0 }
+    }
+
+    /// Numbers a publication and keeps it.
+    pub fn number(&mut self, now: u64, content: Arc<Content>) -> u64 {
+        self.top += 1;
+        self.touched_ms = now;
+        self.history.push_back(Stored { offset: self.top, time_ms: now, content });
+        self.top
+    }
+
+    /// All publications up to `offset` may be seen from now on; the latest `size` of them are kept.
+    pub fn settle(&mut self, offset: u64, size: usize) {
+        debug_assert!(offset > self.settled && offset <= self.top, "publications settle once and in order");
+        self.settled = offset;
+        while self.history.front().is_some_and(|first| first.offset + size as u64 <= offset) {
+            self.history.pop_front();
+        }
+        if self.history.is_empty() && size == 0 {
+            self.history = VecDeque::new();
+        }
+    }
+
+    /// Takes back the number given last, which nobody has heard of.
+    pub fn withdraw(&mut self) {
+        debug_assert!(self.top > self.settled, "what has settled is not taken back");
+        self.history.pop_back();
+        self.top -= 1;
+    }
+
+    /// Whether that publication was numbered in this life, and has not settled.
+    pub fn is_unsettled(&self, epoch: &Epoch, offset: u64) -> bool {
+        self.epoch == *epoch && offset > self.settled && offset <= self.top
+    }
+
+    /// Puts a publication of an earlier life back. They come in any order, some of them twice.
+    pub fn restore(&mut self, stored: Stored) {
+        self.touched_ms = self.touched_ms.max(stored.time_ms);
+        self.restore_top(stored.offset);
+        let at = self.history.partition_point(|known| known.offset < stored.offset);
+        if self.history.get(at).is_none_or(|known| known.offset != stored.offset) {
+            self.history.insert(at, stored);
+        }
+    }
+
+    /// Offsets up to this one were given in an earlier life.
+    pub fn restore_top(&mut self, top: u64) {
+        self.top = self.top.max(top);
+        self.settled = self.top;
+    }
+
+    /// Keeps the latest `size` publications at most.
+    pub fn trim(&mut self, size: usize) {
+        let excess = self.history.len().saturating_sub(size);
+        self.history.drain(..excess);
+    }
+
+    /// The last offset that readers see.
+    pub fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// The last offset given.
+    pub fn top(&self) -> u64 {
+        self.top
+    }
+
+    /// The epoch as text.
+    pub fn epoch(&self) -> &str {
+        epoch_text(&self.epoch)
+    }
+
+    /// All that is kept, not settled ones included, oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Stored> {
+        self.history.iter()
+    }
+
+    /// What readers see, oldest first.
+    fn visible(&self) -> impl DoubleEndedIterator<Item = &Stored> {
+        self.history.iter().filter(|stored| stored.offset <= self.settled)
+    }
+
+    /// The settled publication of that number, if it is still here.
+    pub fn at(&self, offset: u64) -> Option<&Stored> {
+        let at = self.history.binary_search_by_key(&offset, |stored| stored.offset).ok()?;
+        Some(&self.history[at])
+    }
+
+    /// Forgets all publications up to `upto`; the position stays.
+    pub fn clear(&mut self, upto: u64) {
+        self.history.retain(|stored| stored.offset > upto);
+    }
+
+    /// Forgets publications older than `ttl` milliseconds.
+    pub fn expire(&mut self, now: u64, ttl: u64) {
+        let settled = self.settled;
+        let is_old = |stored: &Stored| stored.offset <= settled && now.saturating_sub(stored.time_ms) > ttl;
+        while self.history.front().is_some_and(is_old) {
+            self.history.pop_front();
+        }
+        if self.history.is_empty() {
+            self.history = VecDeque::new();
+        }
+    }
+
+    /// What a client at `offset` of `epoch` has missed, if all of it is still here: at most `most` publications.
+    pub fn missed(&self, offset: u64, epoch: &str, most: usize) -> Option<Vec<Stored>> {
+        if !epoch.is_empty() && epoch != self.epoch() {
+            return None;
+        }
+        let missed: Vec<Stored> = self.visible().filter(|stored| stored.offset > offset).take(most).cloned().collect();
+        let complete = match (missed.first(), missed.last()) {
+            (Some(first), Some(last)) => first.offset == offset + 1 && last.offset == self.settled,
+            _ => self.settled == offset,
+        };
+        complete.then_some(missed)
+    }
+
+    /// Up to `most` publications, or about so many bytes, that follow `offset` without a gap; `None` when the next one is gone.
+    pub fn following(&self, offset: u64, most: usize, bytes_max: usize) -> Option<Vec<Stored>> {
+        let mut bytes = 0;
+        let fits = |stored: &&Stored| {
+            // One in any case.
+            let is_first = bytes == 0;
+            bytes += stored.content.data.len() + PUBLICATION_BYTES;
+            is_first || bytes <= bytes_max
+        };
+        let after = self.visible().filter(|stored| stored.offset > offset).take(most).take_while(fits);
+        let page: Vec<Stored> = after.cloned().collect();
+        let follows = page.first().map_or(offset >= self.settled, |first| first.offset == offset + 1);
+        follows.then_some(page)
+    }
+
+    /// The latest publication, unless a client at `offset` of `epoch` has it.
+    pub fn latest(&self, since: Option<(u64, &str)>) -> Option<&Stored> {
+        let latest = self.visible().next_back()?;
+        let has_it = since.is_some_and(|(offset, epoch)| offset == latest.offset && epoch == self.epoch());
+        (!has_it).then_some(latest)
+    }
+
+    /// A page of history: `limit` publications after (or, in reverse, before) `since`.
+    pub fn page(&self, since: Option<u64>, reverse: bool, limit: usize) -> Vec<Stored> {
+        match reverse {
+            false => {
+                let after = self.visible().filter(|stored| since.is_none_or(|since| stored.offset > since));
+                after.take(limit).cloned().collect()
+            }
+            true => {
+                let before = self.visible().rev().filter(|stored| since.is_none_or(|since| stored.offset < since));
+                before.take(limit).cloned().collect()
+            }
+        }
+    }
+
+    /// Whether nobody needs it any more: no members, nothing published, or nothing for so long that no client will come
+    /// back with a position in it.
+    pub fn is_forgettable(&self, now: u64, meta_ttl_ms: u64) -> bool {
+        let ttl = if self.top == 0 { EMPTY_KEPT_MS } else { meta_ttl_ms };
+        let is_untold = self.top == 0 && self.touched_ms == 0;
+        let unused = is_untold || now.saturating_sub(self.touched_ms) > ttl;
+        self.shards == 0 && self.settled == self.top && unused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(n: u64) -> Arc<Content> {
+        let data = n.to_string().into_bytes().into();
+        Arc::new(Content { data, binary: false, author: None, tags: Vec::new() })
+    }
+
+    fn stream(count: u64, size: usize) -> Stream {
+        let mut stream = Stream::new(*b"abcd");
+        for n in 0..count {
+            let offset = stream.number(n * 10, content(n));
+            stream.settle(offset, size);
+        }
+        stream
+    }
+
+    fn offsets(stored: &[Stored]) -> Vec<u64> {
+        stored.iter().map(|stored| stored.offset).collect()
+    }
+
+    #[test]
+    fn what_was_missed_comes_back_only_if_it_is_complete() {
+        let owned = stream(10, 4);
+        assert_eq!(offsets(&owned.missed(6, "abcd", 300).unwrap()), [7, 8, 9, 10]);
+        assert_eq!(offsets(&owned.missed(9, "", 300).unwrap()), [10]);
+        assert_eq!(offsets(&owned.missed(10, "abcd", 300).unwrap()), [0u64; 0]);
+        assert!(owned.missed(5, "abcd", 300).is_none(), "7 to 10 are kept, 6 is gone");
+        assert!(owned.missed(6, "other", 300).is_none());
+        assert!(owned.missed(11, "abcd", 300).is_none(), "a position from the future");
+        assert!(owned.missed(6, "abcd", 3).is_none(), "more than may be recovered");
+        assert!(stream(0, 4).missed(0, "", 300).is_some());
+    }
+
+    #[test]
+    fn a_slow_reader_gets_what_follows_piece_by_piece() {
+        let owned = stream(10, 4);
+        assert_eq!(offsets(&owned.following(6, 3, 1 << 20).unwrap()), [7, 8, 9]);
+        assert_eq!(offsets(&owned.following(9, 3, 1 << 20).unwrap()), [10]);
+        assert_eq!(offsets(&owned.following(10, 3, 1 << 20).unwrap()), [0u64; 0]);
+        assert!(owned.following(5, 3, 1 << 20).is_none(), "6 is gone");
+        assert_eq!(offsets(&owned.following(6, 3, 1).unwrap()), [7], "one, however long it is");
+    }
+
+    #[test]
+    fn pages_go_both_ways() {
+        let owned = stream(10, 6);
+        assert_eq!(offsets(&owned.page(None, false, 2)), [5, 6]);
+        assert_eq!(offsets(&owned.page(Some(7), false, 10)), [8, 9, 10]);
+        assert_eq!(offsets(&owned.page(Some(7), true, 10)), [6, 5]);
+        assert_eq!(offsets(&owned.page(None, true, 3)), [10, 9, 8]);
+    }
+
+    #[test]
+    fn what_has_not_settled_is_not_seen_and_not_lost() {
+        let mut owned = stream(3, 2);
+        assert_eq!((owned.number(100, content(3)), owned.number(100, content(4))), (4, 5));
+        assert_eq!((owned.settled(), owned.top()), (3, 5));
+        assert_eq!(offsets(&owned.page(None, false, 10)), [2, 3]);
+        assert_eq!(owned.latest(None).unwrap().offset, 3);
+        assert!(owned.missed(3, "abcd", 10).unwrap().is_empty());
+        owned.expire(1000, 50);
+        assert_eq!(owned.all().count(), 2, "they do not expire before they were seen");
+        owned.settle(5, 2);
+        assert_eq!(offsets(&owned.page(None, false, 10)), [4, 5]);
+    }
+
+    #[test]
+    fn the_latest_goes_to_who_does_not_have_it() {
+        let owned = stream(3, 2);
+        assert_eq!(owned.latest(Some((2, "abcd"))).unwrap().offset, 3);
+        assert!(owned.latest(Some((3, "abcd"))).is_none());
+        assert!(owned.latest(Some((3, "efgh"))).is_some());
+    }
+
+    #[test]
+    fn old_publications_expire_and_their_numbers_stay() {
+        let mut owned = stream(10, 100);
+        owned.expire(90 + 45, 50);
+        assert_eq!(offsets(&owned.page(None, false, 100)), [10]);
+        owned.expire(1000, 50);
+        assert_eq!(owned.all().count(), 0);
+        assert_eq!(owned.number(1000, content(0)), 11);
+        assert!(!owned.is_forgettable(2000, 5000), "it has one that did not settle");
+        owned.settle(11, 100);
+        assert!(!owned.is_forgettable(2000, 5000) && owned.is_forgettable(7000, 5000));
+    }
+
+    #[test]
+    fn an_earlier_life_is_put_together_from_pieces() {
+        let mut owned = Stream::new(*b"abcd");
+        let stored = |offset| Stored { offset, time_ms: offset, content: content(offset) };
+        for offset in [4, 5, 3, 4, 6] {
+            owned.restore(stored(offset));
+        }
+        owned.trim(3);
+        assert_eq!(offsets(&owned.page(None, false, 9)), [4, 5, 6]);
+        owned.restore_top(5);
+        assert_eq!((owned.top(), owned.settled(), owned.touched_ms), (6, 6, 6));
+        owned.clear(5);
+        assert_eq!(offsets(&owned.page(None, false, 9)), [6]);
+        assert_eq!(owned.at(6).map(|stored| stored.offset), Some(6));
+    }
+}
