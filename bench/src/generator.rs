@@ -18,11 +18,18 @@ use std::time::{Duration, Instant};
 
 /// Later than this at the 99th percentile, and the generator's latencies are refused.
 pub const LATENESS_MAX_NS: u64 = 1_000_000;
-/// Sockets per source address: well below the ports of one.
-const PER_SOURCE: usize = 8_000;
+/// Sockets per source address: so few of its ports that the kernel finds a free one at once, even while as many linger
+/// in TIME_WAIT.
+const PER_SOURCE: usize = 1_000;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+/// The mask of all its frames.
+pub const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const BUFFER_BYTES: usize = 512 * 1024;
+
+/// The source address of a socket: the ports of one do not last for all.
+pub fn source(index: usize) -> SocketAddr {
+    (Ipv4Addr::new(127, 0, 0, 2 + (index / PER_SOURCE % 250) as u8), 0).into()
+}
 
 /// Opens one socket, through the handshake, blocking; `index` chooses the source address.
 ///
@@ -31,8 +38,7 @@ const BUFFER_BYTES: usize = 512 * 1024;
 pub fn open(address: SocketAddr, path: &str, index: usize) -> Result<std::net::TcpStream, String> {
     let failed = |what: &str, error: std::io::Error| format!("socket {index}: {what}: {error}");
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(|e| failed("create", e))?;
-    let source = Ipv4Addr::new(127, 0, 0, 2 + (index / PER_SOURCE % 250) as u8);
-    socket.bind(&SocketAddr::from((source, 0)).into()).map_err(|e| failed("bind", e))?;
+    socket.bind(&source(index).into()).map_err(|e| failed("bind", e))?;
     socket.connect(&address.into()).map_err(|e| failed("connect", e))?;
     socket.set_tcp_nodelay(true).map_err(|e| failed("no delay", e))?;
     let mut stream: std::net::TcpStream = socket.into();

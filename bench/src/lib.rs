@@ -4,6 +4,7 @@
 //! from `/proc`, and ends in rows: a name, a target, what was measured, and whether it holds. Nothing here is a
 //! dependency of the product.
 
+pub mod chat;
 pub mod compare;
 pub mod gateway;
 pub mod generator;

@@ -1,5 +1,6 @@
 //! The command line of annulus-bench.
 
+use annulus_bench::chat::{self, config::Ack};
 use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
 use annulus_bench::image;
 use annulus_bench::placement;
@@ -34,6 +35,8 @@ enum Scenario {
     },
     /// A gateway in front of the fake services: what it costs, what it adds, and how it bears trouble.
     Gateway(Gateway),
+    /// The chat: delivery and acknowledgement, storms, a large room beside a peer, idle clients, kills.
+    Chat(Box<Chat>),
     /// Images: processor time, fidelity and memory, beside other libraries.
     Image {
         /// What is measured: the pipeline alone, or the service under overload and kills, or what a neighbour
@@ -51,6 +54,65 @@ enum Scenario {
     Upstreams(Box<Upstreams>),
     /// All scenarios, tiny: do they run?
     Smoke,
+}
+
+#[derive(Args)]
+struct Chat {
+    /// What is done to it.
+    #[arg(long, value_enum, default_value_t = chat::Case::Deliver)]
+    case: chat::Case,
+    /// Print the owner's case: 10,000 clients in rooms of 100, 250 messages/s, for a minute.
+    #[arg(long)]
+    seed_target: bool,
+    /// Clients; the case's own number if not set.
+    #[arg(long)]
+    clients: Option<usize>,
+    /// Members of a room; the case's own number if not set.
+    #[arg(long)]
+    room_size: Option<usize>,
+    /// When a publish command is answered, in a namespace of that name.
+    #[arg(long, value_enum)]
+    ack: Option<Ack>,
+    /// What channels' names begin with, instead of the namespace of --ack; empty for none.
+    #[arg(long)]
+    namespace: Option<String>,
+    /// Clients sign in with HS256 tokens of this secret.
+    #[arg(long)]
+    token_secret: Option<String>,
+    /// Where the log is; a temporary folder if not set.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Where the server's rows go: the URL of PostgreSQL, or a folder for the embedded database.
+    #[arg(long)]
+    database: Option<String>,
+    /// Milliseconds of processor time that validation takes per message; encrypted besides.
+    #[arg(long)]
+    work_ms: Option<f64>,
+    /// The server's shards; one, or as many as the owner's case allows where there are cores.
+    #[arg(long)]
+    shards: Option<usize>,
+    /// How often it is killed.
+    #[arg(long, default_value_t = 200)]
+    kills: u32,
+}
+
+impl Chat {
+    fn run(self, settings: &Settings, seconds: Option<f64>) -> Result<Vec<Row>, String> {
+        let asked = chat::Asked {
+            clients: self.clients,
+            room_size: self.room_size,
+            ack: self.ack,
+            namespace: self.namespace,
+            token_secret: self.token_secret,
+            directory: self.directory,
+            database: self.database,
+            work_ms: self.work_ms,
+            shards: self.shards,
+            kills: self.kills,
+            seconds,
+        };
+        if self.seed_target { chat::seed_target(settings, asked) } else { chat::run(settings, self.case, asked) }
+    }
 }
 
 #[derive(Args)]
@@ -211,9 +273,9 @@ struct Options {
     /// Messages per second (default: 60 % of the slower side's saturation).
     #[arg(long, global = true)]
     rate: Option<f64>,
-    /// Seconds per round.
-    #[arg(long, global = true, default_value_t = 3.0)]
-    seconds: f64,
+    /// Seconds per round (default: 3; 60 for the chat's --seed-target).
+    #[arg(long, global = true)]
+    seconds: Option<f64>,
     /// Rounds per side.
     #[arg(long, global = true, default_value_t = 5)]
     rounds: usize,
@@ -221,6 +283,9 @@ struct Options {
     #[arg(long, global = true)]
     poisson: bool,
 }
+
+/// Seconds per round, where the command line says nothing.
+const SECONDS: f64 = 3.0;
 
 fn main() -> ExitCode {
     let Cli { scenario, options } = Cli::parse();
@@ -232,7 +297,7 @@ fn main() -> ExitCode {
         sockets: options.sockets.map(|sockets| sockets.max(1)),
         size: options.size,
         rate: options.rate,
-        seconds: options.seconds.max(0.1),
+        seconds: options.seconds.unwrap_or(SECONDS).max(0.1),
         rounds: options.rounds.max(1),
         poisson: options.poisson,
     };
@@ -243,6 +308,7 @@ fn main() -> ExitCode {
         Scenario::WsEcho => ws_echo(&settings),
         Scenario::WsBroadcast => ws_broadcast(&settings),
         Scenario::WsIdle { target } => ws_idle(&settings, target == Idle::Chat),
+        Scenario::Chat(chat) => chat.run(&settings, options.seconds),
         Scenario::Gateway(gateway) => gateway.run(&settings),
         Scenario::Image { seed_target: true, .. } => image::seed_target(&settings),
         Scenario::Image { case: Image::Pipeline, .. } => image::pipeline(&settings),

@@ -6,6 +6,7 @@ mod peers;
 pub use gateway::Upstream;
 pub use peers::{Role, names as peer_names};
 
+use crate::chat::config::Chat;
 use crate::placement::SERVER_CORE;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -73,9 +74,7 @@ impl Server {
             None => ours(mode)?,
             Some(peer) => peers::ready(&root()?, peer, mode.role())?,
         };
-        let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
-        let address = probe.local_addr().map_err(|error| error.to_string())?;
-        drop(probe);
+        let address = free_address()?;
         let mut command = Command::new(&program);
         let configuration = match peer {
             None => our_options(&mut command, mode, address)?,
@@ -84,8 +83,27 @@ impl Server {
                 None
             }
         };
+        Server::spawn(command, configuration, address)
+    }
+
+    /// Starts our chat with a configuration of this text; at `address`, if it must be there again.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_chat(text: &str, address: Option<SocketAddr>) -> Result<Server, String> {
+        let program = ours(Mode::Chat)?;
+        let address = address.map_or_else(free_address, Ok)?;
+        let file = write_configuration("chat", "toml", address, text)?;
+        let mut command = Command::new(&program);
+        command.args(["chat", "--listen", &address.to_string(), "--config"]).arg(&file);
+        Server::spawn(command, Some(file), address)
+    }
+
+    fn spawn(mut command: Command, configuration: Option<PathBuf>, address: SocketAddr) -> Result<Server, String> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", command.get_program().to_string_lossy()))?;
         let said = child.stderr.take().map(|stderr| std::thread::spawn(move || listen(stderr)));
         let mut server = Server { child, said, configuration, address };
         server.wait()?;
@@ -114,6 +132,11 @@ impl Server {
         Ok(())
     }
 
+    /// Ends it as a power cut would, without a chance to do anything more.
+    pub fn kill(self) {
+        drop(self);
+    }
+
     /// Its process number.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -140,17 +163,51 @@ impl Drop for Server {
     }
 }
 
+/// Waits until a killed server's address can be listened at again; how long that took. The kernel ends what an io_uring
+/// had under way after its process is gone, and listens meanwhile.
+///
+/// # Errors
+/// A sentence: it cannot.
+pub fn wait_until_free(address: SocketAddr) -> Result<Duration, String> {
+    let started = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(started.elapsed()),
+            Err(error) if started.elapsed() > START_MAX => {
+                return Err(format!("{address} is not free again after {START_MAX:?}: {error}"));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+fn free_address() -> Result<SocketAddr, String> {
+    let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
+    probe.local_addr().map_err(|error| error.to_string())
+}
+
+/// Writes a server's configuration to a temporary file.
+fn write_configuration(service: &str, ending: &str, address: SocketAddr, text: &str) -> Result<PathBuf, String> {
+    let name = format!("annulus-bench-{service}-{}-{}.{ending}", std::process::id(), address.port());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    Ok(file)
+}
+
 /// Our server's options. Gives the configuration file that had to be written for them.
 fn our_options(command: &mut Command, mode: Mode, address: SocketAddr) -> Result<Option<PathBuf>, String> {
     let one_shard = ["--shards", "1", "--pin", &SERVER_CORE.to_string()];
     match mode {
         Mode::Echo | Mode::Broadcast => command.args(one_shard).args(["--listen", &address.to_string()]),
-        Mode::Chat => command.args(["chat", "--listen", &address.to_string()]),
+        Mode::Chat => {
+            // Without a log: it would else be where the bench was started.
+            let file = write_configuration("chat", "toml", address, &Chat::default().text())?;
+            command.args(["chat", "--listen", &address.to_string(), "--config"]).arg(&file);
+            return Ok(Some(file));
+        }
         Mode::Gateway { upstream, protocol } => {
-            let name = format!("annulus-bench-gateway-{}-{}.json", std::process::id(), address.port());
-            let file = std::env::temp_dir().join(name);
             let text = gateway::configuration(address, upstream, protocol);
-            std::fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+            let file = write_configuration("gateway", "json", address, &text)?;
             command.args(["gateway", "--config"]).arg(&file).args(one_shard);
             return Ok(Some(file));
         }

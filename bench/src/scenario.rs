@@ -1,5 +1,6 @@
 //! The scenarios: what is started, loaded and measured, and the rows that come of it.
 
+use crate::chat;
 use crate::compare::{Ratio, median};
 use crate::gateway;
 use crate::generator::{self, LATENESS_MAX_NS, Load, Outcome};
@@ -374,6 +375,7 @@ pub fn smoke(settings: &Settings) -> Result<Vec<Row>, String> {
     rows.extend(ws_broadcast(&tiny)?);
     rows.extend(ws_idle(&tiny, false)?);
     rows.extend(ws_idle(&tiny, true)?);
+    rows.extend(chat::smoke(&Settings { rate: Some(200.0), ..tiny.clone() })?);
     rows.extend(gateway::smoke(&Settings { rate: Some(200.0), ..tiny })?);
     // A few sockets for a second say that it works, not how well.
     rows.iter_mut().for_each(|row| row.target = Target::Fact);

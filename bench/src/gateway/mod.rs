@@ -4,7 +4,7 @@
 //! Added latency is the answer's time minus the slowest service's own time, which every body tells (see
 //! [`crate::upstreams::body`]); it is the same for every gateway that passes bodies on.
 
-mod alarm;
+pub mod alarm;
 pub mod answer;
 pub mod attack;
 mod cases;
