@@ -8,7 +8,8 @@ use annulus_engine::{
 };
 use annulus_protocols::Input;
 use annulus_protocols::http1::{self, BodyLength, Server, write_response_head};
-use annulus_protocols::websocket::handshake::{Upgrade, write_accept};
+use annulus_protocols::websocket::deflate::{Agreement, WINDOW_BITS_MIN};
+use annulus_protocols::websocket::handshake::{Refusal, Upgrade, write_accept_deflate};
 use annulus_protocols::websocket::{CloseCode, Event as WsEvent, Limits, Message, Role, WebSocket, write_pong};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,25 +23,35 @@ const COHORTS: u32 = 4;
 /// How long peers may take to close when the server goes away.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// `--listen ADDR --shards N --pin CORE,... --driver NAME`
+/// `--listen ADDR --shards N --pin CORE,... --driver NAME --deflate`
 pub struct Args {
     listen: SocketAddr,
     shards: usize,
     pin: Vec<usize>,
     driver: DriverChoice,
+    deflate: bool,
 }
 
 impl Args {
     /// Reads the command line; says what is wrong and exits with 2 if it cannot.
     pub fn parse() -> Args {
-        let mut args =
-            Args { listen: ([127, 0, 0, 1], 9001).into(), shards: 1, pin: Vec::new(), driver: DriverChoice::Auto };
+        let mut args = Args {
+            listen: ([127, 0, 0, 1], 9001).into(),
+            shards: 1,
+            pin: Vec::new(),
+            driver: DriverChoice::Auto,
+            deflate: false,
+        };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
+            if word == "--deflate" {
+                args.deflate = true;
+                continue;
+            }
             let value = words.next().unwrap_or_default();
             if let Err(wrong) = args.set(&word, &value) {
                 eprintln!(
-                    "{wrong}\nusage: [--listen ADDR] [--shards N] [--pin CORE,...] [--driver auto|io_uring|epoll]"
+                    "{wrong}\nusage: [--listen ADDR] [--shards N] [--pin CORE,...] [--driver auto|io_uring|epoll] [--deflate]"
                 );
                 std::process::exit(2);
             }
@@ -68,6 +79,10 @@ impl Args {
 pub trait Behaviour {
     /// A message arrived. True when the sender is to be closed as too slow.
     fn message(&mut self, outlet: &Outlet, from: ConnId, message: Message<'_>) -> bool;
+    /// The same, from a connection that agreed on compression; what goes out may be plain all the same.
+    fn message_of_deflater(&mut self, outlet: &Outlet, from: ConnId, message: Message<'_>, _: Agreement) -> bool {
+        self.message(outlet, from, message)
+    }
     /// The shard is about to accept connections.
     fn started(&mut self, _outlet: &Outlet) {}
     /// The handshake is done.
@@ -86,10 +101,10 @@ enum Session {
 /// Runs one behaviour per shard until the process is asked to stop.
 pub fn serve<B: Behaviour + 'static>(make: impl Fn(&Shard) -> B + Send + Sync + 'static) {
     let args = Args::parse();
-    let listen = Address::Ip(args.listen);
+    let (listen, deflate) = (Address::Ip(args.listen), args.deflate);
     let main = move |shard: Shard| {
         let (behaviour, listen) = (make(&shard), listen.clone());
-        async move { run(shard, behaviour, listen).await }
+        async move { run(shard, behaviour, listen, deflate).await }
     };
     let files = raise_file_limit().unwrap_or_default();
     let signals = Signals::block().expect("masking signals does not fail");
@@ -114,7 +129,7 @@ pub fn serve<B: Behaviour + 'static>(make: impl Fn(&Shard) -> B + Send + Sync + 
     }
 }
 
-async fn run<B: Behaviour>(shard: Shard, behaviour: B, listen: Address) -> Result<(), String> {
+async fn run<B: Behaviour>(shard: Shard, behaviour: B, listen: Address, deflate: bool) -> Result<(), String> {
     let listener = shard
         .listen(&listen, &ListenOptions::default())
         .map_err(|error| annulus_engine::error::explain_listen(&listen, &error))?;
@@ -125,7 +140,7 @@ async fn run<B: Behaviour>(shard: Shard, behaviour: B, listen: Address) -> Resul
     let mut group = shard.group::<Session>(GroupOptions { outbox_bytes_max: OUTBOX_BYTES_MAX, tick, cohorts: COHORTS });
     group.listen(listener);
     let outlet = group.outlet();
-    let mut server = Runner { shard: shard.clone(), outlet, behaviour, out: Vec::new(), ids: Vec::new() };
+    let mut server = Runner { shard: shard.clone(), outlet, behaviour, deflate, out: Vec::new(), ids: Vec::new() };
     server.behaviour.started(&server.outlet);
     while shard.until_drained(group.ready()).await.is_some() {
         while let Some(event) = group.next_event() {
@@ -151,6 +166,8 @@ struct Runner<B> {
     shard: Shard,
     outlet: Outlet,
     behaviour: B,
+    /// Whether compression is agreed on with who offers it.
+    deflate: bool,
     out: Vec<u8>,
     ids: Vec<ConnId>,
 }
@@ -198,11 +215,10 @@ impl<B: Behaviour> Runner<B> {
                 self.answer(&head.exchange(), 200, &[("content-type", "text/plain; version=0.0.4")], &text);
                 Session::Done
             }
-            Ok(http1::Event::Head(head)) => match Upgrade::check(&head) {
-                Ok(upgrade) => {
-                    write_accept(&mut self.out, &upgrade, None);
+            Ok(http1::Event::Head(head)) => match self.open(&head) {
+                Ok(websocket) => {
                     self.behaviour.opened(id);
-                    Session::Open(WebSocket::new(Role::Server))
+                    Session::Open(websocket)
                 }
                 Err(refusal) => {
                     self.answer(&head.exchange(), refusal.status(), refusal.fields(), &format!("{refusal}\n"));
@@ -222,6 +238,17 @@ impl<B: Behaviour> Runner<B> {
         Some(next)
     }
 
+    /// Answers a request for an upgrade.
+    fn open(&mut self, head: &http1::RequestHead<'_>) -> Result<WebSocket, Refusal> {
+        let upgrade = Upgrade::check(head)?;
+        let agreement = if self.deflate { upgrade.deflate(WINDOW_BITS_MIN)? } else { None };
+        write_accept_deflate(&mut self.out, &upgrade, None, agreement);
+        Ok(match agreement {
+            Some(agreement) => WebSocket::with_deflate(Role::Server, agreement),
+            None => WebSocket::new(Role::Server),
+        })
+    }
+
     fn answer(&mut self, exchange: &http1::Exchange, status: u16, fields: &[(&str, &str)], text: &str) {
         let length = BodyLength::Known(text.len() as u64);
         let mut body = write_response_head(&mut self.out, &exchange.closing(), status, fields, length);
@@ -236,7 +263,11 @@ impl<B: Behaviour> Runner<B> {
             match websocket.next_event(&LIMITS, now, input) {
                 Ok(WsEvent::NeedMore) => return false,
                 Ok(WsEvent::Message(message)) => {
-                    if self.behaviour.message(&self.outlet, id, message) {
+                    let is_full = match websocket.deflate() {
+                        Some(agreement) => self.behaviour.message_of_deflater(&self.outlet, id, message, agreement),
+                        None => self.behaviour.message(&self.outlet, id, message),
+                    };
+                    if is_full {
                         return true;
                     }
                 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // Each test program uses a part of it.
 
 pub mod certificates;
+pub mod postgres;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
