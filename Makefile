@@ -24,9 +24,10 @@ bench:
 	cargo build --release --package annulus-bench
 	./target/release/annulus-bench --help
 
-# The image service, killed at random moments: make crash KILLS=200
+# The chat, then the image service, killed at random moments under load: make crash KILLS=200
 crash:
 	cargo build --release --package annulus --package annulus-bench
+	./target/release/annulus-bench chat --case crash --kills $(KILLS) --check
 	./target/release/annulus-bench image --case crash --kills $(KILLS) --check
 
 # Simulated schedules of the engine: make sim SEEDS=100000
