@@ -442,6 +442,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// All records of a hand-over, for tests of those who hand over.
+#[cfg(test)]
+pub fn split_hand_over(mut bytes: &[u8]) -> Option<Vec<Record<'_>>> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let (kind, payload, rest) = split_record(bytes)?;
+        records.push(Record::decode(kind, payload)?);
+        bytes = rest;
+    }
+    Some(records)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -560,16 +572,4 @@ mod tests {
         assert_eq!(Record::decode(kind::CHECKPOINT_BEGIN, &[0xff; 9]), None);
         assert_eq!(Record::decode(kind::CHECKPOINT_BEGIN, &[255, 255, 255, 255, 255, 255, 255, 255, 255, 2]), None);
     }
-}
-
-/// All records of a hand-over, for tests of those who hand over.
-#[cfg(test)]
-pub fn split_hand_over(mut bytes: &[u8]) -> Option<Vec<Record<'_>>> {
-    let mut records = Vec::new();
-    while !bytes.is_empty() {
-        let (kind, payload, rest) = split_record(bytes)?;
-        records.push(Record::decode(kind, payload)?);
-        bytes = rest;
-    }
-    Some(records)
 }

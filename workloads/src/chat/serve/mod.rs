@@ -303,7 +303,7 @@ impl Service {
         if let Some(verifiers) = self.node.newer_verifiers(&mut self.edition) {
             self.hub.set_verifiers(verifiers);
         }
-        if let Some(access) = self.access.as_ref().filter(|_| cohort % ACCESS_TICKS == 0) {
+        if let Some(access) = self.access.as_ref().filter(|_| cohort.is_multiple_of(ACCESS_TICKS)) {
             access.flush();
         }
         if self.sockets.shard.index() == 0 && cohort == 0 {
