@@ -163,7 +163,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// What was recorded within the last [`WINDOW_MS`]; none: nothing, or nobody has looked so that it could be known.
+    /// What was recorded within the last `WINDOW_MS`; none: nothing, or nobody has looked so that it could be known.
     pub fn look(&mut self, now_ms: u64, snapshot: Snapshot) -> Option<Times> {
         let since = |at: &(u64, Snapshot)| now_ms.saturating_sub(at.0);
         if self.kept.back().is_some_and(|last| since(last) > FORGET_MS) {
