@@ -145,7 +145,8 @@ fn a_work_that_dies_waits_for_a_person_who_tries_it_again() {
     assert!(dead["error"]["detail"].as_str().unwrap().contains("killed from outside"), "{dead}");
     let again = service.ask(&format!("POST /v1/dead/{id}/retry"), "", b"");
     assert_eq!(again.status, 202, "{again:?}");
-    assert_eq!(service.end_of(&id, "")["state"], "done");
+    let ended = service.end_of(&id, "");
+    assert_eq!(ended["state"], "done", "{ended}");
     assert_eq!(service.get("/v1/dead").json()["jobs"].as_array().unwrap().len(), 0);
     service.ask(&format!("POST /v1/dead/{id}/retry"), "", b"").is_problem(409, "dead");
     service.stop();

@@ -194,11 +194,12 @@ impl Service {
             match document["state"].as_str().unwrap() {
                 "dead" => return id,
                 "leased" => {
-                    for thread in std::fs::read_dir(&threads).unwrap().flatten() {
-                        let workers = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-                        for worker in workers.split_whitespace() {
-                            let _already_gone = Command::new("kill").args(["-s", "KILL", worker]).status().unwrap();
-                        }
+                    // Listed before any is killed: who takes a dead one's place may be given the job when it is tried again.
+                    let children =
+                        std::fs::read_dir(&threads).unwrap().flatten().map(|thread| thread.path().join("children"));
+                    let workers: String = children.flat_map(std::fs::read_to_string).collect();
+                    for worker in workers.split_whitespace() {
+                        let _already_gone = Command::new("kill").args(["-s", "KILL", worker]).status().unwrap();
                     }
                 }
                 state => assert!(["uploaded", "queued"].contains(&state), "{document}"),
