@@ -22,7 +22,7 @@ use std::path::Path;
 
 use annulus_engine::DriverChoice;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use crate::args::Args;
 use crate::chat;
@@ -173,15 +173,19 @@ impl Config {
     }
 }
 
-/// Whether a file speaks Centrifugo's dialect: JSON and YAML do, and TOML without any section of ours.
+/// Whether a file speaks Centrifugo's dialect: JSON and YAML do, and TOML without any section of ours. `[engine]` both have;
+/// Centrifugo's says of which type it is.
 fn is_centrifugo(path: &Path) -> bool {
     if path.extension().is_some_and(|extension| !extension.eq_ignore_ascii_case("toml")) {
         return true;
     }
     let Ok(text) = std::fs::read_to_string(path) else { return false };
     let Ok(table) = DeTable::parse(&text) else { return false };
-    let mut names = table.get_ref().keys().map(|name| name.get_ref().to_string());
-    !table.get_ref().is_empty() && !names.any(|name| SECTIONS.contains(&name.as_str()))
+    let is_ours = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| match value.get_ref() {
+        DeValue::Table(engine) if name.get_ref() == "engine" => !engine.keys().any(|key| key.get_ref() == "type"),
+        _ => SECTIONS.contains(&&**name.get_ref()),
+    };
+    !table.get_ref().is_empty() && !table.get_ref().iter().any(is_ours)
 }
 
 /// A deployment's file of Centrifugo v6, and its variables of the environment.

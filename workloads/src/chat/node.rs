@@ -199,17 +199,20 @@ impl Node {
     pub fn reload(&self) {
         let config = &self.common.config;
         match config.tls.as_ref().map(secure::server_config).transpose() {
-            Ok(tls) => *lock(&self.tls) = tls,
+            Ok(tls) => {
+                *lock(&self.tls) = tls;
+                crate::say!("chat: certificates read again: new connections meet the new ones");
+            }
             Err(sentence) => crate::say!("chat: the certificates stay as they were: {sentence}"),
         }
         match verifiers(config) {
             Ok(verifiers) => {
                 *lock(&self.verifiers) = Arc::new(verifiers);
                 self.edition.fetch_add(1, Ordering::Release);
+                crate::say!("chat: the keys of tokens read again: new tokens meet the new ones");
             }
             Err(sentence) => crate::say!("chat: the keys of tokens stay as they were: {sentence}"),
         }
-        crate::say!("chat: certificates and keys read again: new connections and tokens meet the new ones");
     }
 
     /// What proves tokens now.

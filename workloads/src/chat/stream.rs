@@ -165,7 +165,14 @@ impl Stream {
 
     /// What readers see, oldest first.
     fn visible(&self) -> impl DoubleEndedIterator<Item = &Stored> {
-        self.history.iter().filter(|stored| stored.offset <= self.settled)
+        self.after(0)
+    }
+
+    /// What readers see behind an offset, oldest first.
+    fn after(&self, offset: u64) -> impl DoubleEndedIterator<Item = &Stored> {
+        let end = self.history.partition_point(|stored| stored.offset <= self.settled);
+        let begin = self.history.partition_point(|stored| stored.offset <= offset);
+        self.history.range(begin.min(end)..end)
     }
 
     /// The settled publication of that number, if it is still here.
@@ -196,7 +203,7 @@ impl Stream {
         if !epoch.is_empty() && epoch != self.epoch() {
             return None;
         }
-        let missed: Vec<Stored> = self.visible().filter(|stored| stored.offset > offset).take(most).cloned().collect();
+        let missed: Vec<Stored> = self.after(offset).take(most).cloned().collect();
         let complete = match (missed.first(), missed.last()) {
             (Some(first), Some(last)) => first.offset == offset + 1 && last.offset == self.settled,
             _ => self.settled == offset,
@@ -213,8 +220,7 @@ impl Stream {
             bytes += stored.content.data.len() + PUBLICATION_BYTES;
             is_first || bytes <= bytes_max
         };
-        let after = self.visible().filter(|stored| stored.offset > offset).take(most).take_while(fits);
-        let page: Vec<Stored> = after.cloned().collect();
+        let page: Vec<Stored> = self.after(offset).take(most).take_while(fits).cloned().collect();
         let follows = page.first().map_or(offset >= self.settled, |first| first.offset == offset + 1);
         follows.then_some(page)
     }
@@ -229,10 +235,7 @@ impl Stream {
     /// A page of history: `limit` publications after (or, in reverse, before) `since`.
     pub fn page(&self, since: Option<u64>, reverse: bool, limit: usize) -> Vec<Stored> {
         match reverse {
-            false => {
-                let after = self.visible().filter(|stored| since.is_none_or(|since| stored.offset > since));
-                after.take(limit).cloned().collect()
-            }
+            false => self.after(since.unwrap_or(0)).take(limit).cloned().collect(),
             true => {
                 let before = self.visible().rev().filter(|stored| since.is_none_or(|since| stored.offset < since));
                 before.take(limit).cloned().collect()

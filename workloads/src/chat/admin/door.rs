@@ -129,11 +129,12 @@ impl Door {
         // Centrifugo's dialect has it where the file says so only.
         let is_development = config.is_insecure() && config.listen.ip().is_loopback() && !config.channels.strict;
         let access = match admin.enabled {
-            true if admin.insecure => Access::Open,
-            false if !is_development => Access::Off,
+            Some(true) if admin.insecure => Access::Open,
+            Some(false) => Access::Off,
+            None if !is_development => Access::Off,
             _ if !password.is_empty() => Access::Password(hmac::sign(&compares, password.as_bytes())),
-            false => Access::Local,
-            true => Access::Off,
+            None => Access::Local,
+            Some(true) => Access::Off,
         };
         Ok(Door { access, signs, compares, wrong: Mutex::default() })
     }
@@ -265,7 +266,7 @@ mod tests {
 
     fn with_password(secret: Option<&str>, password: &str) -> Door {
         Door::open(&config(|config| {
-            config.admin.enabled = true;
+            config.admin.enabled = Some(true);
             config.admin.password = Some(Secret::new(password));
             config.admin.secret = secret.map(Secret::new);
         }))
@@ -394,7 +395,7 @@ mod tests {
         centrifugo.listen = ([127, 0, 0, 1], 8000).into();
         centrifugo.client.insecure = Some(true);
         assert!(is_off(&centrifugo));
-        centrifugo.admin.enabled = true;
+        centrifugo.admin.enabled = Some(true);
         centrifugo.admin.insecure = true;
         let door = Door::open(&centrifugo).unwrap();
         assert_eq!(admit(&door, "host: chat.example\r\n", NOW), Ok(()));

@@ -15,7 +15,7 @@ mod foreign;
 mod keys;
 mod section;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -263,10 +263,16 @@ impl Reader {
             }
             (_, Some(_)) => self.problem(source, path, format!("expected a list, found {}", node.value.describe())),
             (Value::Object(members), None) => {
+                let mut known = HashSet::new();
                 for member in members {
                     // The names of keys are compared as Centrifugo compares them: without regard to case.
                     let name = member.name.to_ascii_lowercase();
                     let (pattern_within, path_within) = (join(pattern, &name), join(path, &name));
+                    if !known.insert(name.clone()) {
+                        let says = "the key is here twice, in capital and in small letters. Remove one".to_owned();
+                        self.problem(self.source(&place.origin, member.at), &path_within, says);
+                        continue;
+                    }
                     match self.is_known(&pattern_within) {
                         true => self.walk(&pattern_within, &path_within, &member.value, place),
                         false => {

@@ -105,7 +105,7 @@ impl Config {
             }
         }
         let admin = &self.admin;
-        if admin.enabled && !admin.insecure && admin.password.is_none() {
+        if admin.enabled == Some(true) && !admin.insecure && admin.password.is_none() {
             found.add(
                 "admin.password",
                 "the console is on, and nothing would let anybody in: choose a password".to_owned(),

@@ -317,8 +317,8 @@ impl Default for Api {
 /// The console.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admin {
-    /// Whether it is there at all.
-    pub enabled: bool,
+    /// Whether it is there at all; `None`: where clients need no token on the loopback interface.
+    pub enabled: Option<bool>,
     /// What is asked for at the door.
     pub password: Option<Secret>,
     /// What signs the tokens of those who came in; none: a random one, so that a restart sends everybody to the door.
@@ -433,7 +433,7 @@ impl Rate {
 pub struct Rates {
     /// Commands of one connection. Beyond: error 111, temporary.
     pub commands: Rate,
-    /// Publications of one user, all connections on this node together. Beyond: error 111, temporary. Users without a
+    /// Publications of one user, all connections on one core together. Beyond: error 111, temporary. Users without a
     /// name are counted by connection.
     pub publishes: Rate,
     /// New connections from one address. Beyond: 429. Off by default: behind a proxy all clients have one address.

@@ -584,7 +584,10 @@ impl Hub {
                 }
             }
             Purpose::SubRefresh(channel) => {
-                let verdict = self.verdict(ports, (Kind::SubRefresh, OWN), &answer, wire::read_refresh);
+                let common = self.common.clone();
+                let hook = common.config.channels.namespace(&channel).and_then(|ns| ns.sub_refresh_hook.as_deref());
+                let hook = (Kind::SubRefresh, hook.unwrap_or(OWN));
+                let verdict = self.verdict(ports, hook, &answer, wire::read_refresh);
                 let Some(slot) = self.channels.find(&channel) else { return };
                 match verdict {
                     Verdict::Result(Some(refreshed)) if !refreshed.expired => {

@@ -17,7 +17,7 @@ use crate::chat::hooks::{Kind, Verdict};
 use crate::chat::letters::{Answer, Ask, Asker, Granted, Join, Joined, Letter, Overrides, Recovery, Work};
 use crate::chat::rules;
 use crate::chat::session::{ChannelSlot, Client, Subscription, SubscriptionExtra};
-use crate::chat::tokens::{TokenError, Weight};
+use crate::chat::tokens::{SubscriptionClaims, TokenError, Weight};
 
 /// What a client is granted, or why it is not.
 type Grant = Result<Joining, Step>;
@@ -118,7 +118,12 @@ impl Hub {
             return Err(turn.refuse(ErrorCode::UNKNOWN_CHANNEL));
         };
         if !subscribe.token.is_empty() {
-            return self.grant_by_token(turn, channel, &subscribe.token, ErrorCode::TOKEN_EXPIRED);
+            return match self.subscription_claims(turn, &subscribe.token)? {
+                Ok(claims) => self.grant_by_claims(turn, channel, claims),
+                Err(TokenError::Expired) => Err(turn.refuse(ErrorCode::TOKEN_EXPIRED)),
+                Err(TokenError::KeyPending | TokenError::KeysUnavailable) => Err(turn.refuse(ErrorCode::INTERNAL)),
+                Err(_) => Err(turn.refuse(ErrorCode::PERMISSION_DENIED)),
+            };
         }
         let user = self.users.name(turn.client.user);
         let limited = channels.is_user_limited(channel) && namespace.allow_user_limited_channels;
@@ -140,30 +145,31 @@ impl Hub {
         }
     }
 
-    fn grant_by_token(
+    /// What a subscription token says, at once or from a compute thread.
+    fn subscription_claims(
         &mut self,
         turn: &mut Turn<'_, impl Ports>,
-        channel: &str,
         token: &str,
-        expired: ErrorCode,
-    ) -> Grant {
+    ) -> Result<Result<SubscriptionClaims, TokenError>, Step> {
+        if let Some(claims) = turn.evidence.subscription.take() {
+            return Ok(claims);
+        }
         let verifiers = self.verifiers.clone();
-        let verifier = &verifiers.subscription;
+        let (verifier, seconds) = (&verifiers.subscription, turn.now / 1000);
+        let claims = match verifier.weight(token, seconds) {
+            Weight::Compute => Err(TokenError::KeyPending),
+            Weight::Inline => verifier.verify_subscription(token, seconds),
+        };
+        match claims {
+            // To be verified, or its key to be fetched, elsewhere.
+            Err(TokenError::KeyPending) => Err(turn.work(Work::SubscriptionToken(verifiers, token.to_owned()))),
+            claims => Ok(claims),
+        }
+    }
+
+    /// What a token that is good grants, if it is this client's for this channel.
+    fn grant_by_claims(&mut self, turn: &mut Turn<'_, impl Ports>, channel: &str, claims: SubscriptionClaims) -> Grant {
         let seconds = turn.now / 1000;
-        let claims = match turn.evidence.subscription.take() {
-            Some(claims) => claims,
-            None if verifier.weight(token, seconds) == Weight::Compute => Err(TokenError::KeyPending),
-            None => verifier.verify_subscription(token, seconds),
-        };
-        let claims = match claims {
-            Ok(claims) => claims,
-            // To be verified, or its key to be fetched, elsewhere; from there it does not come back with this.
-            Err(TokenError::KeyPending) => return Err(turn.work(Work::SubscriptionToken(verifiers, token.to_owned()))),
-            Err(TokenError::Expired) => return Err(turn.refuse(expired)),
-            Err(TokenError::KeysUnavailable) => return Err(turn.refuse(ErrorCode::INTERNAL)),
-            Err(_) if expired.code == ErrorCode::EXPIRED.code => return Err(Step::Close(Disconnect::INVALID_TOKEN)),
-            Err(_) => return Err(turn.refuse(ErrorCode::PERMISSION_DENIED)),
-        };
         let id = turn.client.id.to_string();
         if !claims.is_for(&self.users.name(turn.client.user), &id, channel) {
             return Err(Step::Close(Disconnect::INVALID_TOKEN));
@@ -430,17 +436,20 @@ impl Hub {
             return turn.refuse(ErrorCode::BAD_REQUEST);
         }
         // An old token is no reason to end what still goes on; one that was never good is.
-        let joining = match self.grant_by_token(turn, channel, token, ErrorCode::EXPIRED) {
+        let granted = match self.subscription_claims(turn, token) {
+            Ok(Ok(claims)) => self.grant_by_claims(turn, channel, claims),
+            Ok(Err(TokenError::Expired)) => return turn.refuse(ErrorCode::EXPIRED),
+            Ok(Err(TokenError::KeyPending | TokenError::KeysUnavailable)) => return turn.refuse(ErrorCode::INTERNAL),
+            Ok(Err(_)) => return Step::Close(Disconnect::INVALID_TOKEN),
+            Err(step) => return step,
+        };
+        let joining = match granted {
             Ok(joining) => joining,
             Err(step) => return step,
         };
-        let now = turn.now / 1000;
         let ends_at = joining.granted.expires_at;
-        if ends_at > 0 && ends_at <= now {
-            return turn.refuse(ErrorCode::EXPIRED);
-        }
         turn.client.set_subscription_end(slot, ends_at);
-        let ttl = ends_at.saturating_sub(now);
+        let ttl = ends_at.saturating_sub(turn.now / 1000);
         let result = SubRefreshResult { expires: ends_at > 0, ttl: u32::try_from(ttl).unwrap_or(u32::MAX) };
         write_sub_refresh(turn.codec(), turn.out, turn.id, &result);
         Step::Replied

@@ -36,7 +36,7 @@ impl Reader {
         for (list, path) in LISTS.iter().enumerate() {
             self.read_entries(self.counts[list], path, &mut variables);
         }
-        for name in variables.into_keys().filter(|name| !is_of_kubernetes(name)) {
+        for (name, _) in variables.into_iter().filter(|(name, value)| !is_of_kubernetes(name, value)) {
             self.refuse(&name);
         }
     }
@@ -116,8 +116,14 @@ fn variable(path: &str) -> String {
     path.replace('.', "_").to_ascii_uppercase()
 }
 
-/// Whether Kubernetes sets such a variable by itself, for a service called `centrifugo`: `CENTRIFUGO_PORT_8000_TCP`,
-/// `CENTRIFUGO_SERVICE_HOST`, also with more of the service's name before. They are passed over, as Centrifugo does.
-fn is_of_kubernetes(name: &str) -> bool {
-    format!("_{name}").contains("_PORT") || format!("_{name}").contains("_SERVICE_")
+/// Whether Kubernetes sets such a variable by itself, for a service whose name begins with `centrifugo`:
+/// `CENTRIFUGO_PORT=tcp://10.1.1.1:8000`, `CENTRIFUGO_PORT_8000_TCP...`, `CENTRIFUGO_API_SERVICE_HOST`,
+/// `CENTRIFUGO_SERVICE_PORT...`. They are passed over.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let name = format!("_{name}");
+    let is_of_port = |rest: &str| rest.split('_').next().is_some_and(|port| port.parse::<u16>().is_ok());
+    name.ends_with("_PORT") && value.contains("://")
+        || name.split("_PORT_").skip(1).any(is_of_port)
+        || name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
 }

@@ -500,7 +500,7 @@ const HTTP_API: &[Key<Draft>] = &[
 ];
 
 const ADMIN: &[Key<Draft>] = &[
-    key("enabled", "", "admin.enabled", Set::Bool(|draft, is| draft.config.admin.enabled = is)),
+    key("enabled", "", "admin.enabled", Set::Bool(|draft, is| draft.config.admin.enabled = Some(is))),
     not(Text, "handler_prefix", ""),
     key("password", "", "admin.password", Set::Text(|draft, text| draft.config.admin.password = secret(text))),
     key("secret", "", "admin.secret", Set::Text(|draft, text| draft.config.admin.secret = secret(text))),

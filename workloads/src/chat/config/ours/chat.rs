@@ -53,7 +53,7 @@ pub const CHAT: &[Key<Config>] = &[
     key(
         "outbox_bytes_max",
         "\"1MiB\"",
-        "what may wait for one client; beyond: `slow` of the namespace",
+        "what may wait for one client; beyond: close 3008; from a quarter of it on: `slow` of the namespace",
         Set::Bytes(4096, 1 << 30, |chat, bytes| chat.outbox_bytes_max = bytes as usize),
     ),
     key(
@@ -86,7 +86,12 @@ pub const CHAT: &[Key<Config>] = &[
         "how long clients are given to go at the end",
         Set::Ms(0, HOUR, |chat, ms| chat.shutdown_ms_max = ms),
     ),
-    key("access_log", "false", "a line for each request and connection", Set::Bool(|chat, is| chat.access_log = is)),
+    key(
+        "access_log",
+        "false",
+        "a line for each API call, WebSocket and end of a session",
+        Set::Bool(|chat, is| chat.access_log = is),
+    ),
     key("node_name", "host and port", "what the node calls itself", Set::Text(|chat, name| chat.node_name = name)),
     key(
         "history_size",
@@ -219,7 +224,7 @@ pub const CLIENT: &[Key<Client>] = &[
     key(
         "insecure",
         "on loopback",
-        "everybody comes in without a token and may do everything; a token that is sent is verified all the same",
+        "everybody comes in without a token and may do all but subscribe to `$` and others' `#` channels; a token that is sent is verified all the same",
         Set::Bool(|client, is| client.insecure = Some(is)),
     ),
     key(
@@ -404,7 +409,7 @@ pub const ADMIN: &[Key<Admin>] = &[
         "enabled",
         "where clients need no token on the loopback interface",
         "the console at `/admin/` is there at all",
-        Set::Bool(|admin, is| admin.enabled = is),
+        Set::Bool(|admin, is| admin.enabled = Some(is)),
     ),
     key("password", "none", "what is asked for at its door", Set::Text(|admin, text| admin.password = secret(text))),
     key(

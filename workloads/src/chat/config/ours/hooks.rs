@@ -93,7 +93,7 @@ pub const HOOK: &[Key<Hook>] = &[
     key(
         "breaker_failures",
         "10",
-        "failures in a row after which nothing is asked for a while; 0: off",
+        "failures in a row within 10 s after which a core asks nothing for a while; 0: off",
         Set::Count(0, 1_000_000, |hook, count| hook.breaker_failures = count as u32),
     ),
     key("breaker_time", "\"1s\"", "how long that is", Set::Ms(1, HOUR, |hook, ms| hook.breaker_ms = ms)),
