@@ -178,7 +178,7 @@ impl Disconnect {
     pub const CONNECTION_LIMIT: Self = Self::new(3504, "connection limit");
     /// The server would subscribe the client to too many channels.
     pub const CHANNEL_LIMIT: Self = Self::new(3505, "channel limit");
-    /// Binary data to a JSON connection.
+    /// A message of the other codec's kind.
     pub const INAPPROPRIATE_PROTOCOL: Self = Self::new(3506, "inappropriate protocol");
     /// Not allowed here.
     pub const PERMISSION_DENIED: Self = Self::new(3507, "permission denied");

@@ -34,8 +34,9 @@ const EXPANSION_GUESS: usize = 4;
 /// with a window that is copied. Beyond it: close 1007.
 const RESTARTS_MAX: u32 = 64;
 
-/// What follows a message's last byte: the tail that the sender took off, and an empty final block. The inflater
-/// reports the latter if, and only if, the message ended at the end of a block.
+/// What follows a message's last byte: the tail that the sender took off, and an empty final block. A whole message has
+/// given all its output before; one that was cut off within a stored block takes some of this for its own, or does not
+/// reach the final block.
 const END: [u8; 9] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 0x01, 0x00, 0x00, 0xff, 0xff];
 
 /// The compressed side of a message under assembly.
@@ -96,8 +97,9 @@ impl Inflation {
             return Ok(());
         }
         self.inflate(limits, rest, body)?;
+        let len = body.bytes.len();
         self.write_out(limits, &END, body)?;
-        if self.ended { Ok(()) } else { Err(Fault::BrokenDeflate) }
+        if self.ended && body.bytes.len() == len { Ok(()) } else { Err(Fault::BrokenDeflate) }
     }
 
     /// Inflates a block.
@@ -123,7 +125,7 @@ impl Inflation {
             }
             let inflater = self.inflater.get_or_insert_with(|| Inflate::new(false, WINDOW_BITS_MAX));
             // One byte more than allowed, so that too much shows.
-            let step = make_room(out, rest.len(), room - out.len() + 1);
+            let step = make_room(out, rest.len(), room.saturating_sub(out.len()).saturating_add(1));
             let (len, consumed, written) = (out.len(), inflater.total_in(), inflater.total_out());
             out.resize(len + step, 0);
             let status = inflater.decompress(rest, &mut out[len..], InflateFlush::SyncFlush);
@@ -150,7 +152,7 @@ impl Inflation {
         let by_ratio = by_ratio.max(limits.inflated_bytes_free);
         let room = by_ratio.min(limits.message_bytes_max);
         let beyond = if by_ratio < limits.message_bytes_max { Fault::InflatedRatio } else { Fault::MessageTooBig };
-        (usize::try_from(room).unwrap_or(usize::MAX - 1), beyond)
+        (usize::try_from(room).unwrap_or(usize::MAX), beyond)
     }
 
     /// Goes on behind a final block, at the next byte, with what was written so far as the window (RFC 7692
