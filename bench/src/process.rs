@@ -132,11 +132,6 @@ impl Server {
         Ok(())
     }
 
-    /// Ends it as a power cut would, without a chance to do anything more.
-    pub fn kill(self) {
-        drop(self);
-    }
-
     /// Its process number.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -191,7 +191,7 @@ fn rows(field: &Field, kills: u32, lost: usize, behind: usize, starts: &[f64]) -
     let some = Target::Least(1.0);
     let disorder = field.disorder.lock().map_err(|error| error.to_string())?.clone();
     let why = field.why.lock().map_err(|error| error.to_string())?.clone();
-    let unanswered = counts.published - counts.acknowledged - of(&field.refused);
+    let unanswered = counts.published.saturating_sub(counts.acknowledged + of(&field.refused));
     Ok(vec![
         row("kills", Target::Fact, kills.into(), format!("after {} to {} ms each", LIFE_MS.0, LIFE_MS.1)),
         row(

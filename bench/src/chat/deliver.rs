@@ -67,9 +67,10 @@ pub fn load(fleet: &mut Fleet, pid: u32, settings: &Settings, rate: f64, seconds
     let delivered = fleet.book.tally.counts().delivered;
     let before = Sample::of(pid)?;
     fleet.load(Schedule::new(spread, rate, 1), seconds)?;
+    // Of the same moments: what comes later costs processor time that is not counted either.
     let after = Sample::of(pid)?;
-    fleet.settle(SETTLE_MAX)?;
     let delivered = fleet.book.tally.counts().delivered - delivered;
+    fleet.settle(SETTLE_MAX)?;
     Ok(Loaded { seconds, rate, samples: (before, after), delivered, times: fleet.take_times() })
 }
 

@@ -67,6 +67,8 @@ pub struct Fleet {
     random: Random,
     swept: u64,
     own: Vec<usize>,
+    /// Publications that were due so far: whose turn it is.
+    published: usize,
     live: usize,
     /// Clients between their first packet and their last reply.
     joining: usize,
@@ -102,6 +104,7 @@ impl Fleet {
             random: Random::new(1),
             swept: 0,
             own: Vec::new(),
+            published: 0,
             live: 0,
             joining: 0,
             book: Book::new(&rooms),
@@ -158,25 +161,41 @@ impl Fleet {
     /// # Errors
     /// A sentence: the kernel refused.
     pub fn load(&mut self, schedule: Schedule, seconds: f64) -> Result<(), String> {
+        self.load_while(schedule, seconds, |_| true)
+    }
+
+    /// The same, for as long as it is wanted.
+    ///
+    /// # Errors
+    /// As [`Fleet::load`].
+    pub fn load_while(
+        &mut self,
+        schedule: Schedule,
+        seconds: f64,
+        wanted: impl Fn(&Fleet) -> bool,
+    ) -> Result<(), String> {
         let start = self.now();
         let end = start + (seconds * 1e9) as u64;
-        for (turn, due) in schedule.map(|due| start + due).take_while(|&due| due < end).enumerate() {
-            if turn % BEHIND == 0 {
+        for due in schedule.map(|due| start + due).take_while(|&due| due < end) {
+            if self.published.is_multiple_of(BEHIND) {
                 self.turn(Some(0))?;
             }
-            loop {
-                let now = self.now();
-                if now >= due {
-                    break;
-                }
-                self.turn(Some(due - now))?;
+            while wanted(self) && self.now() < due {
+                self.turn(Some(due.saturating_sub(self.now())))?;
             }
-            match self.publisher(turn) {
+            if !wanted(self) {
+                return Ok(());
+            }
+            self.published += 1;
+            match self.publisher(self.published - 1) {
                 Some(client) => self.publish(client, due),
                 None => self.book.events.unsent += 1,
             }
             let late = self.now() - due;
             self.book.times.lateness.saturating_record(late.max(1));
+        }
+        while wanted(self) && self.now() < end {
+            self.turn(Some(end.saturating_sub(self.now())))?;
         }
         Ok(())
     }

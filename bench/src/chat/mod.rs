@@ -229,9 +229,9 @@ pub fn run(settings: &Settings, case: Case, asked: Asked) -> Result<Vec<Row>, St
         Case::Deliver => deliver::run(settings, &options(asked, 1000, 100, 250.0), Goals::default()),
         Case::Storm => storm::run(settings, &options(asked, 10_000, 100, 100.0)),
         Case::Room => {
-            // The peer promises nothing.
-            let ack = asked.ack.or(Some(Ack::Mem));
-            room::run(settings, &options(Asked { ack, ..asked }, 1000, 1000, 0.0))
+            // The peer promises nothing, and has one thread.
+            let (ack, shards) = (asked.ack.or(Some(Ack::Mem)), asked.shards.or(Some(1)));
+            room::run(settings, &options(Asked { ack, shards, ..asked }, 1000, 1000, 0.0))
         }
         Case::Ack => {
             let asked = asked.durable();

@@ -60,7 +60,7 @@ impl Side {
         };
         let server = server.map_err(failed)?;
         let speech = if peer.is_none() { Speech::Centrifuge { recoverable: false } } else { Speech::Raw };
-        let mut fleet = Fleet::new(Plan { speech, ..options.plan(server.address) })?;
+        let mut fleet = Fleet::new(Plan { speech, room_size: options.clients, ..options.plan(server.address) })?;
         fleet.join(AT_ONCE, JOIN_MAX).map_err(failed)?;
         Ok(Side { name, server, fleet, per_cpu: Vec::new(), per_second: Vec::new(), open: Vec::new() })
     }
@@ -157,11 +157,12 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let open = Ratio::of(&ours.open_per_cpu(), &theirs.open_per_cpu());
     rows.push(ratio("the same in open loop", Target::Fact, open));
     for side in &sides {
-        let verdict = side.fleet.book.tally.verdict();
-        let wrong = verdict.lost + verdict.counts.duplicated + verdict.misplaced();
+        let (verdict, events) = (side.fleet.book.tally.verdict(), &side.fleet.book.events);
+        let unanswered = verdict.refused + verdict.unanswered() + verdict.abandoned + events.unsent;
+        let wrong = verdict.lost + verdict.counts.duplicated + verdict.misplaced() + unanswered;
         let note = format!("of {} deliveries", verdict.owed);
         rows.push(Row::new(
-            name(&format!("lost, twice or misplaced, {}", side.name)),
+            name(&format!("lost, twice, misplaced or not answered, {}", side.name)),
             Target::Most(0.0),
             Some(wrong as f64),
             note,

@@ -20,8 +20,6 @@ use std::time::Duration;
 const AT_ONCE: usize = 512;
 /// How long a storm may last.
 const STORM_MAX: Duration = Duration::from_secs(60);
-/// Load goes on in steps of this, between which the storm's end is looked for.
-const STEP_S: f64 = 0.05;
 /// How long what is owed may take after a storm.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
 
@@ -57,7 +55,9 @@ fn storms(plan: Plan, pid: u32, settings: &Settings, options: &Options, kill: &S
     let mut rows = connect_storm(&mut fleet, pid, options)?;
     let calm = |fleet: &mut Fleet| -> Result<(Events, Verdict), String> {
         fleet.load(Schedule::new(Spread::Constant, options.rate, 1), settings.seconds)?;
-        fleet.settle(SETTLE_MAX)?;
+        if !fleet.settle(SETTLE_MAX)? {
+            return Err(format!("before the storm, not everything came: {:?}", fleet.book.tally.verdict()));
+        }
         fleet.take_times();
         Ok((fleet.book.events.clone(), fleet.book.tally.verdict()))
     };
@@ -68,8 +68,10 @@ fn storms(plan: Plan, pid: u32, settings: &Settings, options: &Options, kill: &S
     let before = calm(&mut fleet)?;
     kill.send(()).map_err(|_| "nobody kills the server")?;
     // The clients notice; the first is not back before the last has.
-    while fleet.is_complete() {
-        fleet.load(Schedule::new(Spread::Constant, options.rate, 1), STEP_S)?;
+    let schedule = Schedule::new(Spread::Constant, options.rate, 1);
+    fleet.load_while(schedule, STORM_MAX.as_secs_f64(), Fleet::is_complete)?;
+    if fleet.is_complete() {
+        return Err("no client noticed that the server was killed".to_owned());
     }
     let took = weather(&mut fleet, options.rate)?;
     // What lives in memory alone does not survive.
@@ -107,11 +109,10 @@ fn connect_storm(fleet: &mut Fleet, pid: u32, options: &Options) -> Result<Vec<R
 /// Load goes on until everybody is back; the seconds that took.
 fn weather(fleet: &mut Fleet, rate: f64) -> Result<f64, String> {
     let began = std::time::Instant::now();
-    while !fleet.is_complete() {
-        fleet.load(Schedule::new(Spread::Constant, rate, 1), STEP_S)?;
-        if began.elapsed() > STORM_MAX {
-            return Err(format!("{} clients are back after {STORM_MAX:?}; {:?}", fleet.live(), fleet.book.events));
-        }
+    let schedule = Schedule::new(Spread::Constant, rate, 1);
+    fleet.load_while(schedule, STORM_MAX.as_secs_f64(), |fleet| !fleet.is_complete())?;
+    if !fleet.is_complete() {
+        return Err(format!("{} clients are back after {STORM_MAX:?}; {:?}", fleet.live(), fleet.book.events));
     }
     Ok(began.elapsed().as_secs_f64())
 }
@@ -154,7 +155,9 @@ fn reconnect_rows(
             unrecovered as f64,
             format!("{recovered} were, with {caught_up} publications"),
         ),
-        row("lost", target, (after.lost - before.lost) as f64, format!("of {}; {rate}", after.owed - before.owed)),
+        row("subscriptions recovered", Target::Least(1.0), recovered as f64, String::new()),
+        row("publications that were owed", Target::Least(1.0), (after.owed - before.owed) as f64, rate),
+        row("lost", target, after.lost.saturating_sub(before.lost) as f64, String::new()),
         row(
             "duplicated",
             Target::Most(0.0),
