@@ -59,6 +59,8 @@ pub struct Node {
     access: Option<Writer>,
     /// The log's writer runs, and counts here.
     writer: OnceLock<log::meters::Meters>,
+    /// Shards of which nothing is in doubt any more.
+    settled: AtomicUsize,
     /// Shards that accept clients.
     listening: AtomicUsize,
     /// Where: the first shard's, which others are given connections from where the port is any.
@@ -98,17 +100,11 @@ impl Node {
         let access = access.map_err(|error| format!("chat: the access log's thread cannot start: {error}"))?;
         let mut restorer = Restorer::new(&config, sealer.as_deref(), shards);
         let opened = open_log(&config, !matches!(database, Database::None), &mut restorer)?;
+        check_readable(&config, restorer.unreadable)?;
         let is_doubtful = match &config.log.directory {
             Some(directory) if opened.is_some() => mark_in_use(directory)?,
             _ => false,
         };
-        if restorer.unreadable > 0 {
-            crate::say!(
-                "chat: {} publications in the log could not be decrypted, and are left out of histories. Fix: add the \
-                 keys that they were encrypted with to chat.encryption.keys, and start again",
-                restorer.unreadable
-            );
-        }
         let restored = restorer.finish();
         if let Some(opened) = &opened {
             tell_opened(opened, &restored);
@@ -136,6 +132,7 @@ impl Node {
             feed: Mutex::default(),
             access,
             writer: OnceLock::new(),
+            settled: AtomicUsize::new(0),
             listening: AtomicUsize::new(0),
             address: OnceLock::new(),
             left: AtomicUsize::new(0),
@@ -266,8 +263,25 @@ impl Node {
         self.left.load(Ordering::Acquire) >= shards
     }
 
-    /// The log has ended well.
+    /// The log knows which of a shard's channels begin anew after a loss of power. When it knows that of all shards, what
+    /// is promised from now on is as good as ever.
+    pub(super) fn settle_doubt(&self, shard: &Shard) {
+        let Some(directory) = self.common.config.log.directory.clone() else { return };
+        if self.settled.fetch_add(1, Ordering::AcqRel) + 1 == shard.count() {
+            let mark = move || {
+                let present = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+                // If the old one stays, the next start is merely more careful.
+                write_mark(&directory, &present).unwrap_or_else(|sentence| crate::say!("{sentence}"));
+            };
+            let _busy = shard.compute(mark);
+        }
+    }
+
+    /// The log has ended; if it ended well, nothing is in doubt at the next start.
     pub(super) fn close_log(&self) {
+        if self.common.log.as_ref().is_some_and(|state| state.failure().is_some()) {
+            return;
+        }
         if let Some(directory) = &self.common.config.log.directory {
             // If it stays, the next start is merely more careful.
             let _stays = std::fs::remove_file(directory.join(MARK_FILE));
@@ -457,12 +471,36 @@ fn tell_opened(opened: &Opened, restored: &[Restored]) {
     }
 }
 
-/// Marks the log as in use in this run of the machine. Whether it was in use in an earlier one that ended badly.
+/// Whether all publications in the log could be decrypted. Those that could not are no part of a history, and the next
+/// checkpoint would leave them out for good.
+fn check_readable(config: &Config, unreadable: u64) -> Result<(), String> {
+    let says = format!("chat: {unreadable} publications in the log cannot be decrypted");
+    match unreadable {
+        0 => Ok(()),
+        _ if config.log.accept_loss => {
+            crate::say!("{says}: LOST by log.accept_loss");
+            Ok(())
+        }
+        _ => Err(format!(
+            "{says}. Fix: add the keys that they were encrypted with to chat.encryption.keys, or start once with \
+             log.accept_loss = true to go on without them"
+        )),
+    }
+}
+
+/// Marks the log as in use in this run of the machine. Whether it was in use in an earlier one that ended badly: then the
+/// mark stays as it is until that is settled.
 fn mark_in_use(directory: &std::path::Path) -> Result<bool, String> {
-    let path = directory.join(MARK_FILE);
     let present = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
-    let before = std::fs::read_to_string(&path).ok();
-    let written = std::fs::write(&path, &present);
-    written.map_err(|error| format!("chat: {} cannot be written: {error}", path.display()))?;
-    Ok(before.is_some_and(|before| before != present || present.is_empty()))
+    let before = std::fs::read_to_string(directory.join(MARK_FILE)).ok();
+    let is_doubtful = before.is_some_and(|before| before != present || present.is_empty());
+    if !is_doubtful {
+        write_mark(directory, &present)?;
+    }
+    Ok(is_doubtful)
+}
+
+fn write_mark(directory: &std::path::Path, boot_id: &str) -> Result<(), String> {
+    let path = directory.join(MARK_FILE);
+    std::fs::write(&path, boot_id).map_err(|error| format!("chat: {} cannot be written: {error}", path.display()))
 }

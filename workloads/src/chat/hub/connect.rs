@@ -191,15 +191,19 @@ impl Hub {
         match verifier.verify_connection(token, turn.now / 1000) {
             // Its key is to be fetched first.
             Err(TokenError::KeyPending) => Err(turn.work(Work::ConnectionToken(verifiers.clone(), token.to_owned()))),
-            claims => Ok(claims),
+            claims => Ok(verifier.tentatively(claims)),
         }
     }
 
     /// Who the backend says it is; `None`: it does not know either.
     fn by_hook(&mut self, turn: &mut Turn<'_, impl Ports>, connect: &Connect<'_>) -> Result<Option<Credentials>, Step> {
         let Some(answer) = turn.evidence.hook.take() else {
-            let emulated = connect.headers.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-            turn.client.extra_mut().emulated = emulated.collect();
+            let common = self.common.clone();
+            let wanted: Vec<&String> = common.config.hooks.all().flat_map(|(_, _, hook)| &hook.http_headers).collect();
+            let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
+            let emulated = connect.headers.iter().filter(|(name, _)| is_wanted(name));
+            let emulated = emulated.map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            turn.client.extra_mut().emulated = emulated;
             let channels: Vec<&str> = connect.subs.iter().map(|sub| &*sub.channel).collect();
             let data = connect.data.unwrap_or_default();
             let question =

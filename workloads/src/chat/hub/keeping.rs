@@ -8,7 +8,7 @@ use annulus_protocols::centrifuge::ErrorCode;
 
 use super::{Hub, Ports, owner};
 use crate::chat::config::{Ack, Config};
-use crate::chat::letters::{Answer, Key};
+use crate::chat::letters::{Answer, Asker, Key};
 use crate::chat::log::{self, Record, Tags};
 use crate::chat::seal::Sealer;
 use crate::chat::session::{ChannelSlot, ClientId};
@@ -20,6 +20,10 @@ const CHANNELS_PER_ROUND: ChannelSlot = 256;
 const ROUNDS: ChannelSlot = 25;
 /// Bytes of a checkpoint that one step adds. The shard does other things between two.
 const CHECKPOINT_STEP_BYTES: usize = 64 << 10;
+/// Publications of one channel that are looked at in a step, at most.
+const PART_MAX: usize = 256;
+/// Bytes that may wait for the log's writer before a checkpoint adds to them: publications have the rest.
+const CHECKPOINT_WAITING_MAX: u64 = 1 << 20;
 
 /// Where the rounds of keeping are.
 #[derive(Default)]
@@ -32,6 +36,8 @@ pub(super) struct Round {
 struct Checkpoint {
     number: u64,
     at: ChannelSlot,
+    /// Of the channel at hand, up to where its history is told.
+    part: Option<(Arc<str>, u64)>,
     /// Keys whose publications may have left the history, once all channels are told of.
     keys: Option<Vec<KnownKey>>,
 }
@@ -103,41 +109,67 @@ impl Hub {
         }
     }
 
-    /// Forgets a channel's history; its numbers go on.
-    pub(super) fn clear(&mut self, channel: &str) -> Answer {
+    /// Forgets a channel's history; its numbers go on. Where the log keeps it, whoever asked is told once that is durable:
+    /// what was said to be gone must not come back.
+    pub(super) fn clear(&mut self, ports: &mut impl Ports, asker: Asker, channel: &str) {
         let common = self.common.clone();
         let Some((_, namespace)) = common.namespace(channel) else {
-            return Answer::Refused(ErrorCode::UNKNOWN_CHANNEL);
+            return self.tell(ports, asker, channel, Answer::Refused(ErrorCode::UNKNOWN_CHANNEL));
         };
         if !namespace.has_history() {
-            return Answer::Refused(ErrorCode::NOT_AVAILABLE);
+            return self.tell(ports, asker, channel, Answer::Refused(ErrorCode::NOT_AVAILABLE));
         }
-        let stream = self.channels.find(channel).and_then(|slot| self.channels.at(slot).stream.as_mut());
-        let Some(stream) = stream else { return Answer::Cleared };
+        let stream = self.channels.find(channel).and_then(|slot| self.channels.at(slot).stream.as_ref());
+        let Some(stream) = stream else { return self.tell(ports, asker, channel, Answer::Cleared) };
         let (upto, epoch) = (stream.settled(), stream.epoch);
-        stream.clear(upto);
-        if common.log.is_some() && namespace.ack(&common.config.log) > Ack::Mem {
-            let record = Record::Cleared(log::Cleared { channel, epoch, upto });
-            if self.log.write(&record, true).is_err() {
-                return Answer::Refused(ErrorCode::INTERNAL);
+        let is_logged = common.log.is_some() && namespace.ack(&common.config.log) > Ack::Mem;
+        let record = match is_logged {
+            false => Ok(None),
+            true if self.has_log_failed() => Err(ErrorCode::INTERNAL),
+            true => {
+                let record = Record::Cleared(log::Cleared { channel, epoch, upto });
+                self.log.write(&record).map(Some).map_err(|_| ErrorCode::INTERNAL)
             }
+        };
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => return self.tell(ports, asker, channel, Answer::Refused(error)),
+        };
+        let slot = self.channels.open(channel);
+        self.channels.stream(slot, || epoch).clear(upto);
+        match record {
+            None => self.tell(ports, asker, channel, Answer::Cleared),
+            Some(record) => self.clearing.push_back((record, asker, channel.into())),
         }
-        Answer::Cleared
+    }
+
+    /// The log has everything up to that record: what was cleared there is gone for good.
+    pub(super) fn cleared(&mut self, ports: &mut impl Ports, last: u64) {
+        while let Some((_, asker, channel)) = self.clearing.pop_front_if(|(record, ..)| *record <= last) {
+            self.tell(ports, asker, &channel, Answer::Cleared);
+        }
     }
 
     /// The log wants to know everything again.
     pub(super) fn begin_checkpoint(&mut self, number: u64) {
-        self.round.checkpoint = Some(Checkpoint { number, at: 0, keys: None });
+        self.round.checkpoint = Some(Checkpoint { number, at: 0, part: None, keys: None });
     }
 
-    /// Goes on with a checkpoint, for a bounded time. Whether there is more.
+    /// Goes on with a checkpoint, for a bounded time. Whether there is more to be done at once: while the writer has enough,
+    /// it is gone on with when that is told, or with a tick.
     pub fn go_on_with_checkpoint(&mut self, now: u64) -> bool {
+        let waiting = self.common.log.as_ref().map_or(0, |state| state.waiting_bytes());
+        if waiting > CHECKPOINT_WAITING_MAX {
+            return false;
+        }
         let Some(mut checkpoint) = self.round.checkpoint.take() else { return false };
         let enough = self.log.bytes() + CHECKPOINT_STEP_BYTES;
         while self.log.bytes() < enough {
             if checkpoint.at < self.channels.slots() {
-                self.tell_channel(checkpoint.at, now);
-                checkpoint.at += 1;
+                if self.tell_channel(&mut checkpoint, now, enough) {
+                    checkpoint.at += 1;
+                    checkpoint.part = None;
+                }
                 continue;
             }
             let keys = checkpoint.keys.get_or_insert_with(|| self.keys.all().collect());
@@ -156,31 +188,45 @@ impl Hub {
 
     /// Adds a record of a checkpoint. All of them were short enough once.
     fn tell_log(&mut self, record: &Record<'_>) {
-        if let Err(error) = self.log.write(record, true) {
+        if let Err(error) = self.log.write(record) {
             crate::say!("chat: a checkpoint leaves a {} out: {error}", record.name());
         }
     }
 
-    fn tell_channel(&mut self, slot: ChannelSlot, now: u64) {
+    /// Tells of the channel at hand, and of its history until the hand-over has `enough` bytes. Whether that was all of it.
+    fn tell_channel(&mut self, checkpoint: &mut Checkpoint, now: u64, enough: usize) -> bool {
         let common = self.common.clone();
-        let Some(channel) = self.channels.get(slot) else { return };
-        let Some((_, namespace)) = common.namespace(&channel.name) else { return };
+        let Some(channel) = self.channels.get(checkpoint.at) else { return true };
+        let Some((_, namespace)) = common.namespace(&channel.name) else { return true };
         let meta_ttl = namespace.history_meta_ttl_ms.unwrap_or(common.config.channels.history_meta_ttl_ms);
-        let Some(stream) = channel.stream.as_ref().filter(|stream| stream.top() > 0) else { return };
+        let Some(stream) = channel.stream.as_ref().filter(|stream| stream.top() > 0) else { return true };
         if namespace.ack(&common.config.log) == Ack::Mem || stream.is_forgettable(now, meta_ttl) {
-            return;
+            return true;
         }
         let (name, epoch) = (channel.name.clone(), stream.epoch);
-        let state = log::ChannelState { channel: &name, epoch, top: stream.top(), time_ms: stream.touched_ms };
-        let kept: Vec<Stored> = stream.all().cloned().collect();
-        self.tell_log(&Record::Channel(state));
+        // Another channel may have come to the slot since the last step.
+        let part = checkpoint.part.take().filter(|(channel, _)| *channel == name);
+        let after = part.as_ref().map_or(0, |(_, offset)| *offset);
+        let kept: Vec<Stored> = stream.all().filter(|stored| stored.offset > after).take(PART_MAX).cloned().collect();
+        let is_rest = kept.len() < PART_MAX;
+        if part.is_none() {
+            let state = log::ChannelState { channel: &name, epoch, top: stream.top(), time_ms: stream.touched_ms };
+            let record = Record::Channel(state);
+            if let Err(error) = self.log.write(&record) {
+                crate::say!("chat: a checkpoint leaves a {} out: {error}", record.name());
+            }
+        }
         let sealer = common.sealer.as_deref().filter(|_| namespace.encrypt);
-        for stored in kept {
-            let Stored { offset, time_ms, content } = stored;
+        for Stored { offset, time_ms, content } in kept {
             with_record(time_ms, &name, epoch, offset, None, &content, sealer, |publication| {
                 self.tell_log(&Record::Kept(publication));
             });
+            checkpoint.part = Some((name.clone(), offset));
+            if self.log.bytes() >= enough {
+                return false;
+            }
         }
+        is_rest
     }
 
     fn tell_key(&mut self, (key, channel, offset, epoch, until): KnownKey) {
@@ -190,13 +236,15 @@ impl Hub {
     }
 
     /// Takes over what an earlier life left. With `doubtful`, the machine went down: what was promised less than the disk
-    /// may be gone, and the offsets of such channels begin anew.
+    /// may be gone, and the offsets of such channels begin anew. The log is told so, or the next start would not know.
     pub fn adopt(&mut self, restored: Restored, doubtful: bool) {
         let common = self.common.clone();
         for (name, mut stream) in restored.streams {
             let Some((_, namespace)) = common.namespace(&name) else { continue };
             if doubtful && namespace.ack(&common.config.log) == Ack::Page {
                 stream = Stream::new(self.draw_epoch());
+                let state = log::ChannelState { channel: &name, epoch: stream.epoch, top: 0, time_ms: 0 };
+                self.tell_log(&Record::Channel(state));
             }
             stream.trim(namespace.history_size);
             let slot = self.channels.open(&name);
@@ -206,6 +254,12 @@ impl Hub {
             let window = common.namespace(&channel).map_or(0, |(_, namespace)| namespace.idempotency_window_ms);
             self.keys.insert(key, channel, offset, epoch, time_ms + window);
         }
+        self.doubt = doubtful.then(|| self.log.last());
+    }
+
+    /// Whether what [`Hub::adopt`] found in doubt has just been settled; once.
+    pub fn take_settled_doubt(&mut self) -> bool {
+        self.doubt.take_if(|record| *record <= self.durable).is_some()
     }
 }
 

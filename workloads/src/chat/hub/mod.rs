@@ -201,6 +201,12 @@ pub struct Hub {
     fan_outs: VecDeque<FanOut>,
     /// Publications of users within the last moments.
     publishers: HashMap<u64, Bucket>,
+    /// Histories that were cleared, until the log has that: its record, who asked, and the channel.
+    clearing: VecDeque<(u64, Asker, Arc<str>)>,
+    /// The last of this shard's records that the disk has.
+    durable: u64,
+    /// After a loss of power: the record up to which the log is told of channels that begin anew.
+    doubt: Option<u64>,
     /// Where the rounds of keeping are.
     round: keeping::Round,
     /// Totals.
@@ -296,6 +302,9 @@ impl Hub {
             moves: HashMap::new(),
             fan_outs: VecDeque::new(),
             publishers: HashMap::new(),
+            clearing: VecDeque::new(),
+            durable: 0,
+            doubt: None,
             round: keeping::Round::default(),
             counts: Counts::default(),
         }
@@ -521,7 +530,7 @@ impl Hub {
             Ask::Publish(publish) => return self.number(ports, now, asker, channel, publish),
             Ask::Join(join) => self.join(now, shard, channel, join),
             Ask::History { limit, since, reverse } => self.page(now, channel, limit, since, reverse),
-            Ask::Clear => self.clear(channel),
+            Ask::Clear => return self.clear(ports, asker, channel),
             Ask::Follow { offset } => self.follow(channel, offset),
         };
         self.tell(ports, asker, channel, answer);

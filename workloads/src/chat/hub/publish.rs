@@ -105,17 +105,22 @@ fn settled_by(queue: &mut VecDeque<Unsettled>, last: u64) -> Option<Unsettled> {
 pub(super) struct LogEnd {
     bytes: Vec<u8>,
     last: u64,
-    needs_sync: bool,
+    /// Some of them promise that they are written, and no more.
+    has_page: bool,
     has_failed: bool,
 }
 
 impl LogEnd {
     /// Adds a record; its number on this shard.
-    pub(super) fn write(&mut self, record: &log::Record<'_>, sync: bool) -> Result<u64, log::RecordTooLong> {
+    pub(super) fn write(&mut self, record: &log::Record<'_>) -> Result<u64, log::RecordTooLong> {
         log::write_record(&mut self.bytes, record)?;
-        self.needs_sync |= sync;
         self.last += 1;
         Ok(self.last)
+    }
+
+    /// The number of the last record.
+    pub(super) fn last(&self) -> u64 {
+        self.last
     }
 
     /// Bytes that are not handed over yet.
@@ -145,9 +150,12 @@ impl Keys {
     /// Remembers a key until a time.
     pub(super) fn insert(&mut self, key: Key, channel: Arc<str>, offset: u64, epoch: Epoch, until: u64) {
         if self.ends.len() >= KEYS_MAX
-            && let Some((_, oldest)) = self.ends.pop_front()
+            && let Some((end, oldest)) = self.ends.pop_front()
         {
-            self.known.remove(&oldest);
+            // Unless it was published anew since: then another end is that key's.
+            if self.known.get(&oldest).is_some_and(|known| known.until == end) {
+                self.known.remove(&oldest);
+            }
         }
         self.ends.push_back((until, key.digest));
         self.known.insert(key.digest, Known { payload: key.payload, channel, offset, epoch, until });
@@ -357,6 +365,8 @@ impl Hub {
             Ack::Mem => Ok(0),
             _ => self.record(now, namespace, channel, epoch, offset, publish.key, &content),
         };
+        // Synced at that level, too, for the database and a loss of power; the reply does not wait for it.
+        self.log.has_page |= ack == Ack::Page;
         let Ok(record) = record else {
             // Longer than the log's records may be: it was never published.
             self.channels.stream(slot, || epoch).withdraw();
@@ -389,7 +399,9 @@ impl Hub {
     /// If a key is known, answers as when it was new; otherwise gives the asker back.
     fn repeat(&mut self, ports: &mut impl Ports, now: u64, asker: Asker, channel: &str, key: Key) -> Option<Asker> {
         self.keys.expire(now);
-        let Some(known) = self.keys.known.get(&key.digest) else { return Some(asker) };
+        // One whose time is over may still be here, behind one that is remembered for longer.
+        let known = self.keys.known.get(&key.digest).filter(|known| known.until > now);
+        let Some(known) = known else { return Some(asker) };
         let (offset, epoch) = (known.offset, known.epoch);
         if known.payload != key.payload {
             self.tell(ports, asker, channel, Answer::NotPublished(ErrorCode::BAD_REQUEST));
@@ -414,13 +426,17 @@ impl Hub {
         None
     }
 
+    pub(super) fn has_log_failed(&self) -> bool {
+        self.log.has_failed || self.common.log.as_ref().is_some_and(|state| state.failure().is_some())
+    }
+
     /// Whether rooms and the log take a publication.
     fn may_log(&self, ack: Ack) -> Result<(), ErrorCode> {
         if self.common.fan_outs.load(Ordering::Relaxed) >= FAN_OUTS_MAX {
             return Err(ErrorCode::TOO_MANY_REQUESTS);
         }
         let Some(state) = self.common.log.as_ref().filter(|_| ack > Ack::Mem) else { return Ok(()) };
-        if self.log.has_failed || state.failure().is_some() {
+        if self.has_log_failed() {
             return Err(ErrorCode::INTERNAL);
         }
         match state.is_full() || self.pending.is_full() {
@@ -442,8 +458,7 @@ impl Hub {
     ) -> Result<u64, log::RecordTooLong> {
         let sealer = self.common.sealer.clone().filter(|_| namespace.encrypt);
         super::keeping::with_record(now, channel, epoch, offset, key, content, sealer.as_deref(), |publication| {
-            // At level `page`, too: the reply does not wait for it, but the database and a loss of power do.
-            self.log.write(&log::Record::Publication(publication), true)
+            self.log.write(&log::Record::Publication(publication))
         })
     }
 
@@ -479,6 +494,8 @@ impl Hub {
                 }
             }
             Told::Durable { last, end } => {
+                self.durable = last;
+                self.cleared(ports, last);
                 while let Some(unsettled) = settled_by(&mut self.pending.page, last) {
                     self.settle_pending(ports, now, unsettled);
                 }
@@ -504,6 +521,9 @@ impl Hub {
     /// The log is lost: what had no promise yet will not get one, and nothing is published any more.
     fn fail(&mut self, ports: &mut impl Ports) {
         self.log.has_failed = true;
+        for (_, asker, channel) in std::mem::take(&mut self.clearing) {
+            self.tell(ports, asker, &channel, Answer::Refused(ErrorCode::INTERNAL));
+        }
         // What is in the log already still gets to the database.
         let Pending { page, wal, db, .. } = &mut self.pending;
         let lost: Vec<Unsettled> = page.drain(..).chain(wal.drain(..)).chain(db.drain(..)).collect();
@@ -522,15 +542,15 @@ impl Hub {
             return None;
         }
         let bytes = std::mem::take(&mut self.log.bytes);
-        let sync = std::mem::take(&mut self.log.needs_sync);
-        Some(log::Append { shard: self.shard, last: self.log.last, sync, bytes })
+        let tells_written = std::mem::take(&mut self.log.has_page);
+        Some(log::Append { shard: self.shard, last: self.log.last, sync: true, tells_written, bytes })
     }
 
     /// Takes back what could not be handed over.
     pub fn give_append_back(&mut self, mut append: log::Append) {
         append.bytes.append(&mut self.log.bytes);
         self.log.bytes = append.bytes;
-        self.log.needs_sync |= append.sync;
+        self.log.has_page |= append.tells_written;
     }
 
     pub(super) fn rpc(&mut self, turn: &mut Turn<'_, impl Ports>, method: &str, data: Option<&[u8]>) -> Step {

@@ -861,3 +861,127 @@ fn an_earlier_life_comes_back_with_any_number_of_shards() {
         assert_eq!(epoch(&later), epoch(&world));
     }
 }
+
+/// Another world of as many shards, with what records leave of an earlier one.
+fn later<'r>(config: &Config, shards: usize, records: impl Iterator<Item = log::Record<'r>>, doubtful: bool) -> World {
+    let mut restorer = Restorer::new(config, None, shards);
+    records.for_each(|record| restorer.apply(record));
+    let mut later = World::new(shards, config.clone());
+    for (hub, restored) in later.hubs.iter_mut().zip(restorer.finish()) {
+        hub.adopt(restored, doubtful);
+    }
+    later
+}
+
+#[test]
+fn a_checkpoint_tells_of_a_long_history_in_parts_while_life_goes_on() {
+    const KEPT: u64 = 700;
+    let mut world = logged(Ack::Wal);
+    let mut common = common(with_history(KEPT as usize * 2));
+    common.log = world.hubs[0].common.log.clone();
+    common.config.log.directory = world.hubs[0].common.config.log.directory.clone();
+    common.config.channels.default.ack = Some(Ack::Wal);
+    let config = common.config.clone();
+    world.hubs = vec![Hub::new(0, 1, Arc::new(common), verifiers())];
+    let client = world.connected(0);
+    let publish = |world: &mut World, n: u64| {
+        let text = "x".repeat(300);
+        world.say(client, &format!("{{\"id\":{n},\"publish\":{{\"channel\":\"c\",\"data\":\"{text}\"}}}}"));
+        world.log(0, Told::Durable { last: u64::MAX, end: Lsn(n) });
+    };
+    (1..=KEPT).for_each(|n| publish(&mut world, n));
+    world.hubs[0].take_append().unwrap();
+    world.hubs[0].begin_checkpoint(1);
+    let (mut parts, mut bytes) = (0, Vec::new());
+    loop {
+        let more = world.hubs[0].go_on_with_checkpoint(world.now);
+        parts += 1;
+        publish(&mut world, KEPT + parts);
+        let append = world.hubs[0].take_append().unwrap();
+        assert!(append.bytes.len() < 2 * (64 << 10), "a part has {} bytes", append.bytes.len());
+        bytes.extend(append.bytes);
+        if !more {
+            break;
+        }
+    }
+    assert!(parts > 3, "{parts}");
+    let records = log::split_hand_over(&bytes).unwrap();
+    let mut later = later(&config, 1, records.into_iter(), false);
+    let slot = later.hubs[0].channels.find("c").unwrap();
+    let stream = later.hubs[0].channels.at(slot).stream.as_ref().unwrap();
+    let offsets: Vec<u64> = stream.all().map(|stored| stored.offset).collect();
+    assert_eq!(offsets, (1..=KEPT + parts).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_said_to_be_cleared_is_durably_gone() {
+    let mut world = logged(Ack::Wal);
+    let client = world.connected(0);
+    world.say(client, "{\"id\":2,\"publish\":{\"channel\":\"c\",\"data\":1}}");
+    world.log(0, Told::Durable { last: 1, end: Lsn(1) });
+    let clear = |world: &mut World| {
+        let (ticket, mut reply) = annulus_engine::compute::ticket();
+        let asker = Asker::Call(crate::chat::letters::CallTicket(ticket));
+        world.letters.push_back((0, Letter::Ask { asker, shard: 0, channel: "c".into(), ask: Ask::Clear }));
+        world.settle();
+        move || {
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            match std::pin::Pin::new(&mut reply).poll(&mut cx) {
+                std::task::Poll::Ready(answer) => Some(answer.expect("an answer")),
+                std::task::Poll::Pending => None,
+            }
+        }
+    };
+    let mut told = clear(&mut world);
+    assert!(told().is_none());
+    world.log(0, Told::Durable { last: 2, end: Lsn(2) });
+    assert!(matches!(told(), Some(Answer::Cleared)));
+    let records = world.hubs[0].take_append().unwrap().bytes;
+    let mut later = later(&with_history(100), 1, log::split_hand_over(&records).unwrap().into_iter(), false);
+    let slot = later.hubs[0].channels.find("c").unwrap();
+    let stream = later.hubs[0].channels.at(slot).stream.as_ref().unwrap();
+    assert_eq!((stream.top(), stream.all().count()), (1, 0), "its numbers go on");
+
+    let mut told = clear(&mut world);
+    world.log(0, Told::Failed("the disk is gone".to_owned()));
+    assert!(matches!(told(), Some(Answer::Refused(error)) if error == ErrorCode::INTERNAL));
+    let mut none_begun = clear(&mut world);
+    assert!(matches!(none_begun(), Some(Answer::Refused(error)) if error == ErrorCode::INTERNAL));
+}
+
+#[test]
+fn a_key_whose_time_is_over_publishes_anew_though_a_longer_one_is_before_it() {
+    let mut world = logged(Ack::Wal);
+    let client = world.connected(0);
+    let epoch = world.hubs[0].draw_epoch();
+    world.hubs[0].keys.insert(log::Key { digest: [1; 16], payload: 0 }, "other".into(), 1, epoch, u64::MAX);
+    let window = world.hubs[0].common.config.channels.default.idempotency_window_ms;
+    for (after, publications) in [(0, 1), (window - 1, 1), (window, 2)] {
+        world.now = 1000 + after;
+        world.say(client, "{\"id\":3,\"publish\":{\"channel\":\"c\",\"data\":{\"id\":\"k\"}}}");
+        world.log(0, Told::Durable { last: publications, end: Lsn(publications) });
+        assert_eq!(world.hubs[0].counts.publications, publications, "after {after} ms");
+    }
+}
+
+#[test]
+fn channels_that_a_loss_of_power_left_in_doubt_begin_anew_for_good() {
+    let mut world = logged(Ack::Page);
+    let config = world.hubs[0].common.config.clone();
+    let client = world.connected(0);
+    world.say(client, "{\"id\":2,\"publish\":{\"channel\":\"c\",\"data\":1}}");
+    let before = world.hubs[0].take_append().unwrap().bytes;
+    let mut records = log::split_hand_over(&before).unwrap();
+    let epoch = |hub: &Hub| hub.channels.iter().find_map(|channel| Some(channel.stream.as_ref()?.epoch)).unwrap();
+
+    let mut second = later(&config, 1, records.iter().cloned(), true);
+    assert_ne!(epoch(&second.hubs[0]), epoch(&world.hubs[0]));
+    let said = second.hubs[0].take_append().expect("the log is told").bytes;
+    assert!(!second.hubs[0].take_settled_doubt(), "not before the log has it");
+    second.log(0, Told::Durable { last: 1, end: Lsn(1) });
+    assert!(second.hubs[0].take_settled_doubt() && !second.hubs[0].take_settled_doubt());
+
+    records.extend(log::split_hand_over(&said).unwrap());
+    let third = later(&config, 1, records.into_iter(), false);
+    assert_eq!(epoch(&third.hubs[0]), epoch(&second.hubs[0]), "what was promised since counts on it");
+}

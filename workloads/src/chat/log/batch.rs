@@ -31,7 +31,7 @@ pub(super) struct Share {
     /// Where that ends.
     pub(super) end: Lsn,
     /// Whether it wants to know when it was written, before it is synced.
-    pub(super) is_page: bool,
+    pub(super) tells_written: bool,
 }
 
 /// See the module's description.
@@ -100,9 +100,10 @@ impl Batch {
     }
 
     fn share(&mut self, place: &Place, append: &Append) {
-        let share = Share { shard: append.shard, last: append.last, end: self.end(place), is_page: !append.sync };
+        let share =
+            Share { shard: append.shard, last: append.last, end: self.end(place), tells_written: append.tells_written };
         match self.shares.iter_mut().find(|share| share.shard == append.shard) {
-            Some(known) => *known = Share { is_page: share.is_page || known.is_page, ..share },
+            Some(known) => *known = Share { tells_written: share.tells_written || known.tells_written, ..share },
             None => self.shares.push(share),
         }
     }

@@ -154,10 +154,10 @@ impl Log {
     }
 }
 
-/// Keeps other processes out for as long as the file is open.
+/// Keeps other processes out for as long as the file is open. A copy that may only be read has the file, or needs none.
 pub(super) fn lock(directory: &Path) -> Result<File, LogError> {
     let path = directory.join("lock");
-    let opened = File::options().create(true).truncate(false).write(true).open(&path);
+    let opened = File::open(&path).or_else(|_| File::options().create(true).truncate(false).write(true).open(&path));
     let file = opened.map_err(LogError::io("opening", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),

@@ -40,6 +40,8 @@ pub struct Append {
     pub last: u64,
     /// Whether they are to be synced; else they are, with the next batch that is.
     pub sync: bool,
+    /// Whether the shard wants to know when they are written, before they are synced.
+    pub tells_written: bool,
     /// The records.
     pub bytes: Vec<u8>,
 }
@@ -63,7 +65,7 @@ pub enum LogLetter {
 /// What the writer tells a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// `write` has returned for its records up to `last`. Told only where some were not to be synced.
+    /// `write` has returned for its records up to `last`. Told only where [`Append::tells_written`] asks for it.
     Written {
         /// The shard's own number.
         last: u64,
@@ -308,7 +310,7 @@ impl Writer {
         self.meters.batch_records.record(batch.records);
         self.meters.used_bytes.set(self.state.used_bytes());
         for share in &batch.shares {
-            if share.is_page {
+            if share.tells_written {
                 (self.on)(share.shard, Told::Written { last: share.last, end: share.end });
             }
             match self.unsynced.iter_mut().find(|known| known.shard == share.shard) {

@@ -42,7 +42,6 @@ impl DeadLetters {
     /// The file is opened anew each time, so that it can be moved away at any time.
     fn append(&self, line: &[u8]) -> io::Result<()> {
         let path = self.folder.file(NAME);
-        let is_new = !path.exists();
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
         let len = file.seek(SeekFrom::End(0))?;
         if len + line.len() as u64 > self.bytes_max {
@@ -60,7 +59,8 @@ impl DeadLetters {
             file.set_len(len)?;
             return Err(error);
         }
-        if is_new { self.folder.sync() } else { Ok(()) }
+        // Always: a sync that failed when the file was new is not tried by anybody else.
+        self.folder.sync()
     }
 }
 

@@ -72,7 +72,9 @@ fn what_three_shards_were_told_is_durable_is_there() {
                     handed += 1;
                     let mut bytes = Vec::new();
                     published(&mut bytes, &channel, handed);
-                    state.append(&shard, Append { shard: index, last: handed, sync: true, bytes }).unwrap();
+                    state
+                        .append(&shard, Append { shard: index, last: handed, sync: true, tells_written: false, bytes })
+                        .unwrap();
                 }
                 match told.recv().await {
                     Told::Durable { last, end: to } => {
@@ -109,7 +111,7 @@ fn pages_are_told_when_written_and_synced_with_the_next_that_is() {
             let append = |last, sync| {
                 let mut bytes = Vec::new();
                 published(&mut bytes, "c", last);
-                state.append(&shard, Append { shard: 1, last, sync, bytes }).unwrap();
+                state.append(&shard, Append { shard: 1, last, sync, tells_written: !sync, bytes }).unwrap();
             };
             append(1, false);
             assert!(matches!(told.recv().await, Told::Written { last: 1, .. }));
@@ -137,7 +139,7 @@ fn without_syncs_everything_is_told_when_it_is_written() {
         for last in 1..=200 {
             let mut bytes = Vec::new();
             published(&mut bytes, "c", last);
-            state.append(&shard, Append { shard: 2, last, sync: true, bytes }).unwrap();
+            state.append(&shard, Append { shard: 2, last, sync: true, tells_written: false, bytes }).unwrap();
             while !matches!(told.recv().await, Told::Durable { last: durable, .. } if durable == last) {}
         }
     });
@@ -163,7 +165,7 @@ fn a_checkpoint_releases_what_is_fed_and_a_reader_follows() {
                 for last in 1..=300 {
                     let mut bytes = Vec::new();
                     published(&mut bytes, "c", last);
-                    state.append(&shard, Append { shard: 0, last, sync: true, bytes }).unwrap();
+                    state.append(&shard, Append { shard: 0, last, sync: true, tells_written: false, bytes }).unwrap();
                     while !matches!(told.recv().await, Told::Durable { last: durable, .. } if durable == last) {}
                 }
                 shard.post(0, LOG_INBOX, LogLetter::Checkpoint).unwrap();
@@ -176,7 +178,7 @@ fn a_checkpoint_releases_what_is_fed_and_a_reader_follows() {
             let mut bytes = Vec::new();
             let end = Record::CheckpointEnd { number, shard: index as u32, shards: SHARDS as u32 };
             write_record(&mut bytes, &end).unwrap();
-            state.append(&shard, Append { shard: index, last: 1000, sync: false, bytes }).unwrap();
+            state.append(&shard, Append { shard: index, last: 1000, sync: false, tells_written: true, bytes }).unwrap();
             // An end is synced though nobody asked for it: it releases what is older.
             while !matches!(told.recv().await, Told::Durable { last: 1000, .. }) {}
             if index == 0 {

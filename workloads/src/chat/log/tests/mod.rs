@@ -166,7 +166,7 @@ impl Scribe {
 
     fn write_level(&mut self, bytes: Vec<u8>, sync: bool) -> (Lsn, Lsn) {
         let mut backlog = Backlog::default();
-        backlog.push(Append { shard: 0, last: self.offset, sync, bytes });
+        backlog.push(Append { shard: 0, last: self.offset, sync, tells_written: !sync, bytes });
         let mut from = self.opened.next;
         while !backlog.is_empty() {
             let segment = self.current();

@@ -38,7 +38,7 @@ impl Channel {
             self.top += 1;
             published(&mut bytes, &self.name, self.top);
         }
-        state.append(shard, Append { shard: self.shard, last: self.top, sync, bytes }).unwrap();
+        state.append(shard, Append { shard: self.shard, last: self.top, sync, tells_written: !sync, bytes }).unwrap();
     }
 
     /// Says its state, for a checkpoint.
@@ -52,7 +52,9 @@ impl Channel {
         }
         let end = Record::CheckpointEnd { number, shard: self.shard as u32, shards: SHARDS as u32 };
         write_record(&mut bytes, &end).unwrap();
-        state.append(shard, Append { shard: self.shard, last: self.top, sync: false, bytes }).unwrap();
+        state
+            .append(shard, Append { shard: self.shard, last: self.top, sync: false, tells_written: true, bytes })
+            .unwrap();
     }
 }
 
@@ -292,7 +294,7 @@ fn calm(folder: &Folder, options: &Options) -> Site {
 fn append(site: &Site, last: u64) {
     let mut bytes = Vec::new();
     published(&mut bytes, "c", last);
-    let append = Append { shard: 1, last, sync: true, bytes };
+    let append = Append { shard: 1, last, sync: true, tells_written: false, bytes };
     site.state.append(&site.shards[1].shard(), append).unwrap();
 }
 
@@ -441,7 +443,7 @@ fn what_are_no_records_stops_the_log_instead_of_spoiling_it() {
     let mut site = calm(&folder, &folder.options());
     append(&site, 1);
     let bytes = vec![9, 9, 9, 9, 9, 9];
-    let wrong = Append { shard: 1, last: 2, sync: true, bytes };
+    let wrong = Append { shard: 1, last: 2, sync: true, tells_written: false, bytes };
     site.state.append(&site.shards[1].shard(), wrong).unwrap();
     while site.state.failure().is_none() {
         site.turn();
