@@ -57,9 +57,17 @@ pub fn route(paths: &Paths, method: &str, path: &str) -> Route {
 pub fn is_page_allowed(head: &RequestHead<'_>, config: &Config) -> bool {
     let Some(origin) = head.fields().get("origin") else { return true };
     let Ok(origin) = std::str::from_utf8(origin) else { return false };
-    let same = config.allow_own_origin && is_own_origin(origin, head);
+    let same = config.allow_own_origin && is_own_origin(origin, head) && may_be_own(head, config);
     let origin = origin.to_ascii_lowercase();
     same || config.allowed_origins.iter().any(|pattern| matches_glob(pattern.as_bytes(), origin.as_bytes()))
+}
+
+/// Whether a page may claim to be ours. Where everybody on this machine may do everything, only under a name that is always
+/// this machine's: any other can be pointed here by a page that wants to act as its visitor.
+fn may_be_own(head: &RequestHead<'_>, config: &Config) -> bool {
+    let is_open_here = config.listen.ip().is_loopback() && (config.is_insecure() || config.is_api_open());
+    let host = head.fields().get("host").and_then(|host| std::str::from_utf8(host).ok());
+    !is_open_here || host.is_some_and(admin::is_local_name)
 }
 
 /// Whether an origin is where the request goes.
@@ -123,7 +131,11 @@ pub fn answer_page(out: &mut Vec<u8>, exchange: &Exchange) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use annulus_protocols::Input;
+    use annulus_protocols::http1::{Event, Limits, Server};
+
     use super::*;
+    use crate::chat::config::Secret;
 
     #[test]
     fn routes_know_their_methods() {
@@ -138,6 +150,28 @@ mod tests {
         assert_eq!(route("HEAD", "/health"), Route::Health);
         assert_eq!(route("POST", "/admin/login"), Route::Admin(admin::Ask::Login));
         assert_eq!(route("GET", "/admin/nothing"), Route::NotFound);
+    }
+
+    #[test]
+    fn an_open_node_believes_its_own_pages_under_its_own_names_only() {
+        let mut closed = Config::default();
+        closed.client.insecure = Some(false);
+        closed.api.keys.push(Secret::new("k"));
+        let open = Config::default();
+        let is_allowed = |config: &Config, host: &str, origin: &str| {
+            let mut bytes = format!("GET / HTTP/1.1\r\nhost: {host}\r\norigin: {origin}\r\n\r\n").into_bytes();
+            let mut input = Input::new(&mut bytes);
+            let mut server = Server::new();
+            let Event::Head(head) = server.next_event(&Limits::DEFAULT, 0, &mut input).unwrap() else {
+                panic!("a head")
+            };
+            is_page_allowed(&head, config)
+        };
+        assert!(is_allowed(&open, "localhost:8000", "http://localhost:8000"));
+        assert!(is_allowed(&open, "127.0.0.1:8000", "http://127.0.0.1:8000"));
+        assert!(!is_allowed(&open, "rebound.example", "http://rebound.example"));
+        assert!(is_allowed(&closed, "chat.example", "https://chat.example"), "tokens tell who may");
+        assert!(!is_allowed(&closed, "chat.example", "https://other.example"));
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Chat {
         self.log.lock().unwrap().clone()
     }
 
-    /// Ends it as the machine's power would.
+    /// Ends it as `kill -9` does: what was written and not synced stays.
     pub fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();

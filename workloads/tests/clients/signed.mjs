@@ -66,6 +66,17 @@ const jwks = async () => {
   newer.connect();
   assert.equal((await Promise.race([found, ended])).code, undefined, "a new key was not looked for");
   newer.disconnect();
+  // Nor is a client cut off whose key is so new that the set may not be fetched yet: it comes again until it may.
+  const { ES256: newest } = fresh();
+  set = [...set, as("ES256", newest, "newest")];
+  const hasty = make(url, "json", { token: signedToken(claims("a"), "ES256", newest, "newest"), minReconnectDelay: 500 });
+  let refused = 0;
+  hasty.on("error", ({ error }) => { refused += error.code === 100 ? 1 : 0; });
+  const later = when(hasty, "connected"), over = when(hasty, "disconnected");
+  hasty.connect();
+  assert.equal((await Promise.race([later, over])).code, undefined, "a client with a very new key was cut off");
+  assert.ok(refused > 0, "the set was fetched sooner than it may be");
+  hasty.disconnect();
   const nobody = signedToken(claims("a"), "ES256", fresh().ES256, "nobody's");
   assert.equal((await refusal(url, "json", { token: nobody })).code, 3500);
   assert.ok(asked < 12, `asked ${asked} times`);

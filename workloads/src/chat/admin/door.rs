@@ -181,7 +181,8 @@ impl Door {
         let Ok(login) = serde_json::from_slice::<Login>(body) else { return Err(UNREADABLE) };
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         wrong.retain(|_, wrong| now_ms.saturating_sub(wrong.since_ms) < WRONG_MS);
-        let from = network(from);
+        // Those whose address is not known count as one.
+        let from = from.map_or(IpAddr::from([0; 4]), network);
         let is_crowded = wrong.len() >= ADDRESSES_MAX;
         match wrong.get(&from) {
             Some(wrong) if wrong.count >= WRONG_MAX => return Err(TOO_MANY),
@@ -222,12 +223,11 @@ fn after_scheme(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| shown.trim_ascii())
 }
 
-/// Whom an address stands for: of IPv6, a household has 2^64. Where none is known, all of those are one.
-fn network(address: Option<IpAddr>) -> IpAddr {
-    match address.map(|address| address.to_canonical()) {
-        None => IpAddr::from([0; 4]),
-        Some(IpAddr::V4(address)) => address.into(),
-        Some(IpAddr::V6(address)) => IpAddr::from((u128::from(address) >> 64 << 64).to_be_bytes()),
+/// Whom an address stands for: of IPv6, a household has 2^64.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => IpAddr::from((u128::from(address) >> 64 << 64).to_be_bytes()),
     }
 }
 
@@ -239,7 +239,8 @@ fn is_local(head: &RequestHead<'_>) -> bool {
     is_local_name(host) && !is_passed_on
 }
 
-fn is_local_name(host: &str) -> bool {
+/// Whether a `Host` field names this machine whatever a name server says, as `localhost:8000` or `[::1]` do.
+pub fn is_local_name(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
@@ -354,7 +355,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_household_are_one() {
-        let network = |text: &str| network(Some(text.parse().unwrap()));
+        let network = |text: &str| network(text.parse().unwrap());
         assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
         assert_eq!(network("::ffff:1.2.3.4"), network("1.2.3.4"));

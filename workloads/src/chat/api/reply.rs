@@ -6,6 +6,8 @@
 use annulus_protocols::centrifuge::ErrorCode;
 use annulus_protocols::json::write_string;
 
+use super::base64;
+
 /// What became of a request.
 pub type Outcome<'a> = Result<Answer<'a>, ErrorCode>;
 
@@ -60,8 +62,10 @@ pub struct Present<'a> {
 /// A publication that was kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept<'a> {
-    /// JSON.
+    /// JSON, unless [`Kept::binary`] says otherwise.
     pub data: &'a [u8],
+    /// The data is any bytes: shown in base64.
+    pub binary: bool,
     /// Who published it, if it was a client.
     pub info: Option<Present<'a>>,
     /// Its place.
@@ -237,7 +241,15 @@ fn write_history(out: &mut Vec<u8>, page: &HistoryPage<'_>) {
 
 fn write_kept(out: &mut Vec<u8>, kept: &Kept<'_>) {
     out.push(b'{');
-    json_member(out, "data", kept.data);
+    match kept.binary {
+        false => json_member(out, "data", kept.data),
+        true => {
+            member(out, "data");
+            out.push(b'"');
+            base64::encode(out, kept.data);
+            out.push(b'"');
+        }
+    }
     if let Some(info) = &kept.info {
         member(out, "info");
         write_present(out, info);
@@ -356,9 +368,17 @@ mod tests {
     #[test]
     fn results_have_exactly_the_fields_of_the_model() {
         let published = Published { offset: 7, epoch: "abcd" };
-        let kept = Kept { data: b"{\"a\":1}", info: Some(PRESENT), offset: 3, tags: vec![("k", "v"), ("l", "")] };
+        let kept = Kept {
+            data: b"{\"a\":1}",
+            info: Some(PRESENT),
+            offset: 3,
+            tags: vec![("k", "v"), ("l", "")],
+            ..Kept::default()
+        };
         let bare = Kept { data: b"1", offset: 4, ..Kept::default() };
-        let page = HistoryPage { publications: vec![kept, bare], epoch: "e", offset: 4 };
+        // Bytes of a Protobuf client go into JSON as text, whatever they are.
+        let binary = Kept { data: b"\"},\xff", binary: true, offset: 5, ..Kept::default() };
+        let page = HistoryPage { publications: vec![kept, bare, binary], epoch: "e", offset: 5 };
         for (answer, expected) in [
             (Answer::Done, "{}"),
             (Answer::Published(published), "{\"offset\":7,\"epoch\":\"abcd\"}"),
@@ -375,7 +395,7 @@ mod tests {
             (Answer::PresenceStats { clients: 0, users: 0 }, "{\"num_clients\":0,\"num_users\":0}"),
             (
                 Answer::History(page),
-                "{\"publications\":[{\"data\":{\"a\":1},\"info\":{\"user\":\"42\",\"client\":\"c\\\"1\",\"conn_info\":{\"name\":\"A\"}},\"offset\":3,\"tags\":{\"k\":\"v\",\"l\":\"\"}},{\"data\":1,\"offset\":4}],\"epoch\":\"e\",\"offset\":4}",
+                "{\"publications\":[{\"data\":{\"a\":1},\"info\":{\"user\":\"42\",\"client\":\"c\\\"1\",\"conn_info\":{\"name\":\"A\"}},\"offset\":3,\"tags\":{\"k\":\"v\",\"l\":\"\"}},{\"data\":1,\"offset\":4},{\"data\":\"In0s/w==\",\"offset\":5}],\"epoch\":\"e\",\"offset\":5}",
             ),
             (Answer::History(HistoryPage::default()), "{\"publications\":[],\"epoch\":\"\",\"offset\":0}"),
             (

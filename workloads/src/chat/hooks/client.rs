@@ -16,7 +16,6 @@ use std::time::Duration;
 use annulus_engine::Shard;
 use annulus_engine::metrics::{Counter, Gauge, Histogram, Unit};
 use annulus_protocols::centrifuge::ErrorCode;
-use annulus_protocols::http1::Fields;
 
 use super::endpoint::Endpoint;
 use super::gate::{Full, Gate, Place};
@@ -113,7 +112,7 @@ pub enum Mapped {
 /// Fields of a client that may be passed on; names in lower case.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {
-    /// Of its request: see [`pick`].
+    /// Of its request.
     pub sent: &'a FieldList,
     /// Of its connect command.
     pub emulated: &'a FieldList,
@@ -122,17 +121,6 @@ pub struct Headers<'a> {
 impl Headers<'_> {
     /// None at all.
     pub const NONE: Headers<'static> = Headers { sent: &FieldList::new(), emulated: &FieldList::new() };
-}
-
-/// What is to be kept of a client's request for its hooks, whose `http_headers` are `names`.
-pub fn pick(names: &[String], fields: Fields<'_>) -> FieldList {
-    let mut picked = FieldList::new();
-    for name in names {
-        for value in fields.get_all(name) {
-            picked.push(name, value);
-        }
-    }
-    picked
 }
 
 /// Why there is no answer.

@@ -383,7 +383,7 @@ fn as_kept(stored: &Stored) -> reply::Kept<'_> {
         chan_info: author.chan_info.as_deref().unwrap_or_default(),
     });
     let tags = stored.content.tags.iter().map(|(name, value)| (&**name, &**value)).collect();
-    reply::Kept { data: &stored.content.data, info, offset: stored.offset, tags }
+    reply::Kept { data: &stored.content.data, binary: stored.content.binary, info, offset: stored.offset, tags }
 }
 
 /// Waits for all of them at once; what each gives, in their order.

@@ -300,6 +300,9 @@ impl Service {
         let now = self.now();
         self.hub.tick(&mut self.sockets, now);
         self.door.tick(now);
+        if self.hub.take_settled_doubt() {
+            self.node.settle_doubt(&self.sockets.shard);
+        }
         if let Some(verifiers) = self.node.newer_verifiers(&mut self.edition) {
             self.hub.set_verifiers(verifiers);
         }

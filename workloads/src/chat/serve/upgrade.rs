@@ -1,6 +1,6 @@
 //! The door: who may open a WebSocket, and how it will be spoken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use annulus_protocols::centrifuge::Codec;
@@ -9,6 +9,7 @@ use annulus_protocols::websocket::deflate::WINDOW_BITS_MAX;
 use annulus_protocols::websocket::handshake::{Upgrade, write_accept_deflate};
 use annulus_protocols::websocket::{Role, WebSocket};
 
+use crate::chat::admin::network;
 use crate::chat::bucket::Bucket;
 use crate::chat::config::{Config, Rate};
 use crate::chat::http;
@@ -18,7 +19,8 @@ use crate::chat::session::{Client, Dialect};
 /// The subprotocols that a client may ask for; the usual one asks for none.
 const JSON: &str = "centrifuge-json";
 const PROTOBUF: &str = "centrifuge-protobuf";
-/// Addresses whose handshakes are counted. Beyond, all are forgotten, and counted anew.
+/// Networks whose handshakes are counted, an IPv4 address each or 64 bits of an IPv6 address. Beyond, all are forgotten,
+/// and counted anew.
 const ADDRESSES_MAX: usize = 65_536;
 /// Bytes of a field of the upgrade request that hooks are told. A longer one is left out.
 const FIELD_BYTES_MAX: usize = crate::chat::hooks::client::VALUE_BYTES_MAX;
@@ -117,7 +119,7 @@ impl Door {
         if self.accepts.is_on() && !self.all.take(self.accepts, now) {
             return Some((503, "too many clients come at once: try again in a moment"));
         }
-        let peer = peer.filter(|_| self.handshakes.is_on())?;
+        let peer = network(peer.filter(|_| self.handshakes.is_on())?);
         if self.by_address.len() >= ADDRESSES_MAX && !self.by_address.contains_key(&peer) {
             self.by_address.clear();
         }
@@ -131,20 +133,57 @@ fn has(query: &str, name: &str, value: &str) -> bool {
     query.split('&').filter_map(|pair| pair.split_once('=')).any(|pair| pair == (name, value))
 }
 
-/// Keeps of the request what hooks are told, and who the user is if a proxy says so.
+/// Keeps of the request what hooks are told, and who the user is if a proxy says so. A field that cannot be passed on is
+/// passed on empty: what the client says of it in `connect` must not take its place.
 fn take_fields(config: &Config, head: &RequestHead<'_>, client: &mut Client) {
-    let text = |name: &str| {
-        let value = head.fields().get(name).filter(|value| value.len() <= FIELD_BYTES_MAX)?;
-        std::str::from_utf8(value).ok().map(str::to_owned)
+    let text = |value: &[u8]| {
+        let value = std::str::from_utf8(value).ok().filter(|value| value.len() <= FIELD_BYTES_MAX);
+        value.unwrap_or_default().to_owned()
     };
-    if let Some(user) = config.client.user_id_header.as_deref().and_then(text) {
+    let user = config.client.user_id_header.as_deref().and_then(|name| head.fields().get(name)).map(text);
+    if let Some(user) = user.filter(|user| !user.is_empty()) {
         client.extra_mut().user = Some(user);
     }
-    for name in config.hooks.all().flat_map(|(_, _, hook)| &hook.http_headers) {
-        let Some(value) = text(name) else { continue };
-        let sent = &mut client.extra_mut().sent;
-        if !sent.iter().any(|(known, _)| known == name) {
-            sent.push((name.clone(), value));
+    let mut taken = HashSet::new();
+    for name in config.hooks.all().flat_map(|(_, _, hook)| &hook.http_headers).filter(|name| taken.insert(*name)) {
+        for value in head.fields().get_all(name) {
+            client.extra_mut().sent.push((name.clone(), text(value)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_protocols::Input;
+    use annulus_protocols::http1::{Event, Limits, Server};
+
+    use super::*;
+    use crate::chat::config::hooks::Hook;
+
+    fn taken(fields: &str) -> Client {
+        let mut config = Config::default();
+        config.client.user_id_header = Some("x-user".to_owned());
+        let http_headers = vec!["cookie".to_owned(), "x-real-ip".to_owned()];
+        config.hooks.connect = Some(Hook { http_headers: http_headers.clone(), ..Hook::default() });
+        config.hooks.refresh = Some(Hook { http_headers, ..Hook::default() });
+        let mut bytes = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n").into_bytes();
+        let mut input = Input::new(&mut bytes);
+        let mut server = Server::new();
+        let Event::Head(head) = server.next_event(&Limits::DEFAULT, 0, &mut input).unwrap() else { panic!("a head") };
+        let mut client = Client::default();
+        take_fields(&config, &head, &mut client);
+        client
+    }
+
+    #[test]
+    fn what_is_kept_of_a_request_is_what_a_proxy_says() {
+        let client = taken("Cookie: a\r\nx-other: b\r\ncookie: c\r\nX-User: ann\r\n");
+        let extra = client.extra.unwrap();
+        let texts: Vec<_> = extra.sent.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(texts, [("cookie", "a"), ("cookie", "c")], "each once, though two hooks want it");
+        assert_eq!(extra.user.as_deref(), Some("ann"));
+        assert!(taken("x-user:\r\n").extra.is_none(), "a user without a name is none");
+        let long = format!("x-real-ip: {}\r\n", "1".repeat(FIELD_BYTES_MAX + 1));
+        assert_eq!(taken(&long).extra.unwrap().sent, [("x-real-ip".to_owned(), String::new())]);
     }
 }

@@ -18,7 +18,7 @@ use crate::chat::hooks::{self, Headers, Hook, HookError, Kind, Outbound, Unfit};
 use crate::chat::hub::Verifiers;
 use crate::chat::letters::{self, Letter, Work};
 use crate::chat::node::Node;
-use crate::chat::tokens::{SET_BYTES_MAX, TokenError, Verifier};
+use crate::chat::tokens::{SET_BYTES_MAX, TokenError, Verifier, Weight};
 use crate::gateway::dns;
 use crate::gateway::fetching::FieldList;
 
@@ -126,7 +126,7 @@ impl Works {
         }
     }
 
-    /// Verifies a token on a compute thread, with its key fetched first if need be.
+    /// Verifies a token where its algorithm belongs, with its key fetched first if need be.
     async fn verify<C: Send + 'static>(
         &self,
         verifiers: &Arc<Verifiers>,
@@ -135,15 +135,25 @@ impl Works {
         verify: fn(&Verifier, &str, u64) -> Result<C, TokenError>,
     ) -> Result<C, TokenError> {
         let until = self.shard.now() + FETCH_MAX;
+        let mut has_waited = false;
         while self.shard.now() < until {
-            let (owned, token, now) = (verifiers.clone(), token.clone(), unix_now());
-            let job = self.shard.compute(move || verify(which.of(&owned), &token, now));
-            let Ok(job) = job else { return Err(TokenError::KeysUnavailable) };
-            match job.await {
-                Ok(Err(TokenError::KeyPending)) => self.fetch_keys(verifiers, which).await,
-                Ok(claims) => return claims,
-                Err(_) => return Err(TokenError::KeysUnavailable),
+            let (verifier, now) = (which.of(verifiers), unix_now());
+            let claims = match verifier.weight(&token, now) {
+                Weight::Inline => verify(verifier, &token, now),
+                Weight::Compute => {
+                    let (owned, token) = (verifiers.clone(), token.clone());
+                    let job = self.shard.compute(move || verify(which.of(&owned), &token, now));
+                    let Ok(job) = job else { return Err(TokenError::KeysUnavailable) };
+                    job.await.unwrap_or(Err(TokenError::KeysUnavailable))
+                }
+            };
+            match claims {
+                Err(TokenError::KeyPending) => self.fetch_keys(verifiers, which).await,
+                // A fetch that this token waited for did not bring its key: that is final.
+                claims if has_waited => return claims,
+                claims => return verifier.tentatively(claims),
             }
+            has_waited = true;
         }
         Err(TokenError::KeysUnavailable)
     }

@@ -29,6 +29,7 @@
 //! | [`TokenError::Expired`] | error 109, the client gets a new token | error 109 |
 //! | [`TokenError::Invalid`], [`TokenError::UnknownKey`] | disconnect 3500 | error 103 |
 //! | [`TokenError::KeyPending`] | wait for the fetch, then verify again | as connect |
+//! | the same before a fetch: [`Verifier::tentatively`] | error 100 | error 100 |
 //! | [`TokenError::KeysUnavailable`] | error 100, temporary: the client comes again | as connect |
 
 mod base64;
@@ -266,6 +267,18 @@ impl Verifier {
         match &self.keys {
             Keys::Endpoint(cache) => Some(cache),
             Keys::Fixed(_) | Keys::Set(_) => None,
+        }
+    }
+
+    /// The same outcome for a token that has waited for no fetch: a key that is not in the endpoint's set may have been
+    /// published since, so that it is unknown is not final then. The client comes again, until a fetch falls to it.
+    ///
+    /// # Errors
+    /// Why the token does not count, or does not count yet.
+    pub fn tentatively<C>(&self, claims: Result<C, TokenError>) -> Result<C, TokenError> {
+        match claims {
+            Err(TokenError::UnknownKey(_)) if self.jwks().is_some() => Err(TokenError::KeysUnavailable),
+            claims => claims,
         }
     }
 

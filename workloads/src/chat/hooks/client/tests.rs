@@ -411,19 +411,6 @@ fn documents_are_fetched() {
 }
 
 #[test]
-fn what_is_kept_of_a_request_is_what_hooks_pass_on() {
-    use annulus_protocols::Input;
-    use annulus_protocols::http1::{Event, Limits, Server};
-    let mut bytes = b"GET / HTTP/1.1\r\nhost: a\r\nCookie: a\r\nx-other: b\r\ncookie: c\r\n\r\n".to_vec();
-    let mut input = Input::new(&mut bytes);
-    let Event::Head(head) = Server::new().next_event(&Limits::DEFAULT, 0, &mut input).unwrap() else {
-        panic!("a head")
-    };
-    let picked = pick(&["cookie".to_owned(), "origin".to_owned()], head.fields());
-    assert_eq!(picked.iter().collect::<Vec<_>>(), [("cookie", &b"a"[..]), ("cookie", b"c")]);
-}
-
-#[test]
 fn what_could_not_go_along_is_refused_at_the_start() {
     on_each_driver(|shard, address, _| async move {
         let outbound = outbound(&shard);
