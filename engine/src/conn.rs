@@ -155,10 +155,16 @@ pub(crate) const DRAINED: Flags = 1 << 13;
 pub(crate) const PARKED: Flags = 1 << 14;
 /// A direct receive into the reader's own memory is wanted or in flight.
 pub(crate) const DIRECT: Flags = 1 << 15;
-/// In the list of connections that wait for the next paced fan-out.
+/// Rests, and something waits for it: see `Paced`.
 pub(crate) const PACED: Flags = 1 << 16;
 /// The last send found no room for all of it.
 pub(crate) const BLOCKED: Flags = 1 << 17;
+/// Was sent to as one of many lately: see `Paced`.
+pub(crate) const RESTING: Flags = 1 << 18;
+/// Was sent to since its rest began.
+pub(crate) const SENT_TO: Flags = 1 << 19;
+/// The kernel copies what is to be sent in any case.
+pub(crate) const COPIED: Flags = 1 << 20;
 
 /// Who is told what happens on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -115,6 +115,18 @@ impl Frame {
         Frame::of(Storage::Fixed(bytes), bytes.len())
     }
 
+    /// How many bytes there are, without a look at where they are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Forgets the first `bytes`.
     ///
     /// # Panics

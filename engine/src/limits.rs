@@ -19,11 +19,15 @@ pub const COMPLETIONS_PER_TURN: usize = 256;
 pub const TURN_BUDGET: Duration = Duration::from_micros(500);
 /// A turn longer than this is a stall: it is reported with a backtrace.
 pub const STALL: Duration = Duration::from_millis(25);
-/// After a fan-out, the next one waits so long for each of its receivers: a send costs 3-4 us, so fan-outs take about half
-/// of a core at most, and those to a few do not wait noticeably.
-pub const FAN_OUT_PACE_PER_RECEIVER: Duration = Duration::from_micros(10);
+/// After a fan-out, its receivers are left alone so long for each of them: a send costs 4 us, and twice that with as much
+/// as gathers meanwhile, so that a room takes about half of a core at most, and a small one does not wait noticeably.
+pub const FAN_OUT_REST_PER_RECEIVER: Duration = Duration::from_micros(20);
 /// But no longer than this.
-pub const FAN_OUT_PACE_MAX: Duration = Duration::from_millis(2);
+pub const FAN_OUT_REST_MAX: Duration = Duration::from_millis(20);
+/// And at least so long for each receiver, in whatever fan-out, that is left alone at that moment: many small rooms.
+pub const FAN_OUT_REST_PER_RESTING: Duration = Duration::from_micros(10);
+/// But no longer than this.
+pub const FAN_OUT_REST_AMONG_MANY_MAX: Duration = Duration::from_millis(2);
 /// Events a group gives out before other tasks have their turn.
 pub const GROUP_EVENTS_PER_BATCH: usize = 128;
 /// Wakes from other threads taken in one turn. The rest waits for the next.

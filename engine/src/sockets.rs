@@ -6,23 +6,43 @@
 use std::time::Duration;
 
 use crate::conn::{
-    ARMED, BLOCKED, CLOSED, CLOSING, Chunk, Close, Conn, ConnId, ConnTable, DEAD, DIRECT, DIRTY, DRAINED, Direct,
-    ENDED, ENDED_TOLD, LINGERING, OPENED, Owner, PACED, PARKED, PAUSED, Reason, SENDING, TELL_DRAINED,
+    ARMED, BLOCKED, CLOSED, CLOSING, COPIED, Chunk, Close, Conn, ConnId, ConnTable, DEAD, DIRECT, DIRTY, DRAINED,
+    Direct, ENDED, ENDED_TOLD, LINGERING, OPENED, Owner, PACED, PARKED, PAUSED, RESTING, Reason, SENDING, SENT_TO,
+    TELL_DRAINED,
 };
 use crate::driver::{Batch, Completion, Errno, Fd, Memory, Op, SendManner, Shut, Token};
 use crate::frame::Frame;
 use crate::limits;
 use crate::shard::{Core, TAG_CONNECT, TAG_DIRECT, TAG_RECEIVE, TAG_SEND};
 
-/// Fan-outs are paced: the first leaves at once, and those that follow closely leave together. A send to each receiver
-/// costs the same for one message as for a hundred, so a shard that is told something every 20 us would otherwise spend
-/// all its time on sends of a few bytes.
+/// Fan-outs are paced: whoever was sent to as one of many is left alone for a moment, and what it is sent meanwhile leaves
+/// together. A send costs the same for one message as for a hundred, so a shard that is told something every 20 us would
+/// otherwise spend all its time on sends of a few bytes. Who was not sent to lately does not wait for those who were.
 #[derive(Default)]
 pub(crate) struct Paced {
-    /// Connections with something to send that was sent to many.
-    waiting: Vec<u32>,
-    /// When they may go.
-    next: Duration,
+    resting: Vec<Rest>,
+    /// How many rest.
+    receivers: usize,
+    /// Something may wait for some of them.
+    has_waiting: bool,
+}
+
+/// Receivers of one fan-out.
+struct Rest {
+    until: Duration,
+    receivers: Vec<u32>,
+}
+
+impl Paced {
+    /// Lets them rest, the longer the more they are, or the more do.
+    fn rest(&mut self, now: Duration, receivers: Vec<u32>) {
+        self.receivers += receivers.len();
+        let of =
+            |each: Duration, count: usize, most| each.saturating_mul(count.try_into().unwrap_or(u32::MAX)).min(most);
+        let own = of(limits::FAN_OUT_REST_PER_RECEIVER, receivers.len(), limits::FAN_OUT_REST_MAX);
+        let all = of(limits::FAN_OUT_REST_PER_RESTING, self.receivers, limits::FAN_OUT_REST_AMONG_MANY_MAX);
+        self.resting.push(Rest { until: now + own.max(all), receivers });
+    }
 }
 
 /// What became of bytes given to a connection.
@@ -307,20 +327,32 @@ impl Core {
         sent
     }
 
-    /// Queues `frame` on many connections, to leave with the next paced fan-out.
+    /// Queues `frame` on many connections. It leaves with this turn, or, where one was sent to as one of many lately, when
+    /// that is long enough ago.
     pub(crate) fn send_all(&self, ids: &[ConnId], frame: &Frame, cap: usize, full: &mut Vec<ConnId>) {
         let mut conns = self.conns.borrow_mut();
         let mut paced = self.paced.borrow_mut();
+        let mut receivers = Vec::new();
         for &id in ids {
             let Some(conn) = conns.get(id) else { continue };
             match self.enqueue(conn, frame, cap) {
-                Sent::Queued if !conn.is(DIRTY | SENDING | PACED) => {
-                    conn.set(PACED);
-                    paced.waiting.push(id.index);
+                Sent::Queued if !conn.is(RESTING) => {
+                    self.mark_dirty(id.index, conn);
+                    conn.set(RESTING);
+                    conn.clear(SENT_TO);
+                    receivers.push(id.index);
                 }
-                Sent::Queued | Sent::Gone => {}
+                Sent::Queued if !conn.is(DIRTY | SENDING) => {
+                    conn.set(PACED);
+                    paced.has_waiting = true;
+                }
+                Sent::Queued => {}
+                Sent::Gone => {}
                 Sent::Full => full.push(id),
             }
+        }
+        if !receivers.is_empty() {
+            paced.rest(self.timers.now(), receivers);
         }
     }
 
@@ -340,35 +372,43 @@ impl Core {
     /// What is queued leaves with this turn, what waits for its fan-out included.
     fn mark_dirty(&self, index: u32, conn: &mut Conn) {
         conn.clear(PACED);
+        conn.set(SENT_TO);
         if !conn.is(DIRTY | SENDING) {
             conn.set(DIRTY);
             self.dirty.borrow_mut().push(index);
         }
     }
 
-    /// Lets a fan-out leave with this turn, if the one before is long enough ago.
+    /// Lets what waits for those who have rested leave with this turn.
     pub(crate) fn release_paced(&self, now: Duration) {
         let mut paced = self.paced.borrow_mut();
-        if paced.waiting.is_empty() || now < paced.next {
-            return;
-        }
-        let each = limits::FAN_OUT_PACE_PER_RECEIVER;
-        let pause = each.saturating_mul(paced.waiting.len().try_into().unwrap_or(u32::MAX));
-        paced.next = now + pause.min(limits::FAN_OUT_PACE_MAX);
         let mut conns = self.conns.borrow_mut();
-        for index in paced.waiting.drain(..) {
-            let conn = conns.at(index);
-            // Whoever was sent something else meanwhile has left the list; a slot may have a new owner.
-            if conn.is(PACED) {
-                self.mark_dirty(index, conn);
+        for mut rest in paced.resting.extract_if(.., |rest| rest.until <= now).collect::<Vec<_>>() {
+            paced.receivers -= rest.receivers.len();
+            rest.receivers.retain(|&index| {
+                let conn = conns.at(index);
+                let is_busy = conn.is(PACED | SENT_TO);
+                if conn.is(PACED) {
+                    self.mark_dirty(index, conn);
+                }
+                conn.clear(SENT_TO);
+                // A slot may have a new owner, who does not rest.
+                if !is_busy {
+                    conn.clear(RESTING);
+                }
+                conn.is(RESTING)
+            });
+            if !rest.receivers.is_empty() {
+                paced.rest(now, rest.receivers);
             }
         }
+        paced.has_waiting &= !paced.resting.is_empty();
     }
 
-    /// When [`Core::release_paced`] has something to do.
+    /// When [`Core::release_paced`] may have something to do.
     pub(crate) fn paced_deadline(&self) -> Option<Duration> {
         let paced = self.paced.borrow();
-        (!paced.waiting.is_empty()).then_some(paced.next)
+        paced.resting.iter().map(|rest| rest.until).min().filter(|_| paced.has_waiting)
     }
 
     /// One coalesced send for every connection that has something to send and nothing in flight.
@@ -403,7 +443,7 @@ impl Core {
     /// A send whose outcome nobody waits for, to a peer that has kept up, does not wake the shard.
     fn manner_of_send(&self, conn: &Conn, len: usize) -> SendManner {
         let has_writer = || conn.side.as_ref().is_some_and(|side| side.writer.is_some());
-        if len >= self.zero_copy_bytes_min {
+        if len >= self.zero_copy_bytes_min && !conn.is(COPIED) {
             SendManner::ZeroCopy
         } else if conn.is(BLOCKED | CLOSING | TELL_DRAINED) || !conn.outbox.is_empty() || has_writer() {
             SendManner::Copy
@@ -421,6 +461,9 @@ impl Core {
             return self.metrics.stale_completions.add(1);
         }
         conn.ops -= !done.more as u16;
+        if matches!(done, Completion { result: Ok(1), more: false, memory: Memory::None, .. }) {
+            conn.set(COPIED);
+        }
         if let Memory::Batch(batch) = done.memory {
             let len = conn.outbox.sending;
             conn.outbox.sending = 0;

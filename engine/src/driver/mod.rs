@@ -376,7 +376,8 @@ pub enum Wait {
 pub enum SendManner {
     /// Copied into the kernel, which waits until it has taken everything.
     Copy,
-    /// Read by the kernel in place: completes once more when the memory is free.
+    /// Read by the kernel in place: completes once more when the memory is free, with 1 where the kernel says that it had to
+    /// copy all the same, because the receiver is on this machine, or its device cannot gather.
     ZeroCopy,
     /// Copied as far as there is room at once; what does not fit is told as a short result or `EAGAIN`. Nobody waits for
     /// the outcome, so the driver need not end a sleep for it.

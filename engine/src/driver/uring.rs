@@ -110,6 +110,10 @@ impl UringDriver {
         capabilities.push(capability("registered ring descriptor", registered, "saves a lookup per enter"));
         let zero_copy = ring.supports(io_uring::opcode::SendZc::CODE);
         capabilities.push(capability("zero-copy send", zero_copy, "large frames leave without a copy"));
+        // The flag has no probe of its own; it is older than this operation.
+        if ring.supports(io_uring::opcode::FutexWait::CODE) {
+            ring.report_copies();
+        }
         let capped = ring.cap_workers(limits::KERNEL_WORKERS_MAX).is_ok();
         capabilities.push(capability("capped kernel workers", capped, "file operations use few threads"));
         let event = EventFd::new()?;

@@ -36,6 +36,10 @@ const BUFFER_GROUP: u16 = 0;
 /// `IORING_RECVSEND_POLL_FIRST`: wait for data before taking a buffer, so that an armed but silent socket
 /// survives an empty buffer ring.
 const POLL_FIRST: u16 = 1;
+/// `IORING_SEND_ZC_REPORT_USAGE`, and what the notification's result is then: `IORING_NOTIF_USAGE_ZC_COPIED`, its highest
+/// bit alone, which as an error's number is its own negative.
+const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
+const NOTIF_USAGE_ZC_COPIED: i32 = i32::MIN;
 
 /// What was asked of `io_uring_setup(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +155,8 @@ pub struct Ring {
     pub enters: u64,
     /// Sends that the next enter submits and that complete within it.
     quiet_sends: u32,
+    /// The kernel can say of a zero-copy send whether it copied all the same.
+    reports_copies: bool,
 }
 
 impl Ring {
@@ -193,6 +199,7 @@ impl Ring {
             submitted: 0,
             enters: 0,
             quiet_sends: 0,
+            reports_copies: false,
         })
     }
 
@@ -210,6 +217,11 @@ impl Ring {
     pub fn supports(&self, code: u8) -> bool {
         let mut probe = io_uring::Probe::new();
         self.ring.submitter().register_probe(&mut probe).is_ok() && probe.is_supported(code)
+    }
+
+    /// Has the kernel say of zero-copy sends whether it copied all the same (Linux 6.2).
+    pub fn report_copies(&mut self) {
+        self.reports_copies = true;
     }
 
     /// The ring's descriptor, for peers that message it.
@@ -382,7 +394,7 @@ impl Ring {
         if let Batch::One(frame) = &batch {
             let (bytes, len) = (frame.as_ptr(), frame.len() as u32);
             let entry = match zero_copy {
-                true => opcode::SendZc::new(fd, bytes, len).flags(flags).build(),
+                true => self.reporting(opcode::SendZc::new(fd, bytes, len).flags(flags).build()),
                 false => opcode::Send::new(fd, bytes, len).flags(flags).build(),
             };
             return self.hold(entry, token, Held::Send { batch, header: None });
@@ -390,10 +402,17 @@ impl Ring {
         let mut header = Header::new(SockAddr::any());
         let message = header.gather(gather(&batch));
         let entry = match zero_copy {
-            true => opcode::SendMsgZc::new(fd, message).flags(flags as u32).build(),
+            true => self.reporting(opcode::SendMsgZc::new(fd, message).flags(flags as u32).build()),
             false => opcode::SendMsg::new(fd, message).flags(flags as u32).build(),
         };
         self.hold(entry, token, Held::Send { batch, header: Some(header) });
+    }
+
+    fn reporting(&self, mut entry: Entry) -> Entry {
+        if self.reports_copies {
+            or_ioprio(&mut entry, SEND_ZC_REPORT_USAGE);
+        }
+        entry
     }
 
     fn push_token(&mut self, entry: Entry, token: Token) {
@@ -493,7 +512,7 @@ impl Ring {
     fn complete(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let (user_data, flags) = (entry.user_data(), entry.flags());
         let more = cqueue::more(flags);
-        let result = u32::try_from(entry.result()).map_err(|_| Errno(-entry.result()));
+        let result = u32::try_from(entry.result()).map_err(|_| Errno(entry.result().wrapping_neg()));
         match user_data {
             DOORBELL => {
                 // A peer's message carries no flags either, so an early re-arm may follow: harmless.
@@ -553,7 +572,8 @@ impl Ring {
             }
             Held::Noted { batch, header } => {
                 drop((batch, header));
-                return Some(Completion { token, result: Ok(0), more: false, memory: Memory::None });
+                let was_copied = result == Err(Errno(NOTIF_USAGE_ZC_COPIED)) && self.reports_copies;
+                return Some(Completion { token, result: Ok(was_copied as u32), more: false, memory: Memory::None });
             }
             Held::ReceiveFrom { mut memory, header } => {
                 let came = (result.unwrap_or(0) as usize).min(memory.capacity() - memory.len());
