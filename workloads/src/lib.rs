@@ -4,6 +4,7 @@ pub mod args;
 pub mod chat;
 pub mod config;
 pub mod console;
+mod durable;
 pub mod fetch;
 pub mod gateway;
 pub mod image;

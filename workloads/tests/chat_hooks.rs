@@ -25,7 +25,7 @@ fn a_backend_has_its_say() {
         };
         let own = "http_headers = [\"Authorization\"]\nstatic_headers = { X-From = \"the chat\" }";
         let mut config =
-            "insecure = false\n[chat.hooks]\nrpc_namespaces = { slow = \"slow\", broken = \"broken\" }\n".to_owned();
+            "insecure = false\n[chat.hooks]\nrpc_namespaces = { slow = \"slow\", broken = \"broken\", raw = \"raw\" }\n".to_owned();
         config += &hook("connect", own);
         config += &hook("refresh", "");
         config += &hook("subscribe", "");
@@ -33,6 +33,7 @@ fn a_backend_has_its_say() {
         config += &hook("publish", "");
         config += &hook("rpc", "include_connection_meta = true");
         config += &hook("named.slow", "timeout = \"300ms\"");
+        config += &hook("named.raw", "binary_encoding = true");
         config += &hook("named.broken", "breaker_failures = 3\nbreaker_time = \"2s\"");
         config += "[[chat.namespaces]]\nname = \"asked\"\nsubscribe_hook = true\npublish_hook = true\nsub_refresh_hook = true\n";
         config += "[[chat.namespaces]]\nname = \"open\"\n";

@@ -441,14 +441,17 @@ fn ends_are_told_apart() {
     works(&lane);
 }
 
-/// Kills all workers in a moment, as the kernel does when memory is short.
+/// Kills all workers in a moment, as the kernel does when memory is short, and waits until they are dead: one that is
+/// dying can still be given a task.
 fn kill_soon() -> std::thread::JoinHandle<()> {
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_millis(300));
-        for pid in workers() {
+        let killed = workers();
+        for &pid in &killed {
             let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
+        wait_for(|| workers().iter().all(|pid| !killed.contains(pid)), "the end of those that were killed");
     })
 }
 

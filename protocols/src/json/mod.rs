@@ -31,4 +31,4 @@ pub use members::{Elements, Members, Name, Value};
 pub use merge::{COPIED_BYTES_MAX, Gathered, gather, merge};
 pub use shape::{Answer, Misfit, Root, Rules, Shape};
 pub use validate::{DEPTH_MAX, Fault, Kind, Validator, validate};
-pub use write::{write_string, write_without_line_ends};
+pub use write::{write_base64, write_string, write_without_line_ends};

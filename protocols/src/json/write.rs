@@ -1,4 +1,7 @@
-//! Writing strings, and passing values on within one line.
+//! Writing strings, bytes as strings, and passing values on within one line.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 
 /// Appends `text` as a JSON string.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
@@ -26,6 +29,15 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends `bytes` as a JSON string in base64 with padding (RFC 4648 section 4).
+pub fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let at = out.len();
+    out.resize(at + bytes.len().div_ceil(3) * 4, 0);
+    BASE64_STANDARD.encode_slice(bytes, &mut out[at..]).expect("every three bytes make four digits");
+    out.push(b'"');
+}
+
 /// Appends a validated value on one line: line ends can only be white space between tokens, and are left out.
 pub fn write_without_line_ends(out: &mut Vec<u8>, value: &[u8]) {
     value.split(|&byte| byte == b'\n' || byte == b'\r').for_each(|part| out.extend_from_slice(part));
@@ -42,6 +54,26 @@ mod tests {
         write_string(&mut out, &text);
         assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         assert!(!out.contains(&b'\n'));
+    }
+
+    /// The vectors of RFC 4648 section 10, and the two last characters of the alphabet.
+    #[test]
+    fn bytes_are_in_base_64() {
+        let vectors: [(&[u8], &str); 8] = [
+            (b"", ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"foob", "Zm9vYg=="),
+            (b"fooba", "Zm9vYmE="),
+            (b"foobar", "Zm9vYmFy"),
+            (b"\xfb\xff\xbf", "+/+/"),
+        ];
+        for (bytes, expected) in vectors {
+            let mut out = b"[".to_vec();
+            write_base64(&mut out, bytes);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("[\"{expected}\""));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use annulus_engine::ConnId;
 
 use super::session::{ChannelSlot, Dialect, Subscription};
+use super::slots::{Named, Slots};
 use super::stream::{Epoch, Stream};
 
 /// Publications that wait for a slow member of a channel without history, at most. Beyond, the oldest is forgotten.
@@ -37,13 +38,56 @@ pub enum Apart {
     Gone,
 }
 
+/// Members of a channel. One alone, as in a channel of somebody's own, needs nothing on the heap.
+#[derive(Debug)]
+enum Members {
+    One(ConnId),
+    Any(Vec<ConnId>),
+}
+
+impl Default for Members {
+    fn default() -> Members {
+        Members::Any(Vec::new())
+    }
+}
+
+impl Members {
+    fn as_slice(&self) -> &[ConnId] {
+        match self {
+            Members::One(one) => std::slice::from_ref(one),
+            Members::Any(any) => any,
+        }
+    }
+
+    fn push(&mut self, new: ConnId) {
+        match self {
+            Members::One(one) => *self = Members::Any(vec![*one, new]),
+            Members::Any(any) if any.is_empty() => *self = Members::One(new),
+            Members::Any(any) => any.push(new),
+        }
+    }
+
+    fn remove(&mut self, old: ConnId) {
+        match self {
+            Members::One(one) if *one == old => *self = Members::default(),
+            Members::One(_) => {}
+            // Who came last leaves first, more often than not.
+            Members::Any(any) => {
+                if let Some(at) = any.iter().rposition(|&member| member == old) {
+                    any.swap_remove(at);
+                }
+            }
+        }
+    }
+}
+
 /// What few channels have.
 #[derive(Debug, Default)]
 pub struct Rare {
     /// Members of dialects other than the usual one.
-    others: [Vec<ConnId>; Dialect::COUNT - 1],
+    others: [Members; Dialect::COUNT - 1],
     /// Members that want to know who comes and goes, by dialect.
-    watchers: [Vec<ConnId>; Dialect::COUNT],
+    watchers: [Members; Dialect::COUNT],
     /// Members that do not get what the others get.
     pub apart: HashMap<ConnId, Apart>,
     /// Fan-outs under way.
@@ -56,11 +100,13 @@ pub struct Channel {
     /// Its name.
     pub name: Arc<str>,
     /// Connections of this shard that are subscribed and speak the usual dialect.
-    members: Vec<ConnId>,
+    members: Members,
     /// What few channels have.
     pub rare: Option<Box<Rare>>,
     /// Subscribing members that wait for the owner's answer: the slot must stay.
     pub arriving: u32,
+    /// On its owner only: a bit for each dialect that members have spoken since the last one left.
+    pub dialects: u8,
     /// On its owner only.
     pub stream: Option<Box<Stream>>,
 }
@@ -69,15 +115,15 @@ impl Channel {
     /// Members of one dialect.
     pub fn members(&self, dialect: Dialect) -> &[ConnId] {
         match (dialect.index(), &self.rare) {
-            (0, _) => &self.members,
-            (index, Some(rare)) => &rare.others[index - 1],
+            (0, _) => self.members.as_slice(),
+            (index, Some(rare)) => rare.others[index - 1].as_slice(),
             (_, None) => &[],
         }
     }
 
     /// Members of one dialect that want to know who comes and goes.
     pub fn watchers(&self, dialect: Dialect) -> &[ConnId] {
-        self.rare.as_ref().map_or(&[], |rare| &rare.watchers[dialect.index()])
+        self.rare.as_ref().map_or(&[], |rare| rare.watchers[dialect.index()].as_slice())
     }
 
     /// All members of all dialects.
@@ -95,7 +141,7 @@ impl Channel {
         self.rare.get_or_insert_with(Default::default)
     }
 
-    fn list(&mut self, dialect: Dialect) -> &mut Vec<ConnId> {
+    fn list(&mut self, dialect: Dialect) -> &mut Members {
         match dialect.index() {
             0 => &mut self.members,
             index => &mut self.rare_mut().others[index - 1],
@@ -113,14 +159,10 @@ impl Channel {
 
     /// Takes a member out.
     pub fn leave(&mut self, conn: ConnId, dialect: Dialect, subscription: Subscription) {
-        let members = self.list(dialect);
-        // Who came last leaves first, more often than not.
-        if let Some(at) = members.iter().rposition(|&member| member == conn) {
-            members.swap_remove(at);
-        }
+        self.list(dialect).remove(conn);
         if let Some(rare) = &mut self.rare {
             if subscription.watches() {
-                rare.watchers[dialect.index()].retain(|&watcher| watcher != conn);
+                rare.watchers[dialect.index()].remove(conn);
             }
             rare.apart.remove(&conn);
         }
@@ -148,7 +190,7 @@ impl Channel {
     pub fn tidy(&mut self) {
         let is_empty = |rare: &Rare| {
             let mut lists = rare.others.iter().chain(&rare.watchers);
-            rare.fanning == 0 && rare.apart.is_empty() && lists.all(Vec::is_empty)
+            rare.fanning == 0 && rare.apart.is_empty() && lists.all(|list| list.as_slice().is_empty())
         };
         if self.rare.as_deref().is_some_and(is_empty) {
             self.rare = None;
@@ -156,44 +198,47 @@ impl Channel {
     }
 }
 
+impl Named for Channel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// The channels of a shard.
 #[derive(Default)]
-pub struct Channels {
-    by_name: HashMap<Arc<str>, ChannelSlot>,
-    slots: Vec<Option<Channel>>,
-    vacant: Vec<ChannelSlot>,
-}
+pub struct Channels(Slots<Channel>);
 
 impl Channels {
     /// The slot of a channel, if it is known here.
     pub fn find(&self, name: &str) -> Option<ChannelSlot> {
-        self.by_name.get(name).copied()
+        self.0.find(name)
     }
 
     /// The slot of a channel, made if need be.
     pub fn open(&mut self, name: &str) -> ChannelSlot {
-        if let Some(slot) = self.find(name) {
-            return slot;
-        }
-        let name: Arc<str> = name.into();
-        let slot = self.vacant.pop().unwrap_or_else(|| {
-            assert!(self.slots.len() < Subscription::SLOTS as usize, "more channels than slots have names for");
-            self.slots.push(None);
-            (self.slots.len() - 1) as ChannelSlot
-        });
-        self.by_name.insert(name.clone(), slot);
-        self.slots[slot as usize] = Some(Channel { name, members: Vec::new(), rare: None, arriving: 0, stream: None });
-        slot
+        self.find(name).unwrap_or_else(|| {
+            let members = Members::default();
+            let slot = self.0.insert(Channel {
+                name: name.into(),
+                members,
+                rare: None,
+                arriving: 0,
+                dialects: 0,
+                stream: None,
+            });
+            assert!(slot < Subscription::SLOTS, "more channels than slots have names for");
+            slot
+        })
     }
 
     /// The channel in a slot.
     pub fn at(&mut self, slot: ChannelSlot) -> &mut Channel {
-        self.slots[slot as usize].as_mut().expect("a slot in use is not vacant")
+        self.0.get_mut(slot).expect("a slot in use is not vacant")
     }
 
     /// The channel in a slot, to look only.
     pub fn peek(&self, slot: ChannelSlot) -> &Channel {
-        self.slots[slot as usize].as_ref().expect("a slot in use is not vacant")
+        self.0.get(slot).expect("a slot in use is not vacant")
     }
 
     /// The stream of a channel that this shard owns, made with `epoch` if need be.
@@ -208,35 +253,33 @@ impl Channels {
         let is_kept = channel.stream.as_ref().is_some_and(|stream| !stream.is_forgettable(now, meta_ttl_ms));
         let is_fanning = channel.rare.as_ref().is_some_and(|rare| rare.fanning > 0);
         if channel.count() == 0 && channel.arriving == 0 && !is_kept && !is_fanning {
-            let channel = self.slots[slot as usize].take();
-            self.by_name.remove(&channel.expect("it was just used").name);
-            self.vacant.push(slot);
+            self.0.remove(slot);
         }
     }
 
     /// Channels known here.
     pub fn len(&self) -> usize {
-        self.by_name.len()
+        self.0.len()
     }
 
     /// Whether none are known here.
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.len() == 0
     }
 
     /// Slots given so far; those below may be vacant.
     pub fn slots(&self) -> ChannelSlot {
-        self.slots.len() as ChannelSlot
+        self.0.given()
     }
 
     /// The channel in a slot, if one is there.
     pub fn get(&mut self, slot: ChannelSlot) -> Option<&mut Channel> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.0.get_mut(slot)
     }
 
     /// All channels.
     pub fn iter(&self) -> impl Iterator<Item = &Channel> {
-        self.slots.iter().flatten()
+        self.0.iter()
     }
 }
 

@@ -15,7 +15,7 @@
 //! | `serve/` | one task per shard: sockets, HTTP, WebSocket; `http.rs`: routes and answers, `page.html`: the page at / |
 //! | `hub/` | one hub per shard: what clients may do, who hears what; no socket |
 //! | `letters.rs`, `evidence.rs` | what hubs say to each other, and what is found out for commands that wait |
-//! | `channel.rs`, `stream.rs`, `session.rs`, `users.rs`, `bucket.rs`, `rules.rs` | what a hub keeps and goes by |
+//! | `channel.rs`, `stream.rs`, `session.rs`, `users.rs`, `slots.rs`, `bucket.rs`, `rules.rs` | what a hub keeps and goes by |
 //! | `admin/` | the console at /admin/: who may see it, and what it shows |
 //! | `log/`, `feeding.rs`, `store/`, `seal.rs` | the write-ahead log, and the database behind it; encryption at rest |
 //! | `offline.rs` | a log looked at without a service |
@@ -41,6 +41,7 @@ pub mod seal;
 mod secure;
 pub mod serve;
 pub mod session;
+mod slots;
 pub mod store;
 pub mod stream;
 pub mod tokens;

@@ -19,6 +19,7 @@ use super::secure;
 use super::store::{Feed, FeedState, Mark, PostgresSettings, SqliteSettings, Target, start_postgres, start_sqlite};
 use super::tokens::{Jwks, Settings, Times, Verifier};
 use super::users::Counted;
+use crate::durable::make_directory;
 use crate::gateway::access::{AccessLog, Writer};
 
 /// The log's shard. The first one has the console already.
@@ -368,7 +369,7 @@ fn make_directories(config: &Config) -> Result<(), String> {
         config::Database::None | config::Database::Postgres { .. } => None,
     };
     for directory in config.log.directory.iter().chain(database) {
-        std::fs::create_dir_all(directory).map_err(|error| {
+        make_directory(directory).map_err(|error| {
             format!("chat: {} cannot be made: {error}. Choose another with --data DIR", directory.display())
         })?;
     }

@@ -71,81 +71,101 @@ pub struct Stored {
 pub struct Stream {
     /// A bit for each shard with members.
     pub shards: u64,
-    /// A bit for each dialect that members have spoken since the last one left.
-    pub dialects: u8,
     /// This stream's life.
     pub epoch: Epoch,
     top: u64,
-    settled: u64,
-    history: VecDeque<Stored>,
+    /// How many of the last have not settled.
+    unsettled: u32,
+    /// What was published, oldest first. Most channels are there for a moment that has not come.
+    history: Option<Box<VecDeque<Stored>>>,
     /// When it was last published to, in milliseconds of the Unix clock.
     pub touched_ms: u64,
 }
 
+const _: () = assert!(size_of::<Stream>() <= 40, "channels of one member are counted in bytes");
+
 impl Stream {
     /// An empty one.
     pub fn new(epoch: Epoch) -> Stream {
-        let history = VecDeque::new();
-        Stream { shards: 0, dialects: 0, epoch, top: 0, settled: 0, history, touched_ms: 0 }
+        Stream { shards: 0, epoch, top: 0, unsettled: 0, history: None, touched_ms: 0 }
+    }
+
+    fn kept(&self) -> &VecDeque<Stored> {
+        static NOTHING: VecDeque<Stored> = VecDeque::new();
+        self.history.as_deref().unwrap_or(&NOTHING)
+    }
+
+    fn kept_mut(&mut self) -> &mut VecDeque<Stored> {
+        self.history.get_or_insert_default()
+    }
+
+    /// Takes those off that are `old`, from the oldest on.
+    fn drop_while(&mut self, old: impl Fn(&Stored) -> bool) {
+        let Some(history) = &mut self.history else { return };
+        while history.pop_front_if(|stored| old(stored)).is_some() {}
     }
 
     /// Numbers a publication and keeps it.
     pub fn number(&mut self, now: u64, content: Arc<Content>) -> u64 {
         self.top += 1;
+        self.unsettled += 1;
         self.touched_ms = now;
-        self.history.push_back(Stored { offset: self.top, time_ms: now, content });
+        let stored = Stored { offset: self.top, time_ms: now, content };
+        self.kept_mut().push_back(stored);
         self.top
     }
 
     /// All publications up to `offset` may be seen from now on; the latest `size` of them are kept.
     pub fn settle(&mut self, offset: u64, size: usize) {
-        debug_assert!(offset > self.settled && offset <= self.top, "publications settle once and in order");
-        self.settled = offset;
-        while self.history.front().is_some_and(|first| first.offset + size as u64 <= offset) {
-            self.history.pop_front();
-        }
-        if self.history.is_empty() && size == 0 {
-            self.history = VecDeque::new();
+        debug_assert!(offset > self.settled() && offset <= self.top, "publications settle once and in order");
+        self.unsettled = (self.top - offset) as u32;
+        self.drop_while(|stored| stored.offset + size as u64 <= offset);
+        if size == 0 && self.kept().is_empty() {
+            self.history = None;
         }
     }
 
     /// Takes back the number given last, which nobody has heard of.
     pub fn withdraw(&mut self) {
-        debug_assert!(self.top > self.settled, "what has settled is not taken back");
-        self.history.pop_back();
+        debug_assert!(self.unsettled > 0, "what has settled is not taken back");
+        self.kept_mut().pop_back();
         self.top -= 1;
+        self.unsettled -= 1;
     }
 
     /// Whether that publication was numbered in this life, and has not settled.
     pub fn is_unsettled(&self, epoch: &Epoch, offset: u64) -> bool {
-        self.epoch == *epoch && offset > self.settled && offset <= self.top
+        self.epoch == *epoch && offset > self.settled() && offset <= self.top
     }
 
     /// Puts a publication of an earlier life back. They come in any order, some of them twice.
     pub fn restore(&mut self, stored: Stored) {
         self.touched_ms = self.touched_ms.max(stored.time_ms);
         self.restore_top(stored.offset);
-        let at = self.history.partition_point(|known| known.offset < stored.offset);
-        if self.history.get(at).is_none_or(|known| known.offset != stored.offset) {
-            self.history.insert(at, stored);
+        let history = self.kept_mut();
+        let at = history.partition_point(|known| known.offset < stored.offset);
+        if history.get(at).is_none_or(|known| known.offset != stored.offset) {
+            history.insert(at, stored);
         }
     }
 
     /// Offsets up to this one were given in an earlier life.
     pub fn restore_top(&mut self, top: u64) {
         self.top = self.top.max(top);
-        self.settled = self.top;
+        self.unsettled = 0;
     }
 
     /// Keeps the latest `size` publications at most.
     pub fn trim(&mut self, size: usize) {
-        let excess = self.history.len().saturating_sub(size);
-        self.history.drain(..excess);
+        let excess = self.kept().len().saturating_sub(size);
+        if excess > 0 {
+            self.kept_mut().drain(..excess);
+        }
     }
 
     /// The last offset that readers see.
     pub fn settled(&self) -> u64 {
-        self.settled
+        self.top - u64::from(self.unsettled)
     }
 
     /// The last offset given.
@@ -160,7 +180,7 @@ impl Stream {
 
     /// All that is kept, not settled ones included, oldest first.
     pub fn all(&self) -> impl Iterator<Item = &Stored> {
-        self.history.iter()
+        self.kept().iter()
     }
 
     /// What readers see, oldest first.
@@ -170,31 +190,30 @@ impl Stream {
 
     /// What readers see behind an offset, oldest first.
     fn after(&self, offset: u64) -> impl DoubleEndedIterator<Item = &Stored> {
-        let end = self.history.partition_point(|stored| stored.offset <= self.settled);
-        let begin = self.history.partition_point(|stored| stored.offset <= offset);
-        self.history.range(begin.min(end)..end)
+        let history = self.kept();
+        let end = history.partition_point(|stored| stored.offset <= self.settled());
+        let begin = history.partition_point(|stored| stored.offset <= offset);
+        history.range(begin.min(end)..end)
     }
 
     /// The settled publication of that number, if it is still here.
     pub fn at(&self, offset: u64) -> Option<&Stored> {
-        let at = self.history.binary_search_by_key(&offset, |stored| stored.offset).ok()?;
-        Some(&self.history[at])
+        let at = self.kept().binary_search_by_key(&offset, |stored| stored.offset).ok()?;
+        self.kept().get(at)
     }
 
     /// Forgets all publications up to `upto`; the position stays.
     pub fn clear(&mut self, upto: u64) {
-        self.history.retain(|stored| stored.offset > upto);
+        self.drop_while(|stored| stored.offset <= upto);
     }
 
     /// Forgets publications older than `ttl` milliseconds.
     pub fn expire(&mut self, now: u64, ttl: u64) {
-        let settled = self.settled;
+        let settled = self.settled();
         let is_old = |stored: &Stored| stored.offset <= settled && now.saturating_sub(stored.time_ms) > ttl;
-        while self.history.front().is_some_and(is_old) {
-            self.history.pop_front();
-        }
-        if self.history.is_empty() {
-            self.history = VecDeque::new();
+        self.drop_while(is_old);
+        if self.kept().is_empty() {
+            self.history = None;
         }
     }
 
@@ -205,8 +224,8 @@ impl Stream {
         }
         let missed: Vec<Stored> = self.after(offset).take(most).cloned().collect();
         let complete = match (missed.first(), missed.last()) {
-            (Some(first), Some(last)) => first.offset == offset + 1 && last.offset == self.settled,
-            _ => self.settled == offset,
+            (Some(first), Some(last)) => first.offset == offset + 1 && last.offset == self.settled(),
+            _ => self.settled() == offset,
         };
         complete.then_some(missed)
     }
@@ -221,7 +240,7 @@ impl Stream {
             is_first || bytes <= bytes_max
         };
         let page: Vec<Stored> = self.after(offset).take(most).take_while(fits).cloned().collect();
-        let follows = page.first().map_or(offset >= self.settled, |first| first.offset == offset + 1);
+        let follows = page.first().map_or(offset >= self.settled(), |first| first.offset == offset + 1);
         follows.then_some(page)
     }
 
@@ -249,7 +268,7 @@ impl Stream {
         let ttl = if self.top == 0 { EMPTY_KEPT_MS } else { meta_ttl_ms };
         let is_untold = self.top == 0 && self.touched_ms == 0;
         let unused = is_untold || now.saturating_sub(self.touched_ms) > ttl;
-        self.shards == 0 && self.settled == self.top && unused
+        self.shards == 0 && self.unsettled == 0 && unused
     }
 }
 

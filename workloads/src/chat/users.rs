@@ -2,72 +2,66 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+use super::slots::{Named, Slots};
 
 /// The slot of the user nobody knows, whose name is empty.
 pub const ANONYMOUS: u32 = 0;
 
-struct Entry {
-    name: Arc<str>,
+struct User {
+    name: Box<str>,
     clients: usize,
 }
 
-/// The users of a shard's clients.
-pub struct Users {
-    by_name: HashMap<Arc<str>, u32>,
-    slots: Vec<Option<Entry>>,
-    vacant: Vec<u32>,
+impl Named for User {
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
+
+/// The users of a shard's clients.
+pub struct Users(Slots<User>);
 
 impl Default for Users {
     fn default() -> Users {
-        let nobody = Entry { name: "".into(), clients: 0 };
-        Users { by_name: HashMap::new(), slots: vec![Some(nobody)], vacant: Vec::new() }
+        let mut slots = Slots::default();
+        let anonymous = slots.insert(User { name: "".into(), clients: 0 });
+        debug_assert_eq!(anonymous, ANONYMOUS);
+        Users(slots)
     }
 }
 
 impl Users {
     /// Counts a client of the user in; the user's slot.
     pub fn enter(&mut self, name: &str) -> u32 {
-        let slot = if name.is_empty() { Some(ANONYMOUS) } else { self.by_name.get(name).copied() };
-        let slot = slot.unwrap_or_else(|| {
-            let name: Arc<str> = name.into();
-            let slot = self.vacant.pop().unwrap_or_else(|| {
-                self.slots.push(None);
-                (self.slots.len() - 1) as u32
-            });
-            self.slots[slot as usize] = Some(Entry { name: name.clone(), clients: 0 });
-            self.by_name.insert(name, slot);
-            slot
-        });
-        self.entry(slot).clients += 1;
+        let slot = self.0.find(name).unwrap_or_else(|| self.0.insert(User { name: name.into(), clients: 0 }));
+        self.user(slot).clients += 1;
         slot
     }
 
     /// Counts a client of the user out.
     pub fn leave(&mut self, slot: u32) {
-        let entry = self.entry(slot);
-        entry.clients -= 1;
-        if entry.clients == 0 && slot != ANONYMOUS {
-            let name = entry.name.clone();
-            self.by_name.remove(&name);
-            self.slots[slot as usize] = None;
-            self.vacant.push(slot);
+        let user = self.user(slot);
+        user.clients -= 1;
+        if user.clients == 0 && slot != ANONYMOUS {
+            self.0.remove(slot);
         }
     }
 
-    fn entry(&mut self, slot: u32) -> &mut Entry {
-        self.slots[slot as usize].as_mut().expect("a client's user is counted in")
+    fn user(&mut self, slot: u32) -> &mut User {
+        self.0.get_mut(slot).expect("a client's user is counted in")
     }
 
     /// The name in a slot.
-    pub fn name(&self, slot: u32) -> Arc<str> {
-        self.slots[slot as usize].as_ref().map(|entry| entry.name.clone()).unwrap_or_default()
+    pub fn name(&self, slot: u32) -> &str {
+        self.0.get(slot).map_or("", |user| &user.name)
     }
 
     /// Users with clients, the unknown one included if it has some.
     pub fn len(&self) -> usize {
-        self.by_name.len() + self.slots[0].as_ref().is_some_and(|nobody| nobody.clients > 0) as usize
+        let has_anonymous = self.0.get(ANONYMOUS).is_some_and(|anonymous| anonymous.clients > 0);
+        self.0.len() - 1 + usize::from(has_anonymous)
     }
 
     /// Whether there are none.
@@ -139,9 +133,9 @@ mod tests {
         assert_eq!(users.enter("ann"), ann);
         let bob = users.enter("bob");
         assert_eq!(users.enter(""), ANONYMOUS);
-        assert_eq!((users.len(), &*users.name(ann), &*users.name(bob)), (3, "ann", "bob"));
+        assert_eq!((users.len(), users.name(ann), users.name(bob)), (3, "ann", "bob"));
         users.leave(ann);
-        assert_eq!(&*users.name(ann), "ann");
+        assert_eq!(users.name(ann), "ann");
         users.leave(ann);
         users.leave(ANONYMOUS);
         assert_eq!(users.len(), 1);

@@ -35,6 +35,10 @@ let answers = {
     if (method === "leave") return { disconnect: { code: 4502, reason: "left" } };
     return { result: { data: { method, data, meta } } };
   },
+  "/raw": ({ encoding, b64data }) => {
+    const bytes = [...Buffer.from(b64data, "base64")].reverse();
+    return { result: { b64data: Buffer.from(JSON.stringify({ encoding, bytes })).toString("base64") } };
+  },
   "/slow": async () => {
     await sleep(1500);
     return { result: { data: "late" } };
@@ -117,6 +121,11 @@ const publishing = async (client, room) => {
 const calling = async client => {
   const { data } = await client.rpc("echo", encode(form, [1, "ü"]));
   assert.deepEqual(decode(form, data), { method: "echo", data: [1, "ü"], meta: { level: 7 } });
+  // In base64 it may be anything; otherwise it has to be JSON.
+  const bytes = form === "protobuf" ? new Uint8Array([0, 255, 34]) : [1];
+  const sent = form === "protobuf" ? [34, 255, 0] : [..."[1]"].map(char => char.charCodeAt(0)).reverse();
+  assert.deepEqual(decode(form, (await client.rpc("raw:a", bytes)).data), { encoding: "binary", bytes: sent });
+  if (form === "protobuf") await assert.rejects(client.rpc("echo", bytes), { code: 107 });
   await assert.rejects(client.rpc("fail", encode(form, null)), { code: 1406, temporary: true });
   await assert.rejects(client.rpc("none:a", encode(form, null)), { code: 104 });
   const began = Date.now();

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   head ─► key.rs: may it?      body ─► request.rs: what is wanted ─► the hub ─► reply.rs ─► body
-//!                                          fields.rs  values.rs  pattern.rs  base64.rs
+//!                                          fields.rs  values.rs  pattern.rs
 //! ```
 //!
 //! Nothing here does anything: texts become [`Request`]s, and [`Outcome`]s become texts. Whether a namespace exists, a
@@ -14,7 +14,6 @@
 //! `X-Centrifugo-Error-Mode: transport`: see [`transport_status`]. What is no request at all is a [`Fault`] with a
 //! status.
 
-pub mod base64;
 pub mod fields;
 pub mod key;
 pub mod pattern;

@@ -4,9 +4,7 @@
 //! Writers append, so that the reply of a command in a batch is made when its outcome is known, and joined later.
 
 use annulus_protocols::centrifuge::ErrorCode;
-use annulus_protocols::json::write_string;
-
-use super::base64;
+use annulus_protocols::json::{write_base64, write_string};
 
 /// What became of a request.
 pub type Outcome<'a> = Result<Answer<'a>, ErrorCode>;
@@ -104,28 +102,6 @@ pub struct NodeInfo<'a> {
     pub channels: u64,
     /// Seconds since the start.
     pub uptime: u64,
-    /// Figures over the last so many seconds; those that are no number are left out.
-    pub metrics: Option<Metrics<'a>>,
-    /// What the process takes.
-    pub process: Option<Process>,
-}
-
-/// Figures of a node.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metrics<'a> {
-    /// How many seconds they are of.
-    pub interval: f64,
-    /// Names and values; each name once.
-    pub items: Vec<(&'a str, f64)>,
-}
-
-/// What a node's process takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Process {
-    /// Percent of one processor.
-    pub cpu: f64,
-    /// Bytes of memory.
-    pub rss: u64,
 }
 
 /// Appends the body that answers a request: `{"result":{...}}` or `{"error":{...}}`.
@@ -245,9 +221,7 @@ fn write_kept(out: &mut Vec<u8>, kept: &Kept<'_>) {
         false => json_member(out, "data", kept.data),
         true => {
             member(out, "data");
-            out.push(b'"');
-            base64::encode(out, kept.data);
-            out.push(b'"');
+            write_base64(out, kept.data);
         }
     }
     if let Some(info) = &kept.info {
@@ -272,20 +246,6 @@ fn write_node(out: &mut Vec<u8>, node: &NodeInfo<'_>) {
     let NodeInfo { clients, users, channels, subscriptions, .. } = node;
     put(out, &format!(",\"num_clients\":{clients},\"num_users\":{users},\"num_channels\":{channels}"));
     number_member(out, "uptime", node.uptime);
-    if let Some(metrics) = &node.metrics {
-        put(out, ",\"metrics\":{");
-        float_member(out, "interval", metrics.interval);
-        member(out, "items");
-        let finite = metrics.items.iter().copied().filter(|(_, value)| value.is_finite());
-        map(out, finite, |out, value| put(out, &value.to_string()));
-        out.push(b'}');
-    }
-    if let Some(process) = &node.process {
-        put(out, ",\"process\":{");
-        float_member(out, "cpu", process.cpu);
-        number_member(out, "rss", process.rss);
-        out.push(b'}');
-    }
     put(out, &format!(",\"num_subs\":{subscriptions}}}"));
 }
 
@@ -311,13 +271,6 @@ fn text_member(out: &mut Vec<u8>, name: &str, text: &str) {
 
 fn number_member(out: &mut Vec<u8>, name: &str, number: u64) {
     if number != 0 {
-        member(out, name);
-        put(out, &number.to_string());
-    }
-}
-
-fn float_member(out: &mut Vec<u8>, name: &str, number: f64) {
-    if number != 0.0 && number.is_finite() {
         member(out, name);
         put(out, &number.to_string());
     }
@@ -416,22 +369,12 @@ mod tests {
     #[test]
     fn nodes_tell_of_themselves() {
         let bare = NodeInfo { uid: "u", name: "n", ..NodeInfo::default() };
-        let metrics = Metrics { interval: 60.5, items: vec![("a", 1.0), ("nan", f64::NAN), ("b", 0.25)] };
-        let process = Process { cpu: 1.5, rss: 1 << 20 };
-        let full = NodeInfo {
-            clients: 3,
-            subscriptions: 9,
-            uptime: 7,
-            metrics: Some(metrics),
-            process: Some(process),
-            ..bare.clone()
-        };
+        let full = NodeInfo { clients: 3, subscriptions: 9, uptime: 7, ..bare.clone() };
         assert_eq!(
             response(&Ok(Answer::Info(vec![bare, full]))),
             "{\"result\":{\"nodes\":[{\"uid\":\"u\",\"name\":\"n\",\"version\":\"\",\"num_clients\":0,\"num_users\":0,\
              \"num_channels\":0,\"num_subs\":0},{\"uid\":\"u\",\"name\":\"n\",\"version\":\"\",\"num_clients\":3,\
-             \"num_users\":0,\"num_channels\":0,\"uptime\":7,\"metrics\":{\"interval\":60.5,\"items\":{\"a\":1,\"b\":0.25}},\
-             \"process\":{\"cpu\":1.5,\"rss\":1048576},\"num_subs\":9}]}}"
+             \"num_users\":0,\"num_channels\":0,\"uptime\":7,\"num_subs\":9}]}}"
         );
     }
 

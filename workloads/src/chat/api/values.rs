@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use annulus_protocols::centrifuge::Disconnect;
 use annulus_protocols::json::{Kind, validate};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 
-use super::base64;
 use super::fields::{Field, Misfit};
 
 /// Longest reason of a close, in bytes: what a close frame has room for beside the code (RFC 6455 section 5.5). Beyond:
@@ -29,7 +30,7 @@ impl<'a> Payload<'a> {
 
     /// Bytes in base64. `None` if it is none. What they say may be JSON as well.
     pub fn base64(text: &str) -> Option<Payload<'static>> {
-        let bytes = base64::decode(text)?;
+        let bytes = BASE64_STANDARD.decode(text).ok()?;
         let kind = validate(&bytes).ok();
         Some(Payload { bytes: Cow::Owned(bytes), kind })
     }

@@ -57,13 +57,7 @@ impl Config {
         if self.client.insecure_skip_signature {
             says.push("tokens are believed without their signature: anybody may be anybody".to_owned());
         }
-        let has_door = self.is_insecure()
-            || self.tokens.has_key()
-            || self.hooks.connect.is_some()
-            || self.client.allow_anonymous_connect_without_token
-            || self.client.insecure_skip_signature
-            || self.client.user_id_header.is_some();
-        if !has_door {
+        if !self.is_insecure() && !self.tells_clients_apart() {
             says.push(
                 "no client can connect: there is no key for tokens, no connect hook, and nobody comes in without"
                     .into(),

@@ -88,6 +88,8 @@ pub struct Hook {
     pub static_headers: Vec<(String, Secret)>,
     /// Whether the connection's `meta` is sent along.
     pub include_connection_meta: bool,
+    /// Whether payloads are sent in base64, so that they need not be JSON.
+    pub binary_encoding: bool,
 }
 
 impl Default for Hook {
@@ -102,6 +104,7 @@ impl Default for Hook {
             http_headers: Vec::new(),
             static_headers: Vec::new(),
             include_connection_meta: false,
+            binary_encoding: false,
         }
     }
 }

@@ -136,9 +136,19 @@ impl Config {
         }
     }
 
-    /// Whether clients need no token here.
+    /// Whether clients need no token here: if that was chosen, or on the loopback interface as long as nothing says who
+    /// clients are.
     pub fn is_insecure(&self) -> bool {
-        self.client.insecure.unwrap_or(self.listen.ip().is_loopback())
+        self.client.insecure.unwrap_or(self.listen.ip().is_loopback() && !self.tells_clients_apart())
+    }
+
+    /// Whether something says who clients are, or that it does not matter.
+    pub fn tells_clients_apart(&self) -> bool {
+        self.tokens.has_key()
+            || self.hooks.connect.is_some()
+            || self.client.user_id_header.is_some()
+            || self.client.allow_anonymous_connect_without_token
+            || self.client.insecure_skip_signature
     }
 
     /// Whether the HTTP API answers without a key: if that was chosen, or if clients need none and there is no key.

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+
 use super::model::Encryption;
 
 /// Bytes of an encryption key: AES-256.
@@ -178,28 +181,10 @@ fn decode_hexadecimal(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks(2).map(pair).collect()
 }
 
-/// Standard base64 (RFC 4648 section 4), with or without its padding; white space between lines is passed over.
+/// Standard base64 (RFC 4648 section 4), with or without its padding; line ends are passed over.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end().trim_end_matches('=');
-    let (mut bits, mut count, mut out) = (0_u32, 0, Vec::with_capacity(text.len() / 4 * 3));
-    for byte in text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')) {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(six);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
-        }
-    }
-    let rest = bits & ((1 << count) - 1);
-    (count < 6 && rest == 0).then_some(out)
+    let digits: String = text.trim_end().chars().filter(|char| !matches!(char, '\n' | '\r')).collect();
+    BASE64_STANDARD_NO_PAD.decode(digits.trim_end_matches('=')).ok()
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ fn the_reference_has_every_table_as_it_is() {
         let (begin, end) = (format!("<!-- table {name} -->\n\n"), format!("\n<!-- end of {name} -->"));
         let after = DOCUMENT.split_once(&begin).unwrap_or_else(|| panic!("no mark {begin:?}")).1;
         let written = after.split_once(&end).unwrap_or_else(|| panic!("no mark {end:?}")).0;
-        assert_eq!(written.trim_end(), table.trim_end(), "table {name} of workloads/docs/chat-config.md");
+        let pairs = written.trim_end().lines().zip(table.trim_end().lines());
+        let different = pairs.into_iter().find(|(written, is)| written != is);
+        assert_eq!(different, None, "table {name} of workloads/docs/chat-config.md: what is written, and what is");
+        assert_eq!(written.trim_end().lines().count(), table.trim_end().lines().count(), "table {name}");
     }
 }

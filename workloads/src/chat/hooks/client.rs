@@ -3,7 +3,7 @@
 //! ```text
 //!   call ─► is it at rest? ─► a place, or a seat and then a place ─► the breaker ─► POST ─► status ─► body
 //!             Resting            Busy (the queue, or the time)        Resting     Failed  Status     TooLarge
-//!                                                                      Late       Mapped
+//!                                                                      Late
 //! ```
 //!
 //! The time-out is of all of it: who has waited in the queue has less time left.
@@ -20,8 +20,7 @@ use annulus_protocols::centrifuge::ErrorCode;
 use super::endpoint::Endpoint;
 use super::gate::{Full, Gate, Place};
 use super::outbound::Outbound;
-use super::wire::{Kind, Refusal, Unfit, Verdict};
-use crate::chat::api::Close;
+use super::wire::{Kind, Unfit, Verdict};
 use crate::gateway::fetching::{
     Breaker, Call, Cause, CircuitBreaker, Failure, FieldList, Pass, Phase, State, Upstream, is_hop_by_hop,
 };
@@ -59,8 +58,6 @@ pub struct Settings {
     pub queue_max: usize,
     /// Bytes of an answer. Beyond: error 100.
     pub answer_bytes_max: usize,
-    /// What statuses but 200 mean; else error 100.
-    pub transforms: Vec<Transform>,
     /// More failures in a row than this give the backend a rest.
     pub failures_max: u32,
     /// Failures count as being in a row for so long after the first.
@@ -83,30 +80,11 @@ impl Settings {
             concurrency_max: 64,
             queue_max: 1024,
             answer_bytes_max: 1 << 20,
-            transforms: Vec::new(),
             failures_max: 20,
             failures_within: Duration::from_secs(10),
             rest: Duration::from_secs(5),
         }
     }
-}
-
-/// What a status means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transform {
-    /// The status.
-    pub status: u16,
-    /// What it means.
-    pub to: Mapped,
-}
-
-/// A meaning of a status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mapped {
-    /// The client is told this error.
-    Error(Refusal<'static>),
-    /// The client is sent away.
-    Disconnect(Close<'static>),
 }
 
 /// Fields of a client that may be passed on; names in lower case.
@@ -136,8 +114,6 @@ pub enum HookError {
     Failed(Failure),
     /// It answered with a status that means nothing to us.
     Status(u16),
-    /// It answered with a status that the configuration gives a meaning.
-    Mapped(Mapped),
     /// Its answer has more than this many bytes.
     TooLarge(usize),
 }
@@ -150,7 +126,6 @@ impl std::fmt::Display for HookError {
             HookError::Late => f.write_str("it took too long"),
             HookError::Failed(failure) => write!(f, "{} ({})", failure.cause, failure.phase.name()),
             HookError::Status(status) => write!(f, "it answered with status {status}"),
-            HookError::Mapped(_) => f.write_str("it refused by its status"),
             HookError::TooLarge(limit) => write!(f, "its answer has more than {limit} bytes"),
         }
     }
@@ -164,8 +139,6 @@ impl HookError {
     /// [`REFRESH_GRACE_SECONDS`](super::wire::REFRESH_GRACE_SECONDS).
     pub fn verdict<R>(self, kind: Kind) -> Verdict<'static, R> {
         match self {
-            HookError::Mapped(Mapped::Error(refusal)) => Verdict::Error(refusal),
-            HookError::Mapped(Mapped::Disconnect(close)) => Verdict::Disconnect(close),
             HookError::Busy if kind != Kind::Connect => Verdict::Error(ErrorCode::TOO_MANY_REQUESTS.into()),
             _ => Verdict::Error(ErrorCode::INTERNAL.into()),
         }
@@ -177,29 +150,27 @@ impl HookError {
             HookError::Busy | HookError::Resting => None,
             HookError::Late | HookError::Failed(_) => Some(false),
             HookError::Status(status) => Some(*status < 500),
-            HookError::Mapped(_) | HookError::TooLarge(_) => Some(true),
+            HookError::TooLarge(_) => Some(true),
         }
     }
 
     /// Which of the counters it is.
     const fn index(&self) -> usize {
         match self {
-            HookError::Mapped(_) => 1,
-            HookError::Busy => 2,
-            HookError::Resting => 3,
-            HookError::Late => 4,
-            HookError::Failed(_) => 5,
-            HookError::Status(_) => 6,
-            HookError::TooLarge(_) => 7,
+            HookError::Busy => 1,
+            HookError::Resting => 2,
+            HookError::Late => 3,
+            HookError::Failed(_) => 4,
+            HookError::Status(_) => 5,
+            HookError::TooLarge(_) => 6,
         }
     }
 }
 
 /// How calls end, as metrics say it.
-const OUTCOMES: [&str; 9] =
-    ["answered", "mapped", "busy", "resting", "late", "failed", "status", "too_large", "abandoned"];
+const OUTCOMES: [&str; 8] = ["answered", "busy", "resting", "late", "failed", "status", "too_large", "abandoned"];
 const ANSWERED: usize = 0;
-const ABANDONED: usize = 8;
+const ABANDONED: usize = OUTCOMES.len() - 1;
 
 /// What is counted of a hook, on one shard.
 pub struct Meters {
@@ -380,9 +351,7 @@ impl Hook {
             Err(_elapsed) => Err(HookError::Late),
         };
         begun.end(outcome.as_ref().err());
-        if let Err(error) = &outcome
-            && !matches!(error, HookError::Mapped(_))
-        {
+        if let Err(error) = &outcome {
             self.log(error);
         }
         outcome
@@ -433,8 +402,7 @@ impl Hook {
             status => {
                 // What it says is for nobody; only its end matters, and that it has none is no news.
                 drop(answer.collect(ERROR_BODY_BYTES_MAX).await);
-                let meant = self.settings.transforms.iter().find(|transform| transform.status == status);
-                Err(meant.map_or(HookError::Status(status), |transform| HookError::Mapped(transform.to.clone())))
+                Err(HookError::Status(status))
             }
         }
     }

@@ -27,8 +27,10 @@ impl Endpoint {
     /// # Errors
     /// A sentence: what is wrong with it.
     pub fn read(text: &str) -> Result<Endpoint, String> {
+        // What is before an `@` is a secret.
+        let shown = if text.contains('@') { "a URL with credentials" } else { text };
         let wrong =
-            |why: &str| format!("{text:?}: {why}; expected a URL such as http://127.0.0.1:3000/centrifugo/connect");
+            |why: &str| format!("{shown:?}: {why}; expected a URL such as http://127.0.0.1:3000/centrifugo/connect");
         let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
@@ -94,11 +96,12 @@ mod tests {
             ("http://a:x/", "port"),
             ("http://a:65536/", "port"),
             ("http://user:pass@a/", "static header"),
+            ("grpc://user:pass@a/", "a URL with credentials"),
             ("http://a/b c", "percent-encoded"),
             ("http://ä/", "no host"),
         ] {
             let error = Endpoint::read(text).unwrap_err();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(says) && !error.contains("pass@"), "{error}");
         }
     }
 }

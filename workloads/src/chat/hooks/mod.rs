@@ -19,7 +19,7 @@ pub mod gate;
 pub mod outbound;
 pub mod wire;
 
-pub use client::{Headers, Hook, HookError, Mapped, Settings, Transform};
+pub use client::{Headers, Hook, HookError, Settings};
 pub use endpoint::Endpoint;
 pub use outbound::Outbound;
 pub use wire::{Asker, Kind, Question, Unfit, Verdict};

@@ -14,9 +14,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use annulus_protocols::centrifuge::ErrorCode;
-use annulus_protocols::json::{self, Value, validate, write_string};
+use annulus_protocols::json::{self, Value, validate, write_base64, write_string};
 
-use crate::chat::api::base64;
 use crate::chat::api::fields::{Field, Fields, Misfit, Pairs};
 use crate::chat::api::request::{IDEMPOTENCY_KEY_BYTES_MAX, TAGS_MAX};
 use crate::chat::api::values::{Close, Either, NotBase64, Overrides, Payload};
@@ -197,9 +196,7 @@ pub fn write_question(
     }
     if !data.is_empty() && binary {
         member(out, "b64data");
-        out.push(b'"');
-        base64::encode(out, data);
-        out.push(b'"');
+        write_base64(out, data);
     } else if !data.is_empty() {
         member(out, "data");
         out.extend_from_slice(data);
@@ -334,9 +331,6 @@ pub struct Subscribed<'a> {
     pub data: Option<Payload<'a>>,
     /// What is different from the namespace's options.
     pub overrides: Overrides,
-    /// The latest publication is sent without having been asked for; of `subs` only, in channels whose recovery is of
-    /// the kind `cache`.
-    pub cache_recover: bool,
 }
 
 /// How long a connection or a subscription lives.
@@ -565,7 +559,8 @@ fn subscribed(fields: Fields<'_>) -> Result<Subscribed<'_>, Unfit> {
             "data" => data.set_json(&field),
             "b64data" => data.set_base64(&field)?,
             "override" => subscribed.overrides = Overrides::read(&field)?,
-            "cache_recover" => subscribed.cache_recover = field.boolean()?,
+            // Whoever comes back to a channel that recovers by cache gets its latest publication in any case.
+            "cache_recover" => drop(field.boolean()?),
             // Without it the subscriber would get what it is not meant to get.
             "server_tags_filter" => return Err(field.misfit("absent: it is not offered").into()),
             _ => {}

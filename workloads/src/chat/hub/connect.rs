@@ -251,6 +251,7 @@ impl Hub {
 
     fn hook_work(&self, client: &Client, purpose: Purpose, name: &str, question: &Question<'_>) -> Option<Work> {
         let kind = question.kind();
+        let settings = self.common.config.hooks.named(kind, name);
         let (id, user) = (ClientText::from(client.id), self.users.name(client.user));
         let is_new = client.phase == Phase::New;
         let (sent, emulated, meta) = match &client.extra {
@@ -259,16 +260,17 @@ impl Hub {
         };
         let asker = wire::Asker {
             client: if is_new { "" } else { id.as_str() },
-            user: &user,
+            user,
             transport: "websocket",
             protocol: match client.dialect.codec() {
                 annulus_protocols::centrifuge::Codec::Json => "json",
                 annulus_protocols::centrifuge::Codec::Protobuf => "protobuf",
             },
-            meta: meta.filter(|_| self.common.tells_meta(kind, name)),
+            meta: meta.filter(|_| settings.is_some_and(|hook| hook.include_connection_meta)),
         };
         let mut body = Vec::new();
-        wire::write_question(&mut body, &asker, question, false).ok()?;
+        let binary = settings.is_some_and(|hook| hook.binary_encoding);
+        wire::write_question(&mut body, &asker, question, binary).ok()?;
         Some(Work::Hook { purpose, hook: (kind, name.to_owned()), body, sent, emulated })
     }
 
@@ -616,7 +618,7 @@ impl Hub {
         }
         client.phase = Phase::Refused;
         client.held = None;
-        self.common.counted.leave(&self.users.name(client.user));
+        self.common.counted.leave(self.users.name(client.user));
         self.users.leave(client.user);
         self.clients -= 1;
     }

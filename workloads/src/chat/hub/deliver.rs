@@ -148,7 +148,7 @@ impl Hub {
         content: &Content,
     ) {
         let channel = self.channels.at(slot);
-        let dialects = channel.stream.as_ref().map_or(0, |stream| stream.dialects);
+        let dialects = channel.dialects;
         let publication = with_offset(content, offset);
         let frames =
             self.framer.frames(dialects, |codec, out| write_publication(codec, out, &channel.name, &publication));
@@ -416,7 +416,7 @@ impl Hub {
 
     fn tell_moves(&mut self, ports: &mut impl Ports, slot: ChannelSlot, moves: &[(bool, Author)]) {
         let channel = self.channels.at(slot);
-        let dialects = channel.stream.as_ref().map_or(0, |stream| stream.dialects);
+        let dialects = channel.dialects;
         let name = channel.name.clone();
         let frames = self.framer.frames(dialects, |codec, out| {
             for (came, who) in moves {

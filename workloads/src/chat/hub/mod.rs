@@ -172,11 +172,6 @@ impl Common {
             }
         }
     }
-
-    /// Whether a hook is told what it has attached to connections.
-    fn tells_meta(&self, kind: Kind, name: &str) -> bool {
-        self.config.hooks.named(kind, name).is_some_and(|hook| hook.include_connection_meta)
-    }
 }
 
 /// The chat of one shard.
@@ -500,7 +495,7 @@ impl Hub {
     }
 
     /// The name of a client's user.
-    pub fn user_of(&self, client: &Client) -> Arc<str> {
+    pub fn user_of(&self, client: &Client) -> &str {
         self.users.name(client.user)
     }
 
@@ -508,7 +503,7 @@ impl Hub {
     fn author(&self, client: &Client, slot: Option<ChannelSlot>) -> Author {
         let chan_info = slot.and_then(|slot| client.subscription_extra(slot)?.chan_info.clone());
         Author {
-            user: self.users.name(client.user),
+            user: self.users.name(client.user).into(),
             client: client.id.into(),
             conn_info: client.conn_info(),
             chan_info,

@@ -254,7 +254,7 @@ impl Hub {
             true => field.and_then(|path| field_at(&data, path)),
             false => Some(key.as_bytes()),
         };
-        let key = key.map(|key| key_of(channel, &user, key, &data));
+        let key = key.map(|key| key_of(channel, user, key, &data));
         let author = self.author(turn.client, self.channels.find(channel));
         let content = Content { data: data.into(), binary, author: Some(author), tags };
         let publish = Publish { content: Arc::new(content), key, skip_history };

@@ -107,8 +107,7 @@ impl Hub {
         if most == 0 {
             let hasher = BuildHasherDefault::<DefaultHasher>::default();
             let users = members.filter_map(|conn| Some(self.users.name(clients.client(conn)?.user)));
-            let present =
-                |user: Arc<str>| Present { user: hasher.hash_one(&*user).to_string().into(), ..Present::default() };
+            let present = |user: &str| Present { user: hasher.hash_one(user).to_string().into(), ..Present::default() };
             return users.map(present).collect();
         }
         let members: Vec<_> = members.take(most).collect();

@@ -131,7 +131,7 @@ impl Hub {
             return Err(turn.refuse(ErrorCode::PERMISSION_DENIED));
         }
         if limited {
-            return match !user.is_empty() && channels.is_user_allowed(channel, &user) {
+            return match !user.is_empty() && channels.is_user_allowed(channel, user) {
                 true => Ok(Joining::default()),
                 false => Err(turn.refuse(ErrorCode::PERMISSION_DENIED)),
             };
@@ -171,7 +171,7 @@ impl Hub {
     fn grant_by_claims(&mut self, turn: &mut Turn<'_, impl Ports>, channel: &str, claims: SubscriptionClaims) -> Grant {
         let seconds = turn.now / 1000;
         let id = turn.client.id.to_string();
-        if !claims.is_for(&self.users.name(turn.client.user), &id, channel) {
+        if !claims.is_for(self.users.name(turn.client.user), &id, channel) {
             return Err(Step::Close(Disconnect::INVALID_TOKEN));
         }
         let expires_at = claims.expires_at.unwrap_or(0);
@@ -233,7 +233,6 @@ impl Hub {
         if join.positioned {
             stream.touched_ms = stream.touched_ms.max(now);
         }
-        stream.dialects |= 1 << join.dialect.index();
         let top = stream.settled();
         let offset = match (&missed, &join.since, namespace.recovery_mode) {
             // A client that recovered counts on from where it was.
@@ -243,16 +242,18 @@ impl Hub {
         let epoch = stream.epoch().to_owned();
         let recoverable = join.recoverable;
         let position = join.positioned.then_some(Recovery { recoverable, offset, epoch, was_recovering, missed });
+        self.channels.at(slot).dialects |= 1 << join.dialect.index();
         Answer::Joined(Joined { watches: join.watches, top, position })
     }
 
     /// The owner hears that a shard has no members any more.
     pub(super) fn left(&mut self, now: u64, shard: usize, channel: &str) {
         if let Some(slot) = self.channels.find(channel) {
-            if let Some(stream) = &mut self.channels.at(slot).stream {
+            let channel = self.channels.at(slot);
+            if let Some(stream) = &mut channel.stream {
                 stream.shards &= !(1 << shard);
                 if stream.shards == 0 {
-                    stream.dialects = 0;
+                    channel.dialects = 0;
                 }
             }
             self.release(slot, now);

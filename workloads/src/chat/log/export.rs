@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 
+use annulus_protocols::json::write_base64;
+
 use super::LogError;
 use super::record::{Cleared, Publication, Record};
 use super::replay::{lock, unreadable};
@@ -152,9 +154,8 @@ fn put_line(out: &mut Vec<u8>, publication: &Publication<'_>) {
         // Between two values a line break means nothing, and inside of a text there is none.
         out.extend(data.iter().filter(|byte| !matches!(byte, b'\n' | b'\r')));
     } else {
-        out.push(b'"');
-        put_base64(out, data);
-        out.extend_from_slice(if *sealed { b"\",\"sealed\":true" } else { b"\",\"binary\":true" });
+        write_base64(out, data);
+        out.extend_from_slice(if *sealed { b",\"sealed\":true" } else { b",\"binary\":true" });
     }
     out.extend_from_slice(b"}\n");
 }
@@ -173,17 +174,4 @@ fn uuid(bytes: &[u8; 16]) -> String {
         write!(text, "{byte:02x}").expect("writing to a string does not fail");
     }
     text
-}
-
-/// With padding (RFC 4648 section 4).
-fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            let is_padding = digit > chunk.len();
-            out.push(if is_padding { b'=' } else { DIGITS[(bits >> (18 - 6 * digit)) as usize & 63] });
-        }
-    }
 }

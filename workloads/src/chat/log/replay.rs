@@ -25,6 +25,7 @@ use super::segment::{FRAME_BYTES, Frame, HEADER_BYTES, Header, Identity, Segment
 use super::state::LogState;
 use super::walk::{Chain, Damage, Link, Verdict, Walk};
 use super::{LogError, LogId, Lsn, Options};
+use crate::durable::make_directory;
 
 /// Newest segments whose data an earlier process may have left unsynced: the one it wrote, the one before, and one made
 /// ready.
@@ -104,7 +105,7 @@ impl Log {
     pub fn open(options: &Options, apply: &mut dyn FnMut(Lsn, Record<'_>)) -> Result<Opened, LogError> {
         options.check()?;
         let directory = &options.directory;
-        fs::create_dir_all(directory).map_err(LogError::io("making", directory))?;
+        make_directory(directory).map_err(LogError::io("making", directory))?;
         let lock = lock(directory)?;
         let mut chain = Chain::read(directory)?;
         let is_new = chain.links.is_empty();

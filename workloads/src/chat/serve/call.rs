@@ -24,6 +24,9 @@ use crate::chat::stream::{Content, Stored};
 
 /// Clients of one presence answer, per shard. Beyond, the first ones are told.
 const PRESENCE_MAX: usize = 100_000;
+/// Commands of a batch, or channels of a broadcast, that are under way at once. The others follow: each answer looks at all
+/// that are waited for.
+const AT_ONCE_MAX: usize = 1024;
 
 /// The release, as callers are told it.
 pub(super) const VERSION: &str = concat!("annulus ", env!("CARGO_PKG_VERSION"));
@@ -343,8 +346,6 @@ impl Caller {
             subscriptions: sums.subscriptions,
             channels: sums.channels,
             uptime: self.node.uptime(),
-            metrics: None,
-            process: None,
         };
         reply::write_reply(out, name, &Ok(reply::Answer::Info(vec![info])));
     }
@@ -386,8 +387,19 @@ fn as_kept(stored: &Stored) -> reply::Kept<'_> {
     reply::Kept { data: &stored.content.data, binary: stored.content.binary, info, offset: stored.offset, tags }
 }
 
-/// Waits for all of them at once; what each gives, in their order.
-async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+/// What each of them gives, in their order. Waits for [`AT_ONCE_MAX`] at once.
+async fn all<F: Future>(mut futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut ended = Vec::new();
+    loop {
+        let some = all_of(futures.by_ref().take(AT_ONCE_MAX)).await;
+        if some.is_empty() {
+            return ended;
+        }
+        ended.extend(some);
+    }
+}
+
+async fn all_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut waiting: Vec<Pin<Box<F>>> = futures.map(Box::pin).collect();
     let mut ended: Vec<Option<F::Output>> = waiting.iter().map(|_| None).collect();
     std::future::poll_fn(|cx| {

@@ -18,7 +18,7 @@ use crate::chat::hooks::{self, Headers, Hook, HookError, Kind, Outbound, Unfit};
 use crate::chat::hub::Verifiers;
 use crate::chat::letters::{self, Letter, Work};
 use crate::chat::node::Node;
-use crate::chat::tokens::{SET_BYTES_MAX, TokenError, Verifier, Weight};
+use crate::chat::tokens::{SET_BYTES_MAX, Skipped, TokenError, Verifier, Weight};
 use crate::gateway::dns;
 use crate::gateway::fetching::FieldList;
 
@@ -57,6 +57,8 @@ pub struct Works {
     /// By what they are asked, and their names.
     hooks: HashMap<(&'static str, String), Rc<Hook>>,
     tasks: Cell<usize>,
+    /// Keys of the last set that are not used, as far as that was said.
+    skipped: Cell<Skipped>,
 }
 
 /// A task, counted out also when it ends by a panic.
@@ -77,7 +79,8 @@ impl Works {
             let hook = Hook::new(&outbound, settings(kind, name, config, shard.count())?)?;
             hooks.insert((kind.name(), name.to_owned()), Rc::new(hook));
         }
-        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), outbound, hooks, tasks: Cell::new(0) }))
+        let (tasks, skipped) = (Cell::new(0), Cell::default());
+        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), outbound, hooks, tasks, skipped }))
     }
 
     /// Begins a piece of work for a connection.
@@ -188,8 +191,12 @@ impl Works {
             Ok(job) => job.await.map_err(|error| error.to_string()).and_then(|landed| landed),
             Err(busy) => Err(busy.to_string()),
         };
-        if let Err(sentence) = landed {
-            crate::say!("chat: the key set cannot be used: {sentence}");
+        match landed {
+            Ok(landed) if landed.skipped == self.skipped.replace(landed.skipped) => {}
+            Ok(landed) => {
+                crate::say!("chat: {} keys of the set can verify tokens; passed over: {}", landed.keys, landed.skipped);
+            }
+            Err(sentence) => crate::say!("chat: the key set cannot be used: {sentence}"),
         }
     }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::durable::make_directory;
+
 /// A folder that is ours as long as this lives.
 pub(super) struct Folder {
     path: PathBuf,
@@ -21,7 +23,7 @@ impl Folder {
         let unusable = |doing: &str, error: &dyn std::fmt::Display| {
             format!("{doing} {}: {error}. Fix: make it a directory that this user may write.", path.display())
         };
-        fs::create_dir_all(path).map_err(|error| unusable("making", &error))?;
+        make_directory(path).map_err(|error| unusable("making", &error))?;
         let lock = path.join("feed.lock");
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(lock);
         let lock = opened.map_err(|error| unusable("locking", &error))?;

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 
 use annulus_protocols::json::{Value, validate, write_without_line_ends};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 
 use super::TokenError;
-use super::base64::decode_standard;
 use super::object::{self, Member, Refused};
 
 /// Bytes of an application in a token.
@@ -261,7 +262,7 @@ struct Parts<'p> {
 impl Parts<'_> {
     fn payload(self, says: &'static str) -> Result<Option<Payload>, TokenError> {
         if let Some(text) = self.base64.filter(|text| !text.is_empty()) {
-            let bytes = decode_standard(text.as_bytes()).ok_or(TokenError::Invalid(says))?;
+            let bytes = BASE64_STANDARD.decode(text).map_err(|_| TokenError::Invalid(says))?;
             return Ok(Some(match validate(&bytes) {
                 Ok(_) => Payload::Json(without_line_ends(Value::of(&bytes))),
                 Err(_) => Payload::Binary(bytes),

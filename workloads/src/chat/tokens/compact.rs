@@ -8,9 +8,10 @@
 //! Keys that a header brings along (`jwk`, `jku`, `x5c`, `x5u`) are never used: anybody can write one there.
 
 use annulus_protocols::json::Value;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::TokenError;
-use super::base64::decode_url;
 use super::keys::Algorithm;
 use super::object::{self, Refused};
 
@@ -49,17 +50,17 @@ impl<'t> Compact<'t> {
         if header.len() > HEADER_BYTES_MAX {
             return Err(TokenError::Invalid("its header is longer than 2 KiB"));
         }
-        let header = decode_url(header.as_bytes()).ok_or(TokenError::Invalid("its header is no strict base64url"))?;
+        let header = decode(header).ok_or(TokenError::Invalid("its header is no strict base64url"))?;
         let (algorithm, key_id) = read_header(&header)?;
         Ok(Compact { algorithm, key_id, message, payload, signature })
     }
 
     pub(super) fn signature(&self) -> Result<Vec<u8>, TokenError> {
-        decode_url(self.signature.as_bytes()).ok_or(TokenError::Invalid("its signature is no strict base64url"))
+        decode(self.signature).ok_or(TokenError::Invalid("its signature is no strict base64url"))
     }
 
     pub(super) fn payload(&self) -> Result<Vec<u8>, TokenError> {
-        decode_url(self.payload.as_bytes()).ok_or(TokenError::Invalid("its payload is no strict base64url"))
+        decode(self.payload).ok_or(TokenError::Invalid("its payload is no strict base64url"))
     }
 }
 
@@ -98,4 +99,9 @@ fn is_token_type(value: Value<'_>) -> bool {
     let Some(name) = value.string() else { return false };
     let name = name.to_ascii_lowercase();
     matches!(name.strip_prefix("application/").unwrap_or(&name), "jwt" | "at+jwt")
+}
+
+/// As RFC 7515 section 2 has it; of every byte string there is exactly one text, and any other is refused.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -6,8 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use annulus_protocols::json::Value;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::base64::decode_url;
 use super::compact::KEY_ID_BYTES_MAX;
 use super::keys::{Algorithm, Kind, PublicKey};
 use super::object::{self, Member, Refused};
@@ -164,7 +165,7 @@ fn member<'a>(members: &[Member<'a>], name: &str) -> Result<Option<Cow<'a, str>>
 
 fn bytes(members: &[Member<'_>], name: &str) -> Result<Vec<u8>, Unfit> {
     let text = member(members, name)?.ok_or(Unfit::Malformed)?;
-    decode_url(text.as_bytes()).ok_or(Unfit::Malformed)
+    BASE64_URL_SAFE_NO_PAD.decode(text.as_bytes()).map_err(|_| Unfit::Malformed)
 }
 
 /// An uncompressed point (SEC 1 section 2.3.3).

@@ -32,7 +32,6 @@
 //! | the same before a fetch: [`Verifier::tentatively`] | error 100 | error 100 |
 //! | [`TokenError::KeysUnavailable`] | error 100, temporary: the client comes again | as connect |
 
-mod base64;
 mod cache;
 mod claims;
 mod compact;

@@ -1,12 +1,13 @@
 //! The database of the embedded queue: its tables, and what is checked before it is trusted.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use rustix::fs::{FlockOperation, flock};
 
 use super::QueueError;
+use crate::durable::make_directory;
 use crate::image::job::random;
 
 /// `AnIm`: the file is ours (`PRAGMA application_id`).
@@ -89,7 +90,7 @@ pub(super) fn open(directory: &Path) -> Result<Database, QueueError> {
             directory.display()
         ))
     };
-    fs::create_dir_all(directory).map_err(|error| io("making", error))?;
+    make_directory(directory).map_err(|error| io("making", error))?;
     let lock = lock(directory)?;
     let path = directory.join("queue.db");
     let mut connection = Connection::open(&path).map_err(|error| describe(&path, &error))?;

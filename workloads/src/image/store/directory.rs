@@ -27,6 +27,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::shelf::DirectoryShelf;
 use super::{Key, Meta, Objects, Put, Shelf, StoreError, Swept, Wanted};
+use crate::durable::make_directory;
 use crate::image::job::random;
 
 /// Bytes copied at a time.
@@ -179,7 +180,7 @@ fn prepare(places: &Places) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    fs::create_dir_all(&places.root)?;
+    make_directory(&places.root)?;
     make(&places.temporaries())?;
     make(&places.trash())?;
     make(&places.objects())?;

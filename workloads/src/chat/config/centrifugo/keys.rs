@@ -282,7 +282,7 @@ const PROXY: &[Key<Hook>] = &[
     key("http_headers", "", "hooks.*.http_headers", Set::Texts(|hook, names| hook.http_headers = lower_case(names))),
     not(Texts, "grpc_metadata", ""),
     not(Texts, "emulated_headers", ""),
-    not(Bool, "binary_encoding", ""),
+    key("binary_encoding", "", "hooks.*.binary_encoding", Set::Bool(|hook, is| hook.binary_encoding = is)),
     key(
         "include_connection_meta",
         "",

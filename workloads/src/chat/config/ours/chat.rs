@@ -22,7 +22,7 @@ pub const CHAT: &[Key<Config>] = &[
     ),
     key(
         "insecure",
-        "on loopback",
+        "on loopback, unless something says who clients are",
         "short for `client.insecure`",
         Set::Bool(|chat, is| chat.client.insecure = Some(is)),
     ),
@@ -223,7 +223,7 @@ pub const PATHS: &[Key<Paths>] = &[
 pub const CLIENT: &[Key<Client>] = &[
     key(
         "insecure",
-        "on loopback",
+        "on loopback, unless something says who clients are",
         "everybody comes in without a token and may do all but subscribe to `$` and others' `#` channels; a token that is sent is verified all the same",
         Set::Bool(|client, is| client.insecure = Some(is)),
     ),

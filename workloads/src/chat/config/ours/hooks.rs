@@ -110,6 +110,12 @@ pub const HOOK: &[Key<Hook>] = &[
         "the connection's `meta` is sent along",
         Set::Bool(|hook, is| hook.include_connection_meta = is),
     ),
+    key(
+        "binary_encoding",
+        "false",
+        "payloads are sent as `b64data`, and need not be JSON",
+        Set::Bool(|hook, is| hook.binary_encoding = is),
+    ),
 ];
 
 /// Reads it.

@@ -266,6 +266,12 @@ fn what_is_probably_not_meant_is_warned_of() {
 #[test]
 fn the_api_is_open_only_where_the_chat_is() {
     assert!(Config::default().is_api_open() && Config::default().is_insecure());
+    // Behind a proxy on this machine everybody comes from here: keys that are set are meant.
+    for closed in ["[tokens]\nhmac_secret = \"a\"", "[client]\nuser_id_header = \"x-user\""] {
+        let config = read(closed).unwrap();
+        assert!(!config.is_insecure() && !config.is_api_open(), "{closed}");
+        assert!(read(&format!("insecure = true\n{closed}")).unwrap().is_insecure(), "{closed}");
+    }
     assert!(!read("api_key = \"a\"").unwrap().is_api_open());
     assert!(!read("listen = \"0.0.0.0:1\"").unwrap().is_api_open());
     assert!(read("listen = \"0.0.0.0:1\"\n[api]\ninsecure = true").unwrap().is_api_open());
