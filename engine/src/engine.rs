@@ -267,7 +267,6 @@ impl Mesh {
     pub(crate) fn new(shards: usize, compute: Option<Compute>) -> Mesh {
         Mesh {
             load: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
-            coming: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             strained: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             metrics: (0..shards).map(|_| Arc::default()).collect(),
             draining: AtomicBool::new(false),

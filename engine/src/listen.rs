@@ -289,32 +289,26 @@ impl Core {
 
     /// Chooses the shard for an accepted connection.
     fn place(&self, index: u32, key: &Arc<str>, balance: Balance, fd: Fd) {
-        if balance == Balance::LeastLoaded {
-            let Mesh { strained, load, coming, .. } = &*self.mesh;
-            let to = (0..load.len()).min_by_key(|&shard| {
-                let connections = load[shard].load(Ordering::Relaxed) + coming[shard].load(Ordering::Relaxed);
+        let Mesh { strained, load, .. } = &*self.mesh;
+        let to = match balance {
+            Balance::LeastLoaded => (0..load.len()).min_by_key(|&shard| {
+                let connections = load[shard].load(Ordering::Relaxed);
                 (strained[shard].load(Ordering::Relaxed), connections, shard != self.index)
-            });
-            let to = to.unwrap_or(self.index);
-            // Counted there already, so that a burst is spread though letters travel only at turn's end.
-            self.mesh.coming[to].fetch_add(1, Ordering::Relaxed);
-            if to != self.index {
-                let letter = Letter::Socket { listener: key.clone(), fd };
-                if self.post_letter(to, letter).is_ok() {
-                    return;
-                }
-                self.mesh.coming[to].fetch_sub(1, Ordering::Relaxed);
-                self.mesh.coming[self.index].fetch_add(1, Ordering::Relaxed);
+            }),
+            _ => None,
+        };
+        let to = to.unwrap_or(self.index);
+        // Counted there already, so that a burst is spread though letters travel only at turn's end.
+        self.count_in(to);
+        if to != self.index {
+            let letter = Letter::Socket { listener: key.clone(), fd };
+            if self.post_letter(to, letter).is_ok() {
+                return;
             }
+            self.count_out(to);
+            self.count_in(self.index);
         }
         self.give(index, fd);
-    }
-
-    /// A connection that was placed here is open now, and counted as such, or it never will be.
-    fn came(&self, balance: Balance) {
-        if balance == Balance::LeastLoaded {
-            self.mesh.coming[self.index].fetch_sub(1, Ordering::Relaxed);
-        }
     }
 
     /// A connection for the listener of that address arrived on this shard.
@@ -323,7 +317,7 @@ impl Core {
         match index {
             Some(index) => self.give(index as u32, fd),
             None => {
-                self.came(Balance::LeastLoaded);
+                self.count_out(self.index);
                 self.metrics.refused.add(1);
                 self.driver.borrow_mut().close(fd);
             }
@@ -335,12 +329,11 @@ impl Core {
         let mut listeners = self.listeners.borrow_mut();
         let entry = &mut listeners.entries[index as usize];
         if self.conns.borrow().alive() >= entry.connections_max {
-            self.came(entry.balance);
+            self.count_out(self.index);
             self.metrics.refused.add(1);
             return self.driver.borrow_mut().close(fd);
         }
         self.metrics.accepted.add(1);
-        let balance = entry.balance;
         match &mut entry.target {
             Target::Queue { waiting, waker } => {
                 waiting.push_back(fd);
@@ -352,7 +345,6 @@ impl Core {
                 let owner = Owner::Group(*number);
                 drop(listeners);
                 self.open(fd, owner);
-                self.came(balance);
             }
         }
     }
@@ -361,12 +353,11 @@ impl Core {
     pub(crate) fn listen_for(&self, listener: &Listener, group: u16) {
         let mut listeners = self.listeners.borrow_mut();
         let entry = &mut listeners.entries[listener.index as usize];
-        let (before, balance) = (std::mem::replace(&mut entry.target, Target::Group(group)), entry.balance);
+        let before = std::mem::replace(&mut entry.target, Target::Group(group));
         drop(listeners);
         if let Target::Queue { waiting, .. } = before {
             for fd in waiting {
                 self.open(fd, Owner::Group(group));
-                self.came(balance);
             }
         }
     }
@@ -387,7 +378,7 @@ impl Core {
         let mut driver = self.driver.borrow_mut();
         if let Target::Queue { waiting, .. } = &mut entry.target {
             waiting.drain(..).for_each(|fd| {
-                self.came(entry.balance);
+                self.count_out(self.index);
                 driver.close(fd);
             });
         }
@@ -412,13 +403,13 @@ impl Listener {
     /// # Panics
     /// When the listener was given to a group.
     pub async fn accept(&self) -> Stream {
-        let (fd, balance) = std::future::poll_fn(|cx| {
+        let fd = std::future::poll_fn(|cx| {
             let mut listeners = self.core.listeners.borrow_mut();
             let entry = &mut listeners.entries[self.index as usize];
             match &mut entry.target {
                 Target::Group(_) => panic!("a listener feeds a group or a queue, not both"),
                 Target::Queue { waiting, waker } => match waiting.pop_front() {
-                    Some(fd) => Poll::Ready((fd, entry.balance)),
+                    Some(fd) => Poll::Ready(fd),
                     None => {
                         *waker = Some(cx.waker().clone());
                         Poll::Pending
@@ -427,9 +418,7 @@ impl Listener {
             }
         })
         .await;
-        let stream = Stream::adopt(&self.core, fd);
-        self.core.came(balance);
-        stream
+        Stream::adopt(&self.core, fd)
     }
 }
 

@@ -43,10 +43,8 @@ pub(crate) const TAG_ONCE: u8 = 6;
 
 /// What all shards of an engine share.
 pub(crate) struct Mesh {
-    /// Connections per shard, for balancing.
+    /// Connections of each shard, those that are on their way to it included, for balancing.
     pub(crate) load: Vec<AtomicUsize>,
-    /// Connections placed on a shard that it has not opened yet ([`Balance::LeastLoaded`](crate::Balance::LeastLoaded)).
-    pub(crate) coming: Vec<AtomicUsize>,
     /// Shards that have more to do than they can.
     pub(crate) strained: Vec<AtomicBool>,
     /// Metrics per shard.
@@ -86,8 +84,15 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn load(&self) -> &AtomicUsize {
-        &self.mesh.load[self.index]
+    /// A connection is on its way to a shard, or opens there.
+    pub(crate) fn count_in(&self, shard: usize) {
+        self.mesh.load[shard].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is closed, or does not come.
+    pub(crate) fn count_out(&self, shard: usize) {
+        let before = self.mesh.load[shard].fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "every connection is counted in once");
     }
 
     /// The turn's time in units of 64 ms, wrapping after eight years.

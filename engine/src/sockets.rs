@@ -58,12 +58,11 @@ pub enum Sent {
 }
 
 impl Core {
-    /// Adopts a connected descriptor and starts receiving.
+    /// Adopts a connected descriptor, which has been counted in, and starts receiving.
     pub(crate) fn open(&self, fd: Fd, owner: Owner) -> ConnId {
         let mut conns = self.conns.borrow_mut();
         let id = conns.insert(fd, owner);
         self.metrics.connections.set(conns.alive() as u64);
-        self.load().store(conns.alive(), std::sync::atomic::Ordering::Relaxed);
         let conn = conns.at(id.index);
         conn.last_active = self.coarse_now();
         if let Owner::Group(_) = owner {
@@ -306,6 +305,7 @@ impl Core {
     ) -> std::io::Result<ConnId> {
         let fd = self.driver.borrow_mut().socket(peer, options)?;
         let mut conns = self.conns.borrow_mut();
+        self.count_in(self.index);
         let id = conns.insert(fd, Owner::Stream);
         self.metrics.connections.set(conns.alive() as u64);
         let conn = conns.at(id.index);
@@ -621,7 +621,7 @@ impl Core {
         self.chunks.borrow_mut().clear(&mut conn.chunks);
         conns.remove(index);
         self.metrics.connections.set(conns.alive() as u64);
-        self.load().store(conns.alive(), std::sync::atomic::Ordering::Relaxed);
+        self.count_out(self.index);
     }
 
     /// Leaves a connection to itself: it sends what is queued and closes.

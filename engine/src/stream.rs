@@ -54,7 +54,11 @@ impl Shard {
     /// The kernel's, as from `socketpair(2)`.
     pub fn pair(&self) -> io::Result<(Stream, Stream)> {
         let (one, other) = self.core.driver.borrow_mut().pair()?;
-        Ok((Stream::adopt(&self.core, one), Stream::adopt(&self.core, other)))
+        let adopt = |fd| {
+            self.core.count_in(self.core.index);
+            Stream::adopt(&self.core, fd)
+        };
+        Ok((adopt(one), adopt(other)))
     }
 }
 
