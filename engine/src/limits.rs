@@ -28,6 +28,8 @@ pub const FAN_OUT_REST_MAX: Duration = Duration::from_millis(20);
 pub const FAN_OUT_REST_PER_RESTING: Duration = Duration::from_micros(10);
 /// But no longer than this.
 pub const FAN_OUT_REST_AMONG_MANY_MAX: Duration = Duration::from_millis(2);
+/// A receiver for whom so much waits rests no longer: it is not slow, and its outbox has a cap.
+pub const FAN_OUT_REST_BYTES_MAX: usize = 64 * 1024;
 /// Events a group gives out before other tasks have their turn.
 pub const GROUP_EVENTS_PER_BATCH: usize = 128;
 /// Wakes from other threads taken in one turn. The rest waits for the next.
@@ -77,6 +79,7 @@ const _: () = assert!(CQ_ENTRIES >= 4 * SQ_ENTRIES, "multishot operations comple
 const _: () = assert!(COMPLETIONS_PER_TURN <= CQ_ENTRIES as usize);
 const _: () = assert!(BUFFERS <= crate::buffers::BUFFERS_MAX && BUFFERS.is_power_of_two());
 const _: () = assert!(SEND_FRAMES_MAX <= 1024, "UIO_MAXIOV");
+const _: () = assert!(FAN_OUT_REST_BYTES_MAX <= OUTBOX_BYTES_MAX / 2, "who rests is not slow");
 const _: () = assert!(OUTBOX_BYTES_MAX >= crate::frame::BLOCK_BYTES);
 const _: () = assert!(STREAM_HIGH_WATER_BYTES < STREAM_OUTBOX_BYTES_MAX && STREAM_OUTBOX_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(RECEIVE_QUEUE_BYTES_MAX >= 4 * crate::buffers::BUFFER_BYTES);

@@ -342,6 +342,9 @@ impl Core {
                     conn.clear(SENT_TO);
                     receivers.push(id.index);
                 }
+                Sent::Queued if conn.outbox.bytes() >= limits::FAN_OUT_REST_BYTES_MAX.min(cap / 2) => {
+                    self.mark_dirty(id.index, conn);
+                }
                 Sent::Queued if !conn.is(DIRTY | SENDING) => {
                     conn.set(PACED);
                     paced.has_waiting = true;

@@ -85,6 +85,29 @@ fn who_was_not_sent_to_lately_does_not_wait_for_those_who_were() {
 }
 
 #[test]
+fn who_is_told_very_much_does_not_rest() {
+    const MEMBERS: usize = 200;
+    on_each_driver(1, |shard| async move {
+        let (group, ids, ends) = room(&shard, MEMBERS).await;
+        let outlet = group.outlet().with_outbox_bytes_max(limits::FAN_OUT_REST_BYTES_MAX);
+        let frame = Frame::owned(vec![7; limits::FAN_OUT_REST_BYTES_MAX / 16]);
+        let mut full = Vec::new();
+        // Within one rest, half as much again as may wait for anybody: nobody is slow for being left alone.
+        for _ in 0..24 {
+            outlet.send_all(&ids, &frame, &mut full);
+            shard.yield_now().await;
+        }
+        assert!(full.is_empty(), "{} of {MEMBERS} were taken for slow", full.len());
+        while ids.iter().any(|&id| outlet.outbox_bytes(id) > 0) {
+            shard.sleep(MS).await;
+        }
+        for mut end in ends {
+            end.read_exact(&mut vec![0; 24 * frame.len()]).unwrap();
+        }
+    });
+}
+
+#[test]
 fn what_the_kernel_copies_in_any_case_is_not_read_in_place_again() {
     on_each_driver(1, |shard| async move {
         let (group, ids, mut ends) = room(&shard, 1).await;
