@@ -77,6 +77,7 @@ pub struct Stream {
     /// How many of the last have not settled.
     unsettled: u32,
     /// What was published, oldest first. Most channels are there for a moment that has not come.
+    #[allow(clippy::box_collection)] // A thin pointer: most streams never need it.
     history: Option<Box<VecDeque<Stored>>>,
     /// When it was last published to, in milliseconds of the Unix clock.
     pub touched_ms: u64,
