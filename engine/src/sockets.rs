@@ -349,8 +349,7 @@ impl Core {
                     conn.set(PACED);
                     paced.has_waiting = true;
                 }
-                Sent::Queued => {}
-                Sent::Gone => {}
+                Sent::Queued | Sent::Gone => {}
                 Sent::Full => full.push(id),
             }
         }

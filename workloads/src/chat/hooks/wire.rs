@@ -559,7 +559,7 @@ fn subscribed(fields: Fields<'_>) -> Result<Subscribed<'_>, Unfit> {
             "data" => data.set_json(&field),
             "b64data" => data.set_base64(&field)?,
             "override" => subscribed.overrides = Overrides::read(&field)?,
-            // Whoever comes back to a channel that recovers by cache gets its latest publication in any case.
+            // Checked, and not offered: the latest publication comes only to who recovers.
             "cache_recover" => drop(field.boolean()?),
             // Without it the subscriber would get what it is not meant to get.
             "server_tags_filter" => return Err(field.misfit("absent: it is not offered").into()),
