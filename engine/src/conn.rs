@@ -165,6 +165,12 @@ pub(crate) const RESTING: Flags = 1 << 18;
 pub(crate) const SENT_TO: Flags = 1 << 19;
 /// The kernel copies what is to be sent in any case.
 pub(crate) const COPIED: Flags = 1 << 20;
+/// We connected it, and not the peer.
+pub(crate) const DIALED: Flags = 1 << 21;
+/// What was received last is traced, and waits for its reader.
+pub(crate) const TRACED_IN: Flags = 1 << 22;
+/// Something of what waits to be sent is traced.
+pub(crate) const TRACED_OUT: Flags = 1 << 23;
 
 /// Who is told what happens on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

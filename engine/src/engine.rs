@@ -24,7 +24,7 @@ use crate::metrics::ShardMetrics;
 use crate::plan::{Grants, Plan, Request};
 use crate::remote::{Registered, Remote};
 use crate::shard::{LocalShard, Mesh, Shard};
-use crate::stall::Watchdog;
+use crate::stall::{StallReport, Watchdog};
 
 /// Which kernel interface to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,7 +193,12 @@ impl Builder {
             false => Some(Compute::start(&plan, limits::COMPUTE_QUEUE_MAX)?),
         };
         let mesh = Arc::new(Mesh::new(shards, compute));
-        let watchdog = Arc::new(Watchdog::start(limits::STALL, |report| eprintln!("{report}"))?);
+        let log = mesh.stalls.clone();
+        let on_stall = move |report: StallReport| {
+            eprintln!("{report}");
+            log.add(report);
+        };
+        let watchdog = Arc::new(Watchdog::start(limits::STALL, on_stall)?);
         let engine = Engine { mesh, plan: Arc::new(plan), remotes: Arc::new(remotes.clone()) };
         for (post, starter) in Post::mesh(remotes).into_iter().zip(starters) {
             // A thread that is gone shows when it is joined.
@@ -270,6 +275,7 @@ impl Mesh {
             strained: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             metrics: (0..shards).map(|_| Arc::default()).collect(),
             draining: AtomicBool::new(false),
+            stalls: Arc::default(),
             compute,
             ports: std::sync::Mutex::default(),
         }

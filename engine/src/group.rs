@@ -24,6 +24,7 @@ use crate::listen::Listener;
 use crate::shard::{Core, Shard};
 use crate::sockets::Sent;
 use crate::stream::Stream;
+use crate::trace::{Kind, Trace};
 
 /// What happened on a connection of a group.
 #[derive(Debug)]
@@ -357,6 +358,11 @@ impl Outlet {
     /// Queues a shared frame to many; those whose outbox was full are appended to `full`.
     pub fn send_all(&self, ids: &[ConnId], frame: &Frame, full: &mut Vec<ConnId>) {
         self.core.send_all(ids, frame, self.outbox_bytes_max, full);
+    }
+
+    /// A traced message's answer is what was queued for this connection last: its trace ends when that has left.
+    pub fn trace(&self, id: ConnId, trace: Trace, kind: &'static Kind) {
+        self.core.trace(id, trace, kind);
     }
 
     /// Bytes that wait for the peer, those in flight included.

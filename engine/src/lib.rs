@@ -32,6 +32,8 @@ mod sys;
 mod task;
 mod timer;
 pub mod tls;
+pub mod trace;
+mod tracer;
 
 pub use conn::{Chunk, Close, ConnId, Reason};
 pub use datagram::Datagrams;

@@ -11,6 +11,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::trace::Traces;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -208,6 +210,8 @@ macro_rules! engine_metrics {
             $(#[doc = $gauge_help] pub $gauge: Gauge,)*
             $(#[doc = $histogram_help] pub $histogram: Histogram,)*
             added: Mutex<Vec<Added>>,
+            /// Where the time of sampled messages went.
+            pub traces: Traces,
         }
 
         /// Name, help, and value.

@@ -31,8 +31,11 @@ use crate::metrics::ShardMetrics;
 use crate::once::OnceTable;
 use crate::remote::Registered;
 use crate::sockets::Paced;
+use crate::stall::StallLog;
 use crate::task::{JoinHandle, TaskClass, Tasks};
 use crate::timer::{Elapsed, Interval, Sleep, Timers, timeout};
+use crate::trace::{Stage, Trace};
+use crate::tracer::Tracer;
 
 pub(crate) const TAG_RECEIVE: u8 = 1;
 pub(crate) const TAG_SEND: u8 = 2;
@@ -51,6 +54,8 @@ pub(crate) struct Mesh {
     pub(crate) metrics: Vec<Arc<ShardMetrics>>,
     /// Set once the engine is asked to stop.
     pub(crate) draining: AtomicBool,
+    /// Turns that took too long.
+    pub(crate) stalls: Arc<StallLog>,
     /// The compute threads, if any.
     pub(crate) compute: Option<Compute>,
     /// Where the shards share a port: by the address asked for and how often it was asked for before.
@@ -78,6 +83,7 @@ pub(crate) struct Core {
     pub(crate) tasks: Rc<Tasks>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) tracer: Tracer,
     pub(crate) zero_copy_bytes_min: usize,
     pub(crate) drain_waiters: RefCell<Vec<Waker>>,
     drain_seen: Cell<bool>,
@@ -221,6 +227,7 @@ impl LocalShard {
             mail: Mail::new(index, post),
             tasks: Tasks::new(registered.number()),
             timers: Timers::new(),
+            tracer: Tracer::new(),
             zero_copy_bytes_min,
             drain_waiters: RefCell::default(),
             drain_seen: Cell::new(false),
@@ -261,6 +268,7 @@ impl LocalShard {
         core.metrics.cqes.add(self.completions.len() as u64);
         core.notice_drain();
         core.timers.set_now(begin);
+        core.tracer.on_turn(begin, wait != Wait::No);
         core.reap(&mut self.completions);
         core.deliver_letters();
         for _ in 0..limits::REMOTE_WAKES_PER_TURN {
@@ -282,7 +290,9 @@ impl LocalShard {
     fn account(&self, begin: Duration) {
         let core = &self.core;
         let driver = core.driver.borrow();
-        core.metrics.turn_us.record((driver.now() - begin).as_micros() as u64);
+        let end = driver.now();
+        core.tracer.on_turn_end(end);
+        core.metrics.turn_us.record((end - begin).as_micros() as u64);
         core.metrics.bytes_copied_frames.set(core.arena.borrow().bytes_copied() + driver.pool().bytes_copied());
         core.metrics.buffers_leased.set(driver.pool().leased() as u64);
         core.metrics.buffers_published.set(driver.pool().published() as u64);
@@ -385,6 +395,25 @@ impl Shard {
     /// The time at this very moment: for measuring, at the price of a clock read.
     pub fn precise_now(&self) -> Duration {
         self.core.driver.borrow().now()
+    }
+
+    /// Turns of all shards that took too long.
+    pub fn stalls(&self) -> &StallLog {
+        &self.core.mesh.stalls
+    }
+
+    /// The trace of the bytes that were received last, on whatever connection: to be asked for before anything else is
+    /// received. See [`crate::trace`].
+    pub fn take_trace(&self) -> Trace {
+        self.core.tracer.take()
+    }
+
+    /// Marks the end of a stage in which a traced message waited for something else, which came with this turn: from when
+    /// it may have been ready, it waited for the shard.
+    pub fn woke(&self, trace: &mut Trace, stage: Stage) {
+        if trace.is_chosen() {
+            trace.mark_until(stage, self.core.tracer.ready_since(self.precise_now()));
+        }
     }
 
     /// Starts an interactive task.

@@ -6,14 +6,15 @@
 use std::time::Duration;
 
 use crate::conn::{
-    ARMED, BLOCKED, CLOSED, CLOSING, COPIED, Chunk, Close, Conn, ConnId, ConnTable, DEAD, DIRECT, DIRTY, DRAINED,
-    Direct, ENDED, ENDED_TOLD, LINGERING, OPENED, Owner, PACED, PARKED, PAUSED, RESTING, Reason, SENDING, SENT_TO,
-    TELL_DRAINED,
+    ARMED, BLOCKED, CLOSED, CLOSING, COPIED, Chunk, Close, Conn, ConnId, ConnTable, DEAD, DIALED, DIRECT, DIRTY,
+    DRAINED, Direct, ENDED, ENDED_TOLD, LINGERING, OPENED, Owner, PACED, PARKED, PAUSED, RESTING, Reason, SENDING,
+    SENT_TO, TELL_DRAINED, TRACED_IN, TRACED_OUT,
 };
 use crate::driver::{Batch, Completion, Errno, Fd, Memory, Op, SendManner, Shut, Token};
 use crate::frame::Frame;
 use crate::limits;
 use crate::shard::{Core, TAG_CONNECT, TAG_DIRECT, TAG_RECEIVE, TAG_SEND};
+use crate::trace::{Kind, Trace};
 
 /// Fan-outs are paced: whoever was sent to as one of many is left alone for a moment, and what it is sent meanwhile leaves
 /// together. A send costs the same for one message as for a hundred, so a shard that is told something every 20 us would
@@ -115,6 +116,7 @@ impl Core {
                 conn.last_active = self.coarse_now();
                 if !conn.is(LINGERING | DEAD) {
                     self.chunks.borrow_mut().push(&mut conn.chunks, Chunk::Leased(lease));
+                    self.tracer.on_received(ConnId { index, generation: conn.generation }, conn);
                     self.tell(index, conn);
                     if conn.chunks.bytes() >= limits::RECEIVE_QUEUE_BYTES_MAX {
                         self.disarm(index, conn);
@@ -186,6 +188,7 @@ impl Core {
     /// The next received chunk.
     pub(crate) fn take_chunk(&self, index: u32, conn: &mut Conn) -> Option<Chunk> {
         let chunk = self.chunks.borrow_mut().pop(&mut conn.chunks)?;
+        self.tracer.on_taken(index, conn);
         self.arm(index, conn);
         Some(chunk)
     }
@@ -309,6 +312,7 @@ impl Core {
         let id = conns.insert(fd, Owner::Stream);
         self.metrics.connections.set(conns.alive() as u64);
         let conn = conns.at(id.index);
+        conn.set(DIALED);
         conn.side = Some(Box::default());
         conn.ops += 1;
         let token = Token::new(TAG_CONNECT, id.generation, id.index);
@@ -381,6 +385,15 @@ impl Core {
         }
     }
 
+    /// A trace ends when what is queued on the connection now has left.
+    pub(crate) fn trace(&self, id: ConnId, trace: Trace, kind: &'static Kind) {
+        if trace.is_chosen()
+            && let Some(conn) = self.conns.borrow_mut().get(id)
+        {
+            self.tracer.on_queued(id, conn, trace, kind, &self.metrics);
+        }
+    }
+
     /// Lets what waits for those who have rested leave with this turn.
     pub(crate) fn release_paced(&self, now: Duration) {
         let mut paced = self.paced.borrow_mut();
@@ -427,6 +440,9 @@ impl Core {
             let len = batch.len();
             let manner = self.manner_of_send(conn, len);
             self.metrics.zero_copy_sends.add((manner == SendManner::ZeroCopy) as u64);
+            if conn.is(TRACED_OUT) {
+                self.tracer.on_sending(ConnId { index, generation: conn.generation });
+            }
             conn.set(SENDING);
             conn.outbox.sending = len as u32;
             conn.ops += 1;
@@ -447,7 +463,7 @@ impl Core {
         let has_writer = || conn.side.as_ref().is_some_and(|side| side.writer.is_some());
         if len >= self.zero_copy_bytes_min && !conn.is(COPIED) {
             SendManner::ZeroCopy
-        } else if conn.is(BLOCKED | CLOSING | TELL_DRAINED) || !conn.outbox.is_empty() || has_writer() {
+        } else if conn.is(BLOCKED | CLOSING | TELL_DRAINED | TRACED_OUT) || !conn.outbox.is_empty() || has_writer() {
             SendManner::Copy
         } else {
             SendManner::Quiet
@@ -503,6 +519,9 @@ impl Core {
         if !conn.outbox.is_empty() {
             self.mark_dirty(index, conn);
             return;
+        }
+        if conn.is(TRACED_OUT) {
+            self.tracer.on_sent(ConnId { index, generation: conn.generation }, conn, &self.metrics);
         }
         if conn.is(CLOSING) {
             return self.linger(index, conn);
@@ -621,6 +640,9 @@ impl Core {
     pub(crate) fn free(&self, conns: &mut ConnTable, index: u32) {
         let conn = conns.at(index);
         self.chunks.borrow_mut().clear(&mut conn.chunks);
+        if conn.is(TRACED_IN | TRACED_OUT) {
+            self.tracer.forget(ConnId { index, generation: conn.generation });
+        }
         conns.remove(index);
         self.metrics.connections.set(conns.alive() as u64);
         self.count_out(self.index);

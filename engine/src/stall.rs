@@ -9,12 +9,13 @@
 //! it lasts; of each shard at most one in [`REPORT_EVERY`] is reported. Durations are as of the report: the turn
 //! may go on.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::metrics::ShardMetrics;
 use crate::sys::memory::trim_heap;
@@ -47,6 +48,34 @@ impl fmt::Display for StallReport {
             return f.write_str("; its thread does not answer");
         }
         self.frames.iter().try_for_each(|frame| write!(f, "\n    {frame}"))
+    }
+}
+
+/// Reports that a [`StallLog`] keeps. Beyond, the oldest are forgotten.
+pub const LOG_REPORTS_MAX: usize = 64;
+
+/// The last reports, with when they were made. The watchdog's thread writes, anybody reads.
+#[derive(Debug, Default)]
+pub struct StallLog(Mutex<VecDeque<(SystemTime, StallReport)>>);
+
+impl StallLog {
+    /// Adds a report, made now.
+    pub fn add(&self, report: StallReport) {
+        let mut reports = self.lock();
+        if reports.len() == LOG_REPORTS_MAX {
+            reports.pop_front();
+        }
+        reports.push_back((SystemTime::now(), report));
+    }
+
+    /// The reports, oldest first.
+    pub fn reports(&self) -> Vec<(SystemTime, StallReport)> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(SystemTime, StallReport)>> {
+        // Whole at every moment at which its holder could panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

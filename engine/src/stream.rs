@@ -13,6 +13,7 @@ use crate::frame::Frame;
 use crate::limits;
 use crate::shard::{Core, Shard};
 use crate::sockets::Sent;
+use crate::trace::{Kind, Trace};
 
 /// One connection, read and written by tasks. Dropping it sends what is queued, then closes.
 pub struct Stream {
@@ -238,6 +239,11 @@ impl Stream {
             Sent::Full => Err(io::ErrorKind::WouldBlock.into()),
             Sent::Gone => Err(self.with(|conn| broken(conn.reason))),
         }
+    }
+
+    /// A traced message's answer is what was queued last: its trace ends when that has left.
+    pub fn trace(&self, trace: Trace, kind: &'static Kind) {
+        self.core.trace(self.id, trace, kind);
     }
 
     /// Waits until everything queued has been handed to the kernel.

@@ -191,6 +191,13 @@ impl Tasks {
 
     /// Polls what is ready now, once each, until `enough` says so. One background task gets in even then.
     pub(crate) fn run(&self, mut enough: impl FnMut() -> bool) {
+        self.run_interactive(&mut enough);
+        self.run_background(&mut enough);
+    }
+
+    // Each class has a function of its own on the stack, by which profiles tell them apart.
+    #[inline(never)]
+    fn run_interactive(&self, enough: &mut dyn FnMut() -> bool) {
         // What becomes ready meanwhile waits for the next turn: completions and timers come in between.
         let ready = self.interactive.borrow().len();
         for _ in 0..ready {
@@ -200,6 +207,10 @@ impl Tasks {
                 break;
             }
         }
+    }
+
+    #[inline(never)]
+    fn run_background(&self, enough: &mut dyn FnMut() -> bool) {
         let ready = self.background.borrow().len();
         for _ in 0..ready {
             let Some(index) = self.pop(TaskClass::Background) else { break };
