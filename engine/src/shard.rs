@@ -416,6 +416,22 @@ impl Shard {
         }
     }
 
+    /// Runs a future and tells its own work ([`Stage::Work`]) from what it waited for ([`Stage::Away`]) and from waiting for
+    /// the shard ([`Stage::Queue`]), poll by poll, where the message is traced.
+    pub async fn follow<T>(&self, trace: &mut Trace, future: impl Future<Output = T>) -> T {
+        if !trace.is_chosen() {
+            return future.await;
+        }
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| {
+            self.woke(trace, Stage::Away);
+            let polled = future.as_mut().poll(cx);
+            trace.mark(Stage::Work);
+            polled
+        })
+        .await
+    }
+
     /// Starts an interactive task.
     pub fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> JoinHandle<T> {
         self.core.tasks.spawn(TaskClass::Interactive, future)

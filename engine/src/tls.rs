@@ -21,6 +21,7 @@ use rustls::{ClientConfig, Error, ServerConfig};
 
 use crate::frame::Frame;
 use crate::stream::Stream;
+use crate::trace::{Kind, Trace};
 
 /// Re-exported so that configurations come from the version that is used here.
 pub use rustls;
@@ -180,6 +181,11 @@ impl TlsStream {
     /// Why the transport broke.
     pub async fn flush(&mut self) -> io::Result<()> {
         self.stream.flush().await
+    }
+
+    /// As [`Stream::trace`].
+    pub fn trace(&self, trace: Trace, kind: &'static Kind) {
+        self.stream.trace(trace, kind);
     }
 
     /// Closes at once; what is queued is dropped, and nothing is said.

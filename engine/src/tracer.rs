@@ -171,14 +171,21 @@ struct Chooser {
     /// Receives until the next is chosen.
     left: Cell<u32>,
     stride: Cell<u32>,
-    /// Receives in the window.
+    /// Receives in the window, and those chosen since the stride is what it is.
     seen: Cell<u32>,
+    chosen: Cell<u32>,
     window_ends: Cell<Duration>,
 }
 
 impl Default for Chooser {
     fn default() -> Chooser {
-        Chooser { left: Cell::new(0), stride: Cell::new(1), seen: Cell::new(0), window_ends: Cell::new(WINDOW) }
+        Chooser {
+            left: Cell::new(0),
+            stride: Cell::new(1),
+            seen: Cell::new(0),
+            chosen: Cell::new(0),
+            window_ends: Cell::new(WINDOW),
+        }
     }
 }
 
@@ -190,12 +197,18 @@ impl Chooser {
             return false;
         }
         self.seen.set(self.seen.get() + self.stride.get());
+        self.chosen.set(self.chosen.get() + 1);
+        let most = PER_SECOND * WINDOW.as_millis() as u32 / 1000;
         if now >= self.window_ends.get() {
             let windows = 1 + ((now - self.window_ends.get()).as_nanos() / WINDOW.as_nanos()).min(1 << 20) as u32;
-            let most = PER_SECOND * WINDOW.as_millis() as u32 / 1000;
             self.stride.set((self.seen.get() / windows / most).max(1));
             self.seen.set(0);
+            self.chosen.set(0);
             self.window_ends.set(now + WINDOW);
+        } else if self.chosen.get() > most {
+            // Much more than before: the window's end need not be waited for to see it.
+            self.stride.set(self.stride.get().saturating_mul(2));
+            self.chosen.set(0);
         }
         self.left.set(self.stride.get() - 1);
         true
@@ -223,7 +236,8 @@ mod tests {
     #[test]
     fn much_is_forgotten_when_little_comes() {
         let chooser = Chooser::default();
-        (0..100_000).for_each(|n| drop(chooser.chooses(Duration::from_micros(n * 10))));
+        let chosen = (0..100_000).filter(|n| chooser.chooses(Duration::from_micros(n * 10))).count();
+        assert!(chosen < 1000, "{chosen}");
         let after =
             (0..500).filter(|n| chooser.chooses(Duration::from_secs(60) + Duration::from_millis(n * 10))).count();
         assert!(after >= 100, "{after}");

@@ -1,1 +1,3 @@
-//! Flamegraphs from stack samples.
+//! Where time goes: flamegraphs from samples, and the stages of slow messages.
+
+pub mod attribution;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use annulus::serve::door::Door;
 use annulus::serve::reply::Local;
 use annulus::serve::{Body, Pieces, Reply, ReplyBody, Request, Service, Settings};
+use annulus_engine::trace::Kind;
 use annulus_engine::{DriverChoice, Engine, Shard};
 
 struct Trial;
@@ -39,6 +40,8 @@ fn streamed(len: Option<u64>, letters: Letters) -> Reply {
 }
 
 impl Service for Trial {
+    const TRACED: &'static Kind = &Kind { name: "trial", about: "A request of this test.", away: "the test" };
+
     async fn answer(&self, request: &Request, body: &mut Body<'_>) -> Reply {
         match request.path() {
             "/count" => {

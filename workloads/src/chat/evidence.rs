@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use annulus_engine::trace::Trace;
+
 use super::hooks::HookError;
 use super::letters::{Granted, Joined, Purpose};
 use super::tokens::{ConnectionClaims, SubscriptionClaims, TokenError};
@@ -73,6 +75,8 @@ pub struct Evidence {
     pub joining: Option<Joining>,
     /// The subscriptions that come with `connect`.
     pub connecting: Option<Box<Connecting>>,
+    /// Where the command's time goes.
+    pub trace: Trace,
 }
 
 impl Evidence {

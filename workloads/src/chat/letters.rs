@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use annulus_engine::ConnId;
 use annulus_engine::compute::Ticket;
+use annulus_engine::trace::{Stage, Trace};
 use annulus_protocols::centrifuge::{Disconnect, ErrorCode};
 
 pub use super::api::Overrides;
@@ -25,11 +26,30 @@ pub enum Asker {
         conn: ConnId,
         /// The command; 0: a subscription that came with `connect` or from the server.
         id: u32,
+        /// Where the command's time goes.
+        trace: Trace,
     },
     /// A call of the server's API.
     Call(CallTicket),
     /// Nobody.
     Nobody,
+}
+
+impl Asker {
+    /// A client's command spent the time since the last mark so, if it is traced.
+    pub fn mark(&mut self, stage: Stage) {
+        if let Asker::Client { trace, .. } = self {
+            trace.mark(stage);
+        }
+    }
+
+    /// The trace of a client's command.
+    pub fn trace(&self) -> Trace {
+        match self {
+            Asker::Client { trace, .. } => trace.clone(),
+            Asker::Call(_) | Asker::Nobody => Trace::NONE,
+        }
+    }
 }
 
 /// The right to answer a call of the API.
@@ -165,6 +185,8 @@ pub struct Frames {
     pub of: [Option<Arc<[u8]>>; Dialect::COUNT],
     /// When a publication got its number, by [`Ports::clock_us`](super::hub::Ports::clock_us); `None`: it is none.
     pub numbered_us: Option<u64>,
+    /// Where its time goes.
+    pub trace: Trace,
 }
 
 /// What crosses between hubs.
@@ -191,6 +213,8 @@ pub enum Letter {
         channel: Arc<str>,
         /// What.
         answer: Answer,
+        /// Where its time goes.
+        trace: Trace,
     },
     /// The last member on that shard left; to the owner.
     Left {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_engine::Shard;
+use annulus_engine::trace::Trace;
 use annulus_protocols::http1::{self, RequestHead};
 
 use super::access::{AccessLog, Line};
@@ -230,6 +231,7 @@ impl Live {
             peer,
             client: client.clone(),
             began: self.shard.now(),
+            trace: Trace::NONE,
         }
     }
 

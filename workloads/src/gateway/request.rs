@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use annulus_engine::trace::Trace;
+
 use super::client::{Client, Turn};
 use super::memory::Held;
 use super::message::FieldList;
@@ -32,6 +34,8 @@ pub struct Request {
     pub client: Rc<Client>,
     /// When the head was complete, by the shard's clock.
     pub began: Duration,
+    /// Where its time goes, where its connection does not know.
+    pub trace: Trace,
 }
 
 /// Largest body of a client's request in bytes. Beyond: 413.

@@ -1,9 +1,11 @@
 //! A client's HTTP/1.1 connection: requests one after the other, each answered before the next is read.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use annulus_engine::trace::{Kind, Stage, Trace};
 use annulus_engine::{Chunk, Shard};
 use annulus_protocols::Input;
 use annulus_protocols::http1::{self, BodyLength, Event, Exchange, Server, write_continue, write_response_head};
@@ -17,6 +19,10 @@ use crate::serve::wire::{Either, Wire, either};
 
 /// Pieces of a streamed body are sent once they are so long, or when nothing more is here.
 const STREAM_PIECE_BYTES: usize = 16 << 10;
+
+/// Where a request's time goes.
+pub(super) static TRACED: Kind =
+    Kind { name: "gateway request", about: "From a request's arrival to its answer.", away: "services" };
 
 /// Why a connection ends.
 enum Ended {
@@ -38,6 +44,8 @@ struct Session {
     chunk: Chunk,
     taken: usize,
     out: Vec<u8>,
+    /// Of the request at hand.
+    trace: Trace,
 }
 
 /// Serves a connection until it ends. `first` is what was received already.
@@ -45,7 +53,8 @@ pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
     let limits = live.request_limits();
     let (machine, out) = (Server::new(), Vec::new());
     let client = Client::new(&live.memory);
-    let mut session = Session { live, wire, peer, client, machine, limits, chunk: first, taken: 0, out };
+    let mut session =
+        Session { live, wire, peer, client, machine, limits, chunk: first, taken: 0, out, trace: Trace::NONE };
     loop {
         match session.exchange().await {
             Ok(()) => {}
@@ -76,15 +85,20 @@ impl Session {
         }
         let exchange = if self.live.shard.is_draining() { exchange.closing() } else { exchange };
         let live = self.live.clone();
+        self.trace.mark(Stage::Parse);
         // On the heap, so that the connection's task stays small between requests.
-        let answering = Box::pin(live.answer(&request));
+        let answering = live.shard.follow(&mut self.trace, Box::pin(live.answer(&request)));
         // A client that leaves takes its sub-requests with it.
-        let reply = match either(answering, Self::left(&mut self.wire, &mut self.chunk, &mut self.taken)).await {
+        let reply = match either(pin!(answering), Self::left(&mut self.wire, &mut self.chunk, &mut self.taken)).await {
             Either::First(reply) => reply,
             Either::Second(()) => return Err(Ended::Gone),
         };
         let exchange = if reply.last { exchange.closing() } else { exchange };
-        self.send(&exchange, reply, &request).await
+        let sent = self.send(&exchange, reply, &request).await;
+        let mut trace = std::mem::take(&mut self.trace);
+        trace.mark(Stage::Work);
+        self.wire.trace(trace, &TRACED);
+        sent
     }
 
     /// Waits until the client is gone. What it sends meanwhile is kept.
@@ -181,6 +195,10 @@ impl Session {
         };
         match received {
             Ok(Ok(Some(chunk))) => {
+                match idle {
+                    true => self.trace = live.shard.take_trace(),
+                    false => live.shard.woke(&mut self.trace, Stage::Socket),
+                }
                 (self.chunk, self.taken) = (chunk, 0);
                 Ok(())
             }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use annulus_engine::trace::{Stage, Trace};
 use annulus_engine::{Chunk, Frame};
 use annulus_protocols::Input;
 use annulus_protocols::http2::{Connection, ErrorCode, Event, Fields, Head, Limits};
@@ -22,6 +23,7 @@ use super::memory::Held;
 use super::message::{Failure, FieldList, is_hop_by_hop};
 use super::problem;
 use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
+use super::session1::TRACED;
 use super::upstream::Answer;
 use crate::serve::pieces::Pieces;
 use crate::serve::wire::{Either, Notify, Wire, either};
@@ -56,6 +58,8 @@ struct State {
     arriving_bytes: u64,
     /// Answers on their way, in order of arrival.
     leaving: Vec<Leaving>,
+    /// Of answers whose last bytes are in `out`.
+    traced: Vec<Trace>,
     /// Requests that are being answered.
     answering: usize,
     /// Whom to wake when a stream is given up whose request is being answered.
@@ -78,6 +82,8 @@ struct Leaving {
     waker: Option<Waker>,
     /// What it takes of the memory for answers.
     held: Held,
+    /// Where its request's time goes.
+    trace: Trace,
 }
 
 /// How a connection ends.
@@ -104,6 +110,7 @@ pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
         arriving: HashMap::new(),
         arriving_bytes: 0,
         leaving: Vec::new(),
+        traced: Vec::new(),
         answering: 0,
         givers_up: HashMap::new(),
         over: false,
@@ -180,6 +187,9 @@ impl Session {
                     Either::First(Err(_)) => return End::Gone,
                     Either::Second(()) => return End::Slow,
                 }
+            }
+            for trace in self.state.borrow_mut().traced.drain(..) {
+                wire.trace(trace, &TRACED);
             }
             self.client.waits(shard.now(), self.state.borrow().untaken_bytes() > 0);
             let (busy, more) = {
@@ -261,6 +271,7 @@ impl Session {
         let live = self.live.borrow().newest();
         *self.live.borrow_mut() = live.clone();
         self.client.follow(&live.memory);
+        let mut trace = live.shard.take_trace();
         let mut input = Input::new(bytes);
         loop {
             let mut guard = self.state.borrow_mut();
@@ -272,7 +283,9 @@ impl Session {
                 }
                 Ok(Event::NeedMore) => return true,
                 Ok(Event::Head { stream, head: Head::Request { method, authority, path, fields, .. }, end }) => {
-                    let request = self.request(&live, method, authority, &path, &fields);
+                    let mut request = self.request(&live, method, authority, &path, &fields);
+                    trace.mark(Stage::Parse);
+                    request.trace = std::mem::take(&mut trace);
                     match end {
                         true => self.answer(state, stream, request),
                         false => drop(state.arriving.insert(stream, request)),
@@ -323,6 +336,7 @@ impl Session {
             peer: self.peer,
             client: self.client.clone(),
             began: live.shard.now(),
+            trace: Trace::NONE,
         }
     }
 
@@ -334,7 +348,7 @@ impl Session {
     }
 
     /// Answers a request in a task of its own.
-    fn answer(self: &Rc<Self>, state: &mut State, stream: u32, request: Request) {
+    fn answer(self: &Rc<Self>, state: &mut State, stream: u32, mut request: Request) {
         state.answering += 1;
         let answering = Answering { session: self.clone(), stream, done: Cell::new(false) };
         let live = self.live.borrow().clone();
@@ -343,8 +357,13 @@ impl Session {
             let answering = answering;
             let session = &answering.session;
             // Given up comes first: a request that was cancelled before its turn asks nobody.
-            if let Either::Second(reply) = either(session.given_up(stream), pin!(live.answer(&request))).await {
-                session.send(stream, reply, request.method == "HEAD").await;
+            let mut trace = std::mem::take(&mut request.trace);
+            let answered = {
+                let asked = pin!(live.shard.follow(&mut trace, live.answer(&request)));
+                either(session.given_up(stream), asked).await
+            };
+            if let Either::Second(reply) = answered {
+                session.send(stream, reply, request.method == "HEAD", trace).await;
             }
             answering.done.set(true);
         }));
@@ -363,13 +382,13 @@ impl Session {
         .await;
     }
 
-    async fn send(&self, stream: u32, reply: Reply, head_only: bool) {
+    async fn send(&self, stream: u32, reply: Reply, head_only: bool, trace: Trace) {
         if reply.last && self.state.borrow().warned.is_none() {
             self.warn(self.live.borrow().shard.now());
         }
         match reply.body {
             ReplyBody::Whole(_) => {
-                self.state.borrow_mut().answer_whole(&self.client, stream, reply, head_only);
+                self.state.borrow_mut().answer_whole(&self.client, stream, reply, head_only, trace);
                 self.notify.notify();
             }
             ReplyBody::Streamed(answer) => {
@@ -380,7 +399,15 @@ impl Session {
                         state.machine.write_head(&mut state.out, stream, reply.status, fields.iter(), head_only);
                     if begun && !head_only {
                         let (body, held) = (Pieces::default(), self.client.room());
-                        state.leaving.push(Leaving { stream, body, complete: false, cuts: false, waker: None, held });
+                        state.leaving.push(Leaving {
+                            stream,
+                            body,
+                            complete: false,
+                            cuts: false,
+                            waker: None,
+                            held,
+                            trace,
+                        });
                     }
                     begun
                 };
@@ -465,10 +492,13 @@ impl Session {
                     leaving.body.advance(taken);
                     leaving.waker.take().into_iter().for_each(Waker::wake);
                     // Answers of the same urgency take turns.
-                    let turned = state.leaving.remove(at);
+                    let mut turned = state.leaving.remove(at);
                     if taken < len || !end {
                         state.leaving.push(turned);
-                    } else if turned.cuts {
+                        continue;
+                    }
+                    state.leaves(std::mem::take(&mut turned.trace));
+                    if turned.cuts {
                         state.machine.reset(turned.stream, ErrorCode::NO_ERROR);
                         state.machine.write_pending(&mut state.out);
                     }
@@ -515,21 +545,34 @@ impl State {
     }
 
     /// Writes an answer's head and queues its body, unless the head was all that was asked for (RFC 9110 section 9.3.2).
-    fn answer_whole(&mut self, client: &Client, stream: u32, reply: Reply, head_only: bool) {
+    fn answer_whole(&mut self, client: &Client, stream: u32, reply: Reply, head_only: bool, trace: Trace) {
         let ReplyBody::Whole(body) = reply.body else { return };
         let bodiless = body.is_empty() || head_only;
         let length = body.len().to_string();
         let fields = reply.fields.iter().chain([("content-length", length.as_bytes())]);
-        if self.machine.write_head(&mut self.out, stream, reply.status, fields, bodiless) && !bodiless {
+        if !self.machine.write_head(&mut self.out, stream, reply.status, fields, bodiless) {
+            return;
+        }
+        if bodiless {
+            self.leaves(trace);
+        } else {
             let held = client.hold(body.len());
-            self.leaving.push(Leaving { stream, body, complete: true, cuts: false, waker: None, held });
+            self.leaving.push(Leaving { stream, body, complete: true, cuts: false, waker: None, held, trace });
+        }
+    }
+
+    /// An answer's last bytes are in `out`.
+    fn leaves(&mut self, mut trace: Trace) {
+        if trace.is_chosen() {
+            trace.mark(Stage::Outbox);
+            self.traced.push(trace);
         }
     }
 
     /// Answers a request whose body is not wanted.
     fn refuse(&mut self, client: &Client, stream: u32, reply: Reply) {
         self.forget(stream);
-        self.answer_whole(client, stream, reply, false);
+        self.answer_whole(client, stream, reply, false, Trace::NONE);
         self.leaving.iter_mut().filter(|leaving| leaving.stream == stream).for_each(|leaving| leaving.cuts = true);
     }
 

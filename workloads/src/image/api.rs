@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_engine::Shard;
+use annulus_engine::trace::Kind;
 use serde_json::{Value, json};
 
 use super::config::Config;
@@ -48,6 +49,12 @@ pub struct Api {
 }
 
 impl Service for Api {
+    const TRACED: &'static Kind = &Kind {
+        name: "image request",
+        about: "From the arrival of a request's head to its answer, an upload's body included.",
+        away: "the client's bytes, the disk, or the job",
+    };
+
     async fn answer(&self, request: &Request, body: &mut Body<'_>) -> Reply {
         let answered = self.route(request, body).await;
         let reply = answered.unwrap_or_else(Reply::from);

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use annulus_engine::trace::Trace;
 use annulus_engine::{Chunk, Shard};
 use annulus_protocols::Input;
 use annulus_protocols::http1::{self, Event, RequestHead, Server, write_continue};
@@ -44,6 +45,8 @@ pub(super) struct Incoming {
     pub(super) settings: Rc<Settings>,
     pub(super) wire: Wire,
     pub(super) machine: Server,
+    /// Of the request at hand.
+    pub(super) trace: Trace,
     chunk: Chunk,
     taken: usize,
 }
@@ -61,7 +64,7 @@ pub(super) enum NoHead {
 impl Incoming {
     pub(super) fn new(shard: Shard, settings: Rc<Settings>, wire: Wire) -> Incoming {
         let (machine, chunk) = (Server::new(), Chunk::Owned(Vec::new()));
-        Incoming { shard, settings, wire, machine, chunk, taken: 0 }
+        Incoming { shard, settings, wire, machine, trace: Trace::NONE, chunk, taken: 0 }
     }
 
     fn now_ms(&self) -> u64 {
@@ -118,6 +121,9 @@ impl Incoming {
         };
         match received {
             Ok(Ok(Some(chunk))) => {
+                if idle {
+                    self.trace = shard.take_trace();
+                }
                 (self.chunk, self.taken) = (chunk, 0);
                 Ok(())
             }

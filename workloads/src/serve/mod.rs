@@ -27,6 +27,7 @@ pub mod wire;
 
 use std::time::Duration;
 
+use annulus_engine::trace::Kind;
 use annulus_protocols::http1;
 
 pub use body::{Body, Broken};
@@ -36,6 +37,9 @@ pub use request::Request;
 
 /// What answers requests. One per shard.
 pub trait Service: 'static {
+    /// What its requests are called where their time is told.
+    const TRACED: &'static Kind;
+
     /// Answers a request. A body that is not pulled to its end is refused: what is here is passed over, and if there is
     /// more, the connection closes after the answer.
     fn answer(&self, request: &Request, body: &mut Body<'_>) -> impl Future<Output = Reply>;

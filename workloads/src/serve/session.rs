@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use annulus_engine::Shard;
+use annulus_engine::trace::Stage;
 use annulus_protocols::http1::{BodyLength, Exchange, write_response_head};
 
 use super::body::{Body, Broken, Incoming, NoHead};
@@ -59,9 +60,11 @@ impl<S: Service> Session<S> {
         };
         let exchange = head.exchange();
         let request = Request::new(head, self.peer, self.incoming.shard.now());
+        let (shard, mut trace) = (self.incoming.shard.clone(), std::mem::take(&mut self.incoming.trace));
+        trace.mark(Stage::Parse);
         let mut body = Body::new(&mut self.incoming, exchange.expects_continue());
         // On the heap, so that the connection's task stays small between requests.
-        let reply = Box::pin(self.service.answer(&request, &mut body)).await;
+        let reply = shard.follow(&mut trace, Box::pin(self.service.answer(&request, &mut body))).await;
         let (broken, ended, expected) = (body.is_broken(), body.is_ended(), body.is_expected());
         if broken == Some(Broken::Gone) {
             return Err(Ended::Gone);
@@ -70,7 +73,14 @@ impl<S: Service> Session<S> {
         let persists = broken.is_none() && !expected && (ended || self.incoming.pass_over());
         let persists = persists && !self.incoming.shard.is_draining();
         let exchange = if persists { exchange } else { exchange.closing() };
-        self.send(&exchange, reply).await
+        // One that goes on for ever is no answer whose time means anything.
+        let is_endless = matches!(reply.body, ReplyBody::Streamed { len: None, .. });
+        let sent = self.send(&exchange, reply).await;
+        if !is_endless {
+            trace.mark(Stage::Work);
+            self.incoming.wire.trace(trace, S::TRACED);
+        }
+        sent
     }
 
     /// Answers what could not be read, and ends.

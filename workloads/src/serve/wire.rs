@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use annulus_engine::tls::TlsStream;
+use annulus_engine::trace::{Kind, Trace};
 use annulus_engine::{Chunk, Frame, Stream};
 
 use super::pieces::Pieces;
@@ -107,6 +108,14 @@ impl Wire {
                 head.extend_from_slice(&body);
                 self.send(head).await
             }
+        }
+    }
+
+    /// A traced message's answer is what was sent last.
+    pub fn trace(&self, trace: Trace, kind: &'static Kind) {
+        match self {
+            Wire::Plain(stream) => stream.trace(trace, kind),
+            Wire::Tls(stream) => stream.trace(trace, kind),
         }
     }
 

@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use annulus_engine::ConnId;
+use annulus_engine::trace::{Stage, Trace};
 use annulus_protocols::centrifuge::{
     ClientInfo, Codec, Disconnect, Payload, Publication, Unsubscribed, write_join, write_leave, write_publication,
 };
 use annulus_protocols::websocket::deflate::{CompressOptions, Compressor};
 use annulus_protocols::websocket::message_header;
 
-use super::{Hub, Ports};
+use super::{DELIVERY, Hub, Ports};
 use crate::chat::channel::{Apart, Channel, KEPT_FRAMES_MAX};
 use crate::chat::config::{Namespace, Slow};
 use crate::chat::letters::{Answer, Ask, Asker, Frames, Letter};
@@ -146,13 +147,15 @@ impl Hub {
         offset: u64,
         numbered_us: u64,
         content: &Content,
+        mut trace: Trace,
     ) {
         let channel = self.channels.at(slot);
         let dialects = channel.dialects;
         let publication = with_offset(content, offset);
         let frames =
             self.framer.frames(dialects, |codec, out| write_publication(codec, out, &channel.name, &publication));
-        let frames = Frames { numbered_us: Some(numbered_us), ..frames };
+        trace.mark(Stage::Work);
+        let frames = Frames { numbered_us: Some(numbered_us), trace, ..frames };
         self.fan_out(ports, slot, offset, frames, false);
     }
 
@@ -176,7 +179,7 @@ impl Hub {
         ports: &mut impl Ports,
         slot: ChannelSlot,
         offset: u64,
-        frames: &Frames,
+        mut frames: Frames,
         watchers: bool,
     ) {
         for dialect in Dialect::all() {
@@ -197,6 +200,10 @@ impl Hub {
             self.send_some(ports, slot, offset, frame, &now, watchers);
             if let Some(numbered_us) = frames.numbered_us.filter(|_| !now.is_empty()) {
                 ports.handed_over(numbered_us);
+            }
+            if let Some(&last) = now.last() {
+                frames.trace.mark(Stage::Work);
+                ports.trace(last, std::mem::take(&mut frames.trace), &DELIVERY);
             }
         }
     }
@@ -290,7 +297,8 @@ impl Hub {
                 Some(Apart::Behind { offset, asked }) if !*asked => {
                     *asked = true;
                     let (offset, shard) = (*offset, self.shard);
-                    self.ask(ports, now, Asker::Client { shard, conn, id: 0 }, &name, Ask::Follow { offset });
+                    let asker = Asker::Client { shard, conn, id: 0, trace: Trace::NONE };
+                    self.ask(ports, now, asker, &name, Ask::Follow { offset });
                 }
                 Some(Apart::Kept { frames, .. }) => {
                     let mut full = Vec::new();

@@ -37,6 +37,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use annulus_engine::ConnId;
+use annulus_engine::trace::{self, Stage, Trace};
 use annulus_protocols::centrifuge::{
     Codec, Command, Commands, Disconnect, ErrorCode, Method, write_error, write_publish_result,
     write_unsubscribe_result,
@@ -66,6 +67,19 @@ pub const UNANSWERED_MAX: u8 = 64;
 /// Seconds between looks at one session.
 pub const VISIT_SECONDS: u64 = 5;
 
+/// From a publish command to its reply.
+static REPLY: trace::Kind = trace::Kind {
+    name: "chat reply",
+    about: "From a publish command's arrival to its reply.",
+    away: "log, database, hook or check",
+};
+/// From a publish command to a subscriber.
+static DELIVERY: trace::Kind = trace::Kind {
+    name: "chat delivery",
+    about: "From a publish command's arrival to the last of the members, of the first 1024, that a shard sends to.",
+    away: "log, database, hook or check",
+};
+
 /// What a hub does to the world.
 pub trait Ports {
     /// Sends one message to a client.
@@ -87,6 +101,12 @@ pub trait Ports {
     fn begin(&mut self, conn: ConnId, work: Work);
     /// Microseconds of a clock that all hubs share.
     fn clock_us(&self) -> u64;
+    /// The trace of the command at hand; empty if it is not traced, or was taken.
+    fn take_trace(&mut self) -> Trace;
+    /// A traced command waited for the log, or somebody else's letter; see [`annulus_engine::Shard::woke`].
+    fn woke(&mut self, trace: &mut Trace);
+    /// What was sent to this client last is what the trace waits for.
+    fn trace(&mut self, conn: ConnId, trace: Trace, kind: &'static trace::Kind);
     /// What was numbered at that moment of the clock has been handed to members here, to some of them if they are many.
     fn handed_over(&mut self, numbered_us: u64);
     /// A backend's answer could not be read.
@@ -511,11 +531,12 @@ impl Hub {
     }
 
     /// Puts a question to a channel's owner.
-    fn ask(&mut self, ports: &mut impl Ports, now: u64, asker: Asker, channel: &str, ask: Ask) {
+    fn ask(&mut self, ports: &mut impl Ports, now: u64, mut asker: Asker, channel: &str, ask: Ask) {
         let owner = self.owner(channel);
         if owner == self.shard {
             return self.answer(ports, now, asker, self.shard, channel, ask);
         }
+        asker.mark(Stage::Work);
         ports.post(owner, Letter::Ask { asker, shard: self.shard, channel: channel.into(), ask });
     }
 
@@ -534,8 +555,9 @@ impl Hub {
     /// Tells an answer to who asked. To this shard it goes by letter, too: nobody is in the middle of something then.
     fn tell(&mut self, ports: &mut impl Ports, asker: Asker, channel: &str, answer: Answer) {
         match asker {
-            Asker::Client { shard, conn, id } => {
-                ports.post(shard, Letter::Answer { conn, id, channel: channel.into(), answer });
+            Asker::Client { shard, conn, id, mut trace } => {
+                trace.mark(Stage::Work);
+                ports.post(shard, Letter::Answer { conn, id, channel: channel.into(), answer, trace });
             }
             Asker::Call(ticket) => ticket.0.answer(answer),
             Asker::Nobody => {}
@@ -545,16 +567,23 @@ impl Hub {
     /// Takes a letter.
     pub fn on_letter(&mut self, ports: &mut impl Ports, clients: &mut impl Clients, now: u64, letter: Letter) {
         match letter {
-            Letter::Ask { asker, shard, channel, ask } => self.answer(ports, now, asker, shard, &channel, ask),
-            Letter::Answer { conn, id, channel, answer } => {
+            Letter::Ask { mut asker, shard, channel, ask } => {
+                asker.mark(Stage::Mailbox);
+                self.answer(ports, now, asker, shard, &channel, ask);
+            }
+            Letter::Answer { conn, id, channel, answer, mut trace } => {
+                trace.mark(Stage::Mailbox);
                 self.on_answer(ports, clients, now, conn, id, &channel, answer);
+                trace.mark(Stage::Work);
+                ports.trace(conn, trace, &REPLY);
             }
             Letter::Left { shard, channel } => self.left(now, shard, &channel),
             Letter::Announce { channel, came, who } => self.pass_on(ports, &channel, came, who),
             Letter::Missed { channel, offset } => self.missed(ports, &channel, offset),
-            Letter::Deliver { channel, offset, frames, watchers } => {
+            Letter::Deliver { channel, offset, mut frames, watchers } => {
+                frames.trace.mark(Stage::Mailbox);
                 if let Some(slot) = self.channels.find(&channel) {
-                    self.deliver(ports, slot, offset, &frames, watchers);
+                    self.deliver(ports, slot, offset, frames, watchers);
                 }
             }
             Letter::Who { channel, most, reply } => reply.0.answer(self.who(clients, &channel, most)),

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use annulus_engine::trace::{Stage, Trace};
 use annulus_protocols::centrifuge::{Codec, ErrorCode, Payload, write_rpc};
 use annulus_protocols::json::{Kind, Value, validate};
 
@@ -229,7 +230,12 @@ impl Hub {
         let Some((at, namespace)) = common.namespace(channel) else {
             return turn.refuse(ErrorCode::UNKNOWN_CHANNEL);
         };
+        match turn.evidence.trace.is_chosen() {
+            true => turn.ports.woke(&mut turn.evidence.trace),
+            false => turn.evidence.trace = turn.ports.take_trace(),
+        }
         if turn.client.unanswered >= UNANSWERED_MAX {
+            turn.evidence.trace.mark(Stage::Work);
             return Step::Again(Waits::Room);
         }
         let is_new = turn.evidence.hook.is_none() && turn.evidence.checked.is_none();
@@ -261,7 +267,8 @@ impl Hub {
         turn.client.unanswered += 1;
         // Replies written so far must not be overtaken by the publication.
         turn.flush();
-        let asker = Asker::Client { shard: self.shard, conn: turn.conn, id: turn.id };
+        let trace = std::mem::take(&mut turn.evidence.trace);
+        let asker = Asker::Client { shard: self.shard, conn: turn.conn, id: turn.id, trace };
         self.ask(turn.ports, turn.now, asker, channel, Ask::Publish(publish));
         Step::Replied
     }
@@ -379,6 +386,8 @@ impl Hub {
             self.keys.insert(key, name, offset, epoch, until);
         }
         let numbered_us = ports.clock_us();
+        let mut asker = asker;
+        asker.mark(Stage::Work);
         let unsettled = Unsettled { record, slot, offset, numbered_us, content, askers: vec![asker] };
         match ack {
             Ack::Mem => self.settle(ports, now, unsettled),
@@ -391,7 +400,7 @@ impl Hub {
         let channel = self.channels.at(slot).name.clone();
         self.counts.publications += 1;
         let numbered_us = ports.clock_us();
-        self.fan_out_publication(ports, slot, 0, numbered_us, &content);
+        self.fan_out_publication(ports, slot, 0, numbered_us, &content, asker.trace());
         self.release(slot, now);
         self.tell(ports, asker, &channel, Answer::Published { offset: 0, epoch: String::new() });
     }
@@ -464,7 +473,14 @@ impl Hub {
 
     /// A publication's promise holds: it may be seen, goes to everybody, and its publisher is told.
     fn settle(&mut self, ports: &mut impl Ports, now: u64, unsettled: Unsettled) {
-        let Unsettled { slot, offset, numbered_us, content, askers, .. } = unsettled;
+        let Unsettled { slot, offset, numbered_us, content, mut askers, .. } = unsettled;
+        let first = askers.first_mut();
+        let trace = first.map_or(Trace::NONE, |asker| {
+            if let Asker::Client { trace, .. } = asker {
+                ports.woke(trace);
+            }
+            asker.trace()
+        });
         let channel = self.channels.at(slot).name.clone();
         let common = self.common.clone();
         let history = common.config.channels.namespace(&channel).filter(|namespace| namespace.has_history());
@@ -473,7 +489,7 @@ impl Hub {
         stream.settle(offset, size);
         let told = if history.is_some() { offset } else { 0 };
         let epoch = if history.is_some() { stream.epoch().to_owned() } else { String::new() };
-        self.fan_out_publication(ports, slot, told, numbered_us, &content);
+        self.fan_out_publication(ports, slot, told, numbered_us, &content, trace);
         self.release(slot, now);
         for asker in askers {
             self.tell(ports, asker, &channel, Answer::Published { offset: told, epoch: epoch.clone() });

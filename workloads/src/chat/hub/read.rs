@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
+use annulus_engine::trace::Trace;
 use annulus_protocols::centrifuge::{
     ClientInfo, Codec, ErrorCode, History, HistoryResult, write_history, write_presence, write_presence_stats,
 };
@@ -41,7 +42,7 @@ impl Hub {
         let limit = usize::try_from(history.limit).map_or(most, |limit| limit.min(most));
         let since = history.since.as_ref().map(|since| (since.offset, since.epoch.to_string()));
         let ask = Ask::History { limit, since, reverse: history.reverse };
-        let asker = Asker::Client { shard: self.shard, conn: turn.conn, id: turn.id };
+        let asker = Asker::Client { shard: self.shard, conn: turn.conn, id: turn.id, trace: Trace::NONE };
         self.ask(turn.ports, turn.now, asker, &history.channel, ask);
         Step::Asked
     }

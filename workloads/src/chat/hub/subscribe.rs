@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use annulus_engine::ConnId;
+use annulus_engine::trace::Trace;
 use annulus_protocols::centrifuge::{
     Disconnect, ErrorCode, Payload, SubRefreshResult, Subscribe, SubscribeResult, Unsubscribed, write_sub_refresh,
     write_subscribe, write_subscribe_push, write_unsubscribe_push,
@@ -57,7 +58,7 @@ impl Hub {
     fn ask_to_join(&mut self, ports: &mut impl Ports, now: u64, conn: ConnId, id: u32, channel: &str, join: Join) {
         let slot = self.channels.open(channel);
         self.channels.at(slot).arriving += 1;
-        let asker = Asker::Client { shard: self.shard, conn, id };
+        let asker = Asker::Client { shard: self.shard, conn, id, trace: Trace::NONE };
         self.ask(ports, now, asker, channel, Ask::Join(join));
     }
 

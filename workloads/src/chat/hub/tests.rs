@@ -65,6 +65,16 @@ impl Ports for Fake {
         42
     }
 
+    fn take_trace(&mut self) -> Trace {
+        Trace::NONE
+    }
+
+    fn woke(&mut self, _trace: &mut Trace) {}
+
+    fn trace(&mut self, _conn: ConnId, trace: Trace, _kind: &'static trace::Kind) {
+        assert!(!trace.is_chosen());
+    }
+
     fn handed_over(&mut self, numbered_us: u64) {
         assert_eq!(numbered_us, 42);
         self.handed_over += 1;

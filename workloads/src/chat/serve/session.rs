@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use annulus_engine::trace::{Stage, Trace};
 use annulus_engine::{Chunk, Close, ConnId, Group, Reason, Sent};
 use annulus_protocols::Input;
 use annulus_protocols::centrifuge::Disconnect;
@@ -81,6 +82,7 @@ const _: () = assert!(size_of::<Option<Session>>() <= 120, "idle clients are cou
 
 impl Service {
     pub(super) fn received(&mut self, id: ConnId, session: &mut Session, mut chunk: Chunk) {
+        self.sockets.trace = self.sockets.shard.take_trace();
         let mut input = Input::new(&mut chunk);
         let next = match session {
             Session::New(peer) => {
@@ -98,6 +100,7 @@ impl Service {
             Session::Chat(chat) => self.chat(id, chat, &mut input),
             Session::New(_) | Session::Http(_) | Session::Done => None,
         };
+        self.sockets.trace = Trace::NONE;
         let rest = input.take_rest();
         let waits = match session {
             Session::Chat(chat) => chat.client.held.is_some(),
@@ -357,6 +360,7 @@ impl Service {
                 Ok(WsEvent::NeedMore) => return None,
                 Ok(WsEvent::Message(message)) if message.kind == chat.client.dialect.codec().message_kind() => {
                     let text = &message.payload;
+                    self.sockets.trace.mark(Stage::Parse);
                     self.hub.receive(&mut self.sockets, now, id, &mut chat.client, text)
                 }
                 Ok(WsEvent::Message(_)) => Outcome::Close(Disconnect::INAPPROPRIATE_PROTOCOL),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use annulus_engine::frame::FrameArena;
 use annulus_engine::metrics::Histogram;
+use annulus_engine::trace::{self, Stage, Trace};
 use annulus_engine::{ConnId, Group, MailboxFull, Outlet, Sent, Shard};
 use annulus_protocols::centrifuge::{Codec, Disconnect};
 use annulus_protocols::websocket::{message_header, write_ping};
@@ -48,6 +49,8 @@ pub struct Sockets {
     waiting_max: usize,
     /// From publications' numbers to their hand-over.
     delivery: Arc<Histogram>,
+    /// Of the message at hand.
+    pub(super) trace: Trace,
 }
 
 impl Sockets {
@@ -71,6 +74,7 @@ impl Sockets {
             cohort: 0,
             waiting_max,
             delivery: Meters::of(shard, shard.index()).delivery,
+            trace: Trace::NONE,
         }
     }
 
@@ -179,6 +183,18 @@ impl Ports for Sockets {
 
     fn clock_us(&self) -> u64 {
         self.node.clock_us()
+    }
+
+    fn take_trace(&mut self) -> Trace {
+        std::mem::take(&mut self.trace)
+    }
+
+    fn woke(&mut self, trace: &mut Trace) {
+        self.shard.woke(trace, Stage::Away);
+    }
+
+    fn trace(&mut self, conn: ConnId, trace: Trace, kind: &'static trace::Kind) {
+        self.outlet.trace(conn, trace, kind);
     }
 
     fn handed_over(&mut self, numbered_us: u64) {
