@@ -28,6 +28,7 @@ options of run, chat, gateway and image:
                       gateway, check: a KrakenD v3 file in JSON, YAML or TOML
   --gateway FILE      run: the gateway's KrakenD v3 file
   --data DIR          run, chat, image: where everything is kept (./annulus-data)
+  --console ADDR      the console: figures, flamegraphs, stalls (run: 127.0.0.1:9900; others: none unless named)
   --listen ADDR       chat's (image: its own) address and port, such as 0.0.0.0:8000
   --shards N          shards, one per core: as many as there are cores
   --pin CORE,...      the cores to use
@@ -45,8 +46,8 @@ options of gateway and check:
 ";
 
 const COMMANDS: [&str; 8] = ["run", "chat", "gateway", "image", "check", "fetch", "doctor", "help"];
-const OPTIONS: [&str; 8] =
-    ["--config", "--gateway", "--data", "--measure", "--listen", "--shards", "--pin", "--driver"];
+const OPTIONS: [&str; 9] =
+    ["--config", "--gateway", "--data", "--measure", "--console", "--listen", "--shards", "--pin", "--driver"];
 const SWITCHES: [&str; 3] = ["--allow-unsupported", "--print-config", "--plan"];
 
 /// What to do.
@@ -91,6 +92,8 @@ pub struct Args {
     pub measure: Option<PathBuf>,
     /// Where chat listens, or the image service where it is alone.
     pub listen: Option<SocketAddr>,
+    /// Where the console listens.
+    pub console: Option<SocketAddr>,
     /// How many shards.
     pub shards: Option<usize>,
     /// Which cores.
@@ -117,6 +120,7 @@ impl Args {
             plan: false,
             measure: None,
             listen: None,
+            console: None,
             shards: None,
             pin: None,
             driver: None,
@@ -165,6 +169,9 @@ impl Args {
             "--measure" => self.measure = Some(value.into()),
             "--listen" => {
                 self.listen = Some(value.parse().map_err(|_| wrong("an address and port such as 127.0.0.1:8000"))?);
+            }
+            "--console" => {
+                self.console = Some(value.parse().map_err(|_| wrong("an address and port such as 127.0.0.1:9900"))?);
             }
             "--shards" => {
                 let shards = value.parse().ok().filter(|shards| (1..=64).contains(shards));

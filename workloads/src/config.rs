@@ -13,7 +13,7 @@
 //! [image]                     # see image/config.rs
 //! listen = "127.0.0.1:8070"
 //!
-//! [console]
+//! [console]                   # see console/settings.rs
 //! listen = "127.0.0.1:9900"
 //! ```
 
@@ -26,6 +26,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use crate::args::Args;
 use crate::chat;
+use crate::console;
 use crate::image;
 use crate::nearest::nearest;
 
@@ -47,8 +48,8 @@ pub struct Config {
     pub chat: chat::Config,
     /// The image service.
     pub image: image::config::Config,
-    /// Where the console listens.
-    pub console: SocketAddr,
+    /// The console.
+    pub console: console::Settings,
 }
 
 impl Default for Config {
@@ -59,7 +60,7 @@ impl Default for Config {
             driver: DriverChoice::Auto,
             chat: chat::Config::default(),
             image: image::config::Config::default(),
-            console: ([127, 0, 0, 1], 9900).into(),
+            console: console::Settings::default(),
         }
     }
 }
@@ -97,6 +98,7 @@ impl Config {
             crate::args::Command::Image => config.image.listen = args.listen.unwrap_or(config.image.listen),
             _ => config.chat.listen = args.listen.unwrap_or(config.chat.listen),
         }
+        config.console.listen = args.console.or(config.console.listen);
         config.image.data_dir = args.data.clone().unwrap_or(config.image.data_dir);
         if !config.chat.channels.strict || args.data.is_some() {
             // Centrifugo keeps nothing that it is not told to keep.
@@ -142,7 +144,7 @@ impl Config {
                 "engine" => self.read_engine(key.get_ref(), value),
                 "chat" => self.chat.set(key.get_ref(), value),
                 "image" => self.image.set(key.get_ref(), value),
-                _ => self.read_console(key.get_ref(), value),
+                _ => self.console.set(key.get_ref(), value),
             };
             let named = |says| format!("{}.{}: {says}", name.get_ref(), key.get_ref());
             read.map_err(|says| Wrong { at: key.span().start, says: named(says) })?;
@@ -160,14 +162,6 @@ impl Config {
             }
             "driver" => self.driver = string(value, "\"auto\", \"io_uring\" or \"epoll\"")?.parse()?,
             _ => return Err(unknown("key", key, &["shards", "pin", "driver"])),
-        }
-        Ok(())
-    }
-
-    fn read_console(&mut self, key: &str, value: &Value<'_>) -> Result<(), String> {
-        match key {
-            "listen" => self.console = address(value)?,
-            _ => return Err(unknown("key", key, &["listen"])),
         }
         Ok(())
     }
@@ -284,7 +278,7 @@ mod tests {
         let namespace = &config.chat.channels.default;
         assert_eq!((config.chat.idle_ms_max, namespace.history_size, namespace.history_ttl_ms), (5000, 0, 7000));
         assert!(!namespace.presence && !namespace.join_leave);
-        assert_eq!(config.console, ([127, 0, 0, 1], 1).into());
+        assert_eq!(config.console.listen, Some(([127, 0, 0, 1], 1).into()));
         assert_eq!(read("").unwrap().chat.listen, ([127, 0, 0, 1], 8000).into());
     }
 

@@ -8,7 +8,7 @@ use annulus::chat::node::Node;
 use annulus::chat::offline::Offline;
 use annulus::chat::serve;
 use annulus::config::Config;
-use annulus::console::{self, Service};
+use annulus::console::{Console, Service};
 use annulus::fetch::Fetch;
 use annulus::gateway::config;
 use annulus::gateway::reload::{Editions, Source};
@@ -168,14 +168,18 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
         Command::Run | Command::Chat => Some(Node::open(config.chat, shards)?),
         _ => None,
     };
+    let console = config.console.or_default(args.command == Command::Run).map(Console::new);
     let started = Started {
         chat: chat.clone(),
         gateway: editions.clone(),
         image: image.clone().map(|image| (image, image_address)),
-        console: (args.command == Command::Run).then_some(config.console),
+        console: console.clone(),
     };
     let main = move |shard: Shard| services(shard, started.clone());
     let running = builder.start(main).map_err(|error| error.to_string())?;
+    if let Some(console) = &console {
+        console.watch();
+    }
     annulus::say!("{}", running.engine().plan());
     annulus::say!("{}", capacity(files));
     let engine = running.engine().clone();
@@ -211,7 +215,7 @@ struct Started {
     gateway: Option<Arc<Editions>>,
     /// And where it listens.
     image: Option<(Arc<Image>, std::net::SocketAddr)>,
-    console: Option<std::net::SocketAddr>,
+    console: Option<Arc<Console>>,
 }
 
 /// The gateway's file, if one is named.
@@ -268,7 +272,8 @@ fn check(args: &Args) -> Result<(), String> {
 
 /// One shard's services. If one cannot start, the whole process ends: half of them is not what was asked for.
 async fn services(shard: Shard, started: Started) -> Result<(), String> {
-    if let Some(listen) = started.console.filter(|_| shard.index() == 0) {
+    let mut others = Vec::new();
+    if let Some(console) = &started.console {
         let mut services = Vec::new();
         if let Some(chat) = &started.chat {
             let about = "rooms, presence and history for Centrifuge clients";
@@ -284,10 +289,12 @@ async fn services(shard: Shard, started: Started) -> Result<(), String> {
             let about = "uploads, processing and delivery of images";
             services.push(Service { name: "image", about, address: *address });
         }
-        let started = console::start(&shard, listen, services);
-        if started.is_err() {
-            shard.drain();
-            return started;
+        match console.open(&shard, services) {
+            Ok(door) => others.push(("console", shard.spawn(async move { Ok(drop(door.serve().await)) }))),
+            Err(error) => {
+                shard.drain();
+                return Err(error);
+            }
         }
     }
     let ending = shard.clone();
@@ -298,7 +305,6 @@ async fn services(shard: Shard, started: Started) -> Result<(), String> {
         }
         ended
     };
-    let mut others = Vec::new();
     if let Some(editions) = started.gateway {
         let (on, or_drain) = (shard.clone(), or_drain.clone());
         others.push(("gateway", shard.spawn(async move { or_drain(service::run(on, editions).await) })));

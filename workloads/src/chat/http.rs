@@ -4,6 +4,7 @@ use annulus_protocols::http1::{BodyLength, Exchange, RequestHead, write_response
 
 use super::admin;
 use super::config::{Config, Paths};
+use crate::serve::visitor::is_local_name;
 
 /// The page at `/`, in the binary.
 const PAGE: &str = include_str!("page.html");
@@ -67,7 +68,7 @@ pub fn is_page_allowed(head: &RequestHead<'_>, config: &Config) -> bool {
 fn may_be_own(head: &RequestHead<'_>, config: &Config) -> bool {
     let is_open_here = config.listen.ip().is_loopback() && (config.is_insecure() || config.is_api_open());
     let host = head.fields().get("host").and_then(|host| std::str::from_utf8(host).ok());
-    !is_open_here || host.is_some_and(admin::is_local_name)
+    !is_open_here || host.is_some_and(is_local_name)
 }
 
 /// Whether an origin is where the request goes.

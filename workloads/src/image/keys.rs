@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ring::digest::{SHA256, digest};
 
 use super::job::Tenant;
+use crate::serve::visitor::is_foreign;
 use crate::serve::{Problem, Request};
 
 /// The tenant of everybody where no key is configured.
@@ -77,49 +78,9 @@ fn hash(key: &str) -> [u8; 32] {
     hash
 }
 
-/// Whether a request comes from another site's page: by its origin, or by a name that was pointed at this machine (DNS
-/// rebinding). Where anybody may come, names are not looked at.
-fn is_foreign<'a>(field: impl Fn(&str) -> Option<&'a str>, any_name: bool) -> bool {
-    let Some(host) = field("host") else { return false };
-    let from_elsewhere = field("origin").is_some_and(|origin| {
-        let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-        !authority.eq_ignore_ascii_case(host)
-    });
-    from_elsewhere || !(any_name || is_this_machine(host))
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_of_other_sites_are_foreign() {
-        let of = |host: &'static str, origin: Option<&'static str>, any_name: bool| {
-            let field = move |name: &str| match name {
-                "host" => Some(host),
-                "origin" => origin,
-                _ => None,
-            };
-            is_foreign(field, any_name)
-        };
-        assert!(!of("127.0.0.1:8070", None, false));
-        assert!(!of("[::1]:8070", Some("http://[::1]:8070"), false));
-        assert!(!of("localhost:8070", Some("http://LOCALHOST:8070"), false));
-        assert!(of("localhost:8070", Some("http://localhost:3000"), false));
-        assert!(of("localhost:8070", Some("null"), false));
-        assert!(of("rebound.example:8070", None, false));
-        assert!(of("rebound.example:8070", Some("http://rebound.example:8070"), false));
-        assert!(!of("images.example", None, true));
-        assert!(of("images.example", Some("https://evil.example"), true));
-    }
 
     #[test]
     fn keys_are_told_apart() {

@@ -7,7 +7,7 @@
 //!   reply.rs    what is answered: bytes, or pieces that are asked for one after the other
 //!   request.rs  target, query, fields       problem.rs  documents of RFC 9457
 //!   range.rs  negotiate.rs  date.rs         conditions, ranges, accepted types, dates: text in, verdicts out
-//!   wire.rs     a connection with or without TLS
+//!   wire.rs     a connection with or without TLS           visitor.rs  pages of other sites
 //! ```
 //!
 //! A service keeps to this: what a request's body holds is only what was pulled. Memory of a connection is at most the
@@ -23,6 +23,7 @@ pub mod range;
 pub mod reply;
 pub mod request;
 mod session;
+pub mod visitor;
 pub mod wire;
 
 use std::time::Duration;

@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 use crate::chat::config::Config;
 use crate::chat::http;
+use crate::serve::visitor::is_local_name;
 
 /// How long a token is good: 12 hours.
 pub const TOKEN_SECONDS: u64 = 12 * 3600;
@@ -237,16 +238,6 @@ fn is_local(head: &RequestHead<'_>) -> bool {
     let host = head.fields().get("host").and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
     let is_passed_on = PASSED_ON.iter().any(|name| head.fields().get(name).is_some());
     is_local_name(host) && !is_passed_on
-}
-
-/// Whether a `Host` field names this machine whatever a name server says, as `localhost:8000` or `[::1]` do.
-pub fn is_local_name(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    let name = name.to_ascii_lowercase();
-    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use annulus_protocols::http1::RequestHead;
 
-pub use door::{Door, LOGIN_BYTES_MAX, Refusal, TOKEN_SECONDS, is_local_name, network};
+pub use door::{Door, LOGIN_BYTES_MAX, Refusal, TOKEN_SECONDS, network};
 pub use state::{Measured, OfDatabase, OfLog, OfShard, Recent, State, Times};
 
 use super::config::Config;

@@ -1,0 +1,74 @@
+//! What the console is told: section `[console]` of the configuration.
+//!
+//! | key | default | |
+//! |---|---|---|
+//! | `listen` | `annulus run`: 127.0.0.1:9900; otherwise none | where it listens |
+//! | `token` | none | opens `/debug/`, by `Authorization: Bearer TOKEN` or `?token=TOKEN`; without one, `/debug/` is there on loopback addresses only |
+//! | `sample_hz` | 19 | how often each shard's stack is looked at all the time, per second of its processor time; 0: never |
+//! | `sample_minutes` | 5 | how long that is kept |
+
+use std::net::SocketAddr;
+
+use crate::config::{Value, address, number, string, unknown};
+
+/// Bytes of a token at least: it must not be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+/// Times per second that a stack is looked at, at most.
+const SAMPLE_HZ_MAX: u64 = 999;
+/// Minutes at most: what is kept of them has a limit of its own besides.
+const SAMPLE_MINUTES_MAX: u64 = 60;
+
+/// See the module's description.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: Option<SocketAddr>,
+    /// What opens `/debug/`.
+    pub token: Option<String>,
+    /// Looks at each shard's stack, per second of its processor time.
+    pub sample_hz: u32,
+    /// How long they are kept, in minutes.
+    pub sample_minutes: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { listen: None, token: None, sample_hz: 19, sample_minutes: 5 }
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The token is nobody's business.
+        f.debug_struct("Settings").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// The settings of a console, if there is one: where none is named, there is one by default or not.
+    pub fn or_default(mut self, is_default: bool) -> Option<Settings> {
+        self.listen = self.listen.or(is_default.then_some(([127, 0, 0, 1], 9900).into()));
+        self.listen.is_some().then_some(self)
+    }
+
+    /// Sets a key.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub(crate) fn set(&mut self, key: &str, value: &Value<'_>) -> Result<(), String> {
+        match key {
+            "listen" => self.listen = Some(address(value)?),
+            "token" => {
+                let token = string(value, "a text")?;
+                if token.len() < TOKEN_BYTES_MIN {
+                    return Err(format!("expected at least {TOKEN_BYTES_MIN} bytes, so that it cannot be guessed"));
+                }
+                self.token = Some(token.to_owned());
+            }
+            "sample_hz" => self.sample_hz = number(value, 0, SAMPLE_HZ_MAX)? as u32,
+            "sample_minutes" => self.sample_minutes = number(value, 1, SAMPLE_MINUTES_MAX)? as u32,
+            _ => return Err(unknown("key", key, &["listen", "token", "sample_hz", "sample_minutes"])),
+        }
+        Ok(())
+    }
+}
