@@ -290,7 +290,13 @@ async fn services(shard: Shard, started: Started) -> Result<(), String> {
             services.push(Service { name: "image", about, address: *address });
         }
         match console.open(&shard, services) {
-            Ok(door) => others.push(("console", shard.spawn(async move { Ok(drop(door.serve().await)) }))),
+            Ok(door) => others.push((
+                "console",
+                shard.spawn(async move {
+                    let _nothing_is_lost = door.serve().await;
+                    Ok(())
+                }),
+            )),
             Err(error) => {
                 shard.drain();
                 return Err(error);

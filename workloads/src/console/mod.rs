@@ -110,8 +110,11 @@ impl Console {
         let shown = request.bearer().or(in_query.as_deref()).unwrap_or_default();
         match crate::chat::api::is_same(shown.as_bytes(), token) {
             true => Ok(()),
-            false => Err(Problem::new(401, "Show the token of [console] in `Authorization: Bearer TOKEN` or as ?token=TOKEN.")
-                .with("www-authenticate", "Bearer")),
+            false => Err(Problem::new(
+                401,
+                "Show the token of [console] in `Authorization: Bearer TOKEN` or as ?token=TOKEN.",
+            )
+            .with("www-authenticate", "Bearer")),
         }
     }
 }
@@ -159,7 +162,12 @@ impl Pages {
             "/debug/shards" => debug::shards(&self.shard, request).await?,
             "/debug/attribution" => debug::attribution(&self.shard, request)?,
             "/debug/flamegraph" => self.console.profiler.flamegraph(request).await?,
-            _ => return Err(Problem::new(404, "There is nothing here. The console is at /, its insides are at /debug/.")),
+            _ => {
+                return Err(Problem::new(
+                    404,
+                    "There is nothing here. The console is at /, its insides are at /debug/.",
+                ));
+            }
         };
         Ok(reply.with("cache-control", "no-store"))
     }

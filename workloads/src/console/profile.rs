@@ -78,7 +78,9 @@ impl Profiler {
         let running = self.lock().clone();
         let sampler = match (running, span) {
             (Some(sampler), _) => sampler,
-            (None, Span::Next(..)) => Arc::new(sampler(1, Duration::from_secs(1)).map_err(|refusal| problem(&refusal))?),
+            (None, Span::Next(..)) => {
+                Arc::new(sampler(1, Duration::from_secs(1)).map_err(|refusal| problem(&refusal))?)
+            }
             (None, Span::Last(_)) => {
                 return Err(Problem::new(
                     503,
@@ -87,18 +89,22 @@ impl Profiler {
                 ));
             }
         };
+        let as_svg = format == "svg";
         let (ticket, reply) = ticket();
         let work = move || {
             let folded = match span {
                 Span::Last(last) => Ok(sampler.folded(last)),
                 Span::Next(duration, hz) => sampler.burst(hz, duration),
             };
-            ticket.answer(folded.map(|folded| drawn(&folded, span, format == "svg")));
+            ticket.answer(folded.map(|folded| drawn(&folded, span, as_svg)));
         };
         let started = std::thread::Builder::new().name("flamegraph".to_owned()).spawn(work);
         started.map_err(|error| Problem::new(503, format!("No thread can be started for this: {error}.")))?;
         match reply.await {
-            Some(Ok(Some(drawn))) => Ok(drawn),
+            Some(Ok(Some(svg))) if as_svg => {
+                Ok(Reply::bytes(200, "image/svg+xml", svg).with("content-security-policy", POLICY))
+            }
+            Some(Ok(Some(text))) => Ok(Reply::bytes(200, "text/plain; charset=utf-8", text)),
             Some(Ok(None)) => Err(Problem::new(
                 404,
                 "Nothing was sampled: no thread used any processor time. Ask for a longer time, or put load on it.",
@@ -116,7 +122,8 @@ fn span(request: &Request) -> Result<Span, Problem> {
     let duration = Duration::from_secs(seconds(request, "seconds", 10, SECONDS_MAX)?);
     let Some(text) = request.query_value("hz") else { return Ok(Span::Next(duration, HZ)) };
     let hz = text.parse().ok().filter(|hz| (1..=HZ_MAX).contains(hz));
-    let hz = hz.ok_or_else(|| Problem::new(400, format!("hz: expected a whole number from 1 to {HZ_MAX}, not {text:?}.")));
+    let hz =
+        hz.ok_or_else(|| Problem::new(400, format!("hz: expected a whole number from 1 to {HZ_MAX}, not {text:?}.")));
     hz.map(|hz| Span::Next(duration, hz))
 }
 
@@ -136,19 +143,17 @@ fn threads() -> Vec<(i32, String)> {
     tasks.flatten().filter_map(|task| named(&task.path())).collect()
 }
 
-fn drawn(folded: &Folded, span: Span, as_svg: bool) -> Option<Reply> {
-    if folded.is_empty() {
-        return None;
-    }
-    if !as_svg {
-        return Some(Reply::bytes(200, "text/plain; charset=utf-8", folded.collapsed().into_bytes()));
-    }
+/// The bytes of a picture or of a text; `None` where nothing was sampled.
+fn drawn(folded: &Folded, span: Span, as_svg: bool) -> Option<Vec<u8>> {
     let title = match span {
         Span::Last(last) => format!("annulus, the last {} s", last.as_secs()),
         Span::Next(duration, hz) => format!("annulus, {} s at {hz} Hz", duration.as_secs()),
     };
-    let svg = Reply::bytes(200, "image/svg+xml", folded.flamegraph(&title));
-    Some(svg.with("content-security-policy", POLICY))
+    match as_svg {
+        _ if folded.is_empty() => None,
+        true => Some(folded.flamegraph(&title)),
+        false => Some(folded.collapsed().into_bytes()),
+    }
 }
 
 fn problem(refusal: &Refusal) -> Problem {

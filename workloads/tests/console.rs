@@ -1,0 +1,182 @@
+//! The console's look inside a running service: who may look, a stall that is planted, and flamegraphs.
+#![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
+
+mod chat_rig;
+mod outside;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use chat_rig::frames::Raw;
+use chat_rig::{Chat, Folder, PATIENCE, Setup, free_port};
+use outside::not_run;
+use serde_json::Value;
+
+/// Checks of a schema that is looked at in the shard's own turn: long enough for a stall of more than 40 ms anywhere.
+const CHECKS: usize = 400_000;
+const GROUP: usize = 400;
+const TOKEN: &str = "a token of sixteen bytes and more";
+
+/// A chat with a console, and where that is.
+fn chat(folder: &Folder, chat: &str, console: &str) -> (Chat, u16) {
+    let port = free_port();
+    let text = format!("[chat]\n{chat}\n[console]\nlisten = \"127.0.0.1:{port}\"\n{console}\n");
+    (Setup::file("annulus.toml", text).start(folder), port)
+}
+
+/// A request to the console, with further fields; the status, and what follows it.
+fn ask(port: u16, target: &str, fields: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let host = if fields.to_ascii_lowercase().contains("host:") { "" } else { "Host: localhost\r\n" };
+    let request = format!("GET {target} HTTP/1.1\r\n{host}Connection: close\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+fn json(port: u16, target: &str) -> Value {
+    let (status, body) = ask(port, target, "");
+    assert_eq!(status, 200, "{target}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// Milliseconds that a message of `/debug/attribution` spent in stages.
+fn spent_ms(kind: &Value, slow: &Value, stages: &[&str]) -> f64 {
+    let names = kind["stages"].as_array().unwrap().iter().zip(slow["spent_ns"].as_array().unwrap());
+    names.filter(|(name, _)| stages.contains(&name.as_str().unwrap())).map(|(_, ns)| ns.as_f64().unwrap() / 1e6).sum()
+}
+
+#[test]
+fn a_planted_stall_is_found_with_its_stack_in_the_metrics_and_in_what_it_delayed() {
+    let folder = Folder::new();
+    let check = |index: usize| format!(r#"{{"properties":{{"t":{{"maxLength":{}}}}}}}"#, 100_000 + index);
+    let group: Vec<String> = (0..GROUP).map(check).collect();
+    let references = vec![r##"{"$ref":"#/$defs/group"}"##; CHECKS / GROUP].join(",");
+    let schema = format!(r#"{{"allOf":[{references}],"$defs":{{"group":{{"allOf":[{}]}}}}}}"#, group.join(","));
+    let schema = folder.file("schema.json", &schema);
+    let namespaces = format!(
+        "[[chat.namespaces]]\nname = \"slow\"\nack = \"mem\"\nschema = \"{}\"\n\
+         [[chat.namespaces]]\nname = \"fast\"\nack = \"mem\"\n",
+        schema.display()
+    );
+    let (chat, port) = chat(&folder, &namespaces, "");
+    let (mut culprit, mut victim) = (Raw::connect(chat.address, "culprit"), Raw::connect(chat.address, "victim"));
+    let publish = |id: usize, channel: &str| {
+        format!(r#"{{"id":{id},"publish":{{"channel":"{channel}:a","data":{{"t":"a text to look at"}}}}}}"#)
+    };
+    for id in 2..20 {
+        victim.say(&publish(id, "fast"));
+        victim.hear_of(&format!(r#""id":{id}"#));
+    }
+    // Until the watchdog, which may be kept from running, has seen one, too.
+    let patience = Instant::now() + PATIENCE;
+    let mut id = 20;
+    while json(port, "/debug/stalls?format=json").as_array().unwrap().is_empty() {
+        assert!(Instant::now() < patience, "no stall was seen");
+        culprit.say(&publish(id, "slow"));
+        std::thread::sleep(Duration::from_millis(8));
+        victim.say(&publish(id, "fast"));
+        victim.hear_of(&format!(r#""id":{id}"#));
+        culprit.hear_of(&format!(r#""id":{id}"#));
+        id += 1;
+    }
+    let stalls = json(port, "/debug/stalls?format=json");
+    assert!(stalls[0]["lasted_ms"].as_u64().unwrap() >= 25, "{stalls}");
+    assert!(stalls[0]["frames"].to_string().contains("jsonschema"), "{stalls}");
+    let (_, text) = ask(port, "/debug/stalls", "");
+    assert!(text.contains("shard 0 stalled") && text.contains("jsonschema"), "{text}");
+    assert!(chat.figure("annulus_stalls_total") >= 1.0);
+    let kinds = json(port, "/debug/attribution?format=json");
+    let replies = kinds.as_array().unwrap().iter().find(|kind| kind["kind"] == "chat reply").unwrap();
+    let slowest = replies["slowest"].as_array().unwrap();
+    let has = |stages: &[&str]| slowest.iter().filter(|slow| spent_ms(replies, slow, stages) >= 25.0).count();
+    assert!(has(&["work"]) >= 1, "the culprit's own: {replies}");
+    assert!(has(&["socket", "queue"]) >= 1, "the victim's wait: {replies}");
+    let (_, table) = ask(port, "/debug/attribution", "");
+    assert!(table.contains("chat reply: From a publish command's arrival"), "{table}");
+    let (_, picture) = ask(port, "/debug/attribution?format=svg&kind=chat+reply", "");
+    assert!(picture.starts_with("<svg") && picture.contains("socket"), "{picture}");
+    let shards = json(port, "/debug/shards?seconds=1");
+    assert!(shards["shards"][0]["since_start"]["stalls"].as_u64().unwrap() >= 1, "{shards}");
+    assert!(shards["shards"][0]["connections"].as_u64().unwrap() >= 2, "{shards}");
+    chat.stop();
+}
+
+#[test]
+fn flamegraphs_tell_shards_and_classes_apart() {
+    let folder = Folder::new();
+    let (chat, port) = chat(&folder, "", "sample_hz = 199");
+    if chat.logged().contains("no profile of what was") {
+        chat.stop();
+        return not_run(
+            "flamegraphs of a running service",
+            "this machine forbids perf events: kernel.perf_event_paranoid",
+        );
+    }
+    let busy = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = Raw::connect(chat.address, "busy");
+            let end = Instant::now() + Duration::from_secs(5);
+            let mut id = 2;
+            while Instant::now() < end {
+                let many: Vec<String> =
+                    (id..id + 50).map(|id| format!(r#"{{"id":{id},"history":{{"channel":"a"}}}}"#)).collect();
+                client.say(&many.join("\n"));
+                client.hear_of(&format!(r#""id":{}"#, id + 49));
+                id += 50;
+            }
+        });
+        let (status, burst) = ask(port, "/debug/flamegraph?seconds=2&hz=499&format=collapsed", "");
+        assert_eq!(status, 200, "{burst}");
+        // One at a time: a second one is sent away, while what was can still be asked for.
+        burst
+    });
+    let (status, last) = ask(port, "/debug/flamegraph?last=60&format=collapsed", "");
+    assert_eq!(status, 200, "{last}");
+    for text in [&busy, &last] {
+        assert!(text.lines().any(|line| line.starts_with("shard-0;interactive tasks;")), "{text}");
+        assert!(text.lines().any(|line| line.contains("kernel: submit, wait, take")), "{text}");
+        assert!(text.contains("chat::hub"), "{text}");
+    }
+    let (status, svg) = ask(port, "/debug/flamegraph?last=60", "");
+    assert!(status == 200 && svg.contains("<svg") && svg.contains("interactive tasks"), "{status}: {svg}");
+    chat.stop();
+}
+
+#[test]
+fn the_inside_is_for_those_who_may_look() {
+    let folder = Folder::new();
+    let (open, port) = chat(&folder, "", "sample_hz = 0");
+    assert_eq!(ask(port, "/debug/stalls", "").0, 200);
+    assert_eq!(ask(port, "/debug/stalls", "Host: rebound.example:9900\r\n").0, 403);
+    assert_eq!(ask(port, "/debug/stalls", "Origin: http://evil.example\r\n").0, 403);
+    assert_eq!(ask(port, "/", "Host: rebound.example:9900\r\n").0, 200);
+    let (status, body) = ask(port, "/debug/flamegraph?last=5", "");
+    assert!(status == 503 && body.contains("sample_hz"), "{body}");
+    for (target, says) in [
+        ("/debug/flamegraph?seconds=0", "from 1 to 60"),
+        ("/debug/flamegraph?seconds=1&hz=100000", "from 1 to 999"),
+        ("/debug/flamegraph?format=pdf", "svg or collapsed"),
+        ("/debug/shards?seconds=a", "seconds"),
+        ("/debug/attribution?format=pdf", "format"),
+    ] {
+        let (status, body) = ask(port, target, "");
+        // Nothing may have been traced.
+        assert!(matches!(status, 400 | 404) && (status == 404 || body.contains(says)), "{target}: {status} {body}");
+    }
+    assert_eq!(ask(port, "/debug/nothing", "").0, 404);
+    open.stop();
+    let folder = Folder::new();
+    let (closed, port) = chat(&folder, "", &format!("token = \"{TOKEN}\""));
+    for fields in ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic a\r\n"] {
+        assert_eq!(ask(port, "/debug/stalls", fields).0, 401, "{fields}");
+    }
+    assert_eq!(ask(port, "/debug/stalls?token=wrong", "").0, 401);
+    assert_eq!(ask(port, "/debug/stalls", &format!("Authorization: Bearer {TOKEN}\r\n")).0, 200);
+    assert_eq!(ask(port, &format!("/debug/stalls?token={}", TOKEN.replace(' ', "+")), "").0, 200);
+    closed.stop();
+}
