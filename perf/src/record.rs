@@ -87,6 +87,7 @@ impl Recording {
             kernel: true,
             cycles: true,
             inherit,
+            tracking: true,
             on_exec: request.on_exec,
             ring_bytes: (RINGS_BYTES / events.max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX),
         };
@@ -270,7 +271,7 @@ impl Profile {
     pub fn names(&self) -> Names {
         let mut names = Names::default();
         let stacks = self.work.counts.keys().map(|&(_, stack)| self.work.stacks.get(stack));
-        names.look_up(self.work.spaces.modules(), stacks.flat_map(|stack| stack.iter().copied()));
+        names.look_up(self.work.spaces.modules().all(), stacks.flat_map(|stack| stack.iter().copied()), None);
         names
     }
 
@@ -280,7 +281,7 @@ impl Profile {
         for (&(thread, stack), &count) in &self.work.counts {
             let root = with_threads.then(|| self.work.names[thread as usize].as_str());
             let frames = self.work.stacks.get(stack);
-            folded.add(root.into_iter().chain(functions(names, frames)), count);
+            folded.add(root.into_iter().chain(names.functions(frames)), count);
         }
         folded
     }
@@ -354,11 +355,6 @@ impl Profile {
         unnamed.dedup();
         unnamed
     }
-}
-
-/// The functions of a stack, outermost first.
-pub fn functions<'a>(names: &'a Names, stack: &'a [Frame]) -> impl Iterator<Item = &'a str> {
-    stack.iter().rev().flat_map(|&frame| names.of(frame).iter().map(String::as_str))
 }
 
 /// Now, by the clock of records.
