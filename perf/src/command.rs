@@ -15,6 +15,7 @@ use crate::events::{FREQUENCY_MAX, Unwind};
 use crate::folded::Folded;
 use crate::record::{DRAIN_EVERY, Profile, Recording, Request};
 use crate::refusal::{Reason, Refusal};
+use crate::symbols;
 use crate::target::{self, Paused};
 
 /// What `annulus perf --help` prints.
@@ -39,6 +40,8 @@ options of record:
 Time in the kernel is shown where perf_event_paranoid is at most 1, or to root.
 ";
 
+/// The word after which this is a [`symbols::Helper`]: in the binary `annulus` its words are `perf` and this one.
+pub const NAMES_WORD: &str = "names-of";
 /// How long a process that runs already is recorded.
 const SECONDS_OF_PID: f64 = 10.0;
 /// A day: longer is hardly meant.
@@ -58,6 +61,11 @@ pub fn main(words: Vec<String>) -> ExitCode {
         && first == target::START_WORD
     {
         return target::start_when_told(rest);
+    }
+    if let Some((first, rest)) = words.split_first()
+        && first == NAMES_WORD
+    {
+        return if symbols::help(rest) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let before_command = words.iter().take_while(|word| *word != "--");
     if words.is_empty() || before_command.clone().any(|word| matches!(word.as_str(), "--help" | "-h" | "help")) {

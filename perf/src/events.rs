@@ -28,6 +28,8 @@ use crate::refusal::Refusal;
 pub const STACK_BYTES: u32 = 16 << 10;
 /// The largest sampling rate that makes sense beside what a sample costs; the kernel's own limit may be lower.
 pub const FREQUENCY_MAX: u64 = 10_000;
+/// Bytes in a ring after which a reader is woken: there is none that waits.
+const WAKE_NEVER: usize = i32::MAX as usize;
 /// The smallest ring with which samples arrive at all: a few of them, with their stacks.
 pub const RING_BYTES_MIN: usize = 64 << 10;
 /// The kernel's marks between the parts of a call chain: the last 4095 numbers.
@@ -91,6 +93,8 @@ pub struct Settings {
     pub cycles: bool,
     /// Whether later threads and children are sampled too: needs an event per core.
     pub inherit: bool,
+    /// Whether mappings, names, begin and end of threads are told.
+    pub tracking: bool,
     /// Whether sampling begins when the thread loads another program, and not at once.
     pub on_exec: bool,
     /// Bytes of a ring, rounded up to a power of two.
@@ -239,12 +243,12 @@ impl Ring {
             .enable_on_exec(settings.on_exec)
             .inherit(settings.inherit)
             .exclude_kernel(!grant.kernel)
-            .mmap(true)
-            .mmap2(true)
-            .comm(true)
-            .comm_exec(true)
-            .task(true)
-            .wakeup_watermark(usize::MAX >> 33);
+            .mmap(settings.tracking)
+            .mmap2(settings.tracking)
+            .comm(settings.tracking)
+            .comm_exec(settings.tracking)
+            .task(settings.tracking)
+            .wakeup_watermark(WAKE_NEVER);
         if let Some(core) = core {
             builder.one_cpu(core);
         }

@@ -22,6 +22,7 @@ pub mod frame;
 pub mod module;
 pub mod record;
 pub mod refusal;
+pub mod sampler;
 pub mod space;
 pub mod symbols;
 pub mod target;

@@ -93,6 +93,13 @@ impl Module {
         Some(segment.address.wrapping_sub(segment.offset).wrapping_add(offset))
     }
 
+    /// The offset in the file of what is at an address of it.
+    pub fn offset(&self, address: u64) -> Option<u64> {
+        let holds = |segment: &&Segment| (segment.address..segment.address + segment.bytes).contains(&address);
+        let segment = self.segments.iter().find(holds)?;
+        Some(address - segment.address + segment.offset)
+    }
+
     fn of_file(name: String, path: PathBuf, file: File) -> Module {
         let cache = ReadCache::new(&file);
         let (segments, tables, has_symbols) = read(&cache).unwrap_or_default();
@@ -121,7 +128,7 @@ impl Module {
 #[derive(Debug, Default)]
 pub struct Modules {
     numbers: HashMap<(u64, PathBuf, i32), u16>,
-    modules: Vec<Module>,
+    modules: Vec<Arc<Module>>,
 }
 
 impl Modules {
@@ -137,7 +144,7 @@ impl Modules {
             return None;
         }
         let number = self.modules.len() as u16;
-        self.modules.push(open(pid, mapped, is_memory));
+        self.modules.push(Arc::new(open(pid, mapped, is_memory)));
         self.numbers.insert(key, number);
         Some(number)
     }
@@ -148,6 +155,11 @@ impl Modules {
     /// If the number is not one of these modules'.
     pub fn get(&self, number: u16) -> &Module {
         &self.modules[usize::from(number)]
+    }
+
+    /// All of them, by their numbers.
+    pub fn all(&self) -> &[Arc<Module>] {
+        &self.modules
     }
 }
 

@@ -3,7 +3,7 @@
 //! Records come from many rings, each in its own order, and what a sample means depends on what was mapped before it. So
 //! they are sorted by time, and worked off up to a moment that all rings are surely read beyond.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::time::Duration;
 
@@ -87,6 +87,7 @@ impl Recording {
             kernel: true,
             cycles: true,
             inherit,
+            tracking: true,
             on_exec: request.on_exec,
             ring_bytes: (RINGS_BYTES / events.max(1)).clamp(RING_BYTES_MIN, RING_BYTES_MAX),
         };
@@ -270,7 +271,7 @@ impl Profile {
     pub fn names(&self) -> Names {
         let mut names = Names::default();
         let stacks = self.work.counts.keys().map(|&(_, stack)| self.work.stacks.get(stack));
-        names.look_up(self.work.spaces.modules(), stacks.flat_map(|stack| stack.iter().copied()));
+        names.look_up(self.work.spaces.modules().all(), stacks.flat_map(|stack| stack.iter().copied()), None);
         names
     }
 
@@ -280,7 +281,7 @@ impl Profile {
         for (&(thread, stack), &count) in &self.work.counts {
             let root = with_threads.then(|| self.work.names[thread as usize].as_str());
             let frames = self.work.stacks.get(stack);
-            folded.add(root.into_iter().chain(functions(names, frames)), count);
+            folded.add(root.into_iter().chain(names.functions(frames)), count);
         }
         folded
     }
@@ -304,10 +305,11 @@ impl Profile {
                     .to_owned(),
             );
         }
-        for name in self.unnamed(names) {
+        for (name, has_some) in self.unnamed(names) {
+            let (what, which) =
+                if has_some { ("only exported symbols", "others") } else { ("no symbols", "functions") };
             notes.push(format!(
-                "{name} has no symbols: its functions show as [{name}]; install its debug package, or build it without \
-                 stripping"
+                "{name} has {what}: its {which} show as [{name}]; install its debug package, or build it without stripping"
             ));
         }
         let share = |samples: u64| samples as f64 * 100.0 / self.samples().max(1) as f64;
@@ -335,30 +337,25 @@ impl Profile {
         notes
     }
 
-    /// Modules without names for functions that make a difference, each once.
-    fn unnamed(&self, names: &Names) -> Vec<String> {
-        let mut samples: HashMap<u16, u64> = HashMap::new();
+    /// Modules without names for functions that make a difference, each once, and whether they have names for others.
+    fn unnamed(&self, names: &Names) -> BTreeMap<String, bool> {
+        let (mut samples, mut named) = (HashMap::<u16, u64>::new(), HashSet::new());
         for (&(_, stack), &count) in &self.work.counts {
-            let mut modules: Vec<u16> =
-                self.work.stacks.get(stack).iter().filter_map(|&frame| names.unnamed(frame)).collect();
-            modules.sort_unstable();
-            modules.dedup();
+            let mut modules = HashSet::new();
+            for &frame in self.work.stacks.get(stack).iter() {
+                match (names.unnamed(frame), frame.place()) {
+                    (Some(module), _) => modules.insert(module),
+                    (None, Place::Module(module, _)) => named.insert(module),
+                    _ => false,
+                };
+            }
             modules.into_iter().for_each(|module| *samples.entry(module).or_default() += count);
         }
         let least = self.samples() as f64 * UNNAMED_SHARE;
-        let told = samples.into_iter().filter(|&(_, count)| count as f64 >= least).map(|(number, _)| number);
-        let modules = told.map(|number| self.work.spaces.modules().get(number));
-        let mut unnamed: Vec<String> =
-            modules.filter(|module| !module.has_symbols).map(|module| module.name.clone()).collect();
-        unnamed.sort_unstable();
-        unnamed.dedup();
-        unnamed
+        let told = samples.into_iter().filter(|&(_, count)| count as f64 >= least);
+        let told = told.map(|(number, _)| (self.work.spaces.modules().get(number), named.contains(&number)));
+        told.filter(|(module, _)| !module.has_symbols).map(|(module, has)| (module.name.clone(), has)).collect()
     }
-}
-
-/// The functions of a stack, outermost first.
-pub fn functions<'a>(names: &'a Names, stack: &'a [Frame]) -> impl Iterator<Item = &'a str> {
-    stack.iter().rev().flat_map(|&frame| names.of(frame).iter().map(String::as_str))
 }
 
 /// Now, by the clock of records.

@@ -1,15 +1,18 @@
 //! Names of functions for frames: from symbol tables, debug information, the kernel's list, and what a compiler at run
 //! time left behind.
 //!
-//! Everything that is read for it is given back at the end of [`Names::look_up`]: debug information takes a hundred
-//! megabytes where names take one.
+//! Debug information takes a hundred megabytes where names take one, and what a program has freed mostly stays with it.
+//! So a long-lived program has a [`Helper`] read it: another process, which ends.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use blazesym::MaybeDefault;
@@ -17,17 +20,67 @@ use blazesym::symbolize::source::{Elf, Kernel, Source as From};
 use blazesym::symbolize::{Input, Sym, Symbolized, Symbolizer};
 
 use crate::frame::{Frame, Mark, Place};
-use crate::module::{Module, Modules, Source};
+use crate::module::{Module, Source};
 
 /// A list of functions that a compiler left behind is read up to this size.
 const PERF_MAP_BYTES_MAX: u64 = 64 << 20;
 /// What is known of a frame in the kernel, where its names may not be seen.
 const KERNEL_UNKNOWN: &str = "[kernel]";
+/// What a helper is asked for: names out of a file, or of the kernel.
+const FILE_WORD: &str = "file";
+const KERNEL_WORD: &str = "kernel";
 /// How a frame in the kernel ends, so that tools colour it.
 pub const KERNEL_SUFFIX: &str = "_[k]";
 
 /// The functions at one frame, outermost first: more than one where functions were inlined.
 pub type Functions = Arc<[String]>;
+
+/// Another process that looks up names, so that its memory does not become ours: this very program, started for each module
+/// with the words by which it finds [`help`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Helper {
+    words: Vec<OsString>,
+}
+
+impl Helper {
+    /// With these words before its own.
+    pub fn new(words: impl IntoIterator<Item = OsString>) -> Helper {
+        Helper { words: words.into_iter().collect() }
+    }
+
+    /// Names for places, in their order. None if anything goes wrong.
+    fn ask<const N: usize>(&self, what: [OsString; N], places: &[u64]) -> Option<Vec<Vec<String>>> {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(&self.words).args(what).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().ok()?;
+        let request: String = places.iter().map(|place| format!("{place:x}\n")).collect();
+        // It reads everything before it writes, so neither waits for the other. Dropped, the pipe says that this is all.
+        let sent = child.stdin.take()?.write_all(request.as_bytes());
+        let output = child.wait_with_output().ok()?;
+        (sent.is_ok() && output.status.success()).then_some(())?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let names: Vec<Vec<String>> = text.lines().map(read_line).collect();
+        (names.len() == places.len()).then_some(names)
+    }
+}
+
+/// The helper's side: reads places from standard input, and writes a line of names for each. Whether it could.
+pub fn help(words: &[String]) -> bool {
+    let Ok(request) = std::io::read_to_string(std::io::stdin()) else { return false };
+    let places: Option<Vec<u64>> = request.lines().map(|line| u64::from_str_radix(line, 16).ok()).collect();
+    let names = match (places, words) {
+        (Some(places), [what]) if what == KERNEL_WORD => of_running_kernel(&places),
+        (Some(places), [what, path]) if what == FILE_WORD => of_file(Path::new(path), &places),
+        _ => None,
+    };
+    let Some(names) = names else { return false };
+    let text: String = names.iter().map(|functions| functions.join("\t") + "\n").collect();
+    std::io::stdout().write_all(text.as_bytes()).is_ok()
+}
+
+fn read_line(line: &str) -> Vec<String> {
+    line.split('\t').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
 
 /// Names for frames.
 #[derive(Debug, Default)]
@@ -38,8 +91,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// Looks up names for all frames that have none here yet.
-    pub fn look_up(&mut self, modules: &Modules, frames: impl Iterator<Item = Frame>) {
+    /// Looks up names for all frames that have none here yet. `modules` are those that the frames are in, by number.
+    /// Without a helper, or if it fails, this process does it itself.
+    pub fn look_up(&mut self, modules: &[Arc<Module>], frames: impl Iterator<Item = Frame>, helper: Option<&Helper>) {
         let mut by_module: BTreeMap<u16, Vec<(Frame, u64)>> = BTreeMap::new();
         let mut kernel = Vec::new();
         for frame in frames {
@@ -56,9 +110,9 @@ impl Names {
             self.names.entry(frame).or_insert_with(|| Arc::from([]));
         }
         for (number, frames) in by_module {
-            let module = modules.get(number);
+            let module = &modules[usize::from(number)];
             let offsets: Vec<u64> = frames.iter().map(|&(_, offset)| offset).collect();
-            let found = of_module(module, &offsets);
+            let found = of_module(module, &offsets, helper);
             for ((frame, _), functions) in frames.into_iter().zip(found) {
                 if functions.is_empty() {
                     self.unnamed.insert(frame, number);
@@ -69,7 +123,7 @@ impl Names {
             }
         }
         let addresses: Vec<u64> = kernel.iter().map(|&(_, address)| address).collect();
-        for ((frame, _), mut functions) in kernel.into_iter().zip(of_kernel(&addresses)) {
+        for ((frame, _), mut functions) in kernel.into_iter().zip(of_kernel(&addresses, helper)) {
             if functions.is_empty() {
                 functions.push(KERNEL_UNKNOWN.into());
             }
@@ -84,6 +138,17 @@ impl Names {
     /// The functions at a frame, outermost first. Empty if it was not looked up.
     pub fn of(&self, frame: Frame) -> &[String] {
         self.names.get(&frame).map_or(&[], |functions| functions)
+    }
+
+    /// The functions of a stack, outermost first. Neighbours that are all the same unknown of a module count as one.
+    pub fn functions<'a>(&'a self, stack: &'a [Frame]) -> impl Iterator<Item = &'a str> {
+        let mut unknown = None;
+        stack.iter().rev().flat_map(move |&frame| {
+            let before = std::mem::replace(&mut unknown, self.unnamed(frame));
+            let is_again = before.is_some() && before == unknown;
+            let functions = if is_again { &[] } else { self.of(frame) };
+            functions.iter().map(String::as_str)
+        })
     }
 
     /// The module that has no name for a frame.
@@ -103,7 +168,7 @@ impl Names {
 }
 
 /// Names for offsets in a module; an empty list for each that has none.
-fn of_module(module: &Module, offsets: &[u64]) -> Vec<Vec<String>> {
+fn of_module(module: &Module, offsets: &[u64], helper: Option<&Helper>) -> Vec<Vec<String>> {
     let none = || vec![Vec::new(); offsets.len()];
     match &module.source {
         Source::Missing => none(),
@@ -111,9 +176,10 @@ fn of_module(module: &Module, offsets: &[u64]) -> Vec<Vec<String>> {
             // Under its own name, separate debug files beside it are found; by its descriptor, it is found in any case.
             let inode = |path: &PathBuf| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
             let open = file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
-            let held = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            let held = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
             let path = if open.is_some() && inode(path) == open { path.clone() } else { held };
-            of_source(&Elf::new(path).into(), Input::FileOffset(offsets)).unwrap_or_else(none)
+            let asked = helper.and_then(|helper| helper.ask([FILE_WORD.into(), path.clone().into()], offsets));
+            asked.or_else(|| of_file(&path, offsets)).unwrap_or_else(none)
         }
         Source::Vdso(functions) => {
             let address = |offset: u64| module.address(offset);
@@ -129,14 +195,19 @@ fn of_module(module: &Module, offsets: &[u64]) -> Vec<Vec<String>> {
     }
 }
 
-fn of_kernel(addresses: &[u64]) -> Vec<Vec<String>> {
+fn of_kernel(addresses: &[u64], helper: Option<&Helper>) -> Vec<Vec<String>> {
     let none = || vec![Vec::new(); addresses.len()];
     if addresses.is_empty() || !kernel_names_are_shown() {
         return none();
     }
+    let asked = helper.and_then(|helper| helper.ask([KERNEL_WORD.into()], addresses));
+    asked.or_else(|| of_running_kernel(addresses)).unwrap_or_else(none)
+}
+
+fn of_running_kernel(addresses: &[u64]) -> Option<Vec<Vec<String>>> {
     // Without looking for the kernel's debug information: its size is a gigabyte, and what it adds is inlined functions.
     let kernel = Kernel { vmlinux: MaybeDefault::None, debug_syms: false, ..Kernel::default() };
-    of_source(&kernel.into(), Input::AbsAddr(addresses)).unwrap_or_else(none)
+    of_source(&kernel.into(), Input::AbsAddr(addresses))
 }
 
 /// Whether the kernel's list of functions has their addresses: to those who may not see them it shows zeros.
@@ -152,6 +223,23 @@ fn of_source(source: &From<'_>, input: Input<&[u64]>) -> Option<Vec<Vec<String>>
     let symbolizer = Symbolizer::builder().enable_code_info(true).enable_inlined_fns(true).build();
     let found = symbolizer.symbolize(source, input).ok()?;
     Some(found.into_iter().map(|symbolized| functions(&symbolized)).collect())
+}
+
+/// Names out of a file. A function's own name is taken from the symbol table where there is one, because it has the path
+/// there; functions that were inlined into it are known to the debug information only.
+fn of_file(path: &Path, offsets: &[u64]) -> Option<Vec<Vec<String>>> {
+    let mut elf = Elf::new(path);
+    let full = of_source(&elf.clone().into(), Input::FileOffset(offsets));
+    elf.debug_syms = false;
+    let (Some(mut full), Some(plain)) = (full, of_source(&elf.into(), Input::FileOffset(offsets))) else { return None };
+    for (functions, mut plain) in full.iter_mut().zip(plain) {
+        match (functions.first_mut(), plain.pop()) {
+            (Some(outer), Some(name)) => *outer = name,
+            (None, Some(name)) => functions.push(name),
+            (_, None) => {}
+        }
+    }
+    Some(full)
 }
 
 fn functions(symbolized: &Symbolized<'_>) -> Vec<String> {
@@ -181,6 +269,7 @@ fn perf_map_line(line: &str) -> Option<(Range<u64>, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::module::Modules;
     use crate::target;
 
     #[test]
@@ -196,7 +285,8 @@ mod tests {
         let nowhere = Frame::module(number, 1 << 40);
         let mut names = Names::default();
         let mark = Frame::mark(Mark::Truncated);
-        names.look_up(&modules, [frame, frame, nowhere, mark].into_iter());
+        names.look_up(modules.all(), [frame, frame, nowhere, mark].into_iter(), None);
+        assert_eq!(names.functions(&[frame, nowhere, nowhere, mark]).count(), 3, "two unknowns are shown as one");
         assert!(names.of(frame)[0].contains("annulus_perf::target::maps"), "{:?}", names.of(frame));
         assert_eq!(names.of(mark), ["[truncated]"]);
         assert_eq!((names.unnamed(frame), names.unnamed(nowhere)), (None, Some(number)));

@@ -19,6 +19,7 @@ usage: annulus <command> [options]
   image      the image service alone: uploads, processing, delivery
   check      reads a gateway's file and tells every problem, with line and column
   fetch      asks servers over HTTP/1.1 and HTTP/2; see annulus fetch --help
+  perf       flamegraphs of any process; see annulus perf --help
   doctor     what this machine grants: kernel interface, cores, open files
   help       this text
 
@@ -45,7 +46,7 @@ options of gateway and check:
   --print-config      prints the configuration in force, with all defaults, and ends
 ";
 
-const COMMANDS: [&str; 8] = ["run", "chat", "gateway", "image", "check", "fetch", "doctor", "help"];
+const COMMANDS: [&str; 9] = ["run", "chat", "gateway", "image", "check", "fetch", "perf", "doctor", "help"];
 const OPTIONS: [&str; 9] =
     ["--config", "--gateway", "--data", "--measure", "--console", "--listen", "--shards", "--pin", "--driver"];
 const SWITCHES: [&str; 3] = ["--allow-unsupported", "--print-config", "--plan"];

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("fetch") {
         return fetch();
     }
+    if std::env::args().nth(1).as_deref() == Some("perf") {
+        return annulus_perf::command::main(std::env::args().skip(2).collect());
+    }
     // Started by the image service itself: see `image::lanes::worker`.
     if std::env::args().nth(1).as_deref() == Some(worker::COMMAND) {
         return worker::main(&Pipeline);
