@@ -68,7 +68,10 @@ impl Figure<'_> {
             let at = percent(tick.at);
             let _infallible = write!(grid, r#"<line class="grid faint" x1="{at}" x2="{at}" y2="100%"/>"#);
             if !tick.label.is_empty() {
-                let (label, class) = (escape(&tick.label), if tick.is_strong { "column" } else { "column weak" });
+                let class = if tick.is_strong { "column" } else { "column weak" };
+                // In the middle of the edge, a long one would leave the figure.
+                let class = if tick.at > 0.98 { "column last" } else { class };
+                let label = escape(&tick.label);
                 let _infallible = write!(grid, r#"<text class="{class}" x="{at}" y="100%" dy="17">{label}</text>"#);
             }
         }

@@ -8,6 +8,10 @@ use crate::report::figures::{duration, list};
 use crate::report::summary::{PERCENTILES, Summary, refusal};
 use hdrhistogram::Histogram;
 
+/// Of the plot, in pixels.
+const HEIGHT: u32 = 320;
+/// Of a band that says what is refused, with the gap below, in pixels.
+const BAND: f64 = 34.0;
 /// Points of a curve per power of ten.
 const POINTS: usize = 40;
 /// Powers of ten at most: 99.9999 %.
@@ -29,11 +33,15 @@ pub fn plot(summaries: &[Summary]) -> String {
     let latency = Log::between(low as f64, high as f64);
     let samples = shown.iter().map(|(_, summary)| summary.corrected.len()).max().unwrap_or(10_000);
     let decades = (samples as f64).log10().ceil().clamp(2.0, DECADES_MAX);
+    // Bands are above the curves, not over them.
+    let bands_count = summaries.iter().filter(|summary| !summary.refused.is_empty()).count();
+    let room = if shown.is_empty() { 1.0 } else { 1.0 - (bands_count as f64 * BAND / f64::from(HEIGHT)).min(0.6) };
+    let up = |ns: u64| latency.at(ns as f64) * room;
     let at = |quantile: f64| (-(1.0 - quantile).log10() / decades).clamp(0.0, 1.0);
 
     let (mut curves, mut marks, mut bands) = (String::new(), String::new(), String::new());
     for (side, summary) in &shown {
-        let points = |of: &Histogram<u64>| points(of, decades, &latency);
+        let points = |of: &Histogram<u64>| points(of, decades, &up);
         let class = format!("s{}", side % figure::COLOURS);
         curves += &curve(&format!("{class} dashed"), &[points(&summary.uncorrected)]);
         curves += &curve(&class, &[points(&summary.corrected)]);
@@ -43,7 +51,7 @@ pub fn plot(summaries: &[Summary]) -> String {
                 (summary.corrected.value_at_quantile(*quantile), summary.uncorrected.value_at_quantile(*quantile));
             let words =
                 format!("{}, {name}: {}\nuncorrected: {}", summary.name, duration(corrected), duration(uncorrected));
-            marks += &mark(*side, at(*quantile), latency.at(corrected as f64), &words);
+            marks += &mark(*side, at(*quantile), up(corrected), &words);
         }
     }
     for summary in summaries.iter().filter(|summary| !summary.refused.is_empty()) {
@@ -52,9 +60,13 @@ pub fn plot(summaries: &[Summary]) -> String {
         let which = if rounds.len() == summary.rounds { String::new() } else { format!(" round {}", list(&rounds)) };
         let short = format!("{}{which}: refused", summary.name);
         let band = refused(0.0, if shown.is_empty() { 1.0 } else { 0.5 }, "26", &short, &refusal(worst));
-        bands += &format!("<svg overflow=\"visible\" y=\"{}\">{band}</svg>", 8 + 32 * bands.matches("</svg>").count());
+        bands += &format!(
+            "<svg overflow=\"visible\" y=\"{}\">{band}</svg>",
+            4.0 + BAND * bands.matches("</svg>").count() as f64
+        );
     }
-    let rows = if shown.is_empty() { Vec::new() } else { latency.ticks(label) };
+    let mut rows = if shown.is_empty() { Vec::new() } else { latency.ticks(label) };
+    rows.iter_mut().for_each(|tick| tick.at *= room);
     let columns = (0..=decades as usize).map(|decade| tick(decade, decades)).chain([half(decades)]).collect();
     let keys: String = shown.iter().map(|(side, summary)| side_key(*side, &summary.name)).collect();
     let hatch = if has_refused { line_key("hatch", "refused: the generator was late") } else { String::new() };
@@ -70,7 +82,7 @@ pub fn plot(summaries: &[Summary]) -> String {
         description: description(summaries),
         vertical: "latency, by powers of ten",
         horizontal: "percent of answers that were at least as fast",
-        height: 320,
+        height: HEIGHT,
         rows,
         columns,
         content: format!("{}{marks}{bands}", stretched(&curves)),
@@ -96,7 +108,7 @@ fn has(of: &Histogram<u64>, quantile: f64) -> bool {
     of.len() as f64 * (1.0 - quantile) >= 0.999
 }
 
-fn points(of: &Histogram<u64>, decades: f64, latency: &Log) -> Vec<(f64, f64)> {
+fn points(of: &Histogram<u64>, decades: f64, up: &dyn Fn(u64) -> f64) -> Vec<(f64, f64)> {
     if of.is_empty() {
         return Vec::new();
     }
@@ -105,7 +117,7 @@ fn points(of: &Histogram<u64>, decades: f64, latency: &Log) -> Vec<(f64, f64)> {
     let x = |step: usize| step as f64 / POINTS as f64;
     let quantile = |x: f64| 1.0 - 10f64.powf(-x);
     let within = (0..=steps).map(x).filter(|x| *x < last).chain([last]);
-    within.map(|x| (x / decades, latency.at(of.value_at_quantile(quantile(x)) as f64))).collect()
+    within.map(|x| (x / decades, up(of.value_at_quantile(quantile(x))))).collect()
 }
 
 fn tick(decade: usize, decades: f64) -> Tick {
@@ -115,7 +127,9 @@ fn tick(decade: usize, decades: f64) -> Tick {
         2 => "99".to_owned(),
         nines => format!("99.{}", "9".repeat(nines - 2)),
     };
-    Tick { at: decade as f64 / decades, label, is_strong: true }
+    // On a narrow screen there is no room for many nines beside each other.
+    let is_strong = decade <= 2 || decades <= 4.0 || (decades as usize - decade).is_multiple_of(2);
+    Tick { at: decade as f64 / decades, label, is_strong }
 }
 
 fn half(decades: f64) -> Tick {

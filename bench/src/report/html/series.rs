@@ -16,6 +16,8 @@ const HORIZONTAL: &str = "seconds since the round began";
 
 /// How a line is drawn, what it is called, and where its values are.
 type Kind<F> = (&'static str, &'static str, F);
+/// A count of an interval.
+type OfInterval = fn(&Interval) -> u64;
 /// A value of a reading.
 type OfUsage = fn(&Usage) -> f64;
 
@@ -32,7 +34,7 @@ struct Line {
 pub fn rates(record: &Record, timeline: &Timeline) -> String {
     let (id, heading) = ("rate-plot", "Requests per second");
     let mut lines = Vec::new();
-    let each: [Kind<fn(&Interval) -> u64>; 3] = [
+    let each: [Kind<OfInterval>; 3] = [
         ("dotted", "offered", |interval| interval.offered),
         ("solid", "answered", |interval| interval.completed),
         ("dashed", "failed", |interval| interval.failed),
