@@ -13,6 +13,17 @@ pub fn duration(ns: u64) -> String {
     format!("{} {unit}", three(value))
 }
 
+/// A time in nanoseconds that is round, as at an axis: `1 ms`, `500 µs`.
+pub fn round_duration(ns: f64) -> String {
+    let (value, unit) = match ns {
+        ns if ns < 1e3 => (ns, "ns"),
+        ns if ns < 1e6 => (ns / 1e3, "µs"),
+        ns if ns < 1e9 => (ns / 1e6, "ms"),
+        ns => (ns / 1e9, "s"),
+    };
+    format!("{} {unit}", number(value))
+}
+
 /// A length of time in seconds, as in `60 s`, `2.5 s`.
 pub fn seconds(seconds: f64) -> String {
     format!("{} s", number((seconds * 10.0).round() / 10.0))
@@ -113,6 +124,7 @@ mod tests {
     fn times_have_three_digits_and_a_unit_that_fits() {
         let told = [0, 999, 999_499, 999_500, 4_358_000, 999_600_000, 1_204_000_000, 120_000_000_000].map(duration);
         assert_eq!(told, ["0 ns", "999 ns", "999 µs", "1.00 ms", "4.36 ms", "1.00 s", "1.20 s", "120 s"]);
+        assert_eq!([200.0, 1e6, 5e10].map(round_duration), ["200 ns", "1 ms", "50 s"]);
         assert_eq!([seconds(60.0), seconds(2.54), seconds(0.1)], ["60 s", "2.5 s", "0.1 s"]);
     }
 

@@ -2,7 +2,7 @@
 //! ran can pass.
 
 use super::figures::number;
-use super::html::{document, escape, head, wide};
+use super::html::{document, escape, head, stacked};
 use super::{Row, Target};
 
 /// One figure of an owner's case.
@@ -209,14 +209,17 @@ fn table(lines: &[SeedLine]) -> String {
         };
         let how = if line.how == How::Ran { "ran".to_owned() } else { how };
         format!(
-            "<tr class=\"{class}\"><th scope=\"row\">{what}</th><td class=\"number\">{target}</td><td \
-             class=\"number\">{measured}</td><td class=\"verdict\">{sign}{verdict}</td><td \
-             class=\"number\">{margin}</td><td class=\"note\">{how}</td></tr>\n"
+            "<tr role=\"row\" class=\"{class}\"><th role=\"rowheader\" scope=\"row\">{what}</th>\
+             <td role=\"cell\" class=\"number\" data-name=\"target\">{target}</td>\
+             <td role=\"cell\" class=\"number\" data-name=\"measured\">{measured}</td>\
+             <td role=\"cell\" class=\"verdict\">{sign}{verdict}</td>\
+             <td role=\"cell\" class=\"number\" data-name=\"margin\">{margin}</td>\
+             <td role=\"cell\" class=\"note\">{how}</td></tr>\n"
         )
     };
     let rows: String = lines.iter().map(row).collect();
     let case = lines.first().map_or("", |line| line.case.as_str());
-    wide(case, &format!("<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"))
+    stacked(case, &format!("<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Latencies of a round in which the generator was late are left out and named: they are refused, not averaged away.
 
-use super::figures::{duration, list, of};
+use super::figures::{duration, list, of, round_duration};
 use crate::generator::LATENESS_MAX_NS;
 use crate::histogram::{latencies, merge};
 use crate::record::{Record, Round, Side};
@@ -169,7 +169,7 @@ impl Summary {
         }
         let others: Vec<usize> = (1..=self.rounds).filter(|round| !late.contains(round)).collect();
         let noun = |rounds: &[usize]| if rounds.len() == 1 { "round" } else { "rounds" };
-        Some(format!("of {} {} alone; {} {} refused", noun(&others), list(&others), noun(&late), list(&late)))
+        Some(format!("figures of {} {} alone; {} {} refused", noun(&others), list(&others), noun(&late), list(&late)))
     }
 
     /// How the rounds were: `3 rounds of 5 s`.
@@ -201,7 +201,7 @@ pub fn late_p99_ns(round: &Round) -> u64 {
 
 /// How late a generator may be.
 pub fn limit() -> String {
-    duration(LATENESS_MAX_NS)
+    round_duration(LATENESS_MAX_NS as f64)
 }
 
 /// Rounds with at least two readings, as the first and the last of each.
@@ -263,7 +263,7 @@ mod tests {
         let record = demo::record();
         let [ours, theirs] = &Summary::all(&record)[..] else { panic!("two sides") };
         assert_eq!(theirs.refused.iter().map(|refused| refused.round).collect::<Vec<_>>(), [2]);
-        assert_eq!(theirs.whose().unwrap(), "of rounds 1 and 3 alone; round 2 refused");
+        assert_eq!(theirs.whose().unwrap(), "figures of rounds 1 and 3 alone; round 2 refused");
         let told = [0, 2].map(|index: usize| record.sides[1].rounds[index].latency.len()).iter().sum::<u64>();
         assert_eq!(theirs.corrected.len(), told);
         assert_eq!((ours.whose(), ours.without_latency()), (None, None));

@@ -20,6 +20,9 @@ use std::fmt::Write;
 /// So many sides have a colour and a mark of their own; the next ones begin again.
 pub const COLOURS: usize = 6;
 
+/// Letters in a band of what is refused, at most.
+const SHORT: usize = 40;
+
 /// Everything about a plot.
 pub struct Figure<'a> {
     /// Unique in the page.
@@ -66,7 +69,7 @@ impl Figure<'_> {
         }
         for tick in &self.columns {
             let at = percent(tick.at);
-            let _infallible = write!(grid, r#"<line class="grid faint" x1="{at}" x2="{at}" y2="100%"/>"#);
+            let _infallible = write!(grid, r#"<line class="grid upright" x1="{at}" x2="{at}" y2="100%"/>"#);
             if !tick.label.is_empty() {
                 let class = if tick.is_strong { "column" } else { "column weak" };
                 // In the middle of the edge, a long one would leave the figure.
@@ -132,7 +135,13 @@ pub fn hover(x: f64, width: f64, words: &str) -> String {
 /// A hatched stretch in place of figures that are refused.
 pub fn refused(x: f64, width: f64, height: &str, short: &str, words: &str) -> String {
     let middle = percent(x + width / 2.0);
-    let (x, width, short, words) = (percent(x), percent(width), escape(short), escape(words));
+    // A long name would leave the drawing on a narrow screen.
+    let short: String = if short.chars().count() > SHORT {
+        short.chars().take(SHORT - 1).chain(['…']).collect()
+    } else {
+        short.to_owned()
+    };
+    let (x, width, short, words) = (percent(x), percent(width), escape(&short), escape(words));
     format!(
         "<g class=\"refused\"><rect x=\"{x}\" width=\"{width}\" height=\"{height}\"><title>{words}</title></rect>\
          <text x=\"{middle}\" y=\"17\">{short}</text></g>\n"

@@ -1,13 +1,12 @@
 //! Latency over time, as a heat map per side: the darker, the more answers took that long.
 
 use super::figure::{self, Figure, hover, line_key, percent, refused, stretched};
-use super::percentiles::label;
 use super::scale::Log;
 use super::series::background;
 use super::timeline::Timeline;
 use crate::histogram::Coarse;
 use crate::record::{Record, Round};
-use crate::report::figures::{count, duration, number};
+use crate::report::figures::{count, duration, number, round_duration};
 use crate::report::summary::{late_p99_ns, refusal};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -72,7 +71,7 @@ pub fn plots(record: &Record, timeline: &Timeline) -> String {
             vertical: "latency, by powers of ten",
             horizontal: "seconds since the round began, by when a request was meant to leave",
             height: 220,
-            rows: latency.as_ref().map(|latency| latency.ticks(label)).unwrap_or_default(),
+            rows: latency.as_ref().map(|latency| latency.ticks(round_duration)).unwrap_or_default(),
             columns: timeline.ticks(),
             content,
             legend: legend(index, most, refused_rounds > 0, timeline),

@@ -1,11 +1,10 @@
 //! How late the generator was, per round and side: what entitles a report to tell latencies at all.
 
 use super::figure::{self, Figure, line_key, mark, percent, side_key};
-use super::percentiles::label;
 use super::scale::{Log, Tick};
 use crate::generator::LATENESS_MAX_NS;
 use crate::record::Record;
-use crate::report::figures::duration;
+use crate::report::figures::{duration, round_duration};
 use crate::report::summary::{late_p99_ns, limit};
 use std::fmt::Write;
 
@@ -34,6 +33,10 @@ pub fn plot(record: &Record) -> String {
          <text class=\"limit\" x=\"100%\" y=\"{limit_at}\" dx=\"-4\" dy=\"-5\">refused above {}</text>",
         limit()
     );
+    for number in 1..rounds {
+        let at = percent(number as f64 / rounds as f64);
+        let _infallible = write!(content, "<line class=\"grid\" x1=\"{at}\" x2=\"{at}\" y2=\"100%\"/>");
+    }
     for (index, side) in record.sides.iter().enumerate() {
         for (number, round) in side.rounds.iter().enumerate().filter(|(_, round)| !round.lateness.is_empty()) {
             let x = (number as f64 + (index + 1) as f64 / (record.sides.len() + 1) as f64) / rounds as f64;
@@ -78,7 +81,7 @@ pub fn plot(record: &Record) -> String {
         vertical: "from meant to leave to left, by powers of ten",
         horizontal: "",
         height: 180,
-        rows: scale.ticks(label),
+        rows: scale.ticks(round_duration),
         columns: (0..rounds).map(column).collect(),
         content,
         legend: figure::legend(&format!(

@@ -14,7 +14,7 @@ mod timeline;
 use super::summary::Summary;
 use crate::record::Record;
 pub(super) use figure::escape;
-pub(super) use tables::{rows, wide};
+pub(super) use tables::{rows, stacked, wide};
 use timeline::Timeline;
 
 const STYLE: &str = include_str!("page.css");

@@ -4,7 +4,7 @@
 
 use super::figure::{self, Figure, curve, line_key, mark, refused, side_key, stretched};
 use super::scale::{Log, Tick};
-use crate::report::figures::{duration, list};
+use crate::report::figures::{duration, list, round_duration};
 use crate::report::summary::{PERCENTILES, Summary, refusal};
 use hdrhistogram::Histogram;
 
@@ -59,13 +59,13 @@ pub fn plot(summaries: &[Summary]) -> String {
         let worst = summary.refused.iter().map(|refused| refused.late_p99_ns).max().unwrap_or(0);
         let which = if rounds.len() == summary.rounds { String::new() } else { format!(" round {}", list(&rounds)) };
         let short = format!("{}{which}: refused", summary.name);
-        let band = refused(0.0, if shown.is_empty() { 1.0 } else { 0.5 }, "26", &short, &refusal(worst));
+        let band = refused(0.0, 1.0, "26", &short, &refusal(worst));
         bands += &format!(
             "<svg overflow=\"visible\" y=\"{}\">{band}</svg>",
             4.0 + BAND * bands.matches("</svg>").count() as f64
         );
     }
-    let mut rows = if shown.is_empty() { Vec::new() } else { latency.ticks(label) };
+    let mut rows = if shown.is_empty() { Vec::new() } else { latency.ticks(round_duration) };
     rows.iter_mut().for_each(|tick| tick.at *= room);
     let columns = (0..=decades as usize).map(|decade| tick(decade, decades)).chain([half(decades)]).collect();
     let keys: String = shown.iter().map(|(side, summary)| side_key(*side, &summary.name)).collect();
@@ -90,17 +90,6 @@ pub fn plot(summaries: &[Summary]) -> String {
         caption: caption(summaries),
     }
     .html()
-}
-
-/// A time on an axis, without needless digits.
-pub fn label(ns: f64) -> String {
-    let (value, unit) = match ns {
-        ns if ns < 1e3 => (ns, "ns"),
-        ns if ns < 1e6 => (ns / 1e3, "µs"),
-        ns if ns < 1e9 => (ns / 1e6, "ms"),
-        ns => (ns / 1e9, "s"),
-    };
-    format!("{} {unit}", crate::report::figures::number(value))
 }
 
 /// Whether so many answers were counted that the percentile is not the longest of all.

@@ -10,6 +10,8 @@ use std::fmt::Write;
 
 /// Readings of a round that are drawn, over the whole width.
 const READINGS_MAX: usize = 400;
+/// A curve does not touch the upper edge.
+const ROOM: f64 = 1.04;
 /// Columns with tooltips.
 const HOVERS_MAX: f64 = 120.0;
 const HORIZONTAL: &str = "seconds since the round began";
@@ -65,7 +67,7 @@ pub fn rates(record: &Record, timeline: &Timeline) -> String {
     let failures = if lines.iter().any(|line| line.name == "failed") { "" } else { "No request failed." };
     let caption =
         format!("Each request counts at the time when it was meant to leave, whenever it was answered. {failures}");
-    let scale = Linear::to(most(&lines));
+    let scale = Linear::to(most(&lines) * ROOM);
     let ticks = scale.ticks(number);
     chart(
         record,
@@ -101,7 +103,7 @@ pub fn cpu(record: &Record, timeline: &Timeline) -> String {
             "The server's process was not known, so nothing is told of its processor time.",
         );
     }
-    let scale = Linear::to(most(&lines));
+    let scale = Linear::to(most(&lines) * ROOM);
     let ticks = scale.ticks(|share| format!("{} %", number(share * 100.0)));
     let plot = Plot { id, heading, vertical: "percent of one core", caption: "" };
     chart(record, timeline, &lines, &plot, &scale, ticks, &percent)
@@ -124,7 +126,7 @@ pub fn memory(record: &Record, timeline: &Timeline) -> String {
         .into_iter()
         .rfind(|(unit, _)| most >= *unit)
         .unwrap_or((1.0, "B"));
-    let in_unit = Linear::to(most / unit);
+    let in_unit = Linear::to(most * ROOM / unit);
     let ticks = in_unit.ticks(|value| format!("{} {name}", number(value)));
     let scaled: Vec<Line> = lines
         .into_iter()
@@ -233,9 +235,12 @@ fn chart(
         hovers(record, timeline, lines, told)
     );
     let mut keys: String = record.sides.iter().enumerate().map(|(side, of)| side_key(side, &of.name)).collect();
-    let mut kinds: Vec<(&str, &str)> = lines.iter().map(|line| (line.kind, line.name)).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
+    let mut kinds: Vec<(&str, &str)> = Vec::new();
+    for line in lines {
+        if !kinds.contains(&(line.kind, line.name)) {
+            kinds.push((line.kind, line.name));
+        }
+    }
     kinds.iter().for_each(|(kind, name)| keys += &line_key(kind, name));
     keys += &line_key("shade", "not counted");
     Figure {

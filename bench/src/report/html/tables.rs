@@ -11,7 +11,7 @@ use std::fmt::Write;
 /// Targets, what was measured, verdicts.
 pub fn rows(rows: &[Row]) -> String {
     let each: String = rows.iter().map(row).collect();
-    wide(
+    stacked(
         "Targets and facts",
         &format!(
             "<thead><tr><th scope=\"col\">what</th><th scope=\"col\" class=\"number\">target</th><th scope=\"col\" \
@@ -34,8 +34,10 @@ fn row(row: &Row) -> String {
         (_, false) => ("miss", "\u{2717} MISS"),
     };
     format!(
-        "<tr class=\"{class}\"><th scope=\"row\">{}</th><td class=\"number\">{target}</td><td \
-         class=\"number\">{measured}</td><td class=\"verdict\">{verdict}</td><td class=\"note\">{}</td></tr>\n",
+        "<tr role=\"row\" class=\"{class}\"><th role=\"rowheader\" scope=\"row\">{}</th>\
+         <td role=\"cell\" class=\"number\" data-name=\"target\">{target}</td>\
+         <td role=\"cell\" class=\"number\" data-name=\"measured\">{measured}</td>\
+         <td role=\"cell\" class=\"verdict\">{verdict}</td><td role=\"cell\" class=\"note\">{}</td></tr>\n",
         escape(&row.name),
         escape(&row.note)
     )
@@ -131,7 +133,7 @@ pub fn percentiles(record: &Record, summaries: &[Summary]) -> String {
             };
             lines += &line(&format!("round {}", number + 1), &cells, "");
         }
-        let whose = summary.whose().map_or_else(String::new, |whose| format!(", {whose}"));
+        let whose = summary.whose().map_or_else(String::new, |whose| format!(" {whose}"));
         let _infallible = writeln!(
             bodies,
             "<tbody><tr class=\"group\"><th scope=\"rowgroup\" colspan=\"{}\"><span>{}{}<small>{}</small></span></th></tr>{lines}</tbody>",
@@ -154,7 +156,17 @@ fn cells(of: &Histogram<u64>) -> String {
 }
 
 fn refused(why: &str) -> String {
-    format!("<td class=\"why\" colspan=\"{}\">{}</td>", PERCENTILES.len() + 1, escape(why))
+    format!("<td class=\"why\" colspan=\"{}\"><span>{}</span></td>", PERCENTILES.len() + 1, escape(why))
+}
+
+/// A table whose rows become little cards on a narrow screen. Browsers forget then that it is a table, so that its parts
+/// say what they are.
+pub fn stacked(caption: &str, content: &str) -> String {
+    let caption = escape(caption);
+    format!(
+        "<div class=\"wide stacked\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table \
+         role=\"table\"><caption>{caption}</caption>{content}</table></div>\n"
+    )
 }
 
 /// A table that scrolls in its own frame, by keys too.
