@@ -152,8 +152,10 @@ fn usage(total_s: f64, pauses: bool, random: &mut Random) -> Vec<Usage> {
         } else {
             1.0
         };
-        now.user_s += user * share * busy;
-        now.system_s += system * share * busy;
+        // The kernel counts nanoseconds.
+        let whole = |seconds: f64| (seconds * 1e9).round() / 1e9;
+        now.user_s = whole(now.user_s + user * share * busy);
+        now.system_s = whole(now.system_s + system * share * busy);
         let grown = if pauses { random.below(900 << 10) } else { random.below(160 << 10) } as u64;
         now.rss += grown;
         now.pss += grown;

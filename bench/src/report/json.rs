@@ -124,9 +124,9 @@ fn round(round: &Round) -> Value {
             "latency_ns": column(&round.intervals, |interval| coarse(&interval.latency)),
         },
         "usage": {
-            "at_s": column(&round.usage, |usage| usage.at_s),
-            "user_s": column(&round.usage, |usage| usage.user_s),
-            "system_s": column(&round.usage, |usage| usage.system_s),
+            "at_ns": column(&round.usage, |usage| ns(usage.at_s)),
+            "user_ns": column(&round.usage, |usage| ns(usage.user_s)),
+            "system_ns": column(&round.usage, |usage| ns(usage.system_s)),
             "rss": column(&round.usage, |usage| usage.rss),
             "pss": column(&round.usage, |usage| usage.pss),
             "slab": column(&round.usage, |usage| usage.slab),
@@ -134,6 +134,11 @@ fn round(round: &Round) -> Value {
             "involuntary": column(&round.usage, |usage| usage.involuntary),
         },
     })
+}
+
+/// As the kernel tells it: a decimal fraction of many digits would be read back a little different.
+fn ns(seconds: f64) -> u64 {
+    (seconds * 1e9).round() as u64
 }
 
 fn column<T, V: Into<Value>>(rows: &[T], of: impl Fn(&T) -> V) -> Vec<Value> {
@@ -315,18 +320,18 @@ fn read_intervals(at: &At<'_>) -> Result<Vec<Interval>, String> {
 }
 
 fn read_usage(at: &At<'_>) -> Result<Vec<Usage>, String> {
-    let number = |name: &str| at.field(name)?.each(At::amount);
     let whole = |name: &str| at.field(name)?.each(At::whole);
-    let (at_s, user_s, system_s) = (number("at_s")?, number("user_s")?, number("system_s")?);
+    let (at_ns, user_ns, system_ns) = (whole("at_ns")?, whole("user_ns")?, whole("system_ns")?);
+    let seconds = |ns: u64| ns as f64 / 1e9;
     let (rss, pss, slab) = (whole("rss")?, whole("pss")?, whole("slab")?);
     let (voluntary, involuntary) = (whole("voluntary")?, whole("involuntary")?);
-    let lengths = [at_s.len(), user_s.len(), system_s.len(), rss.len(), pss.len(), slab.len()];
+    let lengths = [at_ns.len(), user_ns.len(), system_ns.len(), rss.len(), pss.len(), slab.len()];
     same_length(at, &lengths)?;
     same_length(at, &[rss.len(), voluntary.len(), involuntary.len()])?;
-    let each = (0..at_s.len()).map(|index| Usage {
-        at_s: at_s[index],
-        user_s: user_s[index],
-        system_s: system_s[index],
+    let each = (0..at_ns.len()).map(|index| Usage {
+        at_s: seconds(at_ns[index]),
+        user_s: seconds(user_ns[index]),
+        system_s: seconds(system_ns[index]),
         rss: rss[index],
         pss: pss[index],
         slab: slab[index],
@@ -400,10 +405,9 @@ mod tests {
                     assert_eq!(at(&again.uncorrected), at(&round.uncorrected), "{quantile}");
                     assert_eq!(at(&again.lateness), at(&round.lateness), "{quantile}");
                 }
-                assert_eq!(
-                    (&again.latency, &again.intervals, &again.usage),
-                    (&round.latency, &round.intervals, &round.usage)
-                );
+                let all = |of: &Round| [&of.latency, &of.uncorrected, &of.lateness].map(histogram);
+                assert_eq!(all(again), all(round), "every count is where it was");
+                assert_eq!((&again.intervals, &again.usage), (&round.intervals, &round.usage));
                 let counts = |of: &Round| (of.sent, of.completed, of.failed.clone(), of.statuses.clone(), of.opened);
                 assert_eq!(counts(again), counts(round));
                 let more = |of: &Round| {

@@ -7,7 +7,7 @@
 //! ```
 
 use super::figures::number;
-use super::html::{self, document, escape, head, wide};
+use super::html::{self, document, escape, head, of_command, wide};
 use super::{Row, Target, json};
 use crate::record::Record;
 use std::fmt::Write;
@@ -154,7 +154,7 @@ fn index(date: &str, runs: &[(String, Record)]) -> String {
              <p class=\"files\"><a href=\"{name}.html\">page with plots</a> <a href=\"{name}.json\">raw data, JSON</a></p>\
              {rows}</section>",
             escape(&run.title),
-            escape(command(run))
+            of_command(command(run))
         );
     }
     if runs.is_empty() {

@@ -63,7 +63,7 @@ pub(super) fn head(title: &str, facts: &[(String, String)], verdict: &str) -> St
     let commands: String = commands
         .map(|(name, command)| {
             let whose = name.strip_prefix("command, ").map_or_else(String::new, |whose| format!("{} ", escape(whose)));
-            format!("<pre tabindex=\"0\" aria-label=\"{whose}command\"><code>{}</code></pre>", escape(command))
+            format!("<pre tabindex=\"0\" aria-label=\"{whose}command\"><code>{}</code></pre>", of_command(command))
         })
         .collect();
     let others = facts.iter().filter(|(name, _)| !is_command(name));
@@ -72,6 +72,15 @@ pub(super) fn head(title: &str, facts: &[(String, String)], verdict: &str) -> St
         "<header><div class=\"top\"><h1>{}</h1>{verdict}</div>{commands}<dl class=\"facts\">{others}</dl></header>\n",
         escape(title)
     )
+}
+
+/// A command whose options are not broken after their hyphens.
+pub(super) fn of_command(command: &str) -> String {
+    let word = |word: &str| {
+        let escaped = escape(word);
+        if word.starts_with('-') { format!("<span class=\"option\">{escaped}</span>") } else { escaped }
+    };
+    command.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// A whole document around a body.

@@ -165,5 +165,6 @@ fn caption(summaries: &[Summary]) -> String {
             sentences.push(format!("{}: {why}.", summary.name));
         }
     }
-    figure::escape(&sentences.join(" "))
+    let sentences: Vec<String> = sentences.iter().map(|sentence| figure::escape(sentence)).collect();
+    sentences.join("<br>")
 }
