@@ -1,11 +1,12 @@
 // The report of annulus-bench in a browser: everything is there and legible on a desk's and on a phone's screen, by day
 // and by night, by keys alone, and nothing is loaded. Arguments: the page's address, the DevTools address ws://... of a
-// headless browser, a folder for pictures, and texts that the page must have, the command first.
+// headless browser, a folder for pictures, another for those of each part or nothing, how many sides there are, how many late
+// rounds, and texts that the page must have, the command first.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { browse, pause } from "./devtools.mjs";
 
-const [, , page, browserUrl, pictures, parts, ...texts] = process.argv;
+const [, , page, browserUrl, pictures, parts, sides, late, ...texts] = process.argv;
 const window = await (await browse(browserUrl, 60)).open(page);
 await window.until("document.readyState === 'complete' && document.getElementById('reading') !== null");
 assert.equal(await window.look("document.scripts.length"), 0, "it is whole without any script");
@@ -19,16 +20,19 @@ const plots = await window.look(`[...document.querySelectorAll('svg.plot')].map(
   id: plot.closest('figure').id,
   lengths: [...plot.querySelectorAll('path')].map(path => path.getTotalLength()),
   marks: plot.querySelectorAll('use, rect, line').length,
+  refused: plot.querySelectorAll('.refused').length,
   title: plot.querySelector(':scope > title').textContent,
   described: plot.querySelector(':scope > desc').textContent.length,
   tooltips: plot.querySelectorAll('use > title, rect > title').length,
 }))`);
-assert.deepEqual(plots.map(plot => plot.id), ["percentiles-plot", "heat-0", "heat-1", "rate-plot", "cpu-plot", "memory-plot", "lateness-plot"]);
-for (const { id, lengths, marks, title, described, tooltips } of plots) {
-  assert.ok(id === "lateness-plot" ? marks > 10 : lengths.length > 1 && lengths.every(length => length > 1), `${id} is drawn`);
-  assert.ok(title && described > 40 && tooltips > 2, `${id} is told, too`);
+const heats = Array.from({ length: Number(sides) }, (_, side) => `heat-${side}`);
+assert.deepEqual(plots.map(plot => plot.id), ["percentiles-plot", ...heats, "rate-plot", "cpu-plot", "memory-plot", "lateness-plot"]);
+for (const { id, lengths, marks, refused, title, described, tooltips } of plots) {
+  const isDrawn = lengths.length > 1 && lengths.every(length => length > 1);
+  assert.ok(id === "lateness-plot" ? marks > 10 : isDrawn || (lengths.length === 0 && refused > 0), `${id} is drawn or refused`);
+  assert.ok(title && described > 40 && tooltips > 0, `${id} is told, too`);
 }
-assert.equal(await window.look("document.querySelectorAll('#heat-1 .refused').length"), 1, "the late round is hatched");
+assert.equal(await window.look("document.querySelectorAll('#time .refused').length"), Number(late), "late rounds are hatched");
 assert.equal(await window.look("[...document.querySelectorAll('table')].every(table => table.caption?.textContent)"), true);
 assert.equal(await window.look("[...document.querySelectorAll('[aria-labelledby]')].every(of => of.getAttribute('aria-labelledby').split(' ').every(id => document.getElementById(id)))"), true);
 

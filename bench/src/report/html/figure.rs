@@ -20,8 +20,8 @@ use std::fmt::Write;
 /// So many sides have a colour and a mark of their own; the next ones begin again.
 pub const COLOURS: usize = 6;
 
-/// Letters in a band of what is refused, at most.
-const SHORT: usize = 40;
+/// Letters of a name within a drawing, at most: a longer one would leave it on a narrow screen.
+const SHORT: usize = 16;
 
 /// Everything about a plot.
 pub struct Figure<'a> {
@@ -135,13 +135,7 @@ pub fn hover(x: f64, width: f64, words: &str) -> String {
 /// A hatched stretch in place of figures that are refused.
 pub fn refused(x: f64, width: f64, height: &str, short: &str, words: &str) -> String {
     let middle = percent(x + width / 2.0);
-    // A long name would leave the drawing on a narrow screen.
-    let short: String = if short.chars().count() > SHORT {
-        short.chars().take(SHORT - 1).chain(['…']).collect()
-    } else {
-        short.to_owned()
-    };
-    let (x, width, short, words) = (percent(x), percent(width), escape(&short), escape(words));
+    let (x, width, short, words) = (percent(x), percent(width), escape(short), escape(words));
     format!(
         "<g class=\"refused\"><rect x=\"{x}\" width=\"{width}\" height=\"{height}\"><title>{words}</title></rect>\
          <text x=\"{middle}\" y=\"17\">{short}</text></g>\n"
@@ -189,6 +183,14 @@ pub const SHARED: &str = r##"<svg class="shared" aria-hidden="true"><defs>
 <rect class="hatch-paper" width="8" height="8"/><rect class="hatch-line" width="2.5" height="8"/></pattern>
 </defs></svg>
 "##;
+
+/// A name that fits into a drawing.
+pub fn short(name: &str) -> String {
+    if name.chars().count() <= SHORT {
+        return name.to_owned();
+    }
+    name.chars().take(SHORT - 1).chain(['…']).collect()
+}
 
 /// Text that means nothing to HTML.
 pub fn escape(text: &str) -> String {

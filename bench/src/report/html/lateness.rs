@@ -69,7 +69,7 @@ pub fn plot(record: &Record) -> String {
         }
     }
     let column = |number: usize| {
-        let label = if number == 0 { "round 1".to_owned() } else { (number + 1).to_string() };
+        let label = (number + 1).to_string();
         Tick { at: (number as f64 + 0.5) / rounds as f64, label, is_strong: rounds < 12 || number.is_multiple_of(2) }
     };
     let keys: String = record.sides.iter().enumerate().map(|(side, of)| side_key(side, &of.name)).collect();
@@ -79,7 +79,7 @@ pub fn plot(record: &Record) -> String {
         side: None,
         description: sentences.join(". "),
         vertical: "from meant to leave to left, by powers of ten",
-        horizontal: "",
+        horizontal: "round",
         height: 180,
         rows: scale.ticks(round_duration),
         columns: (0..rounds).map(column).collect(),

@@ -4,7 +4,7 @@
 
 use super::figure::{self, Figure, curve, line_key, mark, refused, side_key, stretched};
 use super::scale::{Log, Tick};
-use crate::report::figures::{duration, list, round_duration};
+use crate::report::figures::{duration, round_duration};
 use crate::report::summary::{PERCENTILES, Summary, refusal};
 use hdrhistogram::Histogram;
 
@@ -55,11 +55,10 @@ pub fn plot(summaries: &[Summary]) -> String {
         }
     }
     for summary in summaries.iter().filter(|summary| !summary.refused.is_empty()) {
-        let rounds: Vec<usize> = summary.refused.iter().map(|refused| refused.round).collect();
         let worst = summary.refused.iter().map(|refused| refused.late_p99_ns).max().unwrap_or(0);
-        let which = if rounds.len() == summary.rounds { String::new() } else { format!(" round {}", list(&rounds)) };
-        let short = format!("{}{which}: refused", summary.name);
-        let band = refused(0.0, 1.0, "26", &short, &refusal(worst));
+        let short =
+            format!("{}: {} of {} rounds refused", figure::short(&summary.name), summary.refused.len(), summary.rounds);
+        let band = refused(0.0, 1.0, "26", &short, &format!("{}: {}", summary.name, refusal(worst)));
         bands += &format!(
             "<svg overflow=\"visible\" y=\"{}\">{band}</svg>",
             4.0 + BAND * bands.matches("</svg>").count() as f64
