@@ -50,6 +50,8 @@ const SPARK: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'
 pub struct Live {
     out: Box<dyn Write>,
     kind: Kind,
+    /// How wide it is now.
+    columns: fn() -> usize,
     /// Lines that are on the screen and will be drawn over.
     drawn: Vec<String>,
     of: Option<(String, usize)>,
@@ -73,20 +75,21 @@ impl Live {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let can_draw = std::io::stderr().is_terminal() && set("TERM").is_none_or(|term| term != "dumb");
         let kind = if can_draw { Kind::Terminal { has_colours: set("NO_COLOR").is_none() } } else { Kind::Lines };
-        Live::new(Box::new(std::io::stderr()), kind)
+        Live::new(Box::new(std::io::stderr()), kind, columns)
     }
 
-    fn new(out: Box<dyn Write>, kind: Kind) -> Live {
-        Live { out, kind, drawn: Vec::new(), of: None, at_s: 0.0, failed: 0, rates: Vec::new() }
+    fn new(out: Box<dyn Write>, kind: Kind, columns: fn() -> usize) -> Live {
+        Live { out, kind, columns, drawn: Vec::new(), of: None, at_s: 0.0, failed: 0, rates: Vec::new() }
     }
 
     /// Draws over what was drawn before; with `stays`, these lines are not drawn over in turn.
     fn draw(&mut self, lines: Vec<String>, stays: bool) {
         let mut text = String::new();
         if self.kind != Kind::Lines {
-            // On a terminal that has become narrower, an old line takes several.
-            let (columns, old) = (columns(), &self.drawn);
-            let rows: usize = old.iter().map(|line| visible(line).div_ceil(columns).max(1)).sum();
+            // On a terminal that has become narrower, some break old lines and some do not, so that nobody knows how far
+            // up the block begins: it stays, and the next one is drawn below.
+            let columns = (self.columns)();
+            let rows = if self.drawn.iter().all(|line| visible(line) <= columns) { self.drawn.len() } else { 0 };
             if rows > 0 {
                 // Up, and everything below erased: ECMA-48, 8.3.22 and 8.3.39.
                 text += &format!("\x1b[{rows}F\x1b[J");
@@ -163,7 +166,7 @@ impl Progress for Live {
         }
         self.at_s = at_s;
         self.failed += failed;
-        let block = self.block(total_s, latency_so_far, columns());
+        let block = self.block(total_s, latency_so_far, (self.columns)());
         self.draw(block, false);
     }
 
@@ -196,11 +199,11 @@ pub fn line(side: &str, round: usize, of: &Round) -> String {
     format!("{side} round {round}: {}, {} failed, {latency}{cpu}", rate(of.per_s()), count(of.failures()))
 }
 
-/// How wide the terminal is: what `COLUMNS` says, or the terminal itself.
+/// How wide the terminal is: what `COLUMNS` says, or the terminal itself if it is narrower.
 fn columns() -> usize {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse::<usize>().ok());
     let own = || rustix::termios::tcgetwinsize(std::io::stderr()).ok().map(|size| usize::from(size.ws_col));
-    said.or_else(own).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
+    [said, own()].into_iter().flatten().filter(|columns| *columns > 0).min().unwrap_or(COLUMNS)
 }
 
 /// Rates as a little picture, from nothing to the highest.
@@ -279,7 +282,7 @@ mod tests {
 
     fn watched(kind: Kind) -> Screen {
         let screen = Screen::default();
-        let mut live = Live::new(Box::new(screen.clone()), kind);
+        let mut live = Live::new(Box::new(screen.clone()), kind, || 80);
         let record = demo::record();
         live.on_step("looking for a rate that it bears");
         for (side, round) in [("steady", 1), ("pausing", 1), ("steady", 2), ("pausing", 2)] {
@@ -325,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_has_more_lines_and_loses_nothing() {
-        let mut live = Live::new(Box::new(std::io::sink()), Kind::Terminal { has_colours: true });
+        let mut live = Live::new(Box::new(std::io::sink()), Kind::Terminal { has_colours: true }, || 80);
         live.of = Some(("a-server-with-a-name".to_owned(), 3));
         live.rates = vec![1.0, 2.0, 4.0];
         let mut latency = latencies();
@@ -341,6 +344,18 @@ mod tests {
         assert!([32, 40, 80, 200].into_iter().all(words));
         let lines = |columns| live.block(5.0, &latency, columns).len();
         assert!(lines(32) > lines(80) && lines(120) == 3);
+    }
+
+    #[test]
+    fn what_was_drawn_on_a_wider_terminal_stays() {
+        let screen = Screen::default();
+        let mut live = Live::new(Box::new(screen.clone()), Kind::Terminal { has_colours: false }, || 120);
+        live.on_interval("steady", 1, 0.5, 5.0, 10, 0, &latencies());
+        live.columns = || 40;
+        live.on_interval("steady", 1, 1.0, 5.0, 10, 0, &latencies());
+        assert!(!screen.text().contains("\x1b["), "nothing is erased");
+        live.on_interval("steady", 1, 1.5, 5.0, 10, 0, &latencies());
+        assert!(screen.text().contains("\x1b[3F\x1b[J"), "{:?}", screen.text());
     }
 
     #[test]

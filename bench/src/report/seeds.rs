@@ -182,8 +182,14 @@ pub fn text(lines: &[SeedLine]) -> String {
 /// The table as a page.
 pub fn html(facts: &[(String, String)], lines: &[SeedLine]) -> String {
     let title = "The owner's cases";
-    let (class, sign) = if all_pass(lines) { ("ok", "\u{2713}") } else { ("miss", "\u{2717}") };
-    let verdict = format!("<p class=\"verdict {class}\">{sign} {}</p>", conclusion(lines));
+    let has_failed = lines.iter().any(|line| line.verdict().contains("FAIL"));
+    // What was not run has neither passed nor failed.
+    let (class, sign) = match (has_failed, all_pass(lines)) {
+        (true, _) => ("miss", "\u{2717} "),
+        (false, true) => ("ok", "\u{2713} "),
+        (false, false) => ("", ""),
+    };
+    let verdict = format!("<p class=\"verdict {class}\">{sign}{}</p>", conclusion(lines));
     let mut sections = String::new();
     let mut rest = lines;
     while let Some(first) = rest.first() {

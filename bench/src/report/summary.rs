@@ -147,6 +147,11 @@ impl Summary {
         self.completed as f64 / self.seconds.max(1e-9)
     }
 
+    /// Whether there was no schedule: each request left when the one before was answered, and nothing is corrected.
+    pub fn is_closed_loop(&self) -> bool {
+        self.offered_per_s <= 0.0 && self.lateness.is_empty()
+    }
+
     /// Failures of all reasons.
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()

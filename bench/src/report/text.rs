@@ -84,8 +84,11 @@ fn percentiles(text: &mut String, side: &Side, summary: &Summary) {
     if let Some(why) = summary.without_latency() {
         labelled(text, "  ", "all", &why);
     } else {
-        line(text, &format!("  {:<NAME$}{}", "corrected", figures(&summary.corrected)));
-        line(text, &format!("  {:<NAME$}{}", "uncorrected", figures(&summary.uncorrected)));
+        let name = if summary.is_closed_loop() { "closed loop" } else { "corrected" };
+        line(text, &format!("  {name:<NAME$}{}", figures(&summary.corrected)));
+        if !summary.is_closed_loop() {
+            line(text, &format!("  {:<NAME$}{}", "uncorrected", figures(&summary.uncorrected)));
+        }
         if let Some(whose) = summary.whose() {
             labelled(text, "  ", "", &whose);
         }

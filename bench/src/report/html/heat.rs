@@ -1,9 +1,9 @@
 //! Latency over time, as a heat map per side: the darker, the more answers took that long.
 
-use super::figure::{self, Figure, hover, line_key, percent, refused, stretched};
+use super::figure::{self, Figure, hover, line_key, refused, stretched};
 use super::scale::Log;
 use super::series::background;
-use super::timeline::Timeline;
+use super::timeline::{Stretch, Timeline, length, uncounted};
 use crate::histogram::Coarse;
 use crate::record::{Record, Round};
 use crate::report::figures::{count, duration, number, round_duration};
@@ -42,7 +42,8 @@ pub fn plots(record: &Record, timeline: &Timeline) -> String {
             let segment = &timeline.segments[number];
             if !round.is_honest() {
                 let words = refusal(late_p99_ns(round));
-                over += &refused(segment.from, segment.width, "100%", "refused", &words);
+                let width = timeline.at(number, length(round)) - segment.from;
+                over += &refused(segment.from, width, "100%", "refused", &words);
                 continue;
             }
             let Some(latency) = &latency else { continue };
@@ -54,14 +55,12 @@ pub fn plots(record: &Record, timeline: &Timeline) -> String {
                 over += &hover(left, width, &column.words(from, timeline.column_s()));
             }
         }
+        let stretches: Vec<Vec<Stretch>> = side.rounds.iter().map(|round| uncounted(std::iter::once(round))).collect();
         let class = format!("s{}", index % figure::COLOURS);
         let id = format!("heat-{index}");
         let heading = format!("{heading}: {}", side.name);
-        let content = format!(
-            "{}<g class=\"heat {class}\">{}</g>{over}",
-            background(timeline, side.rounds.len()),
-            stretched(&cells)
-        );
+        let content =
+            format!("{}<g class=\"heat {class}\">{}</g>{over}", background(timeline, &stretches), stretched(&cells));
         let refused_rounds = side.rounds.iter().filter(|round| !round.is_honest()).count();
         html += &Figure {
             id: &id,
@@ -195,23 +194,6 @@ fn shade(count: u32, most: u32) -> usize {
     }
     let share = f64::from(count).ln() / f64::from(most.max(2)).ln();
     1 + (share * (SHADES - 1) as f64).round().clamp(0.0, (SHADES - 1) as f64) as usize
-}
-
-/// A round's number over each stretch, and what is not counted in it, shaded.
-pub fn shaded(timeline: &Timeline, rounds: usize) -> String {
-    let mut drawn = String::new();
-    for (number, segment) in timeline.segments.iter().enumerate().take(rounds) {
-        for (from, to, what) in &segment.uncounted {
-            let left = timeline.at(number, *from);
-            let width = percent(timeline.at(number, *to) - left);
-            let _infallible = write!(
-                drawn,
-                "<rect class=\"uncounted\" x=\"{}\" width=\"{width}\" height=\"100%\"><title>{what}, not counted</title></rect>",
-                percent(left)
-            );
-        }
-    }
-    drawn
 }
 
 #[cfg(test)]

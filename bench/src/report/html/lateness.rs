@@ -3,7 +3,7 @@
 use super::figure::{self, Figure, line_key, mark, percent, side_key};
 use super::scale::{Log, Tick};
 use crate::generator::LATENESS_MAX_NS;
-use crate::record::Record;
+use crate::record::{Record, Side};
 use crate::report::figures::{duration, round_duration};
 use crate::report::summary::{late_p99_ns, limit};
 use std::fmt::Write;
@@ -61,11 +61,14 @@ pub fn plot(record: &Record) -> String {
                 y(p99)
             );
             content += &mark(index, x, scale.at(p99 as f64), &words);
-            if !round.is_honest() {
-                let _infallible =
-                    write!(content, "<text class=\"late\" x=\"{at}\" y=\"{}\" dy=\"-9\">LATE</text>", y(max));
-            }
             sentences.push(words.replace('\n', ": "));
+        }
+    }
+    for number in 0..rounds {
+        let is_late = |side: &Side| side.rounds.get(number).is_some_and(|round| !round.is_honest());
+        if record.sides.iter().any(is_late) {
+            let at = percent((number as f64 + 0.5) / rounds as f64);
+            let _infallible = write!(content, "<text class=\"late\" x=\"{at}\" y=\"-6\">LATE</text>");
         }
     }
     let column = |number: usize| {

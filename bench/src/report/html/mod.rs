@@ -154,6 +154,20 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_loop_is_called_so_and_nothing_is_corrected() {
+        let mut record = demo::record();
+        for round in record.sides.iter_mut().flat_map(|side| &mut side.rounds) {
+            round.offered_per_s = 0.0;
+            round.lateness = crate::histogram::latencies();
+        }
+        let page = page(&record);
+        let text = super::super::text::summary(&record);
+        assert!(page.contains("<th scope=\"row\">closed loop</th>") && text.contains("\n  closed loop "));
+        assert!(!page.contains("<th scope=\"row\">uncorrected</th>") && !text.contains("\n  uncorrected "));
+        assert!(page.contains("There was no schedule to be late for"));
+    }
+
+    #[test]
     fn a_page_is_the_same_after_its_file_was_read_again() {
         let record = demo::record();
         assert_eq!(page(&json::read(&json::write(&record)).unwrap()), page(&record));

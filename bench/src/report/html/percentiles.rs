@@ -39,41 +39,29 @@ pub fn plot(summaries: &[Summary]) -> String {
     let up = |ns: u64| latency.at(ns as f64) * room;
     let at = |quantile: f64| (-(1.0 - quantile).log10() / decades).clamp(0.0, 1.0);
 
-    let (mut curves, mut marks, mut bands) = (String::new(), String::new(), String::new());
+    let (mut curves, mut marks) = (String::new(), String::new());
     for (side, summary) in &shown {
         let points = |of: &Histogram<u64>| points(of, decades, &up);
         let class = format!("s{}", side % figure::COLOURS);
-        curves += &curve(&format!("{class} dashed"), &[points(&summary.uncorrected)]);
+        if !summary.is_closed_loop() {
+            curves += &curve(&format!("{class} dashed"), &[points(&summary.uncorrected)]);
+        }
         curves += &curve(&class, &[points(&summary.corrected)]);
         let told = PERCENTILES.iter().filter(|(_, quantile)| has(&summary.corrected, *quantile));
         for (name, quantile) in told {
             let (corrected, uncorrected) =
                 (summary.corrected.value_at_quantile(*quantile), summary.uncorrected.value_at_quantile(*quantile));
-            let words =
-                format!("{}, {name}: {}\nuncorrected: {}", summary.name, duration(corrected), duration(uncorrected));
+            let mut words = format!("{}, {name}: {}", summary.name, duration(corrected));
+            if !summary.is_closed_loop() {
+                words += &format!("\nuncorrected: {}", duration(uncorrected));
+            }
             marks += &mark(*side, at(*quantile), up(corrected), &words);
         }
     }
-    for summary in summaries.iter().filter(|summary| !summary.refused.is_empty()) {
-        let worst = summary.refused.iter().map(|refused| refused.late_p99_ns).max().unwrap_or(0);
-        let short =
-            format!("{}: {} of {} rounds refused", figure::short(&summary.name), summary.refused.len(), summary.rounds);
-        let band = refused(0.0, 1.0, "26", &short, &format!("{}: {}", summary.name, refusal(worst)));
-        bands += &format!(
-            "<svg overflow=\"visible\" y=\"{}\">{band}</svg>",
-            4.0 + BAND * bands.matches("</svg>").count() as f64
-        );
-    }
+    let bands = bands(summaries);
     let mut rows = if shown.is_empty() { Vec::new() } else { latency.ticks(round_duration) };
     rows.iter_mut().for_each(|tick| tick.at *= room);
     let columns = (0..=decades as usize).map(|decade| tick(decade, decades)).chain([half(decades)]).collect();
-    let keys: String = shown.iter().map(|(side, summary)| side_key(*side, &summary.name)).collect();
-    let hatch = if has_refused { line_key("hatch", "refused: the generator was late") } else { String::new() };
-    let keys = format!(
-        "{keys}{}{}{hatch}",
-        line_key("solid", "from when it was meant to leave"),
-        line_key("dashed", "uncorrected: from when it left")
-    );
     Figure {
         id,
         heading,
@@ -85,10 +73,40 @@ pub fn plot(summaries: &[Summary]) -> String {
         rows,
         columns,
         content: format!("{}{marks}{bands}", stretched(&curves)),
-        legend: figure::legend(&keys),
+        legend: legend(&shown, has_refused),
         caption: caption(summaries),
     }
     .html()
+}
+
+/// A band for each side of which rounds are refused.
+fn bands(summaries: &[Summary]) -> String {
+    let mut bands = String::new();
+    for summary in summaries.iter().filter(|summary| !summary.refused.is_empty()) {
+        let worst = summary.refused.iter().map(|refused| refused.late_p99_ns).max().unwrap_or(0);
+        let short =
+            format!("{}: {} of {} rounds refused", figure::short(&summary.name), summary.refused.len(), summary.rounds);
+        let band = refused(0.0, 1.0, "26", &short, &format!("{}: {}", summary.name, refusal(worst)));
+        bands += &format!(
+            "<svg overflow=\"visible\" y=\"{}\">{band}</svg>",
+            4.0 + BAND * bands.matches("</svg>").count() as f64
+        );
+    }
+    bands
+}
+
+fn legend(shown: &[(usize, &Summary)], has_refused: bool) -> String {
+    let mut keys: String = shown.iter().map(|(side, summary)| side_key(*side, &summary.name)).collect();
+    if !shown.is_empty() && shown.iter().all(|(_, summary)| summary.is_closed_loop()) {
+        keys += &line_key("solid", "closed loop: from when it left");
+    } else {
+        keys += &line_key("solid", "from when it was meant to leave");
+        keys += &line_key("dashed", "uncorrected: from when it left");
+    }
+    if has_refused {
+        keys += &line_key("hatch", "refused: the generator was late");
+    }
+    figure::legend(&keys)
 }
 
 /// Whether so many answers were counted that the percentile is not the longest of all.
@@ -140,6 +158,10 @@ fn description(summaries: &[Summary]) -> String {
 fn caption(summaries: &[Summary]) -> String {
     let mut sentences = Vec::new();
     for summary in summaries.iter().filter(|summary| summary.without_latency().is_none()) {
+        if summary.is_closed_loop() {
+            sentences.push(format!("{}: a closed loop, whose latency forgives the server for pauses.", summary.name));
+            continue;
+        }
         let hides = |(_, quantile): &&(&str, f64)| {
             let (whole, part) =
                 (summary.corrected.value_at_quantile(*quantile), summary.uncorrected.value_at_quantile(*quantile));

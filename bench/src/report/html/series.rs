@@ -1,9 +1,8 @@
 //! What changes over time and is told of all sides in one plot: rate, processor time, memory.
 
 use super::figure::{self, Figure, curve, hover, line_key, mark, side_key, stretched};
-use super::heat::shaded;
 use super::scale::Linear;
-use super::timeline::Timeline;
+use super::timeline::{Stretch, Timeline};
 use crate::record::{INTERVAL_NS, Interval, Record, Round, Usage};
 use crate::report::figures::{bytes, number, percent, rate};
 use std::fmt::Write;
@@ -12,6 +11,8 @@ use std::fmt::Write;
 const READINGS_MAX: usize = 400;
 /// A curve does not touch the upper edge.
 const ROOM: f64 = 1.04;
+/// Up to so many rounds, a curve has two marks in each.
+const MARKED_TWICE: usize = 4;
 /// Columns with tooltips.
 const HOVERS_MAX: f64 = 120.0;
 const HORIZONTAL: &str = "seconds since the round began";
@@ -148,10 +149,19 @@ pub fn memory(record: &Record, timeline: &Timeline) -> String {
     chart(record, timeline, &scaled, &plot, &in_unit, ticks, &|value| bytes((value * unit) as u64))
 }
 
-/// What is behind every plot over time: what is not counted, and the rounds' numbers.
-pub fn background(timeline: &Timeline, rounds: usize) -> String {
-    let mut drawn = shaded(timeline, rounds);
-    for (number, segment) in timeline.segments.iter().enumerate() {
+/// What is behind every plot over time: what is not counted, by round, and the rounds' numbers.
+pub fn background(timeline: &Timeline, uncounted: &[Vec<Stretch>]) -> String {
+    let mut drawn = String::new();
+    for (number, (segment, stretches)) in timeline.segments.iter().zip(uncounted).enumerate() {
+        for (from, to, what) in stretches {
+            let left = timeline.at(number, *from);
+            let (left, width) = (figure::percent(left), figure::percent(timeline.at(number, *to) - left));
+            let _infallible = write!(
+                drawn,
+                "<rect class=\"uncounted\" x=\"{left}\" width=\"{width}\" height=\"100%\"><title>{what}, not \
+                 counted</title></rect>"
+            );
+        }
         let (left, right) = (figure::percent(segment.from), figure::percent(segment.from + segment.width));
         let name = if number == 0 { "round 1".to_owned() } else { (number + 1).to_string() };
         let _infallible = write!(
@@ -218,19 +228,20 @@ fn chart(
         };
         let places: Vec<Vec<(f64, f64)>> = line.points.iter().enumerate().map(place).collect();
         curves += &curve(&format!("s{} {}", line.side % figure::COLOURS, line.kind), &places);
-        // Two marks per round, so that sides are told apart without colour; each side's at other places.
+        // Marks in each round, so that sides are told apart without colour; each side's at other places.
+        let parts = if places.len() > MARKED_TWICE { &[0.5][..] } else { &[0.3, 0.8] };
         for places in places.iter().filter(|places| places.len() > 3 && line.kind != "dotted") {
-            for part in [0.3, 0.8] {
+            for part in parts {
                 let shift = line.side as f64 / record.sides.len().max(1) as f64 * 0.2;
                 let (x, y) = places[((part - shift) * places.len() as f64) as usize];
                 marks += &mark(line.side, x, y, "");
             }
         }
     }
-    let rounds = timeline.segments.len();
+    let uncounted: Vec<Vec<Stretch>> = timeline.segments.iter().map(|segment| segment.uncounted.clone()).collect();
     let content = format!(
         "{}{}{marks}{}",
-        background(timeline, rounds),
+        background(timeline, &uncounted),
         stretched(&curves),
         hovers(record, timeline, lines, told)
     );

@@ -121,8 +121,11 @@ pub fn percentiles(record: &Record, summaries: &[Summary]) -> String {
         match summary.without_latency() {
             Some(why) => lines += &line("corrected", &refused(&why), "total"),
             None => {
-                lines += &line("corrected", &cells(&summary.corrected), "total");
-                lines += &line("uncorrected", &cells(&summary.uncorrected), "lesser");
+                let name = if summary.is_closed_loop() { "closed loop" } else { "corrected" };
+                lines += &line(name, &cells(&summary.corrected), "total");
+                if !summary.is_closed_loop() {
+                    lines += &line("uncorrected", &cells(&summary.uncorrected), "lesser");
+                }
             }
         }
         for (number, round) in side.rounds.iter().enumerate().filter(|_| side.rounds.len() > 1) {

@@ -31,9 +31,12 @@ pub struct Segment {
     pub width: f64,
     /// The seconds of its longest round.
     pub seconds: f64,
-    /// Stretches that are not counted, in seconds: from, to, what they are.
-    pub uncounted: Vec<(f64, f64, &'static str)>,
+    /// Stretches that are not counted in one of its rounds.
+    pub uncounted: Vec<Stretch>,
 }
+
+/// Seconds of a round from which on and up to which something is so, and what it is called.
+pub type Stretch = (f64, f64, &'static str);
 
 impl Timeline {
     /// The rounds of all sides.
@@ -91,14 +94,15 @@ impl Timeline {
 }
 
 /// The seconds of a round, warm-up and cool-down included.
-fn length(round: &Round) -> f64 {
+pub fn length(round: &Round) -> f64 {
     let intervals = round.intervals.len() as f64 * INTERVAL_NS as f64 / 1e9;
     let read = round.usage.last().map_or(0.0, |usage| usage.at_s);
     // The last answers may be waited for long after; the accounts are read until then.
     if intervals > 0.0 { intervals } else { (round.warm_up_s + round.seconds).max(read) }
 }
 
-fn uncounted<'a>(rounds: impl Iterator<Item = &'a Round>) -> Vec<(f64, f64, &'static str)> {
+/// What is not counted in rounds, each stretch once.
+pub fn uncounted<'a>(rounds: impl Iterator<Item = &'a Round>) -> Vec<Stretch> {
     let mut stretches = Vec::new();
     for round in rounds {
         let (begins, ends, all) = (round.warm_up_s, round.warm_up_s + round.seconds, length(round));
