@@ -200,8 +200,16 @@ impl<'a> At<'a> {
         number.ok_or_else(|| self.is_not(&format!("a number from 0 to {MOST:e}")))
     }
 
+    /// Bytes or nanoseconds.
     fn whole(self) -> Result<u64, String> {
-        self.value.as_u64().ok_or_else(|| self.is_not("a whole number"))
+        let whole = self.value.as_u64().filter(|whole| *whole <= WHOLE_MAX);
+        whole.ok_or_else(|| self.is_not(&format!("a whole number up to {WHOLE_MAX}")))
+    }
+
+    /// How often something was.
+    fn count(self) -> Result<u64, String> {
+        let count = self.value.as_u64().filter(|count| *count <= COUNT_MAX);
+        count.ok_or_else(|| self.is_not(&format!("a whole number up to {COUNT_MAX}")))
     }
 
     fn pairs(self) -> Result<Vec<(At<'a>, At<'a>)>, String> {
@@ -232,6 +240,10 @@ impl<'a> At<'a> {
 
 /// More seconds or requests per second than any run has: what is beyond is damage, and would make plots absurd.
 const MOST: f64 = 1e12;
+/// More of anything than a run counts; a week's intervals of it still add up to less than 2^64.
+const COUNT_MAX: u64 = 1_000_000_000_000;
+/// Three years in nanoseconds, a hundred petabytes; those of a hundred rounds still add up to less than 2^64.
+const WHOLE_MAX: u64 = 100_000_000_000_000_000;
 /// More intervals than any round has: a week.
 const INTERVALS_MAX: usize = 7 * 24 * 3600 * 10;
 
@@ -251,21 +263,21 @@ fn read_row(at: At<'_>) -> Result<Row, String> {
 fn read_round(at: At<'_>) -> Result<Round, String> {
     let statuses = at.field("statuses")?.entries(|name, at| {
         let status = name.parse().map_err(|_| format!("{}: {name} is not a status", at.name()))?;
-        Ok((status, at.whole()?))
+        Ok((status, at.count()?))
     })?;
-    let failed = at.field("failed")?.entries(|name, at| Ok((name.to_owned(), at.whole()?)))?;
+    let failed = at.field("failed")?.entries(|name, at| Ok((name.to_owned(), at.count()?)))?;
     Ok(Round {
         at_s: at.field("at_s")?.amount()?,
         warm_up_s: at.field("warm_up_s")?.amount()?,
         seconds: at.field("seconds")?.amount()?,
         offered_per_s: at.field("offered_per_s")?.amount()?,
-        sent: at.field("sent")?.whole()?,
-        completed: at.field("completed")?.whole()?,
+        sent: at.field("sent")?.count()?,
+        completed: at.field("completed")?.count()?,
         failed: failed.into_iter().collect::<BTreeMap<_, _>>(),
         statuses: statuses.into_iter().collect::<BTreeMap<_, _>>(),
         bytes_received: at.field("bytes_received")?.whole()?,
         bytes_sent: at.field("bytes_sent")?.whole()?,
-        opened: at.field("opened")?.whole()?,
+        opened: at.field("opened")?.count()?,
         latency: read_histogram(at.field("latency_ns")?)?,
         uncorrected: read_histogram(at.field("uncorrected_ns")?)?,
         lateness: read_histogram(at.field("lateness_ns")?)?,
@@ -278,7 +290,7 @@ fn read_histogram(at: At<'_>) -> Result<Histogram<u64>, String> {
     let mut histogram = latencies();
     for (value, count) in at.pairs()? {
         let place = value.path.clone();
-        let (ns, count) = (value.whole()?, count.whole()?);
+        let (ns, count) = (value.whole()?, count.count()?);
         histogram
             .record_n(ns, count)
             .map_err(|_| format!("{place} is {ns} ns: a histogram holds at most {LATENCY_MAX_NS} ns"))?;
@@ -290,7 +302,7 @@ fn read_coarse(at: At<'_>) -> Result<Coarse, String> {
     let mut coarse = Coarse::default();
     for (value, count) in at.pairs()? {
         let (value_name, count_name) = (value.path.clone(), count.path.clone());
-        let (ns, count) = (value.whole()?, count.whole()?);
+        let (ns, count) = (value.whole()?, count.count()?);
         if ns > LATENCY_MAX_NS {
             return Err(format!("{value_name} is {ns} ns: a latency is at most {LATENCY_MAX_NS} ns"));
         }
@@ -302,8 +314,8 @@ fn read_coarse(at: At<'_>) -> Result<Coarse, String> {
 }
 
 fn read_intervals(at: &At<'_>) -> Result<Vec<Interval>, String> {
-    let whole = |name: &str| at.field(name)?.each(At::whole);
-    let (offered, completed, failed) = (whole("offered")?, whole("completed")?, whole("failed")?);
+    let count = |name: &str| at.field(name)?.each(At::count);
+    let (offered, completed, failed) = (count("offered")?, count("completed")?, count("failed")?);
     let latency = at.field("latency_ns")?.each(read_coarse)?;
     same_length(at, &[offered.len(), completed.len(), failed.len(), latency.len()])?;
     if offered.len() > INTERVALS_MAX {
@@ -324,7 +336,8 @@ fn read_usage(at: &At<'_>) -> Result<Vec<Usage>, String> {
     let (at_ns, user_ns, system_ns) = (whole("at_ns")?, whole("user_ns")?, whole("system_ns")?);
     let seconds = |ns: u64| ns as f64 / 1e9;
     let (rss, pss, slab) = (whole("rss")?, whole("pss")?, whole("slab")?);
-    let (voluntary, involuntary) = (whole("voluntary")?, whole("involuntary")?);
+    let counts = |name: &str| at.field(name)?.each(At::count);
+    let (voluntary, involuntary) = (counts("voluntary")?, counts("involuntary")?);
     let lengths = [at_ns.len(), user_ns.len(), system_ns.len(), rss.len(), pss.len(), slab.len()];
     same_length(at, &lengths)?;
     same_length(at, &[rss.len(), voluntary.len(), involuntary.len()])?;
@@ -429,7 +442,10 @@ mod tests {
         assert!(refused(&text.replacen("\"format\": 1", "\"format\": 2", 1)).starts_with("the file has format 2, and"));
         assert_eq!(refused(&text.replacen("\"title\": ", "\"titel\": ", 1)), "the file has no title");
         let sent = text.replacen("\"sent\": 10000", "\"sent\": \"many\"", 1);
-        assert_eq!(refused(&sent), "sides[0].rounds[0].sent should be a whole number and is a text");
+        assert_eq!(
+            refused(&sent),
+            "sides[0].rounds[0].sent should be a whole number up to 1000000000000 and is a text"
+        );
         let negative = text.replacen("\"seconds\": 5.0", "\"seconds\": -5", 1);
         assert!(
             refused(&negative).starts_with("sides[0].rounds[0].seconds should be a number from 0 to"),
@@ -457,13 +473,38 @@ mod tests {
         let text = write(&record);
         let mut random = crate::random::Random::new(5);
         let mut refused = 0;
-        for _ in 0..400 {
+        for _ in 0..300 {
             let mut bytes = text.clone().into_bytes();
             let at = random.below(bytes.len());
             bytes[at] = b"0-9[]{}\",:eE"[random.below(12)];
-            refused += usize::from(read(&String::from_utf8(bytes).unwrap()).is_err());
+            match read(&String::from_utf8(bytes).unwrap()) {
+                Ok(record) => {
+                    assert!(super::super::html::page(&record).ends_with("</html>\n"));
+                    assert!(!super::super::text::summary(&record).is_empty());
+                }
+                Err(_) => refused += 1,
+            }
         }
         assert!(refused > 50, "{refused}");
+    }
+
+    #[test]
+    fn the_largest_figures_that_are_read_are_told_too() {
+        let mut record = demo::record();
+        record.sides.truncate(1);
+        let most = record.sides[0].rounds.last_mut().unwrap();
+        (most.sent, most.completed, most.opened) = (COUNT_MAX, COUNT_MAX, COUNT_MAX);
+        (most.bytes_received, most.seconds, most.offered_per_s) = (WHOLE_MAX, MOST, MOST);
+        most.at_s = MOST;
+        most.intervals.iter_mut().for_each(|interval| {
+            (interval.offered, interval.completed, interval.failed) = (COUNT_MAX, COUNT_MAX, COUNT_MAX);
+            interval.latency.record_many(LATENCY_MAX_NS, u32::MAX);
+        });
+        let last = most.usage.last_mut().unwrap();
+        (last.at_s, last.user_s, last.rss, last.slab) = (1e8, 1e8, WHOLE_MAX, 0);
+        let again = read(&write(&record)).unwrap();
+        assert!(super::super::html::page(&again).contains("<figure id=\"memory-plot\">"));
+        assert!(super::super::text::summary(&again).contains("88.8 PiB"));
     }
 
     #[test]
