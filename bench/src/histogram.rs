@@ -39,11 +39,16 @@ pub struct Coarse {
 impl Coarse {
     /// Counts one latency in nanoseconds.
     pub fn record(&mut self, ns: u64) {
+        self.record_many(ns, 1);
+    }
+
+    /// Counts one latency as often as that.
+    pub fn record_many(&mut self, ns: u64, count: u32) {
         let bucket = Self::bucket(ns);
         if self.counts.len() <= bucket {
             self.counts.resize(bucket + 1, 0);
         }
-        self.counts[bucket] += 1;
+        self.counts[bucket] = self.counts[bucket].saturating_add(count);
     }
 
     /// Adds another's counts.
@@ -51,7 +56,7 @@ impl Coarse {
         if self.counts.len() < other.counts.len() {
             self.counts.resize(other.counts.len(), 0);
         }
-        self.counts.iter_mut().zip(&other.counts).for_each(|(mine, theirs)| *mine += theirs);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(mine, theirs)| *mine = mine.saturating_add(*theirs));
     }
 
     /// Buckets that hold something: first nanosecond, first nanosecond beyond, count.

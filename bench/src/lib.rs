@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod generator;
 pub mod histogram;
 pub mod image;
+pub mod live;
 pub mod placement;
 pub mod process;
 pub mod random;

@@ -10,9 +10,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Where the scripts and what is installed for them are.
+/// Where the scripts and what is installed for them are. The tests of `bench` use them, too.
 pub fn clients() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("workloads/tests/clients")
 }
 
 /// Reports a group that cannot be run here, to the file that `make test` prints at its end.

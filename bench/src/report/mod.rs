@@ -1,4 +1,20 @@
-//! The rows a run ends with, as text and as JSON, under the facts needed to repeat it.
+//! What a person is told of a run: rows with targets, as text and as JSON, under the facts needed to repeat it; and the
+//! whole of a [`Record`](crate::record::Record) as text, as JSON and as a page.
+//!
+//! ```text
+//!   Record ── summary ──┬─ text      a terminal
+//!      │                ├─ html      one page with tables and plots
+//!      └── json ────────┴─ results   a folder of both, with a list
+//! ```
+
+pub mod demo;
+pub mod figures;
+pub mod html;
+pub mod json;
+pub mod results;
+pub mod seeds;
+pub mod summary;
+pub mod text;
 
 use serde_json::{Value, json};
 use std::fs;
