@@ -3,6 +3,7 @@
 
 use super::book::{Book, Times, ms, words};
 use super::fleet::Fleet;
+use super::work::Work;
 use super::{Options, Rig};
 use crate::report::{Row, Target};
 use crate::sampler::Sample;
@@ -88,7 +89,8 @@ pub fn run(settings: &Settings, options: &Options, goals: Goals) -> Result<Vec<R
     rows.extend(options.work.as_ref().map(|work| work.row(&name)));
     rows.extend(costs(&name, &loaded, options, goals));
     rows.extend(account(&name, &fleet.book));
-    Ok(rows)
+    let from = options.work.as_ref().and_then(Work::projected_from);
+    Ok(rows.into_iter().map(|row| row.projected(from.clone())).collect())
 }
 
 /// Latencies; none where the generator itself was late.

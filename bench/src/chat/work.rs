@@ -66,6 +66,13 @@ impl Work {
         write(&folder.path, checks)
     }
 
+    /// What ran instead of what was asked for, if that was too much for this machine.
+    pub fn projected_from(&self) -> Option<String> {
+        let Work { asked_us, given_us, .. } = self;
+        (given_us < asked_us)
+            .then(|| format!("{:.1} ms of work per message instead of {:.1}", given_us / 1e3, asked_us / 1e3))
+    }
+
     /// What came of it, for the report.
     pub fn row(&self, name: &str) -> Row {
         let Work { asked_us, given_us, spare } = self;

@@ -257,7 +257,10 @@ fn read_row(at: At<'_>) -> Result<Row, String> {
     };
     let measured = at.field("measured")?;
     let measured = if measured.value.is_null() { None } else { Some(measured.number()?) };
-    Ok(Row::new(at.field("name")?.text()?, target, measured, at.field("note")?.text()?))
+    let from = at.find("projected_from").filter(|from| !from.value.is_null());
+    let from = from.map(|from| from.text().map(str::to_owned)).transpose()?;
+    let row = Row::new(at.field("name")?.text()?, target, measured, at.field("note")?.text()?);
+    Ok(row.projected(from))
 }
 
 fn read_round(at: At<'_>) -> Result<Round, String> {

@@ -42,12 +42,19 @@ pub struct Row {
     pub measured: Option<f64>,
     /// Unit, spread, or why there is no value.
     pub note: String,
+    /// What ran, where the value was computed from something smaller than was asked for.
+    pub projected_from: Option<String>,
 }
 
 impl Row {
     /// A row with a target.
     pub fn new(name: impl Into<String>, target: Target, measured: Option<f64>, note: impl Into<String>) -> Row {
-        Row { name: name.into(), target, measured, note: note.into() }
+        Row { name: name.into(), target, measured, note: note.into(), projected_from: None }
+    }
+
+    /// The row, computed from what ran instead of what was asked for; unchanged where that is nothing.
+    pub fn projected(self, from: Option<String>) -> Row {
+        Row { projected_from: from, ..self }
     }
 
     /// A row without one.
@@ -82,7 +89,10 @@ impl Row {
             Target::Least(least) => json!({ "at_least": least }),
             Target::Fact => Value::Null,
         };
-        json!({ "name": self.name, "target": target, "measured": self.measured, "ok": self.holds(), "note": self.note })
+        json!({
+            "name": self.name, "target": target, "measured": self.measured, "ok": self.holds(), "note": self.note,
+            "projected_from": self.projected_from,
+        })
     }
 }
 

@@ -30,8 +30,9 @@ pub fn seed_target(settings: &Settings, options: &Options) -> Result<Vec<Row>, S
         let per_request = measured.cpu_us_per_request();
         let fan_out = measured.counts.requests as f64 / whole.sent.max(1) as f64;
         let how = if rate >= wanted { "measured" } else { "projected" };
+        let from = (rate < wanted).then(|| format!("{rate:.0}/s on {shards} core(s)"));
         let growth = measured.after.rss_peak.saturating_sub(idle.rss) as f64;
-        rows.extend([
+        let measured_rows = [
             Row::fact(format!("{name}: rate"), rate, format!("of {wanted:.0}/s; {}", measured.shares_text())),
             Row::fact(format!("{name}: CPU per request"), per_request, format!("us; fan-out {fan_out:.1} on average")),
             sub_request_row(&name, &measured),
@@ -48,7 +49,8 @@ pub fn seed_target(settings: &Settings, options: &Options) -> Result<Vec<Row>, S
                 (idle.rss as f64 + growth * wanted / rate) / 1e6,
                 format!("MB of 1000 at {wanted:.0}/s, {how}, in proportion to {rate:.0}/s"),
             ),
-        ]);
+        ];
+        rows.extend(measured_rows.into_iter().map(|row| row.projected(from.clone())));
     }
     Ok(rows)
 }
