@@ -1,15 +1,21 @@
 //! The command line of annulus-bench.
 
+mod options;
+
 use annulus_bench::chat::{self, config::Ack};
 use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
+use annulus_bench::histogram::percentile_us;
 use annulus_bench::image;
 use annulus_bench::placement;
+use annulus_bench::progress::Lines;
+use annulus_bench::record::Record;
 use annulus_bench::report::{self, Row};
 use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
 use annulus_bench::upstreams::{self, behaviour::Behaviour};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use options::Common;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Open-loop load, honest percentiles, peers side by side.
@@ -52,6 +58,10 @@ enum Scenario {
     },
     /// Fake microservices of a shop, for a gateway to aggregate. Runs until interrupted.
     Upstreams(Box<Upstreams>),
+    /// HTTP requests to any server: HTTP/1.1 or HTTP/2, with TLS or without.
+    Http(Box<options::Http>),
+    /// WebSocket messages to any server.
+    Ws(Box<options::Ws>),
     /// All scenarios, tiny: do they run?
     Smoke,
 }
@@ -276,9 +286,9 @@ struct Options {
     /// Seconds per round (default: 3; 60 for the chat's --seed-target).
     #[arg(long, global = true)]
     seconds: Option<f64>,
-    /// Rounds per side.
-    #[arg(long, global = true, default_value_t = 5)]
-    rounds: usize,
+    /// Rounds per side (default: 5; 1 for http and ws without --compare).
+    #[arg(long, global = true)]
+    rounds: Option<usize>,
     /// Messages arrive at random (Poisson) instead of evenly.
     #[arg(long, global = true)]
     poisson: bool,
@@ -286,6 +296,10 @@ struct Options {
 
 /// Seconds per round, where the command line says nothing.
 const SECONDS: f64 = 3.0;
+/// Rounds per side, where the command line says nothing.
+const ROUNDS: usize = 5;
+/// Percentiles of the table under a load's rows.
+const PERCENTILES: [f64; 7] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 100.0];
 
 fn main() -> ExitCode {
     let Cli { scenario, options } = Cli::parse();
@@ -293,18 +307,28 @@ fn main() -> ExitCode {
         eprintln!("the limit of open files stays as it is: {error}");
     }
     let settings = Settings {
-        peers: options.vs,
+        peers: options.vs.clone(),
         sockets: options.sockets.map(|sockets| sockets.max(1)),
         size: options.size,
         rate: options.rate,
         seconds: options.seconds.unwrap_or(SECONDS).max(0.1),
-        rounds: options.rounds.max(1),
+        rounds: options.rounds.unwrap_or(ROUNDS).max(1),
         poisson: options.poisson,
     };
     // Before the scenario: it pins this thread, and the machine would look as if it had one core.
     placement::cores();
     let facts = report::facts();
+    let common = Common {
+        rate: options.rate,
+        poisson: options.poisson,
+        seconds: options.seconds.unwrap_or(SECONDS),
+        rounds: options.rounds,
+        sockets: options.sockets,
+        size: options.size,
+    };
     let rows = match scenario {
+        Scenario::Http(http) => return load(http.plan(&common), &facts, options),
+        Scenario::Ws(ws) => return load(ws.plan(&common), &facts, options),
         Scenario::WsEcho => ws_echo(&settings),
         Scenario::WsBroadcast => ws_broadcast(&settings),
         Scenario::WsIdle { target } => ws_idle(&settings, target == Idle::Chat),
@@ -333,14 +357,78 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Some(file) = options.json {
-        let json = format!("{:#}\n", report::json(&facts, &rows));
-        if let Err(error) = std::fs::write(&file, json) {
-            eprintln!("annulus-bench: cannot write {}: {error}", file.display());
-            return ExitCode::from(2);
-        }
+    if let Err(code) = write_json(&facts, &rows, options.json.as_deref()) {
+        return code;
     }
     print!("{}", report::text(&facts, &rows));
     let missed = options.check && rows.iter().any(|row| !row.holds());
     ExitCode::from(u8::from(missed))
+}
+
+fn write_json(facts: &[(&str, String)], rows: &[Row], file: Option<&Path>) -> Result<(), ExitCode> {
+    let Some(file) = file else { return Ok(()) };
+    let json = format!("{:#}\n", report::json(facts, rows));
+    std::fs::write(file, json).map_err(|error| {
+        eprintln!("annulus-bench: cannot write {}: {error}", file.display());
+        ExitCode::from(2)
+    })
+}
+
+/// Loads a server as the command line wants it: 2 where that makes no sense, 1 where the run failed.
+fn load(
+    plan: Result<(annulus_bench::load::Settings, Vec<annulus_bench::load::Target>), String>,
+    facts: &[(&'static str, String)],
+    options: Options,
+) -> ExitCode {
+    let (settings, targets) = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("annulus-bench: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match annulus_bench::load::run(&settings, &targets, &mut Lines) {
+        Ok(mut record) => {
+            record.facts = facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            finish(record, options)
+        }
+        Err(error) => {
+            eprintln!("annulus-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Shows what a load left.
+fn finish(record: Record, options: Options) -> ExitCode {
+    let facts: Vec<(&str, String)> = record.facts.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    if let Err(code) = write_json(&facts, &record.rows, options.json.as_deref()) {
+        return code;
+    }
+    print!("{}", report::text(&facts, &record.rows));
+    for side in record.sides.iter().filter(|side| !side.rounds.is_empty()) {
+        println!(
+            "\n{}, us{:>width$}{:>14}",
+            side.name,
+            "latency",
+            "uncorrected",
+            width = 24usize.saturating_sub(side.name.len())
+        );
+        let (latency, uncorrected) = (side.latency(), side.uncorrected());
+        for percentile in PERCENTILES {
+            let name = if percentile == 100.0 { "max".to_owned() } else { format!("p{percentile}") };
+            let cell = |of| match (side.is_honest(), percentile_us(of, percentile)) {
+                (false, _) => "refused".to_owned(),
+                (true, value) => value.map_or_else(|| "none".to_owned(), |us| format!("{us:.0}")),
+            };
+            println!("{name:<14}{:>14}{:>14}", cell(&latency), cell(&uncorrected));
+        }
+    }
+    if !record.notes.is_empty() {
+        println!();
+    }
+    record.notes.iter().for_each(|note| println!("{note}"));
+    let nothing = record.sides.iter().any(|side| side.rounds.iter().all(|round| round.completed == 0));
+    let missed = options.check && record.rows.iter().any(|row| !row.holds());
+    ExitCode::from(u8::from(missed || nothing))
 }
