@@ -73,6 +73,9 @@ pub struct Load {
     /// Their cores, as 1,3-5; those that the server leaves free if not set.
     #[arg(long, value_name = "LIST")]
     generator_cores: Option<String>,
+    /// Do not sleep between requests: exact to a microsecond where the generator has its core to itself.
+    #[arg(long)]
+    spin: bool,
     /// The server's process; found by its port if it runs here.
     #[arg(long)]
     pid: Vec<u32>,
@@ -266,6 +269,7 @@ impl Load {
             expected,
             protocol,
             trust,
+            spin: self.spin,
         })
     }
 

@@ -162,7 +162,7 @@ impl Round {
     /// The server's processor seconds between the first and the last reading; none without two.
     pub fn cpu_s(&self) -> Option<f64> {
         let (first, last) = (self.usage.first()?, self.usage.last()?);
-        (first.at_s < last.at_s).then(|| last.user_s + last.system_s - first.user_s - first.system_s)
+        (first.at_s < last.at_s).then_some(last.user_s + last.system_s - first.user_s - first.system_s)
     }
 
     /// The server's processor microseconds per answer, between the first and the last reading.

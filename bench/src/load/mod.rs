@@ -82,6 +82,9 @@ pub struct Settings {
     pub protocol: Protocol,
     /// Whom TLS trusts.
     pub trust: Trust,
+    /// Threads never sleep while requests are to come: exact to a microsecond on a core of one's own, and late on one
+    /// that others want.
+    pub spin: bool,
 }
 
 /// Of what a server carried in a closed loop, so much is its load where no rate was asked for.
@@ -182,7 +185,7 @@ fn loads(settings: &Settings, targets: &[Target]) -> Result<Vec<Load>, String> {
             timeout_ns: settings.timeout.as_nanos() as u64,
             expected: settings.expected.clone(),
             counted: 0..0,
-            is_spinning: false,
+            is_spinning: settings.spin,
             closed_until: None,
         };
         let (name, placed, connections) = (target.name.clone(), placed.clone(), settings.connections);

@@ -88,7 +88,6 @@ pub fn run(
     let mut job = load.job.clone();
     job.counted = ns(course.warm_up_s)..ns(course.warm_up_s + course.seconds);
     job.closed_until = pace.is_closed().then(|| ns(course.total_s()));
-    job.is_spinning = !load.placed.is_shared;
     let job = Arc::new(job);
     let threads = load.placed.threads.len().min(load.connections).max(1);
     let stop = AtomicBool::new(false);

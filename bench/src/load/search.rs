@@ -180,7 +180,7 @@ pub fn run(
             bad = Some(rate);
             rate /= 2.0;
         }
-        if rate < RATE_MIN || rate > RATE_MAX || outcome.gone.is_some() {
+        if !(RATE_MIN..=RATE_MAX).contains(&rate) || outcome.gone.is_some() {
             break;
         }
     }

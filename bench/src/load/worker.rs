@@ -59,7 +59,7 @@ pub struct Job {
     pub expected: Expected,
     /// The time that counts, in nanoseconds since the beginning.
     pub counted: std::ops::Range<u64>,
-    /// Whether the thread has its core to itself, and need not sleep.
+    /// Whether the thread never sleeps while requests are to come.
     pub is_spinning: bool,
     /// In a closed loop, when it ends.
     pub closed_until: Option<u64>,
