@@ -40,9 +40,83 @@ impl Ratio {
     }
 }
 
+/// Student's t for 95 % between both ends, by degrees of freedom from 1 to 30: NIST/SEMATECH e-Handbook of Statistical
+/// Methods, section 1.3.6.7.2, column 0.975.
+const STUDENT: [f64; 30] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+];
+/// Fewer pairs of rounds say nothing about chance.
+pub const PAIRS_MIN: usize = 3;
+
+/// A ratio out of paired rounds, with what chance leaves open.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Confidence {
+    /// The geometric mean of the pairs' ratios.
+    pub ratio: f64,
+    /// The ratio is between this,
+    pub low: f64,
+    /// and this, with 95 % confidence: as far as the logarithms of the pairs' ratios are normally distributed.
+    pub high: f64,
+    /// How many pairs it was made of.
+    pub pairs: usize,
+}
+
+impl Confidence {
+    /// The ratio of the first side to the second. None with fewer than [`PAIRS_MIN`] pairs, or a value that is not above
+    /// zero.
+    pub fn of(first: &[f64], second: &[f64]) -> Option<Confidence> {
+        let pairs = first.len().min(second.len());
+        if pairs < PAIRS_MIN {
+            return None;
+        }
+        let logs: Vec<f64> = first.iter().zip(second).map(|(first, second)| (first / second).ln()).collect();
+        if !logs.iter().all(|log| log.is_finite()) {
+            return None;
+        }
+        let count = pairs as f64;
+        let mean = logs.iter().sum::<f64>() / count;
+        let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        // Beyond the table its last value, which is a little too wide.
+        let half = STUDENT[(pairs - 2).min(STUDENT.len() - 1)] * (variance / count).sqrt();
+        Some(Confidence { ratio: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp(), pairs })
+    }
+
+    /// Whether chance alone would hardly give this.
+    pub fn shows_difference(&self) -> bool {
+        self.low > 1.0 || self.high < 1.0
+    }
+
+    /// The interval, and what it says.
+    pub fn text(&self) -> String {
+        let verdict = if self.shows_difference() { "" } else { ": no difference shown" };
+        format!("95 % between {:.3} and {:.3} of {} pairs{verdict}", self.low, self.high, self.pairs)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn confidence_is_students() {
+        // Logarithms of ratios 0, 1 and 2: mean 1, deviation 1, so the half width is 4.303 / sqrt(3).
+        let e = std::f64::consts::E;
+        let found = Confidence::of(&[1.0, e, e * e], &[1.0, 1.0, 1.0]).unwrap();
+        assert!((found.ratio - e).abs() < 1e-9 && found.pairs == 3, "{found:?}");
+        assert!((found.high.ln() - 1.0 - 4.303 / 3f64.sqrt()).abs() < 1e-9, "{found:?}");
+        assert!((found.low.ln() - 1.0 + 4.303 / 3f64.sqrt()).abs() < 1e-9, "{found:?}");
+        assert!(!found.shows_difference() && found.text().contains("no difference shown"));
+        let same = Confidence::of(&[2.0; 50], &[1.0; 50]).unwrap();
+        assert!((same.low - 2.0).abs() < 1e-9 && same.shows_difference() && !same.text().contains("no difference"));
+    }
+
+    #[test]
+    fn too_little_gives_no_confidence() {
+        assert_eq!(Confidence::of(&[1.0, 2.0], &[1.0, 2.0]), None);
+        assert_eq!(Confidence::of(&[1.0, 2.0, 0.0], &[1.0, 2.0, 3.0]), None);
+        assert_eq!(Confidence::of(&[1.0, 2.0, 3.0], &[1.0, 2.0, 0.0]), None);
+    }
 
     #[test]
     fn medians_of_odd_even_and_none() {

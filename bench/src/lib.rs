@@ -4,6 +4,7 @@
 //! from `/proc`, and ends in rows: a name, a target, what was measured, and whether it holds. Nothing here is a
 //! dependency of the product.
 
+pub mod alarm;
 pub mod chat;
 pub mod compare;
 pub mod gateway;
@@ -11,8 +12,11 @@ pub mod generator;
 pub mod histogram;
 pub mod image;
 pub mod live;
+pub mod load;
+pub mod observe;
 pub mod placement;
 pub mod process;
+pub mod progress;
 pub mod random;
 pub mod record;
 pub mod report;

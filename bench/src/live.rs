@@ -9,34 +9,12 @@
 //! What was said of rounds and steps stays above. On a narrow terminal the block has more lines; nothing is cut off.
 //! These figures are for watching: whether a latency may be told is known when the round is over.
 
+use crate::progress::Progress;
 use crate::record::Round;
 use crate::report::figures::{count, duration, rate};
 use crate::report::summary::{late_p99_ns, refusal};
 use hdrhistogram::Histogram;
 use std::io::{IsTerminal, Write};
-
-/// Who watches a run while it runs: told what happens, from the thread that coordinates.
-pub trait Progress {
-    /// Something other than a round is going on.
-    fn on_step(&mut self, what: &str);
-
-    /// About four times a second: so many seconds of a round are over, so many requests were completed since the last
-    /// time and so many failed, and these are the latencies so far.
-    #[allow(clippy::too_many_arguments)]
-    fn on_interval(
-        &mut self,
-        side: &str,
-        round: usize,
-        at_s: f64,
-        total_s: f64,
-        completed: u64,
-        failed: u64,
-        latency_so_far: &Histogram<u64>,
-    );
-
-    /// A round is over. Rounds count from 1.
-    fn on_round(&mut self, side: &str, round: usize, of: &Round);
-}
 
 /// Columns where nobody says how many there are.
 const COLUMNS: usize = 80;

@@ -1,15 +1,21 @@
 //! The command line of annulus-bench.
 
+mod options;
+
 use annulus_bench::chat::{self, config::Ack};
 use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
 use annulus_bench::image;
+use annulus_bench::live::Live;
 use annulus_bench::placement;
+use annulus_bench::record::Record;
 use annulus_bench::report::{self, Row};
 use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
+use annulus_bench::suite;
 use annulus_bench::upstreams::{self, behaviour::Behaviour};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use options::Common;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Open-loop load, honest percentiles, peers side by side.
@@ -52,6 +58,24 @@ enum Scenario {
     },
     /// Fake microservices of a shop, for a gateway to aggregate. Runs until interrupted.
     Upstreams(Box<Upstreams>),
+    /// HTTP requests to any server: HTTP/1.1 or HTTP/2, with TLS or without.
+    Http(Box<options::Http>),
+    /// WebSocket messages to any server.
+    Ws(Box<options::Ws>),
+    /// Shows results again that were written as JSON, several of them as one: report a.json b.json --html both.html
+    Report {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// The owner's three cases, and one table of what passes.
+    Seeds,
+    /// A short version of everything, into a folder of results.
+    Suite {
+        /// Where the day's folder is made.
+        #[arg(long, default_value = "bench/results")]
+        folder: PathBuf,
+    },
     /// All scenarios, tiny: do they run?
     Smoke,
 }
@@ -258,9 +282,12 @@ struct Options {
     /// Peers to alternate with; bench/peers/README.md lists them.
     #[arg(long, global = true, value_delimiter = ',')]
     vs: Vec<String>,
-    /// Write the result as JSON to this file.
+    /// Write the result as JSON to this file; `annulus-bench report FILE` shows it again.
     #[arg(long, global = true)]
     json: Option<PathBuf>,
+    /// Write the result as one page with plots to this file.
+    #[arg(long, global = true)]
+    html: Option<PathBuf>,
     /// Exit with 1 when a row misses its target.
     #[arg(long, global = true)]
     check: bool,
@@ -276,9 +303,9 @@ struct Options {
     /// Seconds per round (default: 3; 60 for the chat's --seed-target).
     #[arg(long, global = true)]
     seconds: Option<f64>,
-    /// Rounds per side.
-    #[arg(long, global = true, default_value_t = 5)]
-    rounds: usize,
+    /// Rounds per side (default: 5; 1 for http and ws without --compare).
+    #[arg(long, global = true)]
+    rounds: Option<usize>,
     /// Messages arrive at random (Poisson) instead of evenly.
     #[arg(long, global = true)]
     poisson: bool,
@@ -286,61 +313,132 @@ struct Options {
 
 /// Seconds per round, where the command line says nothing.
 const SECONDS: f64 = 3.0;
+/// Rounds per side, where the command line says nothing.
+const ROUNDS: usize = 5;
+/// Why there is no result: the exit code, and a sentence.
+struct Failed(u8, String);
+
+/// Asked for something that makes no sense.
+const WRONG: u8 = 2;
+/// The run failed, or a target was missed with `--check`.
+const MISSED: u8 = 1;
+
+impl From<String> for Failed {
+    fn from(sentence: String) -> Failed {
+        Failed(WRONG, sentence)
+    }
+}
 
 fn main() -> ExitCode {
     let Cli { scenario, options } = Cli::parse();
+    match run(scenario, &options) {
+        Ok(code) => ExitCode::from(code),
+        Err(Failed(code, sentence)) => {
+            eprintln!("annulus-bench: {sentence}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
     if let Err(error) = annulus_engine::raise_file_limit() {
         eprintln!("the limit of open files stays as it is: {error}");
     }
     let settings = Settings {
-        peers: options.vs,
+        peers: options.vs.clone(),
         sockets: options.sockets.map(|sockets| sockets.max(1)),
         size: options.size,
         rate: options.rate,
         seconds: options.seconds.unwrap_or(SECONDS).max(0.1),
-        rounds: options.rounds.max(1),
+        rounds: options.rounds.unwrap_or(ROUNDS).max(1),
         poisson: options.poisson,
     };
     // Before the scenario: it pins this thread, and the machine would look as if it had one core.
     placement::cores();
-    let facts = report::facts();
-    let rows = match scenario {
-        Scenario::WsEcho => ws_echo(&settings),
-        Scenario::WsBroadcast => ws_broadcast(&settings),
-        Scenario::WsIdle { target } => ws_idle(&settings, target == Idle::Chat),
-        Scenario::Chat(chat) => chat.run(&settings, options.seconds),
-        Scenario::Gateway(gateway) => gateway.run(&settings),
-        Scenario::Image { seed_target: true, .. } => image::seed_target(&settings),
-        Scenario::Image { case: Image::Pipeline, .. } => image::pipeline(&settings),
-        Scenario::Image { case: Image::Overload, .. } => image::overload(&settings),
-        Scenario::Image { case: Image::Beside, .. } => image::beside(&settings),
-        Scenario::Image { case: Image::Crash, kills, .. } => image::crash(&settings, kills),
-        Scenario::Upstreams(upstreams) => {
-            return match upstreams.run() {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("annulus-bench: {error}");
-                    ExitCode::from(2)
-                }
-            };
-        }
-        Scenario::Smoke => smoke(&settings),
+    let facts: Vec<(String, String)> =
+        report::facts().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let common = Common {
+        rate: options.rate,
+        poisson: options.poisson,
+        seconds: options.seconds.unwrap_or(SECONDS),
+        rounds: options.rounds,
+        sockets: options.sockets,
+        size: options.size,
     };
-    let rows = match rows {
-        Ok(rows) => rows,
-        Err(error) => {
-            eprintln!("annulus-bench: {error}");
-            return ExitCode::from(2);
+    let (title, rows) = match scenario {
+        Scenario::Http(http) => return load(http.plan(&common)?, facts, options),
+        Scenario::Ws(ws) => return load(ws.plan(&common)?, facts, options),
+        Scenario::Report { files } => return report_of(&files, options),
+        Scenario::Seeds => return seeds(facts, options),
+        Scenario::Suite { folder } => {
+            println!("written to {}", suite::run(&folder)?.display());
+            return Ok(0);
         }
+        Scenario::Upstreams(upstreams) => return upstreams.run().map(|()| 0).map_err(Failed::from),
+        Scenario::WsEcho => ("WebSocket echo", ws_echo(&settings)?),
+        Scenario::WsBroadcast => ("WebSocket broadcast", ws_broadcast(&settings)?),
+        Scenario::WsIdle { target } => ("Memory of idle WebSockets", ws_idle(&settings, target == Idle::Chat)?),
+        Scenario::Chat(chat) => ("Chat", chat.run(&settings, options.seconds)?),
+        Scenario::Gateway(gateway) => ("Gateway", gateway.run(&settings)?),
+        Scenario::Image { seed_target: true, .. } => ("Images: the owner's case", image::seed_target(&settings)?),
+        Scenario::Image { case: Image::Pipeline, .. } => ("Images: the pipeline alone", image::pipeline(&settings)?),
+        Scenario::Image { case: Image::Overload, .. } => ("Images: overload", image::overload(&settings)?),
+        Scenario::Image { case: Image::Beside, .. } => ("Images: a neighbour", image::beside(&settings)?),
+        Scenario::Image { case: Image::Crash, kills, .. } => ("Images: kills", image::crash(&settings, kills)?),
+        Scenario::Smoke => ("Everything, tiny", smoke(&settings)?),
     };
-    if let Some(file) = options.json {
-        let json = format!("{:#}\n", report::json(&facts, &rows));
-        if let Err(error) = std::fs::write(&file, json) {
-            eprintln!("annulus-bench: cannot write {}: {error}", file.display());
-            return ExitCode::from(2);
-        }
+    finish(&Record { title: title.to_owned(), facts, rows, ..Record::default() }, options)
+}
+
+/// Loads a server of anybody's.
+fn load(
+    (settings, targets): (annulus_bench::load::Settings, Vec<annulus_bench::load::Target>),
+    facts: Vec<(String, String)>,
+    options: &Options,
+) -> Result<u8, Failed> {
+    let record = annulus_bench::load::run(&settings, &targets, &mut Live::stderr());
+    let record = Record { facts, ..record.map_err(|error| Failed(MISSED, error))? };
+    let nothing = record.sides.iter().any(|side| side.rounds.iter().all(|round| round.completed == 0));
+    Ok(finish(&record, options)?.max(if nothing { MISSED } else { 0 }))
+}
+
+/// Shows earlier results again, several of them as one.
+fn report_of(files: &[PathBuf], options: &Options) -> Result<u8, Failed> {
+    let read = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let record = report::json::read(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+        let name = file.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok::<_, String>((name, record))
+    };
+    let records = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    finish(&report::json::overlay(records), options)
+}
+
+/// The owner's cases.
+fn seeds(facts: Vec<(String, String)>, options: &Options) -> Result<u8, Failed> {
+    let (lines, _records) = annulus_bench::seeds::run(options.seconds);
+    for (name, value) in &facts {
+        println!("{name:<8} {value}");
     }
-    print!("{}", report::text(&facts, &rows));
-    let missed = options.check && rows.iter().any(|row| !row.holds());
-    ExitCode::from(u8::from(missed))
+    print!("{}", report::seeds::text(&lines));
+    if let Some(file) = &options.html {
+        write(file, &report::seeds::html(&facts, &lines))?;
+    }
+    Ok(u8::from(options.check && !report::seeds::all_pass(&lines)))
+}
+
+/// Shows a record: on the terminal, and in the files that were asked for.
+fn finish(record: &Record, options: &Options) -> Result<u8, Failed> {
+    if let Some(file) = &options.json {
+        write(file, &report::json::write(record))?;
+    }
+    if let Some(file) = &options.html {
+        write(file, &report::html::page(record))?;
+    }
+    print!("{}", report::text::summary(record));
+    Ok(u8::from(options.check && record.rows.iter().any(|row| !row.holds())))
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failed> {
+    std::fs::write(file, text).map_err(|error| Failed(WRONG, format!("cannot write {}: {error}", file.display())))
 }

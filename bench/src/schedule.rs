@@ -3,6 +3,10 @@
 //! Latency is counted from these times, so that a server which stalls is charged for every message that should have
 //! been sent meanwhile.
 
+pub mod course;
+pub mod profile;
+pub mod trace;
+
 use crate::random::Random;
 
 /// How messages are spread over time.

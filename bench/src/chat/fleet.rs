@@ -7,7 +7,7 @@ use super::book::{Book, Times};
 use super::client::{Client, Gone, Phase, Speech, World};
 use super::stamp::Stamp;
 use super::token::Signer;
-use crate::gateway::alarm::{Alarm, TIMER};
+use crate::alarm::{Alarm, TIMER};
 use crate::placement;
 use crate::random::Random;
 use crate::schedule::Schedule;

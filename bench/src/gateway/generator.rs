@@ -9,11 +9,11 @@
 //! takes. The services share the generator's core, so it sleeps until the next request is due (by a timer of the
 //! kernel's, exact to microseconds) instead of spinning, and says how late it was.
 
-use super::alarm::{Alarm, TIMER};
 use super::answer::{Answer, AnswerReader};
-use super::profile::Profile;
 use super::tally::{Outcome, Verdict};
+use crate::alarm::{Alarm, TIMER};
 use crate::random::Random;
+use crate::schedule::profile::Profile;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Token};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -414,9 +414,9 @@ fn connect(address: SocketAddr, index: usize) -> std::io::Result<TcpStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::profile::Segment;
     use crate::gateway::tally::{Tally, percentile_ms};
     use crate::schedule::Spread;
+    use crate::schedule::profile::Segment;
     use crate::upstreams::fixture::Shop;
 
     fn load(shop: &Shop, paths: &[&str]) -> Load {

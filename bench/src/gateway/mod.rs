@@ -4,7 +4,6 @@
 //! Added latency is the answer's time minus the slowest service's own time, which every body tells (see
 //! [`crate::upstreams::body`]); it is the same for every gateway that passes bodies on.
 
-pub mod alarm;
 pub mod answer;
 pub mod attack;
 mod cases;
@@ -12,7 +11,6 @@ pub mod config;
 pub mod generator;
 mod launch;
 pub mod multiplexed;
-pub mod profile;
 pub mod rig;
 pub mod shop;
 pub mod tally;

@@ -4,11 +4,11 @@
 //! The same open loop as [`super::generator`]: requests leave when they are due, latency counts from then. The frames
 //! are our own protocol machine's, whose faults the gateway would share; what is measured here is time.
 
-use super::alarm::{Alarm, TIMER};
 use super::answer::slowest;
-use super::profile::Profile;
 use super::tally::{Outcome, Verdict};
+use crate::alarm::{Alarm, TIMER};
 use crate::random::Random;
+use crate::schedule::profile::Profile;
 use annulus_protocols::Input;
 use annulus_protocols::http2::{Connection, Event, Head, Limits, RequestLine};
 use mio::net::TcpStream;

@@ -176,7 +176,7 @@ impl Rig {
             rate = rate.min(if looked_at > 0.0 { looked_at * LOOK_TIMES } else { FIRST_RATE });
             looked_at = rate;
             let seconds = seconds.clamp(1.0, 2.0);
-            let profile = super::profile::Profile::steady(rate, seconds, 1);
+            let profile = crate::schedule::profile::Profile::steady(rate, seconds, 1);
             let measured = self.measured(shop, |load| load.open_loop(&profile))?;
             let whole = measured.outcome.whole();
             if (whole.complete as f64) < CARRIED * whole.sent as f64 {

@@ -6,7 +6,6 @@ use super::super::attack::Ledger;
 use super::super::attack::client::{Attack, Attacker};
 use super::super::attack::hostile::{Conduct, FLOOD_RATE, Hostile};
 use super::super::config::Choices;
-use super::super::profile::Profile;
 use super::super::rig::{Measured, Rig};
 use super::super::shop::Shop;
 use super::super::tally::percentile_ms;
@@ -15,6 +14,7 @@ use crate::compare::median;
 use crate::report::{Row, Target};
 use crate::sampler;
 use crate::scenario::Settings;
+use crate::schedule::profile::Profile;
 use std::time::Duration;
 
 /// The ordinary clients' rate, as a share of what one core carries.

@@ -2,12 +2,12 @@
 
 use super::super::Options;
 use super::super::config::Choices;
-use super::super::profile::Profile;
 use super::super::shop;
 use super::super::tally::percentile_ms;
 use super::{failures_row, plain, progress, rig};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
+use crate::schedule::profile::Profile;
 use crate::upstreams::service::SERVICES;
 use serde_json::json;
 use std::net::SocketAddr;

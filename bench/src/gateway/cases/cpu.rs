@@ -2,7 +2,6 @@
 
 use super::super::Options;
 use super::super::config::Upstream;
-use super::super::profile::Profile;
 use super::super::rig::{Measured, Outside, Rig};
 use super::super::shop::Shop;
 use super::super::tally::percentile_ms;
@@ -12,6 +11,7 @@ use crate::generator::LATENESS_MAX_NS;
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
 use crate::schedule::Spread;
+use crate::schedule::profile::Profile;
 
 /// Requests under way while saturation is looked for.
 const AT_ONCE: [usize; 2] = [64, 256];

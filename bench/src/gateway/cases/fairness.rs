@@ -7,11 +7,11 @@ use super::super::Options;
 use super::super::config::{Choices, FAR, LARGE_BYTES, SMALL_BYTES};
 use super::super::generator::{self, Request};
 use super::super::multiplexed;
-use super::super::profile::Profile;
 use super::super::tally::{Outcome, percentile_ms};
 use super::{plain, progress, rig, shop};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
+use crate::schedule::profile::Profile;
 use std::net::SocketAddr;
 
 /// Requests per second in all: at more, the services' megabytes make the generator late where both share a core.

@@ -3,12 +3,12 @@
 
 use super::super::Options;
 use super::super::config::{Choices, Upstream};
-use super::super::profile::Profile;
 use super::super::shop::{Shop, control};
 use super::super::tally::Tally;
 use super::{FAN_OUTS, memory_rows, mixed, plain, progress, quality_rows, rig, shop, sub_request_row};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
+use crate::schedule::profile::Profile;
 use serde_json::Value;
 
 /// The rate of the long run, as a share of what one core carries.

@@ -1,13 +1,13 @@
 //! Twice what the gateway can carry, with work that is its own: canonical merges on one shard.
 
 use super::super::Options;
-use super::super::profile::{Profile, Segment};
 use super::super::rig::Measured;
 use super::super::tally::{Outcome, STEP_NS, percentile_ms};
 use super::{failures_row, memory_rows, plain, progress, rig, shop};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
 use crate::schedule::Spread;
+use crate::schedule::profile::{Profile, Segment};
 
 /// Requests under way while the best is looked for.
 const AT_ONCE: [usize; 3] = [32, 128, 512];

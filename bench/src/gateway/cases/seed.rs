@@ -3,11 +3,11 @@
 
 use super::super::Options;
 use super::super::config::Choices;
-use super::super::profile::Profile;
 use super::{failures_row, latency_row, mixed, plain, progress, rig, shop, sub_request_row};
 use crate::placement;
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
+use crate::schedule::profile::Profile;
 
 const RATES: [(&str, f64); 2] = [("steady", 1000.0), ("spike", 5000.0)];
 const CORES: f64 = 4.0;

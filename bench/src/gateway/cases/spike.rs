@@ -2,11 +2,11 @@
 
 use super::super::Options;
 use super::super::config::Choices;
-use super::super::profile::Profile;
 use super::super::tally::percentile_ms;
 use super::{failures_row, latency_row, memory_rows, mixed, plain, progress, quality_rows, rig, shop, sub_request_row};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
+use crate::schedule::profile::Profile;
 
 /// The spike's height.
 const TIMES: f64 = 5.0;

@@ -1,6 +1,6 @@
 //! The rate over time: segments, one after the other.
 
-use crate::schedule::{Schedule, Spread};
+use super::{Schedule, Spread};
 
 /// A stretch of constant rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,11 +57,13 @@ impl Profile {
                 (before, *segment)
             })
             .collect();
-        begun.into_iter().enumerate().flat_map(move |(number, (start, segment))| {
-            let end = (segment.seconds * 1e9) as u64;
-            let schedule = Schedule::new(spread, segment.rate, seed + 2 * number as u64);
-            schedule.take_while(move |&due| due < end).map(move |due| (start + due, number))
-        })
+        begun.into_iter().enumerate().filter(|(_, (_, segment))| segment.rate > 0.0).flat_map(
+            move |(number, (start, segment))| {
+                let end = (segment.seconds * 1e9) as u64;
+                let schedule = Schedule::new(spread, segment.rate, seed + 2 * number as u64);
+                schedule.take_while(move |&due| due < end).map(move |due| (start + due, number))
+            },
+        )
     }
 }
 
