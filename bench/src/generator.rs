@@ -3,6 +3,8 @@
 //! It spins while it waits, so that its own wake-up does not count as the server's latency, and it records how late
 //! it was itself: a run in which it could not keep its schedule gives no latency figure.
 
+use crate::histogram::latencies;
+use crate::record::{Interval, Round, Usage, interval_of};
 use crate::scanner;
 use crate::schedule::Schedule;
 use annulus_protocols::websocket::handshake::accept_key;
@@ -120,12 +122,29 @@ pub struct Outcome {
     pub latency: Histogram<u64>,
     /// From intended send to actual send, in nanoseconds.
     pub lateness: Histogram<u64>,
+    /// Of an open loop, by intended time.
+    pub intervals: Vec<Interval>,
 }
 
 impl Outcome {
     fn new() -> Outcome {
-        let histogram = || Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("these bounds are valid");
-        Outcome { sent: 0, received: 0, seconds: 0.0, latency: histogram(), lateness: histogram() }
+        let (latency, lateness) = (latencies(), latencies());
+        Outcome { sent: 0, received: 0, seconds: 0.0, latency, lateness, intervals: Vec::new() }
+    }
+
+    /// As a round of a record, at so many messages per second.
+    pub fn round(&self, offered_per_s: f64, usage: Vec<Usage>) -> Round {
+        Round {
+            seconds: self.seconds,
+            offered_per_s,
+            sent: self.sent,
+            completed: self.received,
+            latency: self.latency.clone(),
+            lateness: self.lateness.clone(),
+            intervals: self.intervals.clone(),
+            usage,
+            ..Round::default()
+        }
     }
 
     /// A percentile of the latency in microseconds; none when the generator itself was too late.
@@ -190,6 +209,7 @@ impl Load {
             conn.intended.push_back(due);
             conn.send()?;
             outcome.sent += 1;
+            interval_of(&mut outcome.intervals, due).offered += 1;
             let late = self.now().saturating_sub(due);
             outcome.lateness.saturating_record(late);
             // Behind schedule, answers must still be read now and then.
@@ -296,7 +316,13 @@ fn receive(
                 continue;
             }
             if let Some(intended) = conn.intended.pop_front() {
-                outcome.latency.saturating_record(now.saturating_sub(intended).max(1));
+                let latency = now.saturating_sub(intended).max(1);
+                outcome.latency.saturating_record(latency);
+                if !again {
+                    let interval = interval_of(&mut outcome.intervals, intended);
+                    interval.completed += 1;
+                    interval.latency.record(latency);
+                }
             }
             if again {
                 conn.intended.push_back(now);

@@ -8,7 +8,7 @@ use annulus_bench::image;
 use annulus_bench::live::Live;
 use annulus_bench::placement;
 use annulus_bench::record::Record;
-use annulus_bench::report::{self, Row};
+use annulus_bench::report;
 use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
 use annulus_bench::suite;
 use annulus_bench::upstreams::{self, behaviour::Behaviour};
@@ -121,7 +121,7 @@ struct Chat {
 }
 
 impl Chat {
-    fn run(self, settings: &Settings, seconds: Option<f64>) -> Result<Vec<Row>, String> {
+    fn run(self, settings: &Settings, seconds: Option<f64>) -> Result<Record, String> {
         let asked = chat::Asked {
             clients: self.clients,
             room_size: self.room_size,
@@ -174,7 +174,7 @@ enum Protocol {
 }
 
 impl Gateway {
-    fn run(self, settings: &Settings) -> Result<Vec<Row>, String> {
+    fn run(self, settings: &Settings) -> Result<Record, String> {
         let outside = self.at.zip(self.pid).map(|(address, pid)| Outside { address, pid });
         let options = gateway::Options {
             case: self.case,
@@ -365,7 +365,7 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
         sockets: options.sockets,
         size: options.size,
     };
-    let (title, rows) = match scenario {
+    let (title, record) = match scenario {
         Scenario::Http(http) => return load(http.plan(&common)?, facts, options),
         Scenario::Ws(ws) => return load(ws.plan(&common)?, facts, options),
         Scenario::Report { files } => return report_of(&files, options),
@@ -376,18 +376,22 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
         }
         Scenario::Upstreams(upstreams) => return upstreams.run().map(|()| 0).map_err(Failed::from),
         Scenario::WsEcho => ("WebSocket echo", ws_echo(&settings)?),
-        Scenario::WsBroadcast => ("WebSocket broadcast", ws_broadcast(&settings)?),
-        Scenario::WsIdle { target } => ("Memory of idle WebSockets", ws_idle(&settings, target == Idle::Chat)?),
+        Scenario::WsBroadcast => ("WebSocket broadcast", ws_broadcast(&settings)?.into()),
+        Scenario::WsIdle { target } => ("Memory of idle WebSockets", ws_idle(&settings, target == Idle::Chat)?.into()),
         Scenario::Chat(chat) => ("Chat", chat.run(&settings, options.seconds)?),
         Scenario::Gateway(gateway) => ("Gateway", gateway.run(&settings)?),
-        Scenario::Image { seed_target: true, .. } => ("Images: the owner's case", image::seed_target(&settings)?),
-        Scenario::Image { case: Image::Pipeline, .. } => ("Images: the pipeline alone", image::pipeline(&settings)?),
-        Scenario::Image { case: Image::Overload, .. } => ("Images: overload", image::overload(&settings)?),
-        Scenario::Image { case: Image::Beside, .. } => ("Images: a neighbour", image::beside(&settings)?),
-        Scenario::Image { case: Image::Crash, kills, .. } => ("Images: kills", image::crash(&settings, kills)?),
-        Scenario::Smoke => ("Everything, tiny", smoke(&settings)?),
+        Scenario::Image { seed_target: true, .. } => {
+            ("Images: the owner's case", image::seed_target(&settings)?.into())
+        }
+        Scenario::Image { case: Image::Pipeline, .. } => {
+            ("Images: the pipeline alone", image::pipeline(&settings)?.into())
+        }
+        Scenario::Image { case: Image::Overload, .. } => ("Images: overload", image::overload(&settings)?.into()),
+        Scenario::Image { case: Image::Beside, .. } => ("Images: a neighbour", image::beside(&settings)?.into()),
+        Scenario::Image { case: Image::Crash, kills, .. } => ("Images: kills", image::crash(&settings, kills)?.into()),
+        Scenario::Smoke => ("Everything, tiny", smoke(&settings)?.into()),
     };
-    finish(&Record { title: title.to_owned(), facts, rows, ..Record::default() }, options)
+    finish(&Record { title: title.to_owned(), facts, ..record }, options)
 }
 
 /// Loads a server of anybody's.

@@ -16,6 +16,9 @@ const READ_DEAR_EVERY: u32 = 10;
 /// Sleeps at most so long, so as to hear that it should stop.
 const NAP: Duration = Duration::from_millis(20);
 
+/// Longer than anything is watched, in seconds.
+const FOREVER_S: f64 = 1e6;
+
 /// The accounts of some processes and all their descendants.
 #[derive(Debug, Default)]
 pub struct Observer {
@@ -146,6 +149,17 @@ pub fn watch(roots: &[u32], start: Instant, from: f64, until: f64, stop: &Atomic
         }
         next = (next + READ_EVERY).min(end);
     }
+}
+
+/// Watches processes while something runs, from its beginning to its end.
+pub fn beside<T>(roots: &[u32], run: impl FnOnce() -> T) -> (T, Watched) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(roots, Instant::now(), 0.0, FOREVER_S, &stop));
+        let value = run();
+        stop.store(true, Ordering::Relaxed);
+        (value, watching.join().unwrap_or_default())
+    })
 }
 
 fn farewell(roots: &[u32], at_s: f64) -> String {

@@ -138,6 +138,31 @@ pub struct Usage {
     pub involuntary: u64,
 }
 
+impl From<Vec<Row>> for Record {
+    fn from(rows: Vec<Row>) -> Record {
+        Record { rows, ..Record::default() }
+    }
+}
+
+impl Record {
+    /// Adds a round to the side of that name, which is made if there is none.
+    pub fn add_round(&mut self, side: &str, round: Round) {
+        match self.sides.iter_mut().find(|of| of.name == side) {
+            Some(of) => of.rounds.push(round),
+            None => self.sides.push(Side { name: side.to_owned(), rounds: vec![round] }),
+        }
+    }
+}
+
+/// The interval of a moment, in nanoseconds since the round began.
+pub fn interval_of(intervals: &mut Vec<Interval>, ns: u64) -> &mut Interval {
+    let index = (ns / INTERVAL_NS) as usize;
+    if intervals.len() <= index {
+        intervals.resize(index + 1, Interval::default());
+    }
+    &mut intervals[index]
+}
+
 impl Round {
     /// Whether the generator kept its schedule: its 99th percentile of lateness is below [`LATENESS_MAX_NS`].
     pub fn is_honest(&self) -> bool {

@@ -4,13 +4,15 @@ use crate::chat;
 use crate::compare::{Ratio, median};
 use crate::gateway;
 use crate::generator::{self, LATENESS_MAX_NS, Load, Outcome};
+use crate::observe::beside;
 use crate::process::{Mode, Server};
+use crate::record::{Record, Round};
 use crate::report::{Row, Target};
 use crate::sampler::Sample;
 use crate::schedule::{Schedule, Spread};
 use annulus_protocols::websocket::MessageKind;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much of everything.
 #[derive(Clone, Debug)]
@@ -110,21 +112,23 @@ fn copied(server: &Server) -> Option<Row> {
 ///
 /// # Errors
 /// A sentence: a server or a socket failed.
-pub fn ws_echo(settings: &Settings) -> Result<Vec<Row>, String> {
+pub fn ws_echo(settings: &Settings) -> Result<Record, String> {
     let sizes = settings.size.map_or_else(|| vec![20, 512], |size| vec![size]);
-    let mut rows = Vec::new();
+    let mut record = Record::default();
     for size in sizes {
         if settings.peers.is_empty() {
-            echo_of(settings, None, size, &mut rows)?;
+            echo_of(settings, None, size, &mut record)?;
         }
         for peer in &settings.peers {
-            echo_of(settings, Some(peer), size, &mut rows)?;
+            echo_of(settings, Some(peer), size, &mut record)?;
         }
     }
-    Ok(rows)
+    Ok(record)
 }
 
-fn echo_of(settings: &Settings, peer: Option<&str>, size: usize, rows: &mut Vec<Row>) -> Result<(), String> {
+fn echo_of(settings: &Settings, peer: Option<&str>, size: usize, record: &mut Record) -> Result<(), String> {
+    let began = Instant::now();
+    let rows = &mut record.rows;
     let sockets = settings.sockets.unwrap_or(200);
     let mut sides = vec![(None, Side::start(None, Mode::Echo, sockets, size)?)];
     if peer.is_some() {
@@ -158,10 +162,14 @@ fn echo_of(settings: &Settings, peer: Option<&str>, size: usize, rows: &mut Vec<
         None => bearable(&mut sides, slowest * RATE_OF_SATURATION, spread, settings.seconds)?,
     };
     let mut rounds = [Rounds::default(), Rounds::default()];
+    let mut measured_rounds = Vec::new();
     for round in 0..settings.rounds {
         for (index, (name, side)) in sides.iter_mut().enumerate() {
             let schedule = Schedule::new(spread, rate, round as u64 + 1);
-            let (outcome, cpu, switches) = side.measured(|load| load.open_loop(schedule, settings.seconds))?;
+            let (at_s, pid) = (began.elapsed().as_secs_f64(), side.server.pid());
+            let (measured, watched) =
+                beside(&[pid], || side.measured(|load| load.open_loop(schedule, settings.seconds)));
+            let (outcome, cpu, switches) = measured?;
             let per_message = cpu * 1e6 / outcome.sent as f64;
             let late = outcome.lateness.value_at_quantile(0.99) as f64 / 1e3;
             let of = &mut rounds[index];
@@ -173,6 +181,8 @@ fn echo_of(settings: &Settings, peer: Option<&str>, size: usize, rows: &mut Vec<
                 }
                 _ => of.refused += 1,
             }
+            measured_rounds
+                .push((format!("{}, {size} B", named(*name)), Round { at_s, ..outcome.round(rate, watched.usage) }));
             let p99 = outcome.latency_us(99.0).map_or_else(|| "refused".to_owned(), |p99| format!("{p99:.0} us"));
             progress(&format!(
                 "echo {size} B round {} {}: {rate:.0}/s, {per_message:.2} us CPU, p99 {p99}, sent late p99 {late:.0} us, \
@@ -207,6 +217,7 @@ fn echo_of(settings: &Settings, peer: Option<&str>, size: usize, rows: &mut Vec<
         rows.push(Row::new(name, Target::Most(most), p99.map(|p99| p99.value), note));
     }
     rows.extend(copied(&sides[0].1.server));
+    measured_rounds.into_iter().for_each(|(name, round)| record.add_round(&name, round));
     Ok(())
 }
 
@@ -371,12 +382,12 @@ fn answer_pings(clients: &mut [std::net::TcpStream]) -> Result<(), String> {
 /// As the scenarios.
 pub fn smoke(settings: &Settings) -> Result<Vec<Row>, String> {
     let tiny = Settings { sockets: Some(20), seconds: 1.0, rounds: 1, rate: Some(2000.0), ..settings.clone() };
-    let mut rows = ws_echo(&tiny)?;
+    let mut rows = ws_echo(&tiny)?.rows;
     rows.extend(ws_broadcast(&tiny)?);
     rows.extend(ws_idle(&tiny, false)?);
     rows.extend(ws_idle(&tiny, true)?);
-    rows.extend(chat::smoke(&Settings { rate: Some(200.0), ..tiny.clone() })?);
-    rows.extend(gateway::smoke(&Settings { rate: Some(200.0), ..tiny })?);
+    rows.extend(chat::smoke(&Settings { rate: Some(200.0), ..tiny.clone() })?.rows);
+    rows.extend(gateway::smoke(&Settings { rate: Some(200.0), ..tiny })?.rows);
     // A few sockets for a second say that it works, not how well.
     rows.iter_mut().for_each(|row| row.target = Target::Fact);
     Ok(rows)

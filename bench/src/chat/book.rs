@@ -2,12 +2,10 @@
 
 use super::tally::Tally;
 use crate::generator::LATENESS_MAX_NS;
+use crate::histogram::latencies;
+use crate::record::{Interval, interval_of};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
-
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 120_000_000_000, 3).expect("these bounds are valid")
-}
 
 /// Times in nanoseconds. Those of messages count from when the publication was meant to leave.
 pub struct Times {
@@ -21,21 +19,37 @@ pub struct Times {
     pub handshake: Histogram<u64>,
     /// From there to the last reply to what a client subscribes.
     pub joining: Histogram<u64>,
+    /// Deliveries by when they were meant to leave, since the load began.
+    pub intervals: Vec<Interval>,
+    /// When that was.
+    pub began: u64,
 }
 
 impl Default for Times {
     fn default() -> Times {
         Times {
-            delivery: histogram(),
-            acknowledgement: histogram(),
-            lateness: histogram(),
-            handshake: histogram(),
-            joining: histogram(),
+            delivery: latencies(),
+            acknowledgement: latencies(),
+            lateness: latencies(),
+            handshake: latencies(),
+            joining: latencies(),
+            intervals: Vec::new(),
+            began: 0,
         }
     }
 }
 
 impl Times {
+    /// Notes that something meant to leave at `due` was delivered at `now`.
+    pub fn on_delivery(&mut self, due: u64, now: u64) {
+        let latency = now.saturating_sub(due).max(1);
+        self.delivery.saturating_record(latency);
+        let interval = interval_of(&mut self.intervals, due.saturating_sub(self.began));
+        interval.offered += 1;
+        interval.completed += 1;
+        interval.latency.record(latency);
+    }
+
     /// Whether the generator kept its schedule: otherwise latencies are its own.
     pub fn is_honest(&self) -> bool {
         self.lateness.is_empty() || self.lateness.value_at_quantile(0.99) <= LATENESS_MAX_NS

@@ -308,7 +308,7 @@ impl Client {
         match wire::said(line) {
             Said::Publication(stamp, offset) => {
                 if let Some(due) = world.book.tally.on_publication(self.index, stamp, offset) {
-                    world.book.times.delivery.saturating_record(now.saturating_sub(due).max(1));
+                    world.book.times.on_delivery(due, now);
                 }
                 if let (Some(offset), Some(position)) = (offset, &mut self.channels[0].1) {
                     position.offset = offset;

@@ -5,6 +5,8 @@ use super::book::{Book, Times, ms, words};
 use super::fleet::Fleet;
 use super::work::Work;
 use super::{Options, Rig};
+use crate::observe::beside;
+use crate::record::{Record, Round, Usage};
 use crate::report::{Row, Target};
 use crate::sampler::Sample;
 use crate::scenario::Settings;
@@ -43,6 +45,26 @@ pub struct Loaded {
     pub delivered: u64,
     /// Times meanwhile.
     pub times: Times,
+    /// The server meanwhile.
+    pub usage: Vec<Usage>,
+}
+
+impl Loaded {
+    /// As a round of a record, of deliveries.
+    fn round(&self) -> Round {
+        let Times { delivery, lateness, intervals, .. } = &self.times;
+        Round {
+            seconds: self.seconds,
+            offered_per_s: delivery.len() as f64 / self.seconds,
+            sent: delivery.len(),
+            completed: delivery.len(),
+            latency: delivery.clone(),
+            lateness: lateness.clone(),
+            intervals: intervals.clone(),
+            usage: self.usage.clone(),
+            ..Round::default()
+        }
+    }
 }
 
 /// Joins a fleet and warms it up.
@@ -67,19 +89,20 @@ pub fn load(fleet: &mut Fleet, pid: u32, settings: &Settings, rate: f64, seconds
     let spread = if settings.poisson { Spread::Poisson } else { Spread::Constant };
     let delivered = fleet.book.tally.counts().delivered;
     let before = Sample::of(pid)?;
-    fleet.load(Schedule::new(spread, rate, 1), seconds)?;
+    let (loading, watched) = beside(&[pid], || fleet.load(Schedule::new(spread, rate, 1), seconds));
+    loading?;
     // Of the same moments: what comes later costs processor time that is not counted either.
     let after = Sample::of(pid)?;
     let delivered = fleet.book.tally.counts().delivered - delivered;
     fleet.settle(SETTLE_MAX)?;
-    Ok(Loaded { seconds, rate, samples: (before, after), delivered, times: fleet.take_times() })
+    Ok(Loaded { seconds, rate, samples: (before, after), delivered, times: fleet.take_times(), usage: watched.usage })
 }
 
 /// Runs it.
 ///
 /// # Errors
 /// A sentence: the server could not be started, or is gone.
-pub fn run(settings: &Settings, options: &Options, goals: Goals) -> Result<Vec<Row>, String> {
+pub fn run(settings: &Settings, options: &Options, goals: Goals) -> Result<Record, String> {
     let rig = Rig::start(options)?;
     let rate = options.rate;
     let mut fleet = warm(&rig, options, settings, rate)?;
@@ -90,7 +113,10 @@ pub fn run(settings: &Settings, options: &Options, goals: Goals) -> Result<Vec<R
     rows.extend(costs(&name, &loaded, options, goals));
     rows.extend(account(&name, &fleet.book));
     let from = options.work.as_ref().and_then(Work::projected_from);
-    Ok(rows.into_iter().map(|row| row.projected(from.clone())).collect())
+    let rows: Vec<Row> = rows.into_iter().map(|row| row.projected(from.clone())).collect();
+    let mut record = Record::from(rows);
+    record.add_round("annulus chat, deliveries", loaded.round());
+    Ok(record)
 }
 
 /// Latencies; none where the generator itself was late.

@@ -175,6 +175,7 @@ impl Fleet {
         wanted: impl Fn(&Fleet) -> bool,
     ) -> Result<(), String> {
         let start = self.now();
+        self.book.times.began = start;
         let end = start + (seconds * 1e9) as u64;
         for due in schedule.map(|due| start + due).take_while(|&due| due < end) {
             if self.published.is_multiple_of(BEHIND) {

@@ -33,7 +33,7 @@ mod work;
 
 use crate::placement;
 use crate::process::Server;
-use crate::report::Row;
+use crate::record::Record;
 use crate::scenario::Settings;
 use client::Speech;
 use config::{Ack, Chat, WorkFiles};
@@ -223,10 +223,10 @@ impl Drop for Folder {
 ///
 /// # Errors
 /// A sentence: a process could not be started, or is gone.
-pub fn run(settings: &Settings, case: Case, asked: Asked) -> Result<Vec<Row>, String> {
+pub fn run(settings: &Settings, case: Case, asked: Asked) -> Result<Record, String> {
     let options = |asked, clients, room_size, rate| Options::new(settings, asked, clients, room_size, rate);
-    match case {
-        Case::Deliver => deliver::run(settings, &options(asked, 1000, 100, 250.0), Goals::default()),
+    let rows = match case {
+        Case::Deliver => return deliver::run(settings, &options(asked, 1000, 100, 250.0), Goals::default()),
         Case::Storm => storm::run(settings, &options(asked, 10_000, 100, 100.0)),
         Case::Room => {
             // The peer promises nothing, and has one thread.
@@ -242,14 +242,15 @@ pub fn run(settings: &Settings, case: Case, asked: Asked) -> Result<Vec<Row>, St
             crash::run(&options(asked, 1, 1, 0.0))
         }
         Case::Idle => idle::run(settings, &options(asked, 16_000, 16, 0.0)),
-    }
+    };
+    rows.map(Record::from)
 }
 
 /// The owner's case: 10,000 clients in rooms of 100, 250 messages a second for a minute.
 ///
 /// # Errors
 /// As [`run`].
-pub fn seed_target(settings: &Settings, asked: Asked) -> Result<Vec<Row>, String> {
+pub fn seed_target(settings: &Settings, asked: Asked) -> Result<Record, String> {
     let settings = Settings { seconds: asked.seconds.unwrap_or(60.0), ..settings.clone() };
     let goals = Goals { p99_ms: Some(50.0), p999_ms: Some(10.0), rss_mb: Some(60.0) };
     deliver::run(&settings, &Options::new(&settings, asked, 10_000, 100, 250.0), goals)
@@ -259,7 +260,7 @@ pub fn seed_target(settings: &Settings, asked: Asked) -> Result<Vec<Row>, String
 ///
 /// # Errors
 /// As [`run`].
-pub fn smoke(settings: &Settings) -> Result<Vec<Row>, String> {
+pub fn smoke(settings: &Settings) -> Result<Record, String> {
     run(settings, Case::Deliver, Asked { clients: Some(20), room_size: Some(10), ..Asked::default() })
 }
 

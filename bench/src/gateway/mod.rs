@@ -15,7 +15,7 @@ pub mod rig;
 pub mod shop;
 pub mod tally;
 
-use crate::report::Row;
+use crate::record::Record;
 use crate::scenario::Settings;
 use config::Upstream;
 use rig::Outside;
@@ -108,7 +108,7 @@ pub struct Options {
 ///
 /// # Errors
 /// A sentence: a process could not be started, or is gone.
-pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
+pub fn run(settings: &Settings, options: &Options) -> Result<Record, String> {
     cases::run(settings, options)
 }
 
@@ -116,7 +116,7 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn seed_target(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
+pub fn seed_target(settings: &Settings, options: &Options) -> Result<Record, String> {
     cases::seed_target(settings, options)
 }
 
@@ -124,7 +124,7 @@ pub fn seed_target(settings: &Settings, options: &Options) -> Result<Vec<Row>, S
 ///
 /// # Errors
 /// As [`run`].
-pub fn smoke(settings: &Settings) -> Result<Vec<Row>, String> {
+pub fn smoke(settings: &Settings) -> Result<Record, String> {
     let options = Options {
         case: Case::Direct,
         upstream: Upstream::Http1,

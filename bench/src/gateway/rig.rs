@@ -9,8 +9,10 @@ use super::generator::{Load, Request};
 use super::launch::Launched;
 use super::shop::{Counts, Shop};
 use super::tally::Outcome;
+use crate::observe::beside;
 use crate::placement;
 use crate::process::{self, Server};
+use crate::record::{Round, Usage};
 use crate::sampler::Sample;
 use std::net::SocketAddr;
 
@@ -136,7 +138,9 @@ impl Rig {
     ) -> Result<Measured, String> {
         let of_load = |shop: &Shop| Ok::<f64, String>(shop.sample()?.cpu_s + Sample::of(std::process::id())?.cpu_s);
         let (before, counts, load) = (self.sample()?, shop.counts()?, of_load(shop)?);
-        let outcome = run(&mut self.load)?;
+        let (pid, load_now) = (self.pid(), &mut self.load);
+        let (outcome, watched) = beside(&[pid], || run(load_now));
+        let outcome = outcome?;
         let (after, counted) = (self.sample()?, shop.counts()?);
         Ok(Measured {
             cpu_s: after.cpu_s - before.cpu_s,
@@ -145,6 +149,7 @@ impl Rig {
             counts: difference(&counted, &counts),
             after,
             outcome,
+            usage: watched.usage,
         })
     }
 
@@ -203,9 +208,16 @@ pub struct Measured {
     pub counts: Counts,
     /// The gateway's accounts at the end.
     pub after: Sample,
+    /// And meanwhile.
+    pub usage: Vec<Usage>,
 }
 
 impl Measured {
+    /// As a round of a record, at so many requests per second.
+    pub fn round(&self, offered_per_s: f64) -> Round {
+        self.outcome.round(offered_per_s, self.usage.clone())
+    }
+
     /// Requests that got an answer of any kind.
     fn answers(&self) -> f64 {
         let whole = self.outcome.whole();

@@ -1,11 +1,13 @@
 //! What a run measured at the client: by segment of the profile, by class of request, and over time.
 
 use crate::generator::LATENESS_MAX_NS;
+use crate::histogram::Coarse;
+use crate::record::{INTERVAL_NS, Interval, Round, Usage};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
 /// One step of the timeline, in nanoseconds.
-pub const STEP_NS: u64 = 100_000_000;
+pub const STEP_NS: u64 = INTERVAL_NS;
 
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 120_000_000_000, 3).expect("these bounds are valid")
@@ -98,7 +100,7 @@ impl Tally {
 }
 
 /// What happened to the requests that were meant for one tenth of a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// Answers with data.
     pub answered: u64,
@@ -108,6 +110,8 @@ pub struct Step {
     pub failed: u64,
     /// The longest added time, in nanoseconds.
     pub added_most: u64,
+    /// Answer times of answers with data.
+    pub total: Coarse,
 }
 
 /// A run's results.
@@ -151,6 +155,36 @@ impl Outcome {
         self.resent += other.resent;
     }
 
+    /// As a round of a record, at so many requests per second.
+    pub fn round(&self, offered_per_s: f64, usage: Vec<Usage>) -> Round {
+        let whole = self.whole();
+        let interval = |step: &Step| Interval {
+            offered: step.answered + step.rejected + step.failed,
+            completed: step.answered,
+            failed: step.rejected + step.failed,
+            latency: step.total.clone(),
+        };
+        let mut failed: BTreeMap<String, u64> =
+            whole.failed.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+        if whole.rejected > 0 {
+            failed.insert("turned away".to_owned(), whole.rejected);
+        }
+        Round {
+            seconds: self.seconds,
+            offered_per_s,
+            sent: whole.sent,
+            completed: whole.answered(),
+            failed,
+            bytes_received: whole.body_bytes,
+            opened: self.opened,
+            latency: whole.total,
+            lateness: self.lateness.clone(),
+            intervals: self.timeline.iter().map(interval).collect(),
+            usage,
+            ..Round::default()
+        }
+    }
+
     /// A segment over all classes.
     pub fn segment(&self, segment: usize) -> Tally {
         self.tallies[segment].iter().fold(Tally::default(), added)
@@ -182,6 +216,7 @@ impl Outcome {
         match verdict {
             Verdict::Complete | Verdict::Partial => {
                 step.answered += 1;
+                step.total.record(took);
                 tally.total.saturating_record(took);
                 if verdict == Verdict::Partial {
                     // The slowest service may be the one that is missing: nothing is known about the added time.

@@ -258,7 +258,7 @@ fn read_row(at: At<'_>) -> Result<Row, String> {
     let measured = at.field("measured")?;
     let measured = if measured.value.is_null() { None } else { Some(measured.number()?) };
     let from = at.find("projected_from").filter(|from| !from.value.is_null());
-    let from = from.map(|from| from.text().map(str::to_owned)).transpose()?;
+    let from = from.map(|from| from.text()).transpose()?;
     let row = Row::new(at.field("name")?.text()?, target, measured, at.field("note")?.text()?);
     Ok(row.projected(from))
 }

@@ -201,7 +201,11 @@ mod tests {
         (0..failed).for_each(|_| outcome.on_verdict((0, 0), 0, 1, None, Verdict::Failed("timeout")));
         (failed..100).for_each(|_| outcome.on_verdict((0, 0), 0, 1_000_000, Some(0), Verdict::Complete));
         let (counts, after) = (Counts::default(), Sample::default());
-        Seen { measured: Measured { outcome, cpu_s: 0.0, load_cpu_s: 0.0, counts, after }, growth_mb, ratio }
+        Seen {
+            measured: Measured { outcome, cpu_s: 0.0, load_cpu_s: 0.0, counts, after, usage: Vec::new() },
+            growth_mb,
+            ratio,
+        }
     }
 
     #[test]

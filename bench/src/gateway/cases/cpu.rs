@@ -8,10 +8,12 @@ use super::super::tally::percentile_ms;
 use super::{failures_row, memory_rows, plain, progress, quality_rows, rig, shop};
 use crate::compare::{Ratio, median};
 use crate::generator::LATENESS_MAX_NS;
+use crate::record::{Record, Round};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
 use crate::schedule::Spread;
 use crate::schedule::profile::Profile;
+use std::time::Instant;
 
 /// Requests under way while saturation is looked for.
 const AT_ONCE: [usize; 2] = [64, 256];
@@ -37,7 +39,7 @@ struct Rounds {
     last: Option<Measured>,
 }
 
-pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
+pub fn run(settings: &Settings, options: &Options) -> Result<Record, String> {
     let size = settings.size.unwrap_or(SIZE).to_string();
     let shop = shop(options, &[("latency", "0-20ms"), ("sizes", &size)])?;
     let path = [(format!("/fanout/{}", options.fan_out), 0)];
@@ -49,7 +51,7 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
 }
 
 /// The services alone, over HTTP/1.1: the floor of everything else that is measured here.
-pub fn direct(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
+pub fn direct(settings: &Settings, options: &Options) -> Result<Record, String> {
     let size = settings.size.unwrap_or(SIZE).to_string();
     let shop = shop(options, &[("latency", "0-20ms"), ("sizes", &size)])?;
     let options = Options {
@@ -69,7 +71,9 @@ fn compared(
     shop: &Shop,
     rigs: &mut [Rig],
     title: &str,
-) -> Result<Vec<Row>, String> {
+) -> Result<Record, String> {
+    let began = Instant::now();
+    let mut record = Record::default();
     let mut rows = Vec::new();
     let rate = match settings.rate {
         Some(rate) => rate,
@@ -81,7 +85,11 @@ fn compared(
     let mut rounds: Vec<Rounds> = rigs.iter().map(|_| Rounds::default()).collect();
     for round in 0..settings.rounds {
         for (rig, of) in rigs.iter_mut().zip(&mut rounds) {
+            let at_s = began.elapsed().as_secs_f64();
             one_round(settings, shop, rig, rate, round, of)?;
+            if let Some(last) = &of.last {
+                record.add_round(&rig.name, Round { at_s, ..last.round(rate) });
+            }
         }
     }
     for (rig, of) in rigs.iter().zip(&rounds) {
@@ -93,7 +101,8 @@ fn compared(
         let name = format!("{title}: CPU per sub-request, {} / {}", rigs[0].name, rig.name);
         rows.push(Row::new(name, Target::Most(ratio_most(options.upstream)), ratio.map(|ratio| ratio.value), note));
     }
-    Ok(rows)
+    record.rows = rows;
+    Ok(record)
 }
 
 /// What the slowest side carries. At its own saturation a side works in its largest batches, so what it spends there is

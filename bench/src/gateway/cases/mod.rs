@@ -17,6 +17,7 @@ use super::rig::{Measured, Rig};
 use super::shop::Shop;
 use super::tally::percentile_ms;
 use super::{Case, Options};
+use crate::record::Record;
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
 use hdrhistogram::Histogram;
@@ -25,10 +26,10 @@ use std::net::SocketAddr;
 /// The time-out of a backend where the case does not say otherwise, in milliseconds.
 const BACKEND_MS: u64 = 2000;
 
-pub(super) fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
-    match options.case {
-        Case::Direct => cpu::direct(settings, options),
-        Case::Cpu => cpu::run(settings, options),
+pub(super) fn run(settings: &Settings, options: &Options) -> Result<Record, String> {
+    let rows = match options.case {
+        Case::Direct => return cpu::direct(settings, options),
+        Case::Cpu => return cpu::run(settings, options),
         Case::Spike => spike::run(settings, options),
         Case::Overload => overload::run(settings, options),
         Case::BlackHole => blackhole::run(settings, options),
@@ -36,7 +37,8 @@ pub(super) fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, St
         Case::Soak => faults::soak(settings, options),
         Case::Attack => attack::run(settings, options),
         Case::Fairness => fairness::run(settings, options),
-    }
+    };
+    rows.map(Record::from)
 }
 
 fn progress(line: &str) {

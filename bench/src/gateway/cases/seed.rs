@@ -5,14 +5,16 @@ use super::super::Options;
 use super::super::config::Choices;
 use super::{failures_row, latency_row, mixed, plain, progress, rig, shop, sub_request_row};
 use crate::placement;
+use crate::record::{Record, Round};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
 use crate::schedule::profile::Profile;
+use std::time::Instant;
 
 const RATES: [(&str, f64); 2] = [("steady", 1000.0), ("spike", 5000.0)];
 const CORES: f64 = 4.0;
 
-pub fn seed_target(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
+pub fn seed_target(settings: &Settings, options: &Options) -> Result<Record, String> {
     let shop = shop(options, &[("latency", "100-500ms"), ("sizes", "1-100KB")])?;
     let choices = Choices { all_cores: true, ..plain(options) };
     let mut rig = rig(None, options, &shop, &choices, &mixed())?;
@@ -20,11 +22,13 @@ pub fn seed_target(settings: &Settings, options: &Options) -> Result<Vec<Row>, S
     let (shards, services) = (placement::server_cores().len(), placement::services_cores().len());
     progress(&format!("{shards} core(s) for the gateway and {services} for the services carry {carried:.0}/s"));
     let idle = rig.sample()?;
-    let mut rows = Vec::new();
+    let mut record = Record::default();
+    let began = Instant::now();
     for (what, wanted) in RATES {
         let rate = settings.rate.unwrap_or(wanted).min(carried);
         let name = format!("owner's case, {what}");
         let load = Profile::steady(rate, settings.seconds.max(3.0), 1);
+        let at_s = began.elapsed().as_secs_f64();
         let measured = rig.measured(&shop, |generator| generator.open_loop(&load))?;
         let whole = measured.outcome.whole();
         let per_request = measured.cpu_us_per_request();
@@ -50,7 +54,8 @@ pub fn seed_target(settings: &Settings, options: &Options) -> Result<Vec<Row>, S
                 format!("MB of 1000 at {wanted:.0}/s, {how}, in proportion to {rate:.0}/s"),
             ),
         ];
-        rows.extend(measured_rows.into_iter().map(|row| row.projected(from.clone())));
+        record.rows.extend(measured_rows.into_iter().map(|row| row.projected(from.clone())));
+        record.add_round(&format!("annulus gateway, {what}"), Round { at_s, ..measured.round(rate) });
     }
-    Ok(rows)
+    Ok(record)
 }
