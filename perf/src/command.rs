@@ -275,11 +275,10 @@ impl Record {
     /// Samples until it is time to end. What was seen, for how long, and how a COMMAND ended.
     fn record(&self, words: usize, end: &AtomicBool) -> Result<(Profile, Duration, Option<String>), Refusal> {
         let request = |pid, on_exec| Request {
-            pid,
-            frequency: self.frequency,
             unwind: self.unwind,
             stack_bytes: self.stack_bytes,
             on_exec,
+            ..Request::new(pid, self.frequency)
         };
         match &self.target {
             Target::Pid(pid) => {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use rustix::process::Resource;
 
-use crate::events::{Failure, Grant, Happened, RING_BYTES_MIN, Ring, STACK_BYTES_MAX, Settings, Unwind, What};
+use crate::events::{
+    Failure, Grant, Happened, RING_BYTES_MIN, Ring, STACK_BYTES, STACK_BYTES_MAX, Settings, Unwind, What,
+};
 use crate::folded::Folded;
 use crate::frame::{Frame, Mark, Place, Stacks};
 use crate::refusal::{self, Refusal};
@@ -47,6 +49,16 @@ pub struct Request {
     pub stack_bytes: u32,
     /// Whether the process is about to load its program, and nothing before that is wanted.
     pub on_exec: bool,
+    /// Events at most if there is one per thread and core: [`EVENTS_MAX`].
+    pub events_max: usize,
+}
+
+impl Request {
+    /// A process that runs, at a rate, with everything else as usual.
+    pub fn new(pid: i32, frequency: u64) -> Request {
+        let (unwind, stack_bytes) = (Unwind::Dwarf, STACK_BYTES);
+        Request { pid, frequency, unwind, stack_bytes, on_exec: false, events_max: EVENTS_MAX }
+    }
 }
 
 /// Samples while they come.
@@ -82,7 +94,7 @@ impl Recording {
     pub fn start(request: Request) -> Result<Recording, Refusal> {
         let cores = cores();
         let threads = target::threads(request.pid)?.len();
-        let inherit = threads * cores.len() <= EVENTS_MAX;
+        let inherit = threads * cores.len() <= request.events_max;
         let events = if inherit { threads * cores.len() } else { threads };
         raise_file_limit(events as u64 + FILES_RESERVED);
         let mut settings = Settings {
