@@ -70,7 +70,7 @@ fn main() {
     tids.sort_unstable();
     let labels: Vec<(i32, String)> = tids.iter().map(|(at, tid)| (*tid, format!("busy {at}"))).collect();
     // Work per processor second, without and with; the sampler's own time.
-    let (mut rates, mut own_ns, mut sampled_ns, mut lost) = ([Vec::new(), Vec::new()], 0, 0_u64, 0);
+    let (mut rates, mut own_ns, mut ran_sampled_ns, mut lost) = ([Vec::new(), Vec::new()], 0, 0, 0);
     let before_kib = rss_kib();
     for round in 0..rounds {
         let is_on = round % 2 == 1;
@@ -85,10 +85,10 @@ fn main() {
         for ((at, tid), before) in tids.iter().zip(before) {
             let (work, ran) = (done[*at].load(Ordering::Relaxed) - before.0, ran_ns(*tid) - before.1);
             rates[usize::from(is_on)].push(work as f64 / ran as f64 * 1e9);
+            ran_sampled_ns += if is_on { ran } else { 0 };
         }
         if let Some(sampler) = sampler {
             own_ns += tid.map_or(0, ran_ns) - own_before;
-            sampled_ns += 1_000_000_000;
             lost += sampler.figures().lost;
             if round + 2 >= rounds {
                 println!("samples {:?}", sampler.figures());
@@ -108,7 +108,13 @@ fn main() {
     };
     let (without, with) = (middle(&mut rates[0]), middle(&mut rates[1]));
     println!("frequency                          {frequency} Hz, {THREADS} threads, {DEPTH} frames deep");
-    println!("sampling thread, share of a core   {:.3} %", own_ns as f64 * 100.0 / sampled_ns.max(1) as f64);
+    let sampled_s = (rounds / 2).max(1) as f64;
+    println!("sampled threads ran                {:.2} cores", ran_sampled_ns as f64 / sampled_s / 1e9);
+    println!("sampling thread, share of a core   {:.3} %", own_ns as f64 / sampled_s / 1e7);
+    println!(
+        "  as if they had run all the time  {:.3} %",
+        own_ns as f64 * THREADS as f64 * 100.0 / ran_sampled_ns as f64
+    );
     println!("sampled threads, slowdown          {:.3} %", (without / with - 1.0) * 100.0);
     println!("lost records                       {lost}");
 }

@@ -1,7 +1,7 @@
 //! A program to be profiled: two functions share a thread's time 70 to 30, and a second thread has one for itself.
 //!
 //! `spin SECONDS`; with `later`, the second thread begins half way; with `die`, it aborts at the end; with `child`, a
-//! child process spins instead; with `deep`, below more stack than a sample carries away.
+//! child process spins instead, with `late` after a while; with `deep`, below more stack than a sample carries away.
 
 use std::hint::black_box;
 use std::process::Command;
@@ -61,6 +61,7 @@ fn main() {
     let seconds = words.first().and_then(|word| word.parse().ok()).expect("spin SECONDS");
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     if has("child") {
+        std::thread::sleep(Duration::from_secs_f64(if has("late") { seconds / 4.0 } else { 0.0 }));
         let program = std::env::current_exe().expect("it was started from a file");
         let status = Command::new(program).arg(&words[0]).status().expect("a program can start itself");
         assert!(status.success());

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::events::{FREQUENCY_MAX, Unwind};
+use crate::events::{FREQUENCY_MAX, STACK_BYTES, STACK_BYTES_MAX, STACK_BYTES_MIN, Unwind};
 use crate::folded::Folded;
 use crate::record::{DRAIN_EVERY, Profile, Recording, Request};
 use crate::refusal::{Reason, Refusal};
@@ -34,6 +34,8 @@ options of record:
   --collapsed FILE    the stacks as text besides, for other tools and for diff
   --diff BEFORE.txt   colours by what changed since: red is more, blue is less
   --unwind HOW        dwarf (by unwind tables, for any program) or frame-pointers (cheaper, for programs that have them)
+  --stack-kib N       how much of each stack is copied for dwarf: 16, up to 60 for deep ones
+  --full-names        with the types that generic functions and templates are made for
   --merge-threads     without the threads' names as roots
   --title TEXT        the flamegraph's title
 
@@ -105,6 +107,8 @@ struct Record {
     collapsed: Option<PathBuf>,
     diff: Option<PathBuf>,
     unwind: Unwind,
+    stack_bytes: u32,
+    full_names: bool,
     merge_threads: bool,
     title: Option<String>,
 }
@@ -175,6 +179,8 @@ impl Record {
             collapsed: None,
             diff: None,
             unwind: Unwind::Dwarf,
+            stack_bytes: STACK_BYTES,
+            full_names: false,
             merge_threads: false,
             title: None,
         };
@@ -195,6 +201,12 @@ impl Record {
                 "--collapsed" => record.collapsed = Some(value()?.into()),
                 "--diff" => record.diff = Some(value()?.into()),
                 "--title" => record.title = Some(value()?.clone()),
+                "--stack-kib" => {
+                    let (least, most) = (STACK_BYTES_MIN >> 10, STACK_BYTES_MAX >> 10);
+                    let kib = number("--stack-kib", value()?, least.into(), most.into(), "KiB of each stack")?;
+                    record.stack_bytes = (kib as u32) << 10;
+                }
+                "--full-names" => record.full_names = true,
                 "--merge-threads" => record.merge_threads = true,
                 "--unwind" => {
                     record.unwind = match value()?.as_str() {
@@ -235,7 +247,7 @@ impl Record {
             return Err(self.nothing(took));
         }
         let names = profile.names();
-        let folded = profile.fold(&names, !self.merge_threads);
+        let folded = profile.fold(&names, !self.merge_threads, self.full_names);
         let facts = format!(
             "{} samples in {:.1} s, {} per second of {}",
             profile.samples(),
@@ -262,7 +274,12 @@ impl Record {
 
     /// Samples until it is time to end. What was seen, for how long, and how a COMMAND ended.
     fn record(&self, words: usize, end: &AtomicBool) -> Result<(Profile, Duration, Option<String>), Refusal> {
-        let request = |pid, on_exec| Request { pid, frequency: self.frequency, unwind: self.unwind, on_exec };
+        let request = |pid, on_exec| Request {
+            unwind: self.unwind,
+            stack_bytes: self.stack_bytes,
+            on_exec,
+            ..Request::new(pid, self.frequency)
+        };
         match &self.target {
             Target::Pid(pid) => {
                 let started = target::started_at(*pid).ok_or_else(|| Refusal::no_process(*pid))?;
@@ -451,6 +468,7 @@ mod tests {
             ("record --pid 1 --seconds nan", "--seconds: expected"),
             ("record --pid 1 --frequency 1000000", "from 1 to 10000"),
             ("record --pid 1 --unwind x", "expected dwarf or frame-pointers"),
+            ("record --pid 1 --stack-kib 64", "from 1 to 60"),
             ("record ls", "comes after --"),
             ("diff a.txt", "two files"),
             ("diff a.txt b.txt --x", "no option --x"),

@@ -24,8 +24,13 @@ use rustix::io::Errno;
 
 use crate::refusal::Refusal;
 
-/// How much of a thread's stack a sample carries away. Deeper stacks are cut off and marked so.
+/// How much of a thread's stack a sample carries away, if nothing else is asked for. Deeper stacks are cut off and marked
+/// so.
 pub const STACK_BYTES: u32 = 16 << 10;
+/// How much it can be at most: a record has 64 KiB, and room for the rest must be left. At least a frame of some size.
+pub const STACK_BYTES_MAX: u32 = 60 << 10;
+/// See [`STACK_BYTES_MAX`].
+pub const STACK_BYTES_MIN: u32 = 1 << 10;
 /// The largest sampling rate that makes sense beside what a sample costs; the kernel's own limit may be lower.
 pub const FREQUENCY_MAX: u64 = 10_000;
 /// Bytes in a ring after which a reader is woken: there is none that waits.
@@ -87,6 +92,8 @@ pub struct Settings {
     pub frequency: u64,
     /// How callers are found.
     pub unwind: Unwind,
+    /// How much of the stack is carried away, in whole KiB.
+    pub stack_bytes: u32,
     /// Whether time in the kernel is wanted, where it is allowed.
     pub kernel: bool,
     /// Whether the cycle counter is wanted, where there is one.
@@ -134,6 +141,8 @@ pub struct Sample {
     pub registers: Option<Registers>,
     /// The stack, from the stack pointer up.
     pub stack: Vec<u8>,
+    /// Whether the stack goes on beyond that.
+    pub is_cut_off: bool,
 }
 
 /// A file, or a piece of memory without one, became executable in a process.
@@ -191,6 +200,7 @@ pub struct Happened {
 /// One event and its ring.
 pub struct Ring {
     sampler: Sampler,
+    stack_bytes: usize,
 }
 
 impl Ring {
@@ -209,7 +219,7 @@ impl Ring {
             match Ring::builder(settings, grant, tid, core).build() {
                 Ok(counter) => {
                     let sampler = counter.sampled(settings.ring_bytes).map_err(Failure::Ring)?;
-                    return Ok((Ring { sampler }, grant));
+                    return Ok((Ring { sampler, stack_bytes: settings.stack_bytes as usize }, grant));
                 }
                 Err(error) => last = Some(error),
             }
@@ -257,7 +267,7 @@ impl Ring {
                 builder
                     .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
                     .sample_regs_user(REGISTERS)
-                    .sample_stack_user(STACK_BYTES);
+                    .sample_stack_user(settings.stack_bytes);
                 if grant.kernel {
                     builder.sample(SampleFlag::CALLCHAIN).exclude_callchain_user(true);
                 }
@@ -275,7 +285,7 @@ impl Ring {
         while let Some(record) = self.sampler.next_record() {
             if record.ty() == SAMPLE {
                 if let Ok(Record::Sample(sample)) = record.parse_record()
-                    && let Some(happened) = read_sample(&sample)
+                    && let Some(happened) = read_sample(&sample, self.stack_bytes)
                 {
                     take(happened);
                 }
@@ -324,7 +334,7 @@ impl Failure {
     }
 }
 
-fn read_sample(sample: &perf_event::data::Sample<'_>) -> Option<Happened> {
+fn read_sample(sample: &perf_event::data::Sample<'_>, stack_bytes: usize) -> Option<Happened> {
     let mut read = Sample::default();
     let mut in_kernel = false;
     for &address in sample.callchain().unwrap_or_default() {
@@ -343,6 +353,8 @@ fn read_sample(sample: &perf_event::data::Sample<'_>) -> Option<Happened> {
     }
     if read.registers.is_some() {
         read.stack = sample.stack_user().unwrap_or_default().to_vec();
+        // Where the stack itself ended before, there was less to copy.
+        read.is_cut_off = read.stack.len() >= stack_bytes;
     }
     Some(Happened {
         time: sample.time()?,

@@ -112,7 +112,7 @@ fn options(title: &str, facts: &str) -> Options<'static> {
     let mut options = Options::default();
     options.title = title.to_owned();
     options.subtitle = (!facts.is_empty()).then(|| facts.to_owned());
-    options.colors = Palette::Multi(MultiPalette::Java);
+    options.colors = Palette::Multi(MultiPalette::Perl);
     // The same function has the same shade in every picture.
     options.deterministic = true;
     options

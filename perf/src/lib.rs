@@ -23,6 +23,7 @@ pub mod module;
 pub mod record;
 pub mod refusal;
 pub mod sampler;
+pub mod short;
 pub mod space;
 pub mod symbols;
 pub mod target;

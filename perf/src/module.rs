@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object::elf::PF_X;
-use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, ReadCache, ReadRef, SegmentFlags};
+use object::{CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, ReadCache, ReadRef, SegmentFlags};
 
 use crate::events::Mapped;
 use crate::frame::MODULES_MAX;
@@ -212,7 +212,9 @@ fn read<'data, R: ReadRef<'data>>(data: R) -> Option<(Vec<Segment>, Tables, bool
         Some(section.address()..section.address().checked_add(section.size())?)
     };
     let section = |name: &str| {
-        let bytes = file.section_by_name(name)?.data().ok().filter(|bytes| !bytes.is_empty())?;
+        let section = file.section_by_name(name)?;
+        let is_plain = section.compressed_file_range().is_ok_and(|range| range.format == CompressionFormat::None);
+        let bytes = section.data().ok().filter(|bytes| is_plain && !bytes.is_empty())?;
         Some((range(name)?, Arc::from(bytes)))
     };
     let mut tables = Tables {

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use rustix::process::Resource;
 
-use crate::events::{Failure, Grant, Happened, RING_BYTES_MIN, Ring, Settings, Unwind, What};
+use crate::events::{
+    Failure, Grant, Happened, RING_BYTES_MIN, Ring, STACK_BYTES, STACK_BYTES_MAX, Settings, Unwind, What,
+};
 use crate::folded::Folded;
 use crate::frame::{Frame, Mark, Place, Stacks};
 use crate::refusal::{self, Refusal};
+use crate::short::short;
 use crate::space::Spaces;
 use crate::symbols::{Names, kernel_names_are_shown};
 use crate::target;
@@ -41,8 +44,21 @@ pub struct Request {
     pub frequency: u64,
     /// How callers are found.
     pub unwind: Unwind,
+    /// How much of the stack is carried away, in whole KiB: [`crate::events::STACK_BYTES`], up to
+    /// [`crate::events::STACK_BYTES_MAX`].
+    pub stack_bytes: u32,
     /// Whether the process is about to load its program, and nothing before that is wanted.
     pub on_exec: bool,
+    /// Events at most if there is one per thread and core: [`EVENTS_MAX`].
+    pub events_max: usize,
+}
+
+impl Request {
+    /// A process that runs, at a rate, with everything else as usual.
+    pub fn new(pid: i32, frequency: u64) -> Request {
+        let (unwind, stack_bytes) = (Unwind::Dwarf, STACK_BYTES);
+        Request { pid, frequency, unwind, stack_bytes, on_exec: false, events_max: EVENTS_MAX }
+    }
 }
 
 /// Samples while they come.
@@ -78,12 +94,13 @@ impl Recording {
     pub fn start(request: Request) -> Result<Recording, Refusal> {
         let cores = cores();
         let threads = target::threads(request.pid)?.len();
-        let inherit = threads * cores.len() <= EVENTS_MAX;
+        let inherit = threads * cores.len() <= request.events_max;
         let events = if inherit { threads * cores.len() } else { threads };
         raise_file_limit(events as u64 + FILES_RESERVED);
         let mut settings = Settings {
             frequency: request.frequency,
             unwind: request.unwind,
+            stack_bytes: request.stack_bytes,
             kernel: true,
             cycles: true,
             inherit,
@@ -275,13 +292,19 @@ impl Profile {
         names
     }
 
-    /// Stacks by names, with the threads' names as roots or without.
-    pub fn fold(&self, names: &Names, with_threads: bool) -> Folded {
+    /// Stacks by names, with the threads' names as roots or without; functions' names without their types' arguments or
+    /// with.
+    pub fn fold(&self, names: &Names, with_threads: bool, full_names: bool) -> Folded {
         let mut folded = Folded::default();
         for (&(thread, stack), &count) in &self.work.counts {
             let root = with_threads.then(|| self.work.names[thread as usize].as_str());
             let frames = self.work.stacks.get(stack);
-            folded.add(root.into_iter().chain(names.functions(frames)), count);
+            if full_names {
+                folded.add(root.into_iter().chain(names.functions(frames)), count);
+            } else {
+                let functions: Vec<_> = names.functions(frames).map(short).collect();
+                folded.add(root.into_iter().chain(functions.iter().map(|name| &**name)), count);
+            }
         }
         folded
     }
@@ -315,9 +338,12 @@ impl Profile {
         let share = |samples: u64| samples as f64 * 100.0 / self.samples().max(1) as f64;
         let truncated = self.marked(Mark::Truncated);
         if truncated > 0 {
+            let remedy = if self.request.stack_bytes < STACK_BYTES_MAX { "; raise --stack-kib" } else { "" };
             notes.push(format!(
-                "{truncated} stacks ({:.1} %) are deeper than what was copied of them, and begin with [truncated]",
-                share(truncated)
+                "{truncated} stacks ({:.1} %) are deeper than the {} KiB that were copied of them, and begin with \
+                 [truncated]{remedy}",
+                share(truncated),
+                self.request.stack_bytes >> 10
             ));
         }
         let incomplete = self.marked(Mark::Incomplete);

@@ -13,17 +13,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::events::{FREQUENCY_MAX, Grant, Ring, STACK_BYTES, Sample, Settings, Unwind, What};
+use crate::events::{FREQUENCY_MAX, Grant, Ring, STACK_BYTES_MAX, STACK_BYTES_MIN, Sample, Settings, Unwind, What};
 use crate::folded::Folded;
 use crate::frame::{Frame, Mark, Stacks};
 use crate::record::{DRAIN_EVERY, now_ns};
 use crate::refusal::{Reason, Refusal};
+use crate::short::short;
 use crate::space::Spaces;
 use crate::symbols::{Helper, Names};
 
 /// Samples per second of a thread that runs, if nothing else is asked for: not in step with what happens every tenth or
 /// hundredth of a second.
 pub const FREQUENCY: u64 = 19;
+/// How much of a stack is carried away, if nothing else is asked for: futures within futures have large frames, and what
+/// a task is stands at the outer end.
+pub const STACK_BYTES: u32 = 32 << 10;
 /// How long samples are kept, if nothing else is asked for.
 pub const KEEP: Duration = Duration::from_secs(600);
 /// Samples that are kept at most, 16 bytes each. The oldest go first.
@@ -34,8 +38,11 @@ pub const STACK_FRAMES_MAX: usize = 1 << 19;
 pub const NAMES_MAX: usize = 1 << 15;
 /// A burst is this long at most.
 pub const BURST_MAX: Duration = Duration::from_secs(60);
-/// How often the rings are read.
+/// How often the rings are read, at a low rate.
 const READ_EVERY: Duration = Duration::from_millis(250);
+/// At a high rate, they are read as soon as there are about so many samples of a thread: the largest ring
+/// has room for them twice if stacks are small.
+const READ_SAMPLES: f64 = 12.0;
 /// Samples that a ring has room for between two reads, as a multiple of those that are expected.
 const RING_ROOM: u64 = 2;
 /// A ring's memory at most.
@@ -55,19 +62,32 @@ pub struct Options {
     pub threads: Vec<(i32, String)>,
     /// Samples per second of a thread that runs.
     pub frequency: u64,
+    /// How much of a stack is carried away, in whole KiB.
+    pub stack_bytes: u32,
     /// How long samples are kept.
     pub keep: Duration,
     /// Whether time in the kernel is wanted, where it is allowed.
     pub kernel: bool,
     /// Gives stacks a class.
     pub classify: Option<Classify>,
+    /// Whether functions are shown with the types that they are made for. Classes are given by full names in any case.
+    pub full_names: bool,
     /// Looks up names in a process of its own. Without, this process grows by what that takes, once.
     pub helper: Option<Helper>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threads: Vec::new(), frequency: FREQUENCY, keep: KEEP, kernel: true, classify: None, helper: None }
+        Options {
+            threads: Vec::new(),
+            frequency: FREQUENCY,
+            stack_bytes: STACK_BYTES,
+            keep: KEEP,
+            kernel: true,
+            classify: None,
+            full_names: false,
+            helper: None,
+        }
     }
 }
 
@@ -128,7 +148,12 @@ impl Sampler {
             let why = format!("{} samples per second: expected 1 to {FREQUENCY_MAX}", options.frequency);
             return Err(Refusal::new(Reason::Unsupported, why));
         }
-        let (rings, grant) = open(&options, options.frequency, READ_EVERY, None)?;
+        if !(STACK_BYTES_MIN..=STACK_BYTES_MAX).contains(&options.stack_bytes) {
+            let why =
+                format!("{} bytes of each stack: expected {STACK_BYTES_MIN} to {STACK_BYTES_MAX}", options.stack_bytes);
+            return Err(Refusal::new(Reason::Unsupported, why));
+        }
+        let (rings, grant) = open(&options, options.frequency, read_every(options.frequency), None)?;
         let mut state = State::default();
         state.read_maps();
         let (names, burst) = (Mutex::default(), Mutex::default());
@@ -185,12 +210,13 @@ impl Sampler {
         let Ok(_alone) = self.shared.burst.try_lock() else {
             return Err(Refusal::new(Reason::Busy, "another burst is under way; try again when it is over"));
         };
-        let (mut rings, _) = open(&self.shared.options, frequency, DRAIN_EVERY, Some(self.shared.grant))?;
+        let burst_every = read_every(frequency).min(DRAIN_EVERY);
+        let (mut rings, _) = open(&self.shared.options, frequency, burst_every, Some(self.shared.grant))?;
         let mut counts = Counts::new();
         let end = now_ns() + u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         loop {
             let now = now_ns();
-            thread::sleep(DRAIN_EVERY.min(Duration::from_nanos(end.saturating_sub(now))));
+            thread::sleep(burst_every.min(Duration::from_nanos(end.saturating_sub(now))));
             let mut state = lock(&self.shared.state);
             let mut stack = Vec::new();
             for (thread, ring) in &mut rings {
@@ -225,10 +251,11 @@ impl Shared {
     fn run(&self, mut rings: Vec<(u32, Ring)>) {
         // For this thread alone: on Linux, niceness belongs to threads (setpriority(2), under BUGS).
         let _stays_as_it_is = rustix::process::setpriority_process(None, NICENESS);
+        let read_every = read_every(self.options.frequency);
         let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
         let mut stack = Vec::new();
         while !self.is_ending.load(Ordering::Relaxed) {
-            thread::park_timeout(READ_EVERY);
+            thread::park_timeout(read_every);
             for (thread, ring) in &mut rings {
                 let mut state = lock(&self.state);
                 ring.drain(|happened| match happened.what {
@@ -260,7 +287,13 @@ impl Shared {
             let functions: Vec<&str> = names.functions(stack).collect();
             let class = self.options.classify.and_then(|classify| classify(&functions));
             let label = self.options.threads[*thread as usize].1.as_str();
-            folded.add([label].into_iter().chain(class.as_deref()).chain(functions.iter().copied()), count);
+            let roots = [label].into_iter().chain(class.as_deref());
+            if self.options.full_names {
+                folded.add(roots.chain(functions), count);
+            } else {
+                let functions: Vec<_> = functions.into_iter().map(short).collect();
+                folded.add(roots.chain(functions.iter().map(|name| &**name)), count);
+            }
         }
         folded
     }
@@ -312,6 +345,10 @@ impl State {
     }
 }
 
+fn read_every(frequency: u64) -> Duration {
+    READ_EVERY.min(Duration::from_secs_f64(READ_SAMPLES / frequency as f64))
+}
+
 /// So few stacks without samples are no reason to clean up.
 const STACKS_FEW: usize = 1024;
 
@@ -333,10 +370,12 @@ fn open(
 ) -> Result<(Vec<(u32, Ring)>, Grant), Refusal> {
     let millis = u64::try_from(read_every.as_millis()).unwrap_or(u64::MAX);
     let expected = (frequency * millis).div_ceil(1000) + 1;
-    let ring_bytes = usize::try_from(expected * RING_ROOM * u64::from(STACK_BYTES)).unwrap_or(RING_BYTES_MAX);
+    let ring_bytes = usize::try_from(expected * RING_ROOM * u64::from(options.stack_bytes)).unwrap_or(RING_BYTES_MAX);
     let settings = Settings {
         frequency,
         unwind: Unwind::Dwarf,
+        // The kernel takes multiples of eight.
+        stack_bytes: options.stack_bytes >> 10 << 10,
         kernel: options.kernel,
         // The timer: it costs the same everywhere, and leaves the counters to whoever needs them.
         cycles: false,

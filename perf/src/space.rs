@@ -6,7 +6,7 @@ use std::sync::Arc;
 use framehop::{CacheNative, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Unwinder};
 use framehop::{UnwindRegsNative, UnwinderNative};
 
-use crate::events::{Mapped, Registers, STACK_BYTES, Sample};
+use crate::events::{Mapped, Registers, Sample};
 use crate::frame::{Frame, Mark};
 use crate::module::{Module, Modules, Source};
 use crate::target;
@@ -138,7 +138,7 @@ impl Spaces {
         }
         let space = self.spaces.get(&pid).expect("it was read above");
         let mark = match sample.registers {
-            Some(registers) => by_tables(space, &mut self.cache, registers, &sample.stack, stack),
+            Some(registers) => by_tables(space, &mut self.cache, registers, sample, stack),
             None => by_frame_pointers(space, &sample.user, stack),
         };
         stack.extend(mark.map(Frame::mark));
@@ -164,10 +164,10 @@ fn by_tables(
     space: &Space,
     cache: &mut CacheNative<MayAllocateDuringUnwind>,
     registers: Registers,
-    bytes: &[u8],
+    sample: &Sample,
     stack: &mut Vec<Frame>,
 ) -> Option<Mark> {
-    let is_cut_off = bytes.len() >= STACK_BYTES as usize;
+    let bytes = &sample.stack;
     let mut beyond = false;
     let mut read = |address: u64| {
         let at = address.checked_sub(registers.sp).and_then(|at| usize::try_from(at).ok()).ok_or(())?;
@@ -191,7 +191,7 @@ fn by_tables(
         }
     };
     match mark {
-        Some(_) if beyond && is_cut_off => Some(Mark::Truncated),
+        Some(_) if beyond && sample.is_cut_off => Some(Mark::Truncated),
         mark => mark,
     }
 }

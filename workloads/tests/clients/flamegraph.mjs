@@ -11,7 +11,7 @@ await window.call("Emulation.setDeviceMetricsOverride", { width: 1280, height: 7
 
 const frame = name => `[...document.querySelectorAll('#frames > g')].find(g => g.querySelector('title').textContent.startsWith('${name} ('))`;
 const widthOf = name => window.look(`${frame(name)}.querySelector('rect').getBoundingClientRect().width`);
-const textOf = name => window.look(`${frame(name)}.querySelector('text').textContent`);
+const textOf = name => window.look(`${frame(name)}.querySelector('text').textContent.trim()`);
 // Where a person would click.
 const click = async name => {
   const [x, y] = await window.look(`(box => [box.x + box.width / 2, box.y + box.height / 2])(${frame(name)}.querySelector('rect').getBoundingClientRect())`);
@@ -37,8 +37,9 @@ const shoot = async name => {
   return png;
 };
 
-// Its script has run when the texts have been fitted.
-await window.until(`document.querySelectorAll('#frames > g').length === 9 && ${frame("poll")}.querySelector('text').textContent === 'poll'`);
+// Its script has run then.
+await window.until("document.readyState === 'complete' && document.querySelectorAll('#frames > g').length === 9");
+assert.equal(await textOf("poll"), "poll");
 assert.equal(await window.look("document.getElementById('title').textContent"), "annulus & chat");
 assert.equal(await window.look("document.getElementById('subtitle').textContent"), "100 samples");
 const all = await widthOf("all");
