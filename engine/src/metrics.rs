@@ -13,6 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::trace::Traces;
 
+/// Built so (`RUSTFLAGS="--cfg annulus_bare"`), nothing is counted and nothing traced: what is measured against, to see what
+/// counting costs. See `perf/notes/overhead.md`.
+pub(crate) const BARE: bool = cfg!(annulus_bare);
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -20,6 +24,9 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Counts `n` more.
     pub fn add(&self, n: u64) {
+        if BARE {
+            return;
+        }
         self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
     }
 
@@ -102,6 +109,9 @@ fn bucket_end(index: usize) -> u64 {
 impl Histogram {
     /// Counts one occurrence of `value`.
     pub fn record(&self, value: u64) {
+        if BARE {
+            return;
+        }
         let count = &self.counts[bucket(value)];
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.sum.store(self.sum.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);

@@ -9,14 +9,17 @@
 //! Below each thread stands what it did for whom: see [`class_of`]. The work is done by a thread of its own; shards only
 //! wait for it.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use annulus_engine::compute::ticket;
+use annulus_perf::command::NAMES_WORD;
 use annulus_perf::folded::Folded;
 use annulus_perf::refusal::{Reason, Refusal};
 use annulus_perf::sampler::{Options, Sampler};
+use annulus_perf::symbols::Helper;
 
 use super::debug::{seconds, unknown_format};
 use crate::serve::{Problem, Reply, Request};
@@ -129,7 +132,10 @@ fn span(request: &Request) -> Result<Span, Problem> {
 
 /// A sampler of all threads that this process has now.
 fn sampler(frequency: u64, keep: Duration) -> Result<Sampler, Refusal> {
-    Sampler::start(Options { threads: threads(), frequency, keep, classify: Some(class_of), ..Options::default() })
+    // Names are looked up by this program as another process: what that takes of memory goes with it.
+    let helper = Some(Helper::new(["perf", NAMES_WORD].map(OsString::from)));
+    let (threads, classify) = (threads(), Some(class_of as _));
+    Sampler::start(Options { threads, frequency, keep, classify, helper, ..Options::default() })
 }
 
 /// This process's threads by their kernel numbers, with their names.
