@@ -48,6 +48,8 @@ pub const NAMES_WORD: &str = "names-of";
 const SECONDS_OF_PID: f64 = 10.0;
 /// A day: longer is hardly meant.
 const SECONDS_MAX: f64 = 86_400.0;
+/// How long COMMAND has to end after Ctrl-C, for its end to be told.
+const ENDING_MAX: Duration = Duration::from_secs(2);
 /// A rate that is not in step with what programs do every hundredth of a second.
 const FREQUENCY: u64 = 99;
 /// A file of collapsed stacks is read up to this size.
@@ -312,15 +314,16 @@ impl Record {
         }
     }
 
-    /// The time is over, or Ctrl-C came, and COMMAND still runs: Ctrl-C was for it too.
+    /// The time is over, or Ctrl-C came, and COMMAND still runs. A Ctrl-C was for it too, so it is given time to end.
     fn leave(&self, child: &mut Child, end: &AtomicBool) -> String {
-        if !end.load(Ordering::Relaxed) {
-            return format!("is still running as process {}", child.id());
+        let patience = Instant::now() + if end.load(Ordering::Relaxed) { ENDING_MAX } else { Duration::ZERO };
+        while Instant::now() < patience {
+            if let Ok(Some(status)) = child.try_wait() {
+                return target::ending(status);
+            }
+            std::thread::sleep(DRAIN_EVERY);
         }
-        match child.wait() {
-            Ok(status) => target::ending(status),
-            Err(error) => format!("cannot be waited for: {error}"),
-        }
+        format!("is still running as process {}", child.id())
     }
 
     fn target_name(&self) -> String {

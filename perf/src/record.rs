@@ -151,21 +151,30 @@ impl Recording {
         let mut begun = Vec::new();
         for ring in &mut self.rings {
             ring.drain(|happened| {
-                if let What::Forked { .. } = happened.what {
-                    begun.push(happened.tid);
+                if let What::Forked { parent_pid, .. } = happened.what {
+                    begun.push((happened.pid, happened.tid, parent_pid));
                 }
                 self.pending.push(happened);
             });
         }
-        if self.settings.inherit {
-            return;
+        if !self.settings.inherit {
+            begun.into_iter().for_each(|(pid, tid, parent_pid)| self.follow(pid, tid, parent_pid));
         }
-        for tid in begun {
-            // One that cannot be opened has ended, or there are too many: it is missed, like what it begins.
-            if let Ok((ring, _)) = Ring::open(&self.settings, Some(self.grant), tid, None) {
-                self.rings.push(ring);
-            }
+    }
+
+    /// Samples a thread that was begun by one that is sampled.
+    fn follow(&mut self, pid: i32, tid: i32, parent_pid: i32) {
+        // One that cannot be opened has ended, or there are too many: it is missed, like what it begins.
+        let Ok((ring, _)) = Ring::open(&self.settings, Some(self.grant), tid, None) else { return };
+        self.rings.push(ring);
+        // What it did before, such as taking a name or loading a program, nobody has told.
+        let mut tell = |what| self.pending.push(Happened { time: now_ns(), pid, tid, what });
+        let Some(name) = target::thread_name(pid, tid) else { return };
+        if pid == parent_pid {
+            return tell(What::Named(name.into()));
         }
+        tell(What::Executed(name.into()));
+        target::maps(pid).unwrap_or_default().into_iter().for_each(|mapped| tell(What::Mapped(mapped)));
     }
 
     /// Ends, with everything that has come.

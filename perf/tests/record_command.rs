@@ -6,6 +6,7 @@ mod rig;
 use std::fs;
 
 use rig::{Build, Folder, is_well_formed, may_sample, profiler, record, spin};
+use rustix::process::{Pid, Signal};
 
 #[test]
 fn a_program_is_seen_from_its_beginning_to_its_end() {
@@ -66,4 +67,20 @@ fn a_program_that_is_not_there_is_told() {
     let recorded = record(&folder, &["--", "/no/such/program"]);
     assert_eq!(recorded.code, Some(1), "{}", recorded.said);
     assert!(recorded.said.contains("/no/such/program cannot be started: No such file"), "{}", recorded.said);
+}
+
+#[test]
+fn a_program_that_goes_on_is_left_alone() {
+    if !may_sample("programs that go on") {
+        return;
+    }
+    let (folder, spin) = (Folder::new("goes-on"), spin(Build::Full).to_str().unwrap());
+    // Whoever waits for what is said would wait for everybody who could still say something.
+    let script = "exec \"$0\" 60 >/dev/null 2>&1";
+    let recorded = record(&folder, &["--seconds", "1", "--frequency", "199", "--", "sh", "-c", script, spin]);
+    assert_eq!(recorded.code, Some(0), "{}", recorded.said);
+    recorded.has_shares();
+    let pid = recorded.said.split("is still running as process ").nth(1).unwrap().lines().next().unwrap();
+    let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }

@@ -116,7 +116,8 @@ pub fn record(folder: &Folder, words: &[&str]) -> Recorded {
     let (picture, text) = (folder.file("a.svg"), folder.file("a.txt"));
     let _from_before = fs::remove_file(&picture);
     let outputs = ["record", "--output", picture.to_str().unwrap(), "--collapsed", text.to_str().unwrap()];
-    let output = profiler().args(outputs).args(words).output().unwrap();
+    // In the folder: what programs leave behind goes with it.
+    let output = profiler().args(outputs).args(words).current_dir(&folder.0).output().unwrap();
     Recorded::new(folder, &output)
 }
 
