@@ -286,6 +286,7 @@ impl Shared {
         for ((thread, stack), &count) in counts {
             let functions: Vec<&str> = names.functions(stack).collect();
             let class = self.options.classify.and_then(|classify| classify(&functions));
+            let functions = without_beginning(functions);
             let label = self.options.threads[*thread as usize].1.as_str();
             let roots = [label].into_iter().chain(class.as_deref());
             if self.options.full_names {
@@ -297,6 +298,15 @@ impl Shared {
         }
         folded
     }
+}
+
+/// What is below the standard library's mark, as its own backtraces have it: outside of that is how a thread begins, which is
+/// the same for all.
+fn without_beginning(mut functions: Vec<&str>) -> Vec<&str> {
+    if let Some(at) = functions.iter().position(|function| function.contains("__rust_begin_short_backtrace")) {
+        functions.drain(..=at);
+    }
+    functions
 }
 
 impl State {
@@ -433,6 +443,13 @@ mod tests {
             assert!(state.stacks.frames() <= STACK_FRAMES_MAX);
         }
         assert!(state.kept.len() > 1000, "{}", state.kept.len());
+    }
+
+    #[test]
+    fn the_way_a_thread_begins_is_left_out() {
+        let stack = vec!["clone3", "std::sys::backtrace::__rust_begin_short_backtrace", "work", "more"];
+        assert_eq!(without_beginning(stack), ["work", "more"]);
+        assert_eq!(without_beginning(vec!["clone3", "foreign"]), ["clone3", "foreign"]);
     }
 
     #[test]
