@@ -7,6 +7,7 @@ use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
 use annulus_bench::image;
 use annulus_bench::live::Live;
 use annulus_bench::placement;
+use annulus_bench::process;
 use annulus_bench::record::Record;
 use annulus_bench::report;
 use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
@@ -355,8 +356,11 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
     };
     // Before the scenario: it pins this thread, and the machine would look as if it had one core.
     placement::cores();
-    let facts: Vec<(String, String)> =
+    let mut facts: Vec<(String, String)> =
         report::facts().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    for peer in &options.vs {
+        facts.push((peer.clone(), process::versions(peer)?));
+    }
     let common = Common {
         rate: options.rate,
         poisson: options.poisson,

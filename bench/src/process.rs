@@ -2,6 +2,7 @@
 
 mod gateway;
 mod peers;
+mod versions;
 
 pub use gateway::Upstream;
 pub use peers::{Role, names as peer_names};
@@ -265,6 +266,14 @@ fn root() -> Result<PathBuf, String> {
 /// A sentence: it could not be built.
 pub fn our_program() -> Result<PathBuf, String> {
     ours(Mode::Chat)
+}
+
+/// The versions that a peer is made of, in one line.
+///
+/// # Errors
+/// A sentence: this is not the source tree.
+pub fn versions(peer: &str) -> Result<String, String> {
+    Ok(versions::of(&root()?.join("bench/peers").join(peer)))
 }
 
 /// Makes a peer ready and gives the program to start.
