@@ -92,18 +92,17 @@ fn connections_that_end_fail_by_how_they_do() {
 }
 
 #[test]
-fn silence_ends_with_patience_and_what_had_no_connection_was_never_sent() {
+fn silence_ends_with_patience() {
     let server = Server::start(|mut stream, _| while head(&mut stream).is_some() {});
     let mut settings = settings(open(100.0, 0.3), 2);
     settings.timeout = Duration::from_millis(600);
     let began = Instant::now();
     let record = load(&settings, &server.url("http", "/"));
     let round = &record.sides[0].rounds[0];
-    let count = |reason: &str| round.failed.get(reason).copied().unwrap_or(0);
     assert_eq!((round.completed, round.failures()), (0, 29));
-    assert!(count("timeout") >= 2 && count("timeout before a connection was free") >= 1, "{:?}", round.failed);
-    assert!(round.sent < 29 && began.elapsed() < Duration::from_secs(10));
-    assert!(record.notes.iter().any(|note| note.contains("never sent")), "{:?}", record.notes);
+    assert!(round.failed.keys().all(|reason| reason.starts_with("timeout")), "{:?}", round.failed);
+    // A connection whose answer did not come is of no more use.
+    assert!(round.opened > 2 && began.elapsed() < Duration::from_secs(10), "{}", round.opened);
 }
 
 /// What waits for a connection waits on the server's account, and is not the generator's lateness.
@@ -123,9 +122,9 @@ fn a_slow_server_is_charged_for_the_queue_before_it() {
 
 #[test]
 fn a_connection_closed_while_a_request_is_under_way_is_tried_again_once() {
-    // Each connection answers twice, and closes instead of answering the third.
+    // The connection answers twice, and closes instead of answering the third.
     let server = Server::answering(|number| (number < 2).then(|| GOOD.to_vec()));
-    let record = load(&settings(open(100.0, 0.5), 2), &server.url("http", "/"));
+    let record = load(&settings(open(100.0, 0.5), 1), &server.url("http", "/"));
     let round = &record.sides[0].rounds[0];
     assert_eq!((round.completed, failed(&record)), (49, Vec::new()));
     assert!(record.notes.iter().any(|note| note.contains("sent again")), "{:?}", record.notes);

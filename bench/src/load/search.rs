@@ -24,6 +24,8 @@ const TRY_WARM_UP_S: f64 = 0.3;
 /// How often a rate that held shortly and not for long is lowered, and to what.
 const CONFIRMATIONS: usize = 4;
 const LOWERED: f64 = 0.93;
+/// How often a try is repeated in which the generator was late.
+const LATE_REPEATS: usize = 2;
 /// Where not even so many per second are borne, it is not a matter of the rate.
 const RATE_MIN: f64 = 1.0;
 /// A try need not wait for answers that are so many times too late.
@@ -146,8 +148,17 @@ pub fn run(
     };
     let short = Pace::Open(short);
     let mut tried: Vec<Tried> = Vec::new();
+    let mut was_late = false;
     let mut attempt = |load: &Load, pace: &Pace, progress: &mut dyn Progress| -> Result<Outcome, String> {
-        let outcome = round::run(load, pace, tried.len() + 1, began, &mut Quiet)?;
+        let mut outcome = round::run(load, pace, tried.len() + 1, began, &mut Quiet)?;
+        // A late generator says nothing about the server, and may have been disturbed by chance.
+        for _ in 0..LATE_REPEATS {
+            if outcome.round.is_honest() {
+                break;
+            }
+            outcome = round::run(load, pace, tried.len() + 1, began, &mut Quiet)?;
+        }
+        was_late |= !outcome.round.is_honest();
         let verdict = judge(&outcome.round, bound);
         let us = percentile_us(&outcome.round.latency, bound.percentile);
         let rate = pace.course().mean_rate();
@@ -205,6 +216,13 @@ pub fn run(
         found.outcome = Some(outcome);
         if held {
             found.notes.push(format!("{rate:.0}/s held {bound} for {} s.", course.seconds));
+            if was_late {
+                found.notes.push(
+                    "At some rates it was the generator that was late, not the server: the server may carry more than was \
+                     found. Use more --threads, or cores that nobody else wants."
+                        .to_owned(),
+                );
+            }
             return Ok((tried, found));
         }
         rate *= LOWERED;

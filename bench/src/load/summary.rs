@@ -213,16 +213,19 @@ fn notes(settings: &Settings, load: &Load, outcomes: &[Outcome]) -> Vec<String> 
 fn comparison(first: &Side, second: &Side, is_closed: bool) -> Vec<Row> {
     let what = format!("{} / {}", first.name, second.name);
     let mut rows = Vec::new();
+    // Of a server whose process is unknown there is nothing to say; latencies that were refused are said to be.
+    let side_is_silent = |name: &str| !name.starts_with('p') || name.starts_with("processor");
     let mut row = |name: &str, of: &dyn Fn(&Round) -> Option<f64>| {
         // Pairs are made of the rounds with the same number.
         let pairs =
             first.rounds.iter().zip(&second.rounds).filter_map(|(first, second)| Some((of(first)?, of(second)?)));
         let (ours, theirs): (Vec<f64>, Vec<f64>) = pairs.unzip();
-        if ours.is_empty() {
+        if ours.is_empty() && side_is_silent(name) {
             return;
         }
         let found = Confidence::of(&ours, &theirs);
-        let note = found.map_or_else(|| format!("{} pairs: too few", ours.len()), |found| found.text());
+        let note =
+            found.map_or_else(|| format!("{} pairs of rounds that count: too few", ours.len()), |found| found.text());
         rows.push(Row::new(format!("{name}, {what}"), Target::Fact, found.map(|found| found.ratio), note));
     };
     row("processor time per answer", &Round::cpu_us_each);

@@ -1,9 +1,11 @@
 //! TLS of the load's connections: whom to trust, and what to offer.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,7 +44,14 @@ pub fn config(trust: &Trust, alpn: &[&str]) -> Result<Arc<ClientConfig>, String>
             let verifier = Arc::new(Anybody(provider));
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         }
-        Trust::File(file) => builder.with_root_certificates(roots(file)?).with_no_client_auth(),
+        Trust::File(file) => {
+            let certificates = certificates(file)?;
+            let roots = Arc::new(roots(file)?);
+            let usual = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+            let usual = usual.map_err(|error| format!("{} cannot be used: {error}", file.display()))?;
+            let verifier = Arc::new(Handed { usual, certificates });
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+        }
         Trust::System => {
             let file =
                 SYSTEM.iter().map(Path::new).find(|file| file.exists()).ok_or(
@@ -55,11 +64,15 @@ pub fn config(trust: &Trust, alpn: &[&str]) -> Result<Arc<ClientConfig>, String>
     Ok(Arc::new(config))
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, String> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    let mut roots = RootCertStore::empty();
     // A bundle may hold what this library does not understand; what it understands must be something.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
+    Ok(CertificateDer::pem_slice_iter(&bytes).flatten().collect())
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates(file)?);
     if roots.is_empty() {
         return Err(format!("there is no certificate in {}: give a PEM file", file.display()));
     }
@@ -84,6 +97,53 @@ pub fn remedy(error: &Error) -> String {
 /// A sentence.
 pub fn name(host: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(host.to_owned()).map_err(|_| format!("{host:?} is no name that a certificate can have"))
+}
+
+/// Trusts what the authorities in a file vouch for, and the certificates in it themselves: one that a server made for
+/// itself usually says that it is an authority, which no authority's own server would.
+#[derive(Debug)]
+struct Handed {
+    usual: Arc<WebPkiServerVerifier>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Handed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.certificates.iter().any(|handed| handed == end_entity) {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.usual.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.usual.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
 }
 
 /// Trusts any certificate, and still wants the peer to have its key.

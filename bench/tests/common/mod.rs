@@ -151,7 +151,7 @@ pub fn wait_for(port: u16) {
     }
 }
 
-/// nginx with these server blocks.
+/// nginx with these server blocks, in one process: a master that is killed leaves its workers behind.
 pub fn nginx(name: &str, servers: &str, port: u16) -> Program {
     let folder = folder(name);
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -159,7 +159,7 @@ pub fn nginx(name: &str, servers: &str, port: u16) -> Program {
         temporary.iter().map(|kind| format!("{kind}_temp_path {}/{kind}; ", folder.display())).collect();
     let at = folder.display();
     let config = format!(
-        "worker_processes 1; daemon off; pid {at}/pid; error_log {at}/error.log;\n\
+        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
          events {{ worker_connections 1024; }}\nhttp {{ access_log off; {temporary}\n{servers} }}\n"
     );
     std::fs::write(folder.join("nginx.conf"), config).unwrap();
