@@ -19,10 +19,11 @@ check:
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 
+# A short version of everything beside peers, into bench/results/DATE/. Some ten minutes.
 bench:
 	cargo build --release --package annulus --examples --bins
 	cargo build --release --package annulus-bench
-	./target/release/annulus-bench --help
+	ANNULUS_BENCH_BIN=$(CURDIR)/target/release ./target/release/annulus-bench suite
 
 # The chat, then the image service, killed at random moments under load: make crash KILLS=200
 crash:
