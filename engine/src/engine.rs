@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -198,7 +199,7 @@ impl Builder {
             eprintln!("{report}");
             log.add(report);
         };
-        let watchdog = Arc::new(Watchdog::start(limits::STALL, on_stall)?);
+        let watchdog = Arc::new(Watchdog::start(limits::STALL, start, on_stall)?);
         let engine = Engine { mesh, plan: Arc::new(plan), remotes: Arc::new(remotes.clone()) };
         for (post, starter) in Post::mesh(remotes).into_iter().zip(starters) {
             // A thread that is gone shows when it is joined.
@@ -237,7 +238,7 @@ impl Builder {
         let (post, engine, watchdog) = go.recv().map_err(|_| gone())?;
         let mesh = engine.mesh.clone();
         let shard = LocalShard::build(index, mesh, driver, registered, post, self.zero_copy_bytes_min);
-        let future = main(shard.shard());
+        let future = on_the_heap(main, shard.shard());
         watchdog.watch_this_thread(index, engine.mesh.metrics[index].clone());
         let ended = shard.run(future);
         watchdog.forget_this_thread();
@@ -266,6 +267,13 @@ impl Builder {
             },
         }
     }
+}
+
+/// A shard's main future may be tens of kilobytes. Made here, it lies on no stack while the shard runs: stacks stay so shallow
+/// that a profiler that copies a part of them has all of it.
+#[inline(never)]
+fn on_the_heap<F: Future>(main: &dyn Fn(Shard) -> F, shard: Shard) -> Pin<Box<F>> {
+    Box::pin(main(shard))
 }
 
 impl Mesh {

@@ -10,6 +10,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::trace::Traces;
 
@@ -212,8 +213,8 @@ macro_rules! engine_metrics {
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct ShardMetrics {
-            /// Odd while a turn works, even while the shard may sleep; new with every turn.
-            pulse: AtomicU64,
+            /// When the turn at hand began to work, in nanoseconds of the shard's clock; zero while the shard may sleep.
+            working_since: AtomicU64,
             $(#[doc = $counter_help] pub $counter: Counter,
               $(#[doc = concat!("A part of `", stringify!($counter), "` that is counted elsewhere.")]
                 pub $part: Counter,)*)*
@@ -282,19 +283,23 @@ engine_metrics! {
 }
 
 impl ShardMetrics {
-    /// A turn begins to work.
-    pub fn turn_began(&self) {
-        self.pulse.store((self.pulse() + 1) | 1, Ordering::Relaxed);
+    /// A turn begins to work, at this time of the shard's clock.
+    pub fn turn_began(&self, now: Duration) {
+        // Never zero, which says that none works.
+        self.working_since.store((now.as_nanos() as u64).max(1), Ordering::Relaxed);
     }
 
     /// The shard may sleep from now on.
     pub fn turn_ended(&self) {
-        self.pulse.store((self.pulse() + 1) & !1, Ordering::Relaxed);
+        self.working_since.store(0, Ordering::Relaxed);
     }
 
-    /// Which turn works (odd), or that none does (even). The same odd number twice is the same turn.
-    pub fn pulse(&self) -> u64 {
-        self.pulse.load(Ordering::Relaxed)
+    /// Since when the turn at hand works, by the shard's clock; `None` while the shard may sleep.
+    pub fn working_since(&self) -> Option<Duration> {
+        match self.working_since.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(Duration::from_nanos(since)),
+        }
     }
 
     /// Adds a counter, or gives the one of that name. Names of counters end in `_total`.
@@ -553,18 +558,15 @@ mod tests {
     }
 
     #[test]
-    fn the_pulse_tells_turns_apart() {
+    fn it_is_told_since_when_a_turn_works() {
         let metrics = ShardMetrics::default();
-        assert_eq!(metrics.pulse() & 1, 0);
-        metrics.turn_began();
-        let first = metrics.pulse();
-        metrics.turn_began();
-        let second = metrics.pulse();
-        assert!(first & 1 == 1 && second & 1 == 1 && first != second);
+        assert_eq!(metrics.working_since(), None);
+        metrics.turn_began(Duration::ZERO);
+        assert!(metrics.working_since().is_some());
+        metrics.turn_began(Duration::from_micros(7));
+        assert_eq!(metrics.working_since(), Some(Duration::from_micros(7)));
         metrics.turn_ended();
-        assert_eq!(metrics.pulse() & 1, 0);
-        metrics.turn_ended();
-        assert_eq!(metrics.pulse() & 1, 0);
+        assert_eq!(metrics.working_since(), None);
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl LocalShard {
         core.driver.borrow_mut().turn(wait, &mut self.completions)?;
         sleep.awake();
         let begin = core.driver.borrow().now();
-        core.metrics.turn_began();
+        core.metrics.turn_began(begin);
         core.metrics.cqes.add(self.completions.len() as u64);
         core.notice_drain();
         core.timers.set_now(begin);

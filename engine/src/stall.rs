@@ -1,11 +1,11 @@
 //! A watchdog over the shards' turns: one that takes too long is counted and reported with a backtrace.
 //!
 //! ```text
-//!   shard: pulse odd = a turn works (new number each turn)     watchdog, 4 x per limit: the same odd number
-//!          pulse even = asleep                                 for longer than the limit? count, ask, report
+//!   shard: since when its turn works, or that it may sleep     watchdog: for longer than the limit? count, ask, report
 //! ```
 //!
-//! The shard pays one plain store per turn and reads no clock for this. Each stall is counted once, however long
+//! The shard pays one plain store per turn and reads no clock for this. The watchdog looks again when the oldest turn at work
+//! reaches the limit, and after as long where none works: forty times a second, and never late. Each stall is counted once, however long
 //! it lasts; of each shard at most one in [`REPORT_EVERY`] is reported. Durations are as of the report: the turn
 //! may go on.
 
@@ -84,11 +84,9 @@ struct Watched {
     shard: usize,
     thread: i32,
     metrics: Arc<ShardMetrics>,
-    pulse: u64,
-    /// When `pulse` was first seen.
-    since: Instant,
-    counted: bool,
-    reported: Option<Instant>,
+    /// The beginning of the turn that was counted last, by the shard's clock.
+    counted: Option<Duration>,
+    reported: Option<Duration>,
     unreported: u64,
 }
 
@@ -99,6 +97,16 @@ struct Shared {
 }
 
 impl Shared {
+    /// How long it is until a turn that works now reaches the limit, and no longer than that.
+    fn until_next(&self, now: Duration, limit: Duration) -> Duration {
+        let left = |one: &Watched| {
+            let since = one.metrics.working_since().filter(|since| one.counted != Some(*since))?;
+            // One that has just reached it is looked at without spinning.
+            Some((since + limit).saturating_sub(now).max(Duration::from_millis(1)))
+        };
+        self.watched().iter().filter_map(left).min().unwrap_or(limit).min(limit)
+    }
+
     fn watched(&self) -> MutexGuard<'_, Vec<Watched>> {
         // The list is whole at every moment at which its holder could panic.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
@@ -112,23 +120,28 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches for turns longer than `limit` and gives reports to `sink`, on the watchdog's own thread.
+    /// Watches for turns longer than `limit` and gives reports to `sink`, on the watchdog's own thread. `clock`: when the
+    /// shards' clocks were at zero.
     ///
     /// # Errors
     /// When the thread cannot be started, or the signal that asks for backtraces cannot be set up.
-    pub fn start(limit: Duration, sink: impl FnMut(StallReport) + Send + 'static) -> io::Result<Watchdog> {
+    pub fn start(
+        limit: Duration,
+        clock: Instant,
+        sink: impl FnMut(StallReport) + Send + 'static,
+    ) -> io::Result<Watchdog> {
         install()?;
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
-        let body = move || watch(&theirs, limit, sink);
+        let body = move || watch(&theirs, limit, clock, sink);
         let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(body)?;
         Ok(Watchdog { shared, thread: Some(thread) })
     }
 
     /// Watches the turns of shard `shard`, which runs on the calling thread. Its metrics tell when a turn works.
     pub fn watch_this_thread(&self, shard: usize, metrics: Arc<ShardMetrics>) {
-        let (thread, pulse, since) = (current_thread(), metrics.pulse(), Instant::now());
-        let one = Watched { shard, thread, metrics, pulse, since, counted: false, reported: None, unreported: 0 };
+        let thread = current_thread();
+        let one = Watched { shard, thread, metrics, counted: None, reported: None, unreported: 0 };
         self.shared.watched().push(one);
     }
 
@@ -150,9 +163,9 @@ impl Drop for Watchdog {
     }
 }
 
-fn watch(shared: &Shared, limit: Duration, mut sink: impl FnMut(StallReport)) {
+fn watch(shared: &Shared, limit: Duration, clock: Instant, mut sink: impl FnMut(StallReport)) {
     while !shared.stop.load(Ordering::Acquire) {
-        let now = Instant::now();
+        let now = clock.elapsed();
         // The shards are asked while their list is locked, so that none can leave and its number be used again.
         let stalls: Vec<(StallReport, Vec<usize>)> =
             shared.watched().iter_mut().filter_map(|one| one.look(now, limit)).collect();
@@ -160,23 +173,19 @@ fn watch(shared: &Shared, limit: Duration, mut sink: impl FnMut(StallReport)) {
             report.frames = names(&addresses);
             sink(report);
         }
-        std::thread::park_timeout(limit / 4);
+        std::thread::park_timeout(shared.until_next(clock.elapsed(), limit));
     }
 }
 
 impl Watched {
-    /// A report with the thread's addresses, when one is due.
-    fn look(&mut self, now: Instant, limit: Duration) -> Option<(StallReport, Vec<usize>)> {
-        let pulse = self.metrics.pulse();
-        if pulse != self.pulse || pulse & 1 == 0 {
-            (self.pulse, self.since, self.counted) = (pulse, now, false);
+    /// A report with the thread's addresses, when one is due. `now`: by the shards' clocks.
+    fn look(&mut self, now: Duration, limit: Duration) -> Option<(StallReport, Vec<usize>)> {
+        let since = self.metrics.working_since()?;
+        let lasted = now.saturating_sub(since);
+        if self.counted == Some(since) || lasted < limit {
             return None;
         }
-        let lasted = now - self.since;
-        if self.counted || lasted < limit {
-            return None;
-        }
-        self.counted = true;
+        self.counted = Some(since);
         self.metrics.stalls.add(1);
         if self.reported.is_some_and(|reported| now - reported < REPORT_EVERY) {
             self.unreported += 1;
@@ -244,11 +253,12 @@ mod tests {
     #[test]
     fn a_long_turn_is_reported_with_the_function_it_was_in() {
         let (sender, reports) = mpsc::channel();
-        let watchdog = Watchdog::start(LIMIT, move |report| sender.send(report).unwrap()).unwrap();
+        let clock = Instant::now();
+        let watchdog = Watchdog::start(LIMIT, clock, move |report| sender.send(report).unwrap()).unwrap();
         let metrics = Arc::new(ShardMetrics::default());
         watchdog.watch_this_thread(3, metrics.clone());
-        metrics.turn_began();
-        metrics.turn_began();
+        metrics.turn_began(clock.elapsed());
+        metrics.turn_began(clock.elapsed());
         // However late the watchdog comes to run on a busy machine, it finds this function.
         let begin = Instant::now();
         let mut report = None;
@@ -270,12 +280,13 @@ mod tests {
     #[test]
     fn stalls_are_counted_each_and_reported_now_and_then() {
         let (sender, reports) = mpsc::channel();
-        let watchdog = Watchdog::start(LIMIT, move |report| sender.send(report).unwrap()).unwrap();
+        let clock = Instant::now();
+        let watchdog = Watchdog::start(LIMIT, clock, move |report| sender.send(report).unwrap()).unwrap();
         let metrics = Arc::new(ShardMetrics::default());
         watchdog.watch_this_thread(0, metrics.clone());
         // The watchdog itself may be kept from running: wait for what it shall have seen.
         for stalls in 1..=3 {
-            metrics.turn_began();
+            metrics.turn_began(clock.elapsed());
             while metrics.stalls.get() < stalls {
                 counts_sheep_for(Duration::from_millis(5));
             }
@@ -288,14 +299,15 @@ mod tests {
 
     #[test]
     fn sleep_and_short_turns_are_no_stalls() {
-        let watchdog = Watchdog::start(Duration::from_millis(200), |report| panic!("{report}")).unwrap();
+        let clock = Instant::now();
+        let watchdog = Watchdog::start(Duration::from_millis(200), clock, |report| panic!("{report}")).unwrap();
         let metrics = Arc::new(ShardMetrics::default());
         watchdog.watch_this_thread(0, metrics.clone());
-        metrics.turn_began();
+        metrics.turn_began(clock.elapsed());
         metrics.turn_ended();
         std::thread::sleep(Duration::from_millis(300));
         for _ in 0..300 {
-            metrics.turn_began();
+            metrics.turn_began(clock.elapsed());
             counts_sheep_for(Duration::from_millis(1));
         }
         metrics.turn_ended();
