@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::events::{FREQUENCY_MAX, Grant, Ring, STACK_BYTES_MAX, STACK_BYTES_MIN, Sample, Settings, Unwind, What};
 use crate::folded::Folded;
@@ -62,6 +62,10 @@ pub struct Options {
     pub threads: Vec<(i32, String)>,
     /// Samples per second of a thread that runs.
     pub frequency: u64,
+    /// Samples are taken for the first of these times out of each of the second; without, all the time. A thread that is
+    /// sampled pays some 2 us whenever it goes to sleep or wakes, for the kernel's timer: a tenth of what a server does that
+    /// sleeps ten thousand times a second, and a two-hundredth if it is sampled a second in twenty.
+    pub window: Option<(Duration, Duration)>,
     /// How much of a stack is carried away, in whole KiB.
     pub stack_bytes: u32,
     /// How long samples are kept.
@@ -81,6 +85,7 @@ impl Default for Options {
         Options {
             threads: Vec::new(),
             frequency: FREQUENCY,
+            window: None,
             stack_bytes: STACK_BYTES,
             keep: KEEP,
             kernel: true,
@@ -251,12 +256,35 @@ impl Shared {
     fn run(&self, mut rings: Vec<(u32, Ring)>) {
         // For this thread alone: on Linux, niceness belongs to threads (setpriority(2), under BUGS).
         let _stays_as_it_is = rustix::process::setpriority_process(None, NICENESS);
+        let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
+        loop {
+            self.sample(&mut rings, self.options.window.map(|(open, _)| Instant::now() + open));
+            let Some((open, every)) = self.options.window.filter(|_| !self.is_ending()) else { return };
+            // Closed, so that the threads pay nothing.
+            rings.clear();
+            let next = Instant::now() + every.saturating_sub(open);
+            while let Some(left) = next.checked_duration_since(Instant::now()).filter(|_| !self.is_ending()) {
+                thread::park_timeout(left);
+            }
+            lock(&self.state).forget(now_ns().saturating_sub(keep));
+            // Threads may have ended. What the kernel has granted once it may grant again later.
+            rings = reopened(&self.options, self.grant);
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// Takes samples until a moment, or the end.
+    fn sample(&self, rings: &mut [(u32, Ring)], until: Option<Instant>) {
         let read_every = read_every(self.options.frequency);
         let keep = u64::try_from(self.options.keep.as_nanos()).unwrap_or(u64::MAX);
         let mut stack = Vec::new();
-        while !self.is_ending.load(Ordering::Relaxed) {
-            thread::park_timeout(read_every);
-            for (thread, ring) in &mut rings {
+        while !self.is_ending() && until.is_none_or(|until| Instant::now() < until) {
+            let left = until.map_or(read_every, |until| until.saturating_duration_since(Instant::now()));
+            thread::park_timeout(read_every.min(left));
+            for (thread, ring) in rings.iter_mut() {
                 let mut state = lock(&self.state);
                 ring.drain(|happened| match happened.what {
                     What::Sample(sample) => {
@@ -378,10 +406,31 @@ fn open(
     read_every: Duration,
     grant: Option<Grant>,
 ) -> Result<(Vec<(u32, Ring)>, Grant), Refusal> {
+    let settings = settings(options, frequency, read_every);
+    let (mut rings, mut grant) = (Vec::new(), grant);
+    for (at, (tid, _)) in options.threads.iter().enumerate() {
+        let (ring, granted) = Ring::open(&settings, grant, *tid, None).map_err(|failure| refusal(&failure, *tid))?;
+        grant = Some(granted);
+        rings.push((at as u32, ring));
+    }
+    let grant = grant.ok_or_else(|| Refusal::new(Reason::NoProcess, "there is no thread to sample"))?;
+    Ok((rings, grant))
+}
+
+/// The rings of the threads that are still there.
+fn reopened(options: &Options, grant: Grant) -> Vec<(u32, Ring)> {
+    let settings = settings(options, options.frequency, read_every(options.frequency));
+    let threads = options.threads.iter().enumerate();
+    threads
+        .filter_map(|(at, (tid, _))| Some((at as u32, Ring::open(&settings, Some(grant), *tid, None).ok()?.0)))
+        .collect()
+}
+
+fn settings(options: &Options, frequency: u64, read_every: Duration) -> Settings {
     let millis = u64::try_from(read_every.as_millis()).unwrap_or(u64::MAX);
     let expected = (frequency * millis).div_ceil(1000) + 1;
     let ring_bytes = usize::try_from(expected * RING_ROOM * u64::from(options.stack_bytes)).unwrap_or(RING_BYTES_MAX);
-    let settings = Settings {
+    Settings {
         frequency,
         unwind: Unwind::Dwarf,
         // The kernel takes multiples of eight.
@@ -393,15 +442,7 @@ fn open(
         tracking: false,
         on_exec: false,
         ring_bytes: ring_bytes.min(RING_BYTES_MAX),
-    };
-    let (mut rings, mut grant) = (Vec::new(), grant);
-    for (at, (tid, _)) in options.threads.iter().enumerate() {
-        let (ring, granted) = Ring::open(&settings, grant, *tid, None).map_err(|failure| refusal(&failure, *tid))?;
-        grant = Some(granted);
-        rings.push((at as u32, ring));
     }
-    let grant = grant.ok_or_else(|| Refusal::new(Reason::NoProcess, "there is no thread to sample"))?;
-    Ok((rings, grant))
 }
 
 fn refusal(failure: &crate::events::Failure, tid: i32) -> Refusal {

@@ -161,7 +161,7 @@ impl Pages {
             "/debug/stalls" => debug::stalls(self.shard.stalls(), request)?,
             "/debug/shards" => debug::shards(&self.shard, request).await?,
             "/debug/attribution" => debug::attribution(&self.shard, request)?,
-            "/debug/flamegraph" => self.console.profiler.flamegraph(request).await?,
+            "/debug/flamegraph" => self.console.profiler.flamegraph(request, self.shard.stalls()).await?,
             _ => {
                 return Err(Problem::new(
                     404,

@@ -1,4 +1,5 @@
-//! Flamegraphs of the running process: of the last minutes, by a sampler that always runs, and of the next seconds.
+//! Flamegraphs of the running process: of the last minutes, by a sampler that looks for a second out of twenty, and of the next
+//! seconds.
 //!
 //! | query of `/debug/flamegraph` | |
 //! |---|---|
@@ -6,15 +7,18 @@
 //! | `seconds=10&hz=99` | what is sampled from now on, for so long, so often per second of processor time |
 //! | `format=svg` or `collapsed` | a picture to click into, or text for tools |
 //!
+//! Turns that took too long in the last minutes are in the first, in any case: the watchdog has their stacks.
+//!
 //! Below each thread stands what it did for whom: see [`class_of`]. The work is done by a thread of its own; shards only
 //! wait for it.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use annulus_engine::compute::ticket;
+use annulus_engine::stall::{StallLog, StallReport};
 use annulus_perf::command::NAMES_WORD;
 use annulus_perf::folded::Folded;
 use annulus_perf::refusal::{Reason, Refusal};
@@ -24,9 +28,13 @@ use annulus_perf::symbols::Helper;
 use super::debug::{seconds, unknown_format};
 use crate::serve::{Problem, Reply, Request};
 
+/// Looks are taken for so long...
+const WINDOW: Duration = Duration::from_secs(1);
+/// ...out of so long. Being looked at costs a shard that sleeps often a tenth of its time, so this costs a two-hundredth.
+const WINDOW_EVERY: Duration = Duration::from_secs(20);
 /// How long one may look ahead.
 const SECONDS_MAX: u64 = 60;
-/// And back.
+/// And back, with the next window's distance.
 const LAST_MAX: u64 = 3600;
 /// Samples per second of a thread's processor time, at most.
 const HZ_MAX: u64 = 999;
@@ -60,7 +68,7 @@ impl Profiler {
         if self.hz == 0 {
             return;
         }
-        match sampler(u64::from(self.hz), self.keep) {
+        match sampler(u64::from(self.hz), self.keep, Some((WINDOW, WINDOW_EVERY))) {
             Ok(sampler) => *self.lock() = Some(Arc::new(sampler)),
             Err(refusal) => crate::say!("console   no profile of what was: {}", refusal.sentence),
         }
@@ -72,7 +80,7 @@ impl Profiler {
     }
 
     /// Answers `/debug/flamegraph`.
-    pub(super) async fn flamegraph(&self, request: &Request) -> Result<Reply, Problem> {
+    pub(super) async fn flamegraph(&self, request: &Request, log: &StallLog) -> Result<Reply, Problem> {
         let format = request.query_value("format").unwrap_or_else(|| "svg".to_owned());
         if !matches!(format.as_str(), "svg" | "collapsed") {
             return Err(unknown_format("svg or collapsed"));
@@ -82,7 +90,7 @@ impl Profiler {
         let sampler = match (running, span) {
             (Some(sampler), _) => sampler,
             (None, Span::Next(..)) => {
-                Arc::new(sampler(1, Duration::from_secs(1)).map_err(|refusal| problem(&refusal))?)
+                Arc::new(sampler(1, Duration::from_secs(1), None).map_err(|refusal| problem(&refusal))?)
             }
             (None, Span::Last(_)) => {
                 return Err(Problem::new(
@@ -93,10 +101,16 @@ impl Profiler {
             }
         };
         let as_svg = format == "svg";
+        let stalls = stalls_within(span, log);
+        let hz = self.hz;
         let (ticket, reply) = ticket();
         let work = move || {
             let folded = match span {
-                Span::Last(last) => Ok(sampler.folded(last)),
+                Span::Last(last) => {
+                    let mut folded = sampler.folded(last);
+                    stalls.iter().for_each(|stall| add_stall(&mut folded, stall, hz));
+                    Ok(folded)
+                }
                 Span::Next(duration, hz) => sampler.burst(hz, duration),
             };
             ticket.answer(folded.map(|folded| drawn(&folded, span, as_svg)));
@@ -131,11 +145,11 @@ fn span(request: &Request) -> Result<Span, Problem> {
 }
 
 /// A sampler of all threads that this process has now.
-fn sampler(frequency: u64, keep: Duration) -> Result<Sampler, Refusal> {
+fn sampler(frequency: u64, keep: Duration, window: Option<(Duration, Duration)>) -> Result<Sampler, Refusal> {
     // Names are looked up by this program as another process: what that takes of memory goes with it.
     let helper = Some(Helper::new(["perf", NAMES_WORD].map(OsString::from)));
     let (threads, classify) = (threads(), Some(class_of as _));
-    Sampler::start(Options { threads, frequency, keep, classify, helper, ..Options::default() })
+    Sampler::start(Options { threads, frequency, keep, window, classify, helper, ..Options::default() })
 }
 
 /// This process's threads by their kernel numbers, with their names.
@@ -147,6 +161,24 @@ fn threads() -> Vec<(i32, String)> {
         Some((number, name.trim_end().to_owned()))
     };
     tasks.flatten().filter_map(|task| named(&task.path())).collect()
+}
+
+/// The stalls that a span of the past has.
+fn stalls_within(span: Span, log: &StallLog) -> Vec<StallReport> {
+    let Span::Last(last) = span else { return Vec::new() };
+    let is_within = |at: &SystemTime| at.elapsed().is_ok_and(|ago| ago <= last);
+    log.reports().into_iter().filter(|(at, _)| is_within(at)).map(|(_, report)| report).collect()
+}
+
+/// Adds a stall as what a sampler of this rate would have seen of it.
+fn add_stall(folded: &mut Folded, stall: &StallReport, hz: u32) {
+    let thread = format!("shard-{}", stall.shard);
+    let roots = [thread.as_str(), "a turn that took too long"];
+    // The outermost first, and without the line that a report has behind each.
+    let functions =
+        stall.frames.iter().rev().map(|frame| frame.rsplit_once(" (").map_or(frame.as_str(), |(name, _)| name));
+    let count = stall.lasted.as_millis() as u64 * u64::from(hz) / 1000;
+    folded.add(roots.into_iter().chain(functions), count.max(1));
 }
 
 /// The bytes of a picture or of a text; `None` where nothing was sampled.

@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `listen` | `annulus run`: 127.0.0.1:9900; otherwise none | where it listens |
 //! | `token` | none | opens `/debug/`, by `Authorization: Bearer TOKEN` or `?token=TOKEN`; without one, `/debug/` is there on loopback addresses only |
-//! | `sample_hz` | 19 | how often each shard's stack is looked at all the time, per second of its processor time; 0: never |
-//! | `sample_minutes` | 5 | how long that is kept |
+//! | `sample_hz` | 97 | how often each thread's stack is looked at, per second of its processor time, for a second out of twenty; 0: never |
+//! | `sample_minutes` | 10 | how long that is kept |
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,7 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// What opens `/debug/`.
     pub token: Option<String>,
-    /// Looks at each shard's stack, per second of its processor time.
+    /// Looks at each thread's stack, per second of its processor time, while it is looked at.
     pub sample_hz: u32,
     /// How long they are kept, in minutes.
     pub sample_minutes: u32,
@@ -33,7 +33,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { listen: None, token: None, sample_hz: 19, sample_minutes: 5 }
+        Settings { listen: None, token: None, sample_hz: 97, sample_minutes: 10 }
     }
 }
 
