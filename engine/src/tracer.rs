@@ -19,6 +19,11 @@ const WAITING_MAX: usize = 512;
 const AT_ONCE: Duration = Duration::from_micros(50);
 const AT_ONCE_PART: u32 = 8;
 
+/// A turn is long if nothing is reaped for so long.
+const LONG: Duration = Duration::from_millis(1);
+/// What it held up is worked off so long after it.
+const AFTERMATH: Duration = Duration::from_millis(2);
+
 /// See the module's description.
 pub(crate) struct Tracer {
     chooser: Chooser,
@@ -27,6 +32,8 @@ pub(crate) struct Tracer {
     ended: Cell<Duration>,
     /// How long what this turn reaped may have waited to be reaped.
     slack: Cell<Duration>,
+    /// The last turn that was long: from when to when nothing was reaped.
+    long: Cell<(Duration, Duration)>,
     /// Of bytes that wait for their reader.
     arrived: RefCell<Vec<(ConnId, Trace)>>,
     /// Of the chunk that was taken last.
@@ -50,6 +57,7 @@ impl Tracer {
             began: Cell::default(),
             ended: Cell::default(),
             slack: Cell::default(),
+            long: Cell::default(),
             arrived: RefCell::default(),
             current: RefCell::default(),
             has_current: Cell::new(false),
@@ -64,6 +72,9 @@ impl Tracer {
         let was_woken = may_sleep && now.saturating_sub(ended) > at_once;
         let since_last = now.saturating_sub(began);
         self.slack.set(if was_woken { Duration::ZERO } else { since_last });
+        if !was_woken && since_last >= LONG {
+            self.long.set((began, now));
+        }
     }
 
     /// Its work has ended.
@@ -108,9 +119,14 @@ impl Tracer {
         }
     }
 
-    /// When what this turn reaped may have been ready. `now`: on the shard's clock, at this moment.
+    /// When what woke somebody in this turn may have been ready. `now`: on the shard's clock, at this moment. What is reaped
+    /// right after a long turn may come as a letter, or through another task, some turns later.
     pub(crate) fn ready_since(&self, now: Duration) -> Instant {
-        let ago = now.saturating_sub(self.began.get()) + self.slack.get();
+        let (long_began, long_ended) = self.long.get();
+        let ago = match now.saturating_sub(long_ended) <= AFTERMATH && long_ended > long_began {
+            true => now.saturating_sub(long_began),
+            false => now.saturating_sub(self.began.get()) + self.slack.get(),
+        };
         let now = Instant::now();
         now.checked_sub(ago).unwrap_or(now)
     }
@@ -259,7 +275,24 @@ mod tests {
         assert_eq!(tracer.slack.get(), ms(2));
         tracer.on_turn_end(ms(54));
         // It slept.
-        tracer.on_turn(ms(55), true);
+        tracer.on_turn(ms(65), true);
         assert_eq!(tracer.slack.get(), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_comes_on_a_long_turns_heels_was_held_up_by_it() {
+        let (tracer, us) = (Tracer::new(), Duration::from_micros);
+        tracer.on_turn(us(10_000), true);
+        tracer.on_turn_end(us(50_000));
+        tracer.on_turn(us(50_010), true);
+        tracer.on_turn_end(us(50_020));
+        // Two turns later, as a letter.
+        tracer.on_turn(us(50_021), false);
+        let ago = |now| Instant::now().saturating_duration_since(tracer.ready_since(us(now)));
+        assert!(ago(50_030) >= us(40_000), "{:?}", ago(50_030));
+        // Long after, nothing is its fault.
+        tracer.on_turn_end(us(50_040));
+        tracer.on_turn(us(90_000), true);
+        assert!(ago(90_005) < us(10_000), "{:?}", ago(90_005));
     }
 }
