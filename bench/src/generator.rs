@@ -4,7 +4,7 @@
 //! it was itself: a run in which it could not keep its schedule gives no latency figure.
 
 use crate::histogram::latencies;
-use crate::record::{Interval, Round, Usage, interval_of};
+use crate::record::{Interval, LATENESS_MAX_NS, Round, Usage, interval_of};
 use crate::scanner;
 use crate::schedule::Schedule;
 use annulus_protocols::websocket::handshake::accept_key;
@@ -18,8 +18,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Later than this at the 99th percentile, and the generator's latencies are refused.
-pub const LATENESS_MAX_NS: u64 = 1_000_000;
 /// Sockets per source address: so few of its ports that the kernel finds a free one at once, even while as many linger
 /// in TIME_WAIT.
 const PER_SOURCE: usize = 1_000;

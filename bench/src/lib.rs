@@ -26,5 +26,6 @@ pub mod scanner;
 pub mod scenario;
 pub mod schedule;
 pub mod seeds;
+pub mod smoke;
 pub mod suite;
 pub mod upstreams;

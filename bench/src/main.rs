@@ -10,7 +10,8 @@ use annulus_bench::placement;
 use annulus_bench::process;
 use annulus_bench::record::Record;
 use annulus_bench::report;
-use annulus_bench::scenario::{Settings, smoke, ws_broadcast, ws_echo, ws_idle};
+use annulus_bench::scenario::{Settings, ws_broadcast, ws_echo, ws_idle};
+use annulus_bench::smoke;
 use annulus_bench::suite;
 use annulus_bench::upstreams::{self, behaviour::Behaviour};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -393,7 +394,7 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
         Scenario::Image { case: Image::Overload, .. } => ("Images: overload", image::overload(&settings)?.into()),
         Scenario::Image { case: Image::Beside, .. } => ("Images: a neighbour", image::beside(&settings)?.into()),
         Scenario::Image { case: Image::Crash, kills, .. } => ("Images: kills", image::crash(&settings, kills)?.into()),
-        Scenario::Smoke => ("Everything, tiny", smoke(&settings)?.into()),
+        Scenario::Smoke => ("Everything, tiny", smoke::smoke(&settings)?.into()),
     };
     finish(&Record { title: title.to_owned(), facts, ..record }, options)
 }

@@ -10,12 +10,13 @@
 //! Sides are measured in turn, round after round. All times of a round are seconds or nanoseconds since it began, its
 //! warm-up included; histograms hold only what was meant to leave between warm-up and cool-down.
 
-use crate::generator::LATENESS_MAX_NS;
 use crate::histogram::{Coarse, latencies, merge, percentile_us};
 use crate::report::Row;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
+/// Later than this at the 99th percentile, and the generator's latencies are refused.
+pub const LATENESS_MAX_NS: u64 = 1_000_000;
 /// Length of an [`Interval`], in nanoseconds.
 pub const INTERVAL_NS: u64 = 100_000_000;
 

@@ -1,12 +1,10 @@
 //! The scenarios: what is started, loaded and measured, and the rows that come of it.
 
-use crate::chat;
 use crate::compare::{Ratio, median};
-use crate::gateway;
-use crate::generator::{self, LATENESS_MAX_NS, Load, Outcome};
+use crate::generator::{self, Load, Outcome};
 use crate::observe::beside;
 use crate::process::{Mode, Server};
-use crate::record::{Record, Round};
+use crate::record::{LATENESS_MAX_NS, Record, Round};
 use crate::report::{Row, Target};
 use crate::sampler::Sample;
 use crate::schedule::{Schedule, Spread};
@@ -374,21 +372,4 @@ fn answer_pings(clients: &mut [std::net::TcpStream]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Every scenario in small, to see that they run.
-///
-/// # Errors
-/// As the scenarios.
-pub fn smoke(settings: &Settings) -> Result<Vec<Row>, String> {
-    let tiny = Settings { sockets: Some(20), seconds: 1.0, rounds: 1, rate: Some(2000.0), ..settings.clone() };
-    let mut rows = ws_echo(&tiny)?.rows;
-    rows.extend(ws_broadcast(&tiny)?);
-    rows.extend(ws_idle(&tiny, false)?);
-    rows.extend(ws_idle(&tiny, true)?);
-    rows.extend(chat::smoke(&Settings { rate: Some(200.0), ..tiny.clone() })?.rows);
-    rows.extend(gateway::smoke(&Settings { rate: Some(200.0), ..tiny })?.rows);
-    // A few sockets for a second say that it works, not how well.
-    rows.iter_mut().for_each(|row| row.target = Target::Fact);
-    Ok(rows)
 }

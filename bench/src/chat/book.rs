@@ -1,9 +1,8 @@
 //! What a fleet of clients measured: times, and what happened to its connections.
 
 use super::tally::Tally;
-use crate::generator::LATENESS_MAX_NS;
 use crate::histogram::latencies;
-use crate::record::{Interval, interval_of};
+use crate::record::{Interval, LATENESS_MAX_NS, interval_of};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 

@@ -1,8 +1,7 @@
 //! What a run measured at the client: by segment of the profile, by class of request, and over time.
 
-use crate::generator::LATENESS_MAX_NS;
 use crate::histogram::Coarse;
-use crate::record::{INTERVAL_NS, Interval, Round, Usage};
+use crate::record::{INTERVAL_NS, Interval, LATENESS_MAX_NS, Round, Usage};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 

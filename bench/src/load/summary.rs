@@ -3,9 +3,8 @@
 use super::round::{Load, Outcome};
 use super::{Settings, Target as Server, Task};
 use crate::compare::{Confidence, PAIRS_MIN, median};
-use crate::generator::LATENESS_MAX_NS;
 use crate::histogram::percentile_us;
-use crate::record::{Record, Round, Side};
+use crate::record::{LATENESS_MAX_NS, Record, Round, Side};
 use crate::report::{Row, Target};
 use std::collections::BTreeMap;
 

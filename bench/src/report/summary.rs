@@ -3,9 +3,8 @@
 //! Latencies of a round in which the generator was late are left out and named: they are refused, not averaged away.
 
 use super::figures::{duration, list, of, round_duration};
-use crate::generator::LATENESS_MAX_NS;
 use crate::histogram::{latencies, merge};
-use crate::record::{Record, Round, Side};
+use crate::record::{LATENESS_MAX_NS, Record, Round, Side};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 

@@ -2,8 +2,7 @@
 
 use super::figure::{self, Figure, line_key, mark, percent, side_key};
 use super::scale::{Log, Tick};
-use crate::generator::LATENESS_MAX_NS;
-use crate::record::{Record, Side};
+use crate::record::{LATENESS_MAX_NS, Record, Side};
 use crate::report::figures::{duration, round_duration};
 use crate::report::summary::{late_p99_ns, limit};
 use std::fmt::Write;
