@@ -191,10 +191,21 @@ impl Round {
         (first.at_s < last.at_s).then_some(last.user_s + last.system_s - first.user_s - first.system_s)
     }
 
+    /// Answers to what was meant to leave between two moments: all rounds are as even as their intervals say, and a server that
+    /// died in the middle answered nothing after.
+    fn answered_between(&self, from_s: f64, to_s: f64) -> f64 {
+        if self.intervals.is_empty() {
+            return self.per_s() * (to_s - from_s);
+        }
+        let middle = |index: usize| (index as f64 + 0.5) * INTERVAL_NS as f64 / 1e9;
+        let within = self.intervals.iter().enumerate().filter(|(index, _)| (from_s..to_s).contains(&middle(*index)));
+        within.map(|(_, interval)| interval.completed as f64).sum()
+    }
+
     /// The server's processor microseconds per answer, between the first and the last reading.
     pub fn cpu_us_each(&self) -> Option<f64> {
         let (first, last) = (self.usage.first()?, self.usage.last()?);
-        let answered = self.per_s() * (last.at_s - first.at_s);
+        let answered = self.answered_between(first.at_s, last.at_s);
         self.cpu_s().filter(|_| answered > 0.0).map(|cpu_s| cpu_s * 1e6 / answered)
     }
 }
@@ -248,5 +259,11 @@ mod tests {
         let round = Round { seconds: 4.0, completed: 4000, usage, ..Round::default() };
         assert_eq!((round.cpu_s(), round.cpu_us_each()), (Some(1.0), Some(500.0)));
         assert_eq!(Round::default().cpu_s(), None);
+        // The server died after two seconds of four: what it did not answer it did not pay for.
+        let interval = |index: usize| Interval { completed: if index < 20 { 100 } else { 0 }, ..Interval::default() };
+        let usage = vec![reading(0.0, 5.0), reading(2.0, 5.1)];
+        let intervals = (0..40).map(interval).collect();
+        let dead = Round { seconds: 4.0, completed: 2000, usage, intervals, ..Round::default() };
+        assert!((dead.cpu_us_each().unwrap() - 100.0).abs() < 0.1, "{:?}", dead.cpu_us_each());
     }
 }
