@@ -25,7 +25,7 @@ use crate::metrics::ShardMetrics;
 use crate::plan::{Grants, Plan, Request};
 use crate::remote::{Registered, Remote};
 use crate::shard::{LocalShard, Mesh, Shard};
-use crate::stall::{StallReport, Watchdog};
+use crate::stall::{self, Namer, StallReport, Watchdog};
 
 /// Which kernel interface to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,7 @@ pub struct Builder {
     driver: DriverChoice,
     buffers: usize,
     zero_copy_bytes_min: usize,
+    stall_names: Namer,
 }
 
 /// A handle to a running engine, for any thread.
@@ -77,6 +78,7 @@ impl Engine {
             driver: DriverChoice::Auto,
             buffers: limits::BUFFERS,
             zero_copy_bytes_min: limits::ZERO_COPY_BYTES_MIN,
+            stall_names: stall::names,
         }
     }
 
@@ -131,6 +133,12 @@ impl Builder {
     /// Receive buffers per shard, of 4 KiB each.
     pub fn buffers(mut self, buffers: usize) -> Builder {
         self.buffers = buffers;
+        self
+    }
+
+    /// How stalled stacks get names: by [`crate::stall::names`] unless told otherwise, which is for small programs.
+    pub fn stall_names(mut self, namer: Namer) -> Builder {
+        self.stall_names = namer;
         self
     }
 
@@ -199,7 +207,7 @@ impl Builder {
             eprintln!("{report}");
             log.add(report);
         };
-        let watchdog = Arc::new(Watchdog::start(limits::STALL, start, on_stall)?);
+        let watchdog = Arc::new(Watchdog::start(limits::STALL, start, self.stall_names, on_stall)?);
         let engine = Engine { mesh, plan: Arc::new(plan), remotes: Arc::new(remotes.clone()) };
         for (post, starter) in Post::mesh(remotes).into_iter().zip(starters) {
             // A thread that is gone shows when it is joined.

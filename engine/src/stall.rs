@@ -18,7 +18,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::metrics::ShardMetrics;
-use crate::sys::memory::trim_heap;
 use crate::sys::stall::{install, where_is};
 use crate::sys::threads::current_thread;
 
@@ -121,19 +120,20 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Watches for turns longer than `limit` and gives reports to `sink`, on the watchdog's own thread. `clock`: when the
-    /// shards' clocks were at zero.
+    /// shards' clocks were at zero. `namer`: gives the functions of a stack their names.
     ///
     /// # Errors
     /// When the thread cannot be started, or the signal that asks for backtraces cannot be set up.
     pub fn start(
         limit: Duration,
         clock: Instant,
+        namer: Namer,
         sink: impl FnMut(StallReport) + Send + 'static,
     ) -> io::Result<Watchdog> {
         install()?;
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
-        let body = move || watch(&theirs, limit, clock, sink);
+        let body = move || watch(&theirs, limit, clock, namer, sink);
         let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(body)?;
         Ok(Watchdog { shared, thread: Some(thread) })
     }
@@ -163,14 +163,14 @@ impl Drop for Watchdog {
     }
 }
 
-fn watch(shared: &Shared, limit: Duration, clock: Instant, mut sink: impl FnMut(StallReport)) {
+fn watch(shared: &Shared, limit: Duration, clock: Instant, namer: Namer, mut sink: impl FnMut(StallReport)) {
     while !shared.stop.load(Ordering::Acquire) {
         let now = clock.elapsed();
         // The shards are asked while their list is locked, so that none can leave and its number be used again.
         let stalls: Vec<(StallReport, Vec<usize>)> =
             shared.watched().iter_mut().filter_map(|one| one.look(now, limit)).collect();
         for (mut report, addresses) in stalls {
-            report.frames = names(&addresses);
+            report.frames = namer(&addresses);
             sink(report);
         }
         std::thread::park_timeout(shared.until_next(clock.elapsed(), limit));
@@ -198,8 +198,12 @@ impl Watched {
     }
 }
 
-/// The functions at `addresses` with their lines, inlined ones too, up to where a thread begins.
-fn names(addresses: &[usize]) -> Vec<String> {
+/// Gives the functions at the addresses of a stack, innermost first: see [`names`].
+pub type Namer = fn(&[usize]) -> Vec<String>;
+
+/// The functions at `addresses` with their lines, inlined ones too, up to where a thread begins. Reads the program's debug
+/// information, which for a large program takes a second and a hundred megabytes, most of which stay with the process.
+pub fn names(addresses: &[usize]) -> Vec<String> {
     let mut frames = Vec::new();
     for &address in addresses.iter().take_while(|&&address| address != 0) {
         let mut known = false;
@@ -211,9 +215,9 @@ fn names(addresses: &[usize]) -> Vec<String> {
             frames.push(format!("{address:#x}"));
         }
     }
-    // Some hundred megabytes of tables, in a program with line numbers: they are wanted once in a while.
+    // They are wanted once in a while. They are not given back to the kernel: while that lasts, a second where much is free,
+    // every shard that allocates waits, and the report of a stall would be the next one.
     backtrace::clear_symbol_cache();
-    trim_heap();
     // The standard library's mark; outside of it is what every thread has.
     let end = frames.iter().position(|frame| frame.contains("__rust_begin_short_backtrace"));
     frames.truncate(end.unwrap_or(frames.len()));
@@ -254,7 +258,7 @@ mod tests {
     fn a_long_turn_is_reported_with_the_function_it_was_in() {
         let (sender, reports) = mpsc::channel();
         let clock = Instant::now();
-        let watchdog = Watchdog::start(LIMIT, clock, move |report| sender.send(report).unwrap()).unwrap();
+        let watchdog = Watchdog::start(LIMIT, clock, names, move |report| sender.send(report).unwrap()).unwrap();
         let metrics = Arc::new(ShardMetrics::default());
         watchdog.watch_this_thread(3, metrics.clone());
         metrics.turn_began(clock.elapsed());
@@ -281,7 +285,7 @@ mod tests {
     fn stalls_are_counted_each_and_reported_now_and_then() {
         let (sender, reports) = mpsc::channel();
         let clock = Instant::now();
-        let watchdog = Watchdog::start(LIMIT, clock, move |report| sender.send(report).unwrap()).unwrap();
+        let watchdog = Watchdog::start(LIMIT, clock, names, move |report| sender.send(report).unwrap()).unwrap();
         let metrics = Arc::new(ShardMetrics::default());
         watchdog.watch_this_thread(0, metrics.clone());
         // The watchdog itself may be kept from running: wait for what it shall have seen.
@@ -300,7 +304,7 @@ mod tests {
     #[test]
     fn sleep_and_short_turns_are_no_stalls() {
         let clock = Instant::now();
-        let watchdog = Watchdog::start(Duration::from_millis(200), clock, |report| panic!("{report}")).unwrap();
+        let watchdog = Watchdog::start(Duration::from_millis(200), clock, names, |report| panic!("{report}")).unwrap();
         let metrics = Arc::new(ShardMetrics::default());
         watchdog.watch_this_thread(0, metrics.clone());
         metrics.turn_began(clock.elapsed());

@@ -20,6 +20,7 @@ pub mod events;
 pub mod folded;
 pub mod frame;
 pub mod module;
+pub mod own;
 pub mod record;
 pub mod refusal;
 pub mod sampler;

@@ -8,7 +8,7 @@ use annulus::chat::node::Node;
 use annulus::chat::offline::Offline;
 use annulus::chat::serve;
 use annulus::config::Config;
-use annulus::console::{Console, Service};
+use annulus::console::{Console, Service, stall_names};
 use annulus::fetch::Fetch;
 use annulus::gateway::config;
 use annulus::gateway::reload::{Editions, Source};
@@ -152,6 +152,7 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     let has_gateway = matches!(args.command, Command::Run | Command::Gateway);
     let compute = usize::from(matches!(args.command, Command::Run | Command::Gateway | Command::Chat));
     let builder = Engine::builder().cores(config.pin).driver(config.driver).shards(shards).compute(compute);
+    let builder = builder.stall_names(stall_names);
     let source = source(args);
     let (editions, dates) = match (has_gateway, &source) {
         (false, _) => (None, Vec::new()),

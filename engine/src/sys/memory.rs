@@ -125,12 +125,3 @@ impl Drop for Shared {
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
-
-/// Hands free memory of the heap back to the kernel, where the allocator keeps it for later: for after something rare and
-/// large. Other threads' allocations may wait for it, some milliseconds where much is free.
-pub fn trim_heap() {
-    // SAFETY: no memory of ours is passed, and the allocator locks what it looks at. Whether anything was released is of
-    // no importance.
-    #[cfg(target_env = "gnu")]
-    let _released = unsafe { libc::malloc_trim(0) };
-}

@@ -27,6 +27,7 @@ use crate::serve::door::Door;
 use crate::serve::visitor::is_foreign;
 use crate::serve::{self, Body, Problem, Reply, Request};
 use profile::Profiler;
+pub use profile::stall_names;
 pub use settings::Settings;
 
 /// How long a connection may be silent.

@@ -21,6 +21,7 @@ use annulus_engine::compute::ticket;
 use annulus_engine::stall::{StallLog, StallReport};
 use annulus_perf::command::NAMES_WORD;
 use annulus_perf::folded::Folded;
+use annulus_perf::own::names_of;
 use annulus_perf::refusal::{Reason, Refusal};
 use annulus_perf::sampler::{Options, Sampler};
 use annulus_perf::symbols::Helper;
@@ -144,11 +145,20 @@ fn span(request: &Request) -> Result<Span, Problem> {
     hz.map(|hz| Span::Next(duration, hz))
 }
 
+/// Names are looked up by this program as another process: what that takes of memory goes with it.
+fn helper() -> Helper {
+    Helper::new(["perf", NAMES_WORD].map(OsString::from))
+}
+
+/// The functions of a stalled stack, for the engine's watchdog.
+pub fn stall_names(addresses: &[usize]) -> Vec<String> {
+    let addresses: Vec<u64> = addresses.iter().map(|&address| address as u64).collect();
+    names_of(&addresses, Some(&helper()))
+}
+
 /// A sampler of all threads that this process has now.
 fn sampler(frequency: u64, keep: Duration, window: Option<(Duration, Duration)>) -> Result<Sampler, Refusal> {
-    // Names are looked up by this program as another process: what that takes of memory goes with it.
-    let helper = Some(Helper::new(["perf", NAMES_WORD].map(OsString::from)));
-    let (threads, classify) = (threads(), Some(class_of as _));
+    let (threads, classify, helper) = (threads(), Some(class_of as _), Some(helper()));
     Sampler::start(Options { threads, frequency, keep, window, classify, helper, ..Options::default() })
 }
 
