@@ -293,6 +293,7 @@ impl Mesh {
             draining: AtomicBool::new(false),
             stalls: Arc::default(),
             compute,
+            listening: std::sync::Mutex::default(),
             ports: std::sync::Mutex::default(),
         }
     }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ struct Entry {
     /// `None` where another shard accepts for this one, or the slot is vacant.
     fd: Option<Fd>,
     key: Arc<str>,
+    /// How many listeners of this key each shard has.
+    open_on: Arc<[AtomicUsize]>,
     balance: Balance,
     connections_max: usize,
     target: Target,
@@ -120,18 +122,22 @@ impl Shard {
             true => core.bind(address, options).map(|(fd, bound)| (Some(fd), bound))?,
             false => (None, address.clone()),
         };
-        let index = core.listeners.borrow_mut().insert(fd, address.to_string().into(), options);
+        let key: Arc<str> = address.to_string().into();
+        let open_on = core.mesh.listeners_of(&key);
+        open_on[core.index].fetch_add(1, Ordering::Relaxed);
+        let index = core.listeners.borrow_mut().insert(fd, key, open_on, options);
         core.arm_accept(index);
         Ok(Listener { core: core.clone(), index, address: bound })
     }
 }
 
 impl ListenerTable {
-    fn insert(&mut self, fd: Option<Fd>, key: Arc<str>, options: &ListenOptions) -> u32 {
+    fn insert(&mut self, fd: Option<Fd>, key: Arc<str>, open_on: Arc<[AtomicUsize]>, options: &ListenOptions) -> u32 {
         let entry = Entry {
             generation: 0,
             fd,
             key,
+            open_on,
             balance: options.balance,
             connections_max: options.connections_max,
             target: Target::Queue { waiting: VecDeque::new(), waker: None },
@@ -218,9 +224,9 @@ impl Core {
                 self.driver.borrow_mut().close(Fd(fd as i32));
             }
             Ok(fd) => {
-                let (key, balance) = (entry.key.clone(), entry.balance);
+                let (key, open_on, balance) = (entry.key.clone(), entry.open_on.clone(), entry.balance);
                 drop(listeners);
-                self.place(index, &key, balance, Fd(fd as i32));
+                self.place(index, &key, &open_on, balance, Fd(fd as i32));
                 listeners = self.listeners.borrow_mut();
             }
             Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) if !entry.closing => {
@@ -287,11 +293,12 @@ impl Core {
         self.listeners.borrow().entries.iter().filter_map(|entry| entry.pressure.until()).min()
     }
 
-    /// Chooses the shard for an accepted connection.
-    fn place(&self, index: u32, key: &Arc<str>, balance: Balance, fd: Fd) {
+    /// Chooses the shard for an accepted connection, among those that listen: at the start some have not begun to.
+    fn place(&self, index: u32, key: &Arc<str>, open_on: &[AtomicUsize], balance: Balance, fd: Fd) {
         let Mesh { strained, load, .. } = &*self.mesh;
+        let listens = |shard: usize| open_on[shard].load(Ordering::Relaxed) > 0;
         let to = match balance {
-            Balance::LeastLoaded => (0..load.len()).min_by_key(|&shard| {
+            Balance::LeastLoaded => (0..load.len()).filter(|&shard| listens(shard)).min_by_key(|&shard| {
                 let connections = load[shard].load(Ordering::Relaxed);
                 (strained[shard].load(Ordering::Relaxed), connections, shard != self.index)
             }),
@@ -374,6 +381,7 @@ impl Core {
         if std::mem::replace(&mut entry.closing, true) {
             return;
         }
+        entry.open_on[self.index].fetch_sub(1, Ordering::Relaxed);
         entry.pressure = Pressure::None;
         let mut driver = self.driver.borrow_mut();
         if let Target::Queue { waiting, .. } = &mut entry.target {

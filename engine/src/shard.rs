@@ -58,6 +58,8 @@ pub(crate) struct Mesh {
     pub(crate) stalls: Arc<StallLog>,
     /// The compute threads, if any.
     pub(crate) compute: Option<Compute>,
+    /// How many listeners each shard has, by the address asked for.
+    pub(crate) listening: std::sync::Mutex<std::collections::HashMap<Arc<str>, Arc<[AtomicUsize]>>>,
     /// Where the shards share a port: by the address asked for and how often it was asked for before.
     pub(crate) ports: std::sync::Mutex<std::collections::HashMap<(String, usize), Address>>,
 }
@@ -359,6 +361,13 @@ impl LocalShard {
 }
 
 impl Mesh {
+    /// How many listeners of this address each shard has.
+    pub(crate) fn listeners_of(&self, key: &Arc<str>) -> Arc<[AtomicUsize]> {
+        let mut listening = self.listening.lock().expect("nothing panics under this lock");
+        let none = || self.load.iter().map(|_| AtomicUsize::new(0)).collect();
+        listening.entry(key.clone()).or_insert_with(none).clone()
+    }
+
     /// Whether a drain was asked for that the shard has not noticed.
     fn draining_unseen(&self, core: &Core) -> bool {
         self.draining.load(Ordering::Acquire) && !core.drain_seen.get()

@@ -215,8 +215,8 @@ pub fn names(addresses: &[usize]) -> Vec<String> {
             frames.push(format!("{address:#x}"));
         }
     }
-    // They are wanted once in a while. They are not given back to the kernel: while that lasts, a second where much is free,
-    // every shard that allocates waits, and the report of a stall would be the next one.
+    // They are wanted once in a while. They are not given back to the kernel: while that lasts, every shard that allocates
+    // waits.
     backtrace::clear_symbol_cache();
     // The standard library's mark; outside of it is what every thread has.
     let end = frames.iter().position(|frame| frame.contains("__rust_begin_short_backtrace"));

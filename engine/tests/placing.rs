@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -84,5 +85,39 @@ fn the_strained_get_connections_only_when_all_are() {
         } else {
             follow(&shard, board).await;
         }
+    });
+}
+
+#[test]
+fn who_does_not_listen_yet_gets_none() {
+    on_each_driver(SHARDS, |shard| async move {
+        static ANSWERED: AtomicUsize = AtomicUsize::new(0);
+        let address = Address::Ip(([127, 0, 0, 1], 0).into());
+        let options = ListenOptions { balance: Balance::LeastLoaded, ..ListenOptions::default() };
+        if shard.index() != 0 {
+            // They come late, or never: everybody is served by the one that is there.
+            return shard.draining().await;
+        }
+        ANSWERED.store(0, Relaxed);
+        let listener = shard.listen(&address, &options).unwrap();
+        let Address::Ip(address) = listener.address().clone() else { panic!("an IP address was asked for") };
+        let clients = std::thread::spawn(move || {
+            for _ in 0..ROUND {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.write_all(b"x").unwrap();
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                ANSWERED.fetch_add(1, Relaxed);
+            }
+        });
+        for _ in 0..ROUND {
+            let mut stream = listener.accept().await;
+            let chunk = stream.recv().await.unwrap().unwrap();
+            stream.send_copy(&[&chunk]).await.unwrap();
+            stream.finish().await.unwrap();
+        }
+        clients.join().unwrap();
+        assert_eq!(ANSWERED.load(Relaxed), ROUND);
+        shard.drain();
     });
 }

@@ -122,7 +122,15 @@ fn metrics_are_well_formed_and_do_not_grow_with_what_clients_send() {
     );
     let gateway =
         Gateway::start_on(&config(&[quoted, endpoint(&upstream, "/v/{id}", "")].join(","), OURS), "2", "auto");
-    let first = gateway.get("/metrics");
+    // The second shard may begin a moment after the first one listens.
+    let patience = Instant::now() + Duration::from_secs(20);
+    let first = loop {
+        let page = gateway.get("/metrics");
+        if page.body.contains("annulus_gateway_requests_in_flight{shard=\"1\"}") || Instant::now() > patience {
+            break page;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
     assert!(first.has("content-type: text/plain; version=0.0.4; charset=utf-8"), "{first:?}");
     let before = exposition(&first.body);
     for number in 0..50 {
