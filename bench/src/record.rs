@@ -193,7 +193,7 @@ impl Round {
 
     /// Answers to what was meant to leave between two moments: all rounds are as even as their intervals say, and a server that
     /// died in the middle answered nothing after.
-    fn answered_between(&self, from_s: f64, to_s: f64) -> f64 {
+    pub fn answered_between(&self, from_s: f64, to_s: f64) -> f64 {
         if self.intervals.is_empty() {
             return self.per_s() * (to_s - from_s);
         }

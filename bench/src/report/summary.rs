@@ -223,7 +223,7 @@ fn cpu(rounds: &[Round]) -> Option<Cpu> {
         user_s += last.user_s - first.user_s;
         system_s += last.system_s - first.system_s;
         seconds += length;
-        answered += round.per_s() * length;
+        answered += round.answered_between(first.at_s, last.at_s);
     }
     (seconds > 0.0).then(|| Cpu {
         user_cores: user_s / seconds,
