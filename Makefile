@@ -19,7 +19,7 @@ check:
 	cargo clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 
-# A short version of everything beside peers, into bench/results/DATE/. Some ten minutes.
+# A short version of everything beside peers, into bench/results/DATE/. Some five minutes.
 bench:
 	cargo build --release --package annulus --examples --bins
 	cargo build --release --package annulus-bench
