@@ -23,6 +23,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod broker;
 pub mod bucket;
 pub mod channel;
 pub mod config;
@@ -31,6 +32,7 @@ pub mod feeding;
 pub mod hooks;
 mod http;
 pub mod hub;
+pub mod kept;
 pub mod letters;
 pub mod log;
 pub mod node;

@@ -128,7 +128,7 @@ fn a_whole_file_is_where_it_belongs() {
     assert_eq!(config.channels.default.history_size, 3);
     let news = config.channels.namespace("news:a").unwrap();
     assert_eq!(
-        (news.ack(&config.log), news.slow, news.recovery_mode),
+        (news.ack(&config), news.slow, news.recovery_mode),
         (Ack::Db, Slow::KeepLatest, RecoveryMode::Cache)
     );
     assert_eq!((news.publication_data_format, news.encrypt), (DataFormat::JsonObject, true));
@@ -138,7 +138,7 @@ fn a_whole_file_is_where_it_belongs() {
     assert_eq!(publish.endpoint, "https://a.b/moderate");
     assert_eq!(config.hooks.of_method("moderation:ban"), Some(publish));
     assert_eq!((config.hooks.of_method("closed:a"), config.hooks.of_method("other:a")), (None, None));
-    assert_eq!(config.channels.namespace("tick:a").unwrap().ack(&config.log), Ack::Mem);
+    assert_eq!(config.channels.namespace("tick:a").unwrap().ack(&config), Ack::Mem);
     assert_eq!(config.compression.as_ref().unwrap().min_bytes, 1024);
     let Database::Postgres { connections, batch_rows_max, .. } = &config.database else { panic!("PostgreSQL") };
     assert_eq!((*connections, *batch_rows_max), (20, 500));
