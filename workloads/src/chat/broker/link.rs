@@ -92,8 +92,8 @@ impl Link {
     pub fn wish(self: &Rc<Self>, wish: Wish) {
         let link = self.clone();
         match wish {
-            Wish::Attach(channel) => self.subscriber.subscribe(&self.names(&channel).of("chan")),
-            Wish::Detach(channel) => self.subscriber.unsubscribe(&self.names(&channel).of("chan")),
+            Wish::Attach(channel) => self.subscriber.subscribe(self.names(&channel).of("chan")),
+            Wish::Detach(channel) => self.subscriber.unsubscribe(self.names(&channel).of("chan")),
             Wish::Add(add) => drop(self.shard.spawn(async move { link.add(*add).await })),
             Wish::Read(read) => drop(self.shard.spawn(async move { link.read(read).await })),
             Wish::Clear { id, channel, meta_ttl_ms } => {

@@ -323,12 +323,12 @@ fn every_error_has_its_place() {
             "c.json:1:34: http_server.tls.enabled: TLS is on, and needs",
         ),
         (
-            "{\"broker\":{\"type\":\"nats\"}}",
-            "c.json:1:19: broker.type: the text \"nats\" is not offered. Remove it, or start with --allow-unsupported",
+            "{\"map_broker\":{\"type\":\"redis\"}}",
+            "c.json:1:23: map_broker.type: the text \"redis\" is not offered. Remove it, or start with --allow-unsupported",
         ),
         (
             "{\"engine\":{\"type\":\"redis\",\"redis\":{\"address\":[\"a:1\",\"b:2\"]}}}",
-            "c.json:1:45: engine.redis.address: several Redis servers side by side are not offered",
+            "c.json:1:46: engine.redis.address: several Redis servers side by side are not offered",
         ),
         ("{\"uni_sse\":{\"enabled\":true}}", "c.json:1:23: uni_sse.enabled: true is not offered"),
         (
@@ -409,7 +409,11 @@ fn wrong_variables_are_named() {
             "1",
             "CENTRIFUGO_CHANNEL_NAMESPACES_NEWS_PRESENCE: there is no variable",
         ),
-        ("CENTRIFUGO_BROKER_TYPE", "nats", "CENTRIFUGO_BROKER_TYPE: broker.type: the text \"nats\" is not offered"),
+        (
+            "CENTRIFUGO_MAP_BROKER_TYPE",
+            "redis",
+            "CENTRIFUGO_MAP_BROKER_TYPE: map_broker.type: the text \"redis\" is not offered",
+        ),
     ] {
         let said = said(&load_with("c.json", "", &[(name, value)], false).expect_err(name));
         assert!(said.starts_with(says), "{name}: {said}");
@@ -418,12 +422,12 @@ fn wrong_variables_are_named() {
 
 #[test]
 fn what_is_not_offered_can_be_passed_over() {
-    let text = "{\"broker\":{\"type\":\"nats\"},\"client\":{\"concurrency\":8},\"http_api\":{\"key\":\"a\"}}";
+    let text = "{\"map_broker\":{\"type\":\"redis\"},\"client\":{\"concurrency\":8},\"http_api\":{\"key\":\"a\"}}";
     let (config, notes) = load_with("c.json", text, &[], true).unwrap();
     assert_eq!(config.api.keys, [Secret::new("a")]);
     let said = said(&notes);
     assert!(
-        said.contains("c.json:1:19: broker.type: the text \"nats\" is not offered: the rest works without it"),
+        said.contains("c.json:1:23: map_broker.type: the text \"redis\" is not offered: the rest works without it"),
         "{said}"
     );
     assert!(said.contains("client.concurrency: it has no effect here: a connection's commands"), "{said}");

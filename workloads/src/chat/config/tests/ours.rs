@@ -172,7 +172,7 @@ fn what_is_wrong_is_named() {
         ("[[namespaces]]\npresence = true", "namespaces: each needs a name"),
         (
             "[[namespaces]]\nname = \"a\"\nack = \"disk\"",
-            "namespaces: a.ack: expected \"mem\", \"page\", \"wal\" or \"db\"",
+            "namespaces: a.ack: expected \"mem\", \"page\", \"wal\", \"redis\" or \"db\"",
         ),
         ("[hooks.named.a]\nendpont = \"x\"", "hooks: named: a.endpont: there is no key \"endpont\": did you mean"),
         ("[default]\nsubscribe_hook = \"a b\"", "default: subscribe_hook: expected true, false, or the name"),
