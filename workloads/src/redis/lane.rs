@@ -9,14 +9,14 @@
 //! is no connection calls are told so at once: whoever can wait awaits [`Lane::up`].
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::facts::ServerFacts;
 use super::herald;
 use super::link::{Dialer, Link};
 use super::meters::Meters;
-use super::pipeline::{Answer, Call, Pipeline, Verdict};
+use super::pipeline::{Answer, Call, Pipeline, Redirected, Verdict};
 use super::resp::{Reply, write_command};
 use super::settings::Place;
 use super::trouble::Trouble;
@@ -55,14 +55,27 @@ impl Waits {
         if is_setup { self.setup.next() } else { self.passing.next() }
     }
 
+    /// It worked: the next failure is a first one.
+    pub(super) fn reset(&mut self) {
+        self.passing.reset();
+        self.setup.reset();
+    }
+
     /// How long to wait after a connection that lived for `age`.
     pub(super) fn after(&mut self, age: Duration) -> Duration {
         if age >= STEADY {
-            self.passing.reset();
-            self.setup.reset();
+            self.reset();
         }
         self.passing.next()
     }
+}
+
+/// The cluster around a lane.
+pub(super) trait Redirect {
+    /// A call that was made at `from` belongs elsewhere.
+    fn redirect(&self, from: &Lane, redirected: Redirected);
+    /// A lane has lost its connection.
+    fn is_down(&self);
 }
 
 enum State {
@@ -80,22 +93,32 @@ pub(super) struct Lane {
     pipeline: RefCell<Pipeline>,
     state: RefCell<State>,
     wake: Notify,
-    arrivals: Crowd,
+    /// Who waits for connections to come.
+    changes: Rc<Crowd>,
+    cluster: Option<Weak<dyn Redirect>>,
     is_wanted: Cell<bool>,
 }
 
 impl Lane {
-    /// Begins to connect.
-    pub(super) fn start(dialer: &Rc<Dialer>, place: &Place, purpose: &str, meters: &Rc<Meters>) -> Rc<Lane> {
+    /// Begins to connect. `changes` is told when there is a connection.
+    pub(super) fn start(
+        dialer: &Rc<Dialer>,
+        place: &Place,
+        purpose: &str,
+        meters: &Rc<Meters>,
+        changes: &Rc<Crowd>,
+        cluster: Option<Weak<dyn Redirect>>,
+    ) -> Rc<Lane> {
         let lane = Rc::new(Lane {
             dialer: dialer.clone(),
             place: place.clone(),
             subject: format!("{purpose} at {place}"),
             meters: meters.clone(),
-            pipeline: RefCell::default(),
+            pipeline: RefCell::new(Pipeline::new(cluster.is_some())),
             state: RefCell::new(State::Down(format!("not connected to {place} yet"))),
             wake: Notify::default(),
-            arrivals: Crowd::default(),
+            changes: changes.clone(),
+            cluster,
             is_wanted: Cell::new(true),
         });
         drop(dialer.shard().spawn(lane.clone().run()));
@@ -131,6 +154,19 @@ impl Lane {
         }
     }
 
+    /// Takes a call that was made at another lane.
+    pub(super) fn adopt(&self, redirected: Redirected) {
+        match &*self.state.borrow() {
+            State::Up(_) => self.pipeline.borrow_mut().adopt(redirected),
+            State::Down(why) => redirected.fail(Trouble::Away(why.clone())),
+        }
+        self.wake.notify();
+    }
+
+    fn cluster(&self) -> Option<Rc<dyn Redirect>> {
+        self.cluster.as_ref()?.upgrade()
+    }
+
     /// The server, if there is a connection.
     pub(super) fn server(&self) -> Option<Rc<ServerFacts>> {
         match &*self.state.borrow() {
@@ -142,7 +178,7 @@ impl Lane {
     /// Waits until there is a connection.
     pub(super) async fn up(&self) {
         while self.server().is_none() {
-            self.arrivals.wait().await;
+            self.changes.wait().await;
         }
     }
 
@@ -179,13 +215,16 @@ impl Lane {
         *self.state.borrow_mut() = State::Up(Rc::new(facts));
         self.meters.connects.add(1);
         self.meters.up.add(1);
-        self.arrivals.all();
+        self.changes.all();
         let ended = self.serve(&mut link).await;
         self.meters.up.sub(1);
         let why = format!("{}: {}", self.place, ended.as_deref().unwrap_or("it is not used any more"));
         *self.state.borrow_mut() = State::Down(why.clone());
         let doubtful = self.pipeline.borrow_mut().on_broken(&why);
         self.meters.doubtful.add(doubtful as u64);
+        if let Some(cluster) = self.cluster() {
+            cluster.is_down();
+        }
         if ended.is_some() {
             herald::say_trouble(&self.subject, &why);
         }
@@ -210,6 +249,10 @@ impl Lane {
                         let verdict = self.pipeline.borrow_mut().on_answer(value);
                         match verdict {
                             Verdict::Serves => {}
+                            Verdict::Redirected(redirected) => match self.cluster() {
+                                Some(cluster) => cluster.redirect(self, redirected),
+                                None => redirected.refuse(),
+                            },
                             Verdict::Leave(why) => leaving = Some(why),
                             Verdict::Unasked => return Some("the server answered what nobody asked".to_owned()),
                         }
