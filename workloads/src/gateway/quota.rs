@@ -4,7 +4,7 @@
 //!   request ─► purse: tokens that were fetched ─┬─ some: one is spent, here
 //!                                               ├─ none, and Redis said when there will be: refused, here
 //!                                               └─ none: fetch for all who wait, and a little ahead ─► a script in Redis
-//!   Redis away, slow or refusing ─► the local bucket decides, and Redis is asked again a second later
+//!   Redis away, slow or refusing ─► the local bucket decides, and Redis is asked again within a second
 //! ```
 //!
 //! A bucket is one key, refilled by Redis' own clock: gateways need not agree about the time. One purse fetches one lot at a
@@ -45,7 +45,7 @@ const AHEAD_PART: u64 = 16;
 const TOKEN_AGE_MAX: Duration = Duration::from_millis(250);
 /// A refusal is believed for this long at most: somebody may have raised the limit, or emptied Redis.
 const REFUSAL_AGE_MAX: Duration = Duration::from_secs(1);
-/// After Redis did not answer it is left alone for half of this to all of it.
+/// After Redis could not say it is left alone for half of this to all of it.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a key's digest: enough that no two buckets meet by accident or by design.
 const DIGEST_BYTES: usize = 16;
@@ -86,8 +86,11 @@ pub struct Quota {
     redis: Redis,
     prefix: String,
     timeout: Duration,
+    /// It did not answer in time: nobody else waits for it before this.
     paused_until: Cell<Duration>,
     pause: RefCell<Backoff>,
+    /// Before it has worked there is nothing to tell but what the connection tells.
+    has_worked: Cell<bool>,
     trouble: RefCell<Voice>,
     meters: Meters,
 }
@@ -108,6 +111,7 @@ impl Quota {
             timeout: store.timeout,
             paused_until: Cell::new(Duration::ZERO),
             pause: RefCell::new(Backoff::new(PAUSE, PAUSE, seed())),
+            has_worked: Cell::new(false),
             trouble: RefCell::default(),
             meters: Meters {
                 fetches: counter(
@@ -123,22 +127,22 @@ impl Quota {
         })
     }
 
-    fn is_paused(&self) -> bool {
-        self.shard.now() < self.paused_until.get()
-    }
-
-    /// Redis is left alone for a while: its limits are kept locally.
-    fn pause(&self, why: &str) {
-        let rest = PAUSE / 2 + self.pause.borrow_mut().next() / 2;
-        self.paused_until.set(self.shard.now() + rest);
-        let line = self.trouble.borrow_mut().line(Instant::now(), &why);
-        if let Some(line) = line {
+    /// Redis could not say: until when its limits are kept locally.
+    fn pause(&self, unable: &Unable) -> Duration {
+        let until = self.shard.now() + PAUSE / 2 + self.pause.borrow_mut().next() / 2;
+        if unable.is_slow {
+            self.paused_until.set(until);
+        }
+        if self.has_worked.get()
+            && let Some(line) = self.trouble.borrow_mut().line(Instant::now(), &unable.why)
+        {
             crate::say!("gateway: rate limits are kept locally: {line}");
         }
+        until
     }
 
     /// Fetches up to `want` tokens: how many there were, and if none, when there is one.
-    async fn fetch(&self, key: &str, rate: &Rate, want: u64) -> Result<(u64, Duration), String> {
+    async fn fetch(&self, key: &str, rate: &Rate, want: u64) -> Result<(u64, Duration), Unable> {
         self.meters.fetches.add(1);
         let rate_a_second = (rate.tokens / rate.every.as_secs_f64()).to_string();
         let arguments = [rate_a_second, rate.capacity.to_string(), want.to_string()];
@@ -146,20 +150,31 @@ impl Quota {
         let asking = self.redis.script(&TAKE, &[key.as_bytes()], &arguments);
         let answer = match self.shard.timeout(self.timeout, asking).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(trouble)) => return Err(trouble.to_string()),
-            Err(_elapsed) => return Err(format!("Redis has not answered within {:?}", self.timeout)),
+            Ok(Err(trouble)) => return Err(Unable { why: trouble.to_string(), is_slow: false }),
+            Err(_elapsed) => {
+                let why = format!("Redis has not answered within {:?}", self.timeout);
+                return Err(Unable { why, is_slow: true });
+            }
         };
         let numbers: Option<Vec<u64>> = answer.as_list().and_then(|values| {
             values.iter().map(|value| value.as_int().and_then(|number| u64::try_from(number).ok())).collect()
         });
         match numbers.as_deref() {
             Some([taken, wait_ms]) if *taken <= want => {
+                self.has_worked.set(true);
                 self.meters.tokens.add(*taken);
                 Ok((*taken, Duration::from_millis(*wait_ms)))
             }
-            _ => Err(format!("Redis answers what the script cannot: {answer:?}")),
+            _ => Err(Unable { why: format!("Redis answers what the script cannot: {answer:?}"), is_slow: false }),
         }
     }
+}
+
+/// Why Redis could not say.
+struct Unable {
+    why: String,
+    /// It did not answer in time: whoever asks for another bucket would wait, too.
+    is_slow: bool,
 }
 
 /// Redis cannot say: the local bucket decides.
@@ -192,7 +207,7 @@ impl Limit {
             if let Some(outcome) = purse.spend(quota.shard.now()) {
                 return Ok(outcome);
             }
-            if quota.is_paused() {
+            if quota.shard.now() < quota.paused_until.get().max(purse.away_until.get()) {
                 quota.meters.local.add(1);
                 return Err(Away);
             }
@@ -205,7 +220,7 @@ impl Limit {
                     let fetched = quota.fetch(&self.key(who), &self.rate, want).await;
                     match fetched {
                         Ok((tokens, wait)) => purse.fill(quota.shard.now(), tokens, wait),
-                        Err(why) => quota.pause(&why),
+                        Err(unable) => purse.away_until.set(quota.pause(&unable)),
                     }
                 }
             }
@@ -244,6 +259,8 @@ struct Purse {
     /// Until when refusals are known without asking, and when there is a token.
     refused_until: Cell<Duration>,
     next_at: Cell<Duration>,
+    /// Until when Redis is not asked, because it could not say.
+    away_until: Cell<Duration>,
     /// Requests of this and of the last 100 ms.
     window: Cell<Duration>,
     spent: Cell<u64>,
