@@ -78,6 +78,24 @@ pub(super) trait Redirect {
     fn is_down(&self);
 }
 
+/// How a connection goes.
+struct Pace {
+    /// When something came last.
+    heard: Duration,
+    /// When something was sent last.
+    sent: Duration,
+    /// Whether an answer has come since.
+    is_answered: bool,
+    /// Why nothing more is sent, if so.
+    leaving: Option<String>,
+}
+
+impl Pace {
+    fn has_gathered(&self, now: Duration) -> bool {
+        self.is_answered || now.saturating_sub(self.sent) >= GATHER
+    }
+}
+
 enum State {
     Up(Rc<ServerFacts>),
     Down(String),
@@ -235,83 +253,95 @@ impl Lane {
     async fn serve(&self, link: &mut Link) -> Option<String> {
         let shard = self.dialer.shard();
         let answer_max = self.dialer.settings().answer_max;
+        let mut pace = Pace { heard: shard.now(), sent: Duration::ZERO, is_answered: true, leaving: None };
         let mut out = Vec::new();
-        let mut leaving = None;
-        let (mut heard, mut sent, mut is_answered) = (shard.now(), Duration::ZERO, true);
         loop {
-            loop {
-                match link.next_reply() {
-                    Ok(Some(Reply::Answer(value))) => {
-                        is_answered = true;
-                        let oldest = self.pipeline.borrow().oldest();
-                        let taken = shard.now().saturating_sub(oldest.unwrap_or_default());
-                        self.meters.answers.record(taken.as_micros() as u64);
-                        let verdict = self.pipeline.borrow_mut().on_answer(value);
-                        match verdict {
-                            Verdict::Serves => {}
-                            Verdict::Redirected(redirected) => match self.cluster() {
-                                Some(cluster) => cluster.redirect(self, redirected),
-                                None => redirected.refuse(),
-                            },
-                            Verdict::Leave(why) => leaving = Some(why),
-                            Verdict::Unasked => return Some("the server answered what nobody asked".to_owned()),
-                        }
-                    }
-                    // Nobody here subscribes to anything.
-                    Ok(Some(Reply::Push(_))) => {}
-                    Ok(None) => break,
-                    Err(why) => return Some(why),
-                }
+            if let Err(why) = self.take_answers(link, &mut pace) {
+                return Some(why);
             }
-            let is_under_way = self.pipeline.borrow().is_under_way();
-            if leaving.is_some() && !is_under_way {
-                return leaving;
+            let (is_under_way, is_empty, is_ready, oldest) = {
+                let pipeline = self.pipeline.borrow();
+                (pipeline.is_under_way(), pipeline.is_empty(), pipeline.is_ready(), pipeline.oldest())
+            };
+            if pace.leaving.is_some() && !is_under_way {
+                return pace.leaving;
             }
-            if !self.is_wanted.get() && self.pipeline.borrow().is_empty() {
+            if !self.is_wanted.get() && is_empty {
                 return None;
             }
-            let is_ready = leaving.is_none() && self.pipeline.borrow().is_ready();
-            let is_gathered = !is_under_way || is_answered || shard.precise_now().saturating_sub(sent) >= GATHER;
-            if is_ready && is_gathered {
+            let is_ready = is_ready && pace.leaving.is_none();
+            if is_ready && (!is_under_way || pace.has_gathered(shard.precise_now())) {
                 // What others call in this turn leaves with it.
                 shard.yield_now().await;
-                sent = shard.precise_now();
-                is_answered = false;
-                let calls = self.pipeline.borrow_mut().write_batch(shard.now(), &mut out);
-                self.meters.calls.add(calls as u64);
-                self.meters.sends.add(1);
-                self.meters.sent.add(out.len() as u64);
-                match shard.timeout(answer_max, link.send(&mut out)).await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(why)) => return Some(why),
-                    Err(_elapsed) => return Some(format!("it took nothing for {answer_max:?}")),
+                if let Err(why) = self.send(link, &mut pace, &mut out).await {
+                    return Some(why);
                 }
+                continue;
             }
-            let now = shard.now();
-            let oldest = self.pipeline.borrow().oldest();
             let wait = match oldest {
                 _ if is_ready => GATHER_TICK,
-                Some(at) => (at + answer_max).saturating_sub(now),
-                None => (heard + HEARTBEAT).saturating_sub(now),
+                Some(at) => (at + answer_max).saturating_sub(shard.now()),
+                None => (pace.heard + HEARTBEAT).saturating_sub(shard.now()),
             };
             match either(link.feed(), either(self.wake.notified(), shard.sleep(wait))).await {
                 Either::First(Ok(bytes)) => {
-                    heard = shard.now();
+                    pace.heard = shard.now();
                     self.meters.received.add(bytes as u64);
                 }
                 Either::First(Err(why)) => return Some(why),
                 Either::Second(Either::First(())) => {}
-                Either::Second(Either::Second(())) => {
-                    let now = shard.now();
-                    match oldest {
-                        Some(at) if now >= at + answer_max => {
-                            return Some(format!("no answer within {answer_max:?}"));
-                        }
-                        None if now >= heard + HEARTBEAT => self.ask_for_life(),
-                        _ => {}
+                Either::Second(Either::Second(())) => match oldest {
+                    Some(at) if shard.now() >= at + answer_max => {
+                        return Some(format!("no answer within {answer_max:?}"));
                     }
-                }
+                    None if shard.now() >= pace.heard + HEARTBEAT => self.ask_for_life(),
+                    _ => {}
+                },
             }
+        }
+    }
+
+    /// Gives the answers that are here to their calls.
+    ///
+    /// # Errors
+    /// Why the connection is of no use any more.
+    fn take_answers(&self, link: &mut Link, pace: &mut Pace) -> Result<(), String> {
+        while let Some(reply) = link.next_reply()? {
+            // Nobody here subscribes to anything.
+            let Reply::Answer(value) = reply else { continue };
+            pace.is_answered = true;
+            if let Some(sent) = self.pipeline.borrow().oldest() {
+                let taken = self.dialer.shard().now().saturating_sub(sent);
+                self.meters.answers.record(taken.as_micros() as u64);
+            }
+            let verdict = self.pipeline.borrow_mut().on_answer(value);
+            match verdict {
+                Verdict::Serves => {}
+                Verdict::Redirected(redirected) => match self.cluster() {
+                    Some(cluster) => cluster.redirect(self, redirected),
+                    None => redirected.refuse(),
+                },
+                Verdict::Leave(why) => pace.leaving = Some(why),
+                Verdict::Unasked => return Err("the server answered what nobody asked".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what waits.
+    ///
+    /// # Errors
+    /// Why the connection is of no use any more.
+    async fn send(&self, link: &mut Link, pace: &mut Pace, out: &mut Vec<u8>) -> Result<(), String> {
+        let (shard, answer_max) = (self.dialer.shard(), self.dialer.settings().answer_max);
+        (pace.sent, pace.is_answered) = (shard.precise_now(), false);
+        let calls = self.pipeline.borrow_mut().write_batch(shard.now(), out);
+        self.meters.calls.add(calls as u64);
+        self.meters.sends.add(1);
+        self.meters.sent.add(out.len() as u64);
+        match shard.timeout(answer_max, link.send(out)).await {
+            Ok(sent) => sent,
+            Err(_elapsed) => Err(format!("it took nothing for {answer_max:?}")),
         }
     }
 
