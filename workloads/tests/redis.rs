@@ -13,7 +13,7 @@ use std::time::Duration;
 use annulus::redis::{Durability as Promise, Event, Events, Redis, Script, Settings, Subscriber, Trouble, Value};
 use annulus_engine::{Engine, Shard};
 use outside::certificates::Authority;
-use outside::redis::{Durability, Redis as Server};
+use outside::redis::{Cluster, Durability, Redis as Server};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -401,6 +401,119 @@ fn a_server_that_breaks_the_protocol_is_left() {
                 other => assert!(says.is_empty() && other.is_ok(), "{says}: {other:?}"),
             }
             until(&shard, "it is left", || !redis.is_up()).await;
+        }
+    });
+}
+
+/// The tag of keys and channels in a slot of the first, second or third primary; found by the server's own word.
+fn tag_of(cluster: &Cluster, primary: usize) -> (&'static str, usize) {
+    let tags = ["{a}", "{b}", "{c}", "{d}", "{e}", "{f}", "{g}", "{h}"];
+    let slots = tags.map(|tag| cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", tag]).parse::<usize>().unwrap());
+    let at = slots.iter().position(|slot| slot * 3 / 16_384 == primary).expect("eight letters are enough");
+    (tags[at], slots[at])
+}
+
+#[test]
+fn a_cluster_is_one_while_slots_move_and_a_primary_dies() {
+    let Some(cluster) = Cluster::start_with_replicas(3, &[2], Durability::None) else { return };
+    let replica = 3;
+    let tags: Vec<(&'static str, usize)> = (0..3).map(|primary| tag_of(&cluster, primary)).collect();
+    let cluster = Arc::new(std::sync::Mutex::new(cluster));
+    on_a_shard(move |shard| {
+        let (cluster, tags) = (cluster.clone(), tags.clone());
+        async move {
+            let url = cluster.lock().unwrap().url();
+            let redis = connected(&shard, &url).await;
+
+            // Keys are spread, and every call finds its own.
+            let answers: Vec<_> = (0..300).map(|key| redis.call(["SET", &format!("key{key}"), "x"])).collect();
+            for answer in answers {
+                assert_eq!(answer.await.unwrap().as_str(), Some("OK"));
+            }
+            let sizes =
+                [0, 1, 2].map(|node| cluster.lock().unwrap().nodes[node].cli(&["DBSIZE"]).parse::<i64>().unwrap());
+            assert!(sizes.iter().sum::<i64>() == 300 && sizes.iter().all(|size| *size > 50), "{sizes:?}");
+            let mut runs: Vec<_> =
+                tags.iter().map(|tag| redis.server_of(tag.0.as_bytes()).unwrap().run_id.clone()).collect();
+            runs.sort();
+            runs.dedup();
+            assert_eq!(runs.len(), 3, "three servers");
+            assert!(redis.call(["MSET", "{a}1", "x", "{b}1", "x"]).await.unwrap_err().is("CROSSSLOT"));
+
+            // Channels are where their slots are.
+            let (subscriber, mut events) = Subscriber::start(&shard, &settings(&url), "tests");
+            tags.iter().for_each(|tag| subscriber.subscribe(tag.0));
+            let mut heard_of = Vec::new();
+            for _ in 0..3 {
+                heard_of.push(heard(&shard, &mut events).await);
+            }
+            for (tag, _) in &tags {
+                assert!(heard_of.contains(&event("subscribed", tag, "")));
+                redis.publish(tag.as_bytes(), b"one").await.unwrap();
+                assert_eq!(heard(&shard, &mut events).await, event("message", tag, "one"));
+            }
+
+            // A slot moves under calls that go on: every one is carried out, once.
+            let (tag, slot) = tags[0];
+            let stop = std::rc::Rc::new(std::cell::Cell::new(false));
+            let tasks: Vec<_> = (0..8)
+                .map(|number| {
+                    let (redis, stop, shard, key) =
+                        (redis.clone(), stop.clone(), shard.clone(), format!("{tag}{number}"));
+                    shard.clone().spawn(async move {
+                        let mut count = 0;
+                        while !stop.get() {
+                            match count % 2 {
+                                0 => redis.call(["APPEND", &key, "x"]).await.unwrap(),
+                                _ => redis.script(&APPEND, &[key.as_bytes()], &[b"x"]).await.unwrap(),
+                            };
+                            count += 1;
+                            shard.sleep(Duration::from_millis(1)).await;
+                        }
+                        (key, count)
+                    })
+                })
+                .collect();
+            let moving = {
+                let cluster = cluster.clone();
+                std::thread::spawn(move || {
+                    let pause = || std::thread::sleep(Duration::from_millis(100));
+                    pause();
+                    cluster.lock().unwrap().migrate(slot, 0, 1, pause);
+                    pause();
+                })
+            };
+            until(&shard, "the slot has moved", || moving.is_finished()).await;
+            moving.join().unwrap();
+            stop.set(true);
+            for task in tasks {
+                let (key, count) = task.await.unwrap();
+                assert_eq!(redis.call(["STRLEN", &key]).await, Ok(Value::Int(count)), "{key}");
+            }
+            assert_eq!(heard(&shard, &mut events).await, event("subscribed", tag, ""), "it is heard at its new owner");
+            redis.publish(tag.as_bytes(), b"two").await.unwrap();
+            assert_eq!(heard(&shard, &mut events).await, event("message", tag, "two"));
+
+            // A primary dies, and its replica takes over.
+            let tag = tags[2].0;
+            cluster.lock().unwrap().nodes[2].kill();
+            assert_eq!(heard(&shard, &mut events).await, Event::Lost);
+            let mut again = [heard(&shard, &mut events).await, heard(&shard, &mut events).await];
+            again.sort_by_key(|event| format!("{event:?}"));
+            let mut others = [event("subscribed", tags[0].0, ""), event("subscribed", tags[1].0, "")];
+            others.sort_by_key(|event| format!("{event:?}"));
+            assert_eq!(again, others, "the other servers are there");
+            until(&shard, "it is away", || redis.server_of(tag.as_bytes()).is_none()).await;
+            assert!(!redis.is_up());
+            assert!(matches!(redis.call(["GET", tag]).await, Err(Trouble::Away(_))));
+            redis.call(["GET", tags[1].0]).await.expect("the others serve");
+            assert_eq!(cluster.lock().unwrap().nodes[replica].cli(&["CLUSTER", "FAILOVER", "TAKEOVER"]), "OK");
+            shard.timeout(PATIENCE, redis.up()).await.expect("the replica serves");
+            assert!(redis.server_of(tag.as_bytes()).unwrap().is_promoted);
+            redis.call(["SET", tag, "x"]).await.unwrap();
+            assert_eq!(heard(&shard, &mut events).await, event("subscribed", tag, ""));
+            redis.publish(tag.as_bytes(), b"three").await.unwrap();
+            assert_eq!(heard(&shard, &mut events).await, event("message", tag, "three"));
         }
     });
 }

@@ -9,14 +9,14 @@
 //! is no connection calls are told so at once: whoever can wait awaits [`Lane::up`].
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::facts::ServerFacts;
 use super::herald;
 use super::link::{Dialer, Link};
 use super::meters::Meters;
-use super::pipeline::{Answer, Call, Pipeline, Verdict};
+use super::pipeline::{Answer, Call, Pipeline, Redirected, Verdict};
 use super::resp::{Reply, write_command};
 use super::settings::Place;
 use super::trouble::Trouble;
@@ -55,13 +55,44 @@ impl Waits {
         if is_setup { self.setup.next() } else { self.passing.next() }
     }
 
+    /// It worked: the next failure is a first one.
+    pub(super) fn reset(&mut self) {
+        self.passing.reset();
+        self.setup.reset();
+    }
+
     /// How long to wait after a connection that lived for `age`.
     pub(super) fn after(&mut self, age: Duration) -> Duration {
         if age >= STEADY {
-            self.passing.reset();
-            self.setup.reset();
+            self.reset();
         }
         self.passing.next()
+    }
+}
+
+/// The cluster around a lane.
+pub(super) trait Redirect {
+    /// A call that was made at `from` belongs elsewhere.
+    fn redirect(&self, from: &Lane, redirected: Redirected);
+    /// A lane has lost its connection.
+    fn is_down(&self);
+}
+
+/// How a connection goes.
+struct Pace {
+    /// When something came last.
+    heard: Duration,
+    /// When something was sent last.
+    sent: Duration,
+    /// Whether an answer has come since.
+    is_answered: bool,
+    /// Why nothing more is sent, if so.
+    leaving: Option<String>,
+}
+
+impl Pace {
+    fn has_gathered(&self, now: Duration) -> bool {
+        self.is_answered || now.saturating_sub(self.sent) >= GATHER
     }
 }
 
@@ -80,22 +111,32 @@ pub(super) struct Lane {
     pipeline: RefCell<Pipeline>,
     state: RefCell<State>,
     wake: Notify,
-    arrivals: Crowd,
+    /// Who waits for connections to come.
+    changes: Rc<Crowd>,
+    cluster: Option<Weak<dyn Redirect>>,
     is_wanted: Cell<bool>,
 }
 
 impl Lane {
-    /// Begins to connect.
-    pub(super) fn start(dialer: &Rc<Dialer>, place: &Place, purpose: &str, meters: &Rc<Meters>) -> Rc<Lane> {
+    /// Begins to connect. `changes` is told when there is a connection.
+    pub(super) fn start(
+        dialer: &Rc<Dialer>,
+        place: &Place,
+        purpose: &str,
+        meters: &Rc<Meters>,
+        changes: &Rc<Crowd>,
+        cluster: Option<Weak<dyn Redirect>>,
+    ) -> Rc<Lane> {
         let lane = Rc::new(Lane {
             dialer: dialer.clone(),
             place: place.clone(),
             subject: format!("{purpose} at {place}"),
             meters: meters.clone(),
-            pipeline: RefCell::default(),
+            pipeline: RefCell::new(Pipeline::new(cluster.is_some())),
             state: RefCell::new(State::Down(format!("not connected to {place} yet"))),
             wake: Notify::default(),
-            arrivals: Crowd::default(),
+            changes: changes.clone(),
+            cluster,
             is_wanted: Cell::new(true),
         });
         drop(dialer.shard().spawn(lane.clone().run()));
@@ -131,6 +172,19 @@ impl Lane {
         }
     }
 
+    /// Takes a call that was made at another lane.
+    pub(super) fn adopt(&self, redirected: Redirected) {
+        match &*self.state.borrow() {
+            State::Up(_) => self.pipeline.borrow_mut().adopt(redirected),
+            State::Down(why) => redirected.fail(Trouble::Away(why.clone())),
+        }
+        self.wake.notify();
+    }
+
+    fn cluster(&self) -> Option<Rc<dyn Redirect>> {
+        self.cluster.as_ref()?.upgrade()
+    }
+
     /// The server, if there is a connection.
     pub(super) fn server(&self) -> Option<Rc<ServerFacts>> {
         match &*self.state.borrow() {
@@ -142,7 +196,7 @@ impl Lane {
     /// Waits until there is a connection.
     pub(super) async fn up(&self) {
         while self.server().is_none() {
-            self.arrivals.wait().await;
+            self.changes.wait().await;
         }
     }
 
@@ -179,13 +233,16 @@ impl Lane {
         *self.state.borrow_mut() = State::Up(Rc::new(facts));
         self.meters.connects.add(1);
         self.meters.up.add(1);
-        self.arrivals.all();
+        self.changes.all();
         let ended = self.serve(&mut link).await;
         self.meters.up.sub(1);
         let why = format!("{}: {}", self.place, ended.as_deref().unwrap_or("it is not used any more"));
         *self.state.borrow_mut() = State::Down(why.clone());
         let doubtful = self.pipeline.borrow_mut().on_broken(&why);
         self.meters.doubtful.add(doubtful as u64);
+        if let Some(cluster) = self.cluster() {
+            cluster.is_down();
+        }
         if ended.is_some() {
             herald::say_trouble(&self.subject, &why);
         }
@@ -196,79 +253,95 @@ impl Lane {
     async fn serve(&self, link: &mut Link) -> Option<String> {
         let shard = self.dialer.shard();
         let answer_max = self.dialer.settings().answer_max;
+        let mut pace = Pace { heard: shard.now(), sent: Duration::ZERO, is_answered: true, leaving: None };
         let mut out = Vec::new();
-        let mut leaving = None;
-        let (mut heard, mut sent, mut is_answered) = (shard.now(), Duration::ZERO, true);
         loop {
-            loop {
-                match link.next_reply() {
-                    Ok(Some(Reply::Answer(value))) => {
-                        is_answered = true;
-                        let oldest = self.pipeline.borrow().oldest();
-                        let taken = shard.now().saturating_sub(oldest.unwrap_or_default());
-                        self.meters.answers.record(taken.as_micros() as u64);
-                        let verdict = self.pipeline.borrow_mut().on_answer(value);
-                        match verdict {
-                            Verdict::Serves => {}
-                            Verdict::Leave(why) => leaving = Some(why),
-                            Verdict::Unasked => return Some("the server answered what nobody asked".to_owned()),
-                        }
-                    }
-                    // Nobody here subscribes to anything.
-                    Ok(Some(Reply::Push(_))) => {}
-                    Ok(None) => break,
-                    Err(why) => return Some(why),
-                }
+            if let Err(why) = self.take_answers(link, &mut pace) {
+                return Some(why);
             }
-            let is_under_way = self.pipeline.borrow().is_under_way();
-            if leaving.is_some() && !is_under_way {
-                return leaving;
+            let (is_under_way, is_empty, is_ready, oldest) = {
+                let pipeline = self.pipeline.borrow();
+                (pipeline.is_under_way(), pipeline.is_empty(), pipeline.is_ready(), pipeline.oldest())
+            };
+            if pace.leaving.is_some() && !is_under_way {
+                return pace.leaving;
             }
-            if !self.is_wanted.get() && self.pipeline.borrow().is_empty() {
+            if !self.is_wanted.get() && is_empty {
                 return None;
             }
-            let is_ready = leaving.is_none() && self.pipeline.borrow().is_ready();
-            let is_gathered = !is_under_way || is_answered || shard.precise_now().saturating_sub(sent) >= GATHER;
-            if is_ready && is_gathered {
+            let is_ready = is_ready && pace.leaving.is_none();
+            if is_ready && (!is_under_way || pace.has_gathered(shard.precise_now())) {
                 // What others call in this turn leaves with it.
                 shard.yield_now().await;
-                sent = shard.precise_now();
-                is_answered = false;
-                let calls = self.pipeline.borrow_mut().write_batch(shard.now(), &mut out);
-                self.meters.calls.add(calls as u64);
-                self.meters.sends.add(1);
-                self.meters.sent.add(out.len() as u64);
-                match shard.timeout(answer_max, link.send(&mut out)).await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(why)) => return Some(why),
-                    Err(_elapsed) => return Some(format!("it took nothing for {answer_max:?}")),
+                if let Err(why) = self.send(link, &mut pace, &mut out).await {
+                    return Some(why);
                 }
+                continue;
             }
-            let now = shard.now();
-            let oldest = self.pipeline.borrow().oldest();
             let wait = match oldest {
                 _ if is_ready => GATHER_TICK,
-                Some(at) => (at + answer_max).saturating_sub(now),
-                None => (heard + HEARTBEAT).saturating_sub(now),
+                Some(at) => (at + answer_max).saturating_sub(shard.now()),
+                None => (pace.heard + HEARTBEAT).saturating_sub(shard.now()),
             };
             match either(link.feed(), either(self.wake.notified(), shard.sleep(wait))).await {
                 Either::First(Ok(bytes)) => {
-                    heard = shard.now();
+                    pace.heard = shard.now();
                     self.meters.received.add(bytes as u64);
                 }
                 Either::First(Err(why)) => return Some(why),
                 Either::Second(Either::First(())) => {}
-                Either::Second(Either::Second(())) => {
-                    let now = shard.now();
-                    match oldest {
-                        Some(at) if now >= at + answer_max => {
-                            return Some(format!("no answer within {answer_max:?}"));
-                        }
-                        None if now >= heard + HEARTBEAT => self.ask_for_life(),
-                        _ => {}
+                Either::Second(Either::Second(())) => match oldest {
+                    Some(at) if shard.now() >= at + answer_max => {
+                        return Some(format!("no answer within {answer_max:?}"));
                     }
-                }
+                    None if shard.now() >= pace.heard + HEARTBEAT => self.ask_for_life(),
+                    _ => {}
+                },
             }
+        }
+    }
+
+    /// Gives the answers that are here to their calls.
+    ///
+    /// # Errors
+    /// Why the connection is of no use any more.
+    fn take_answers(&self, link: &mut Link, pace: &mut Pace) -> Result<(), String> {
+        while let Some(reply) = link.next_reply()? {
+            // Nobody here subscribes to anything.
+            let Reply::Answer(value) = reply else { continue };
+            pace.is_answered = true;
+            if let Some(sent) = self.pipeline.borrow().oldest() {
+                let taken = self.dialer.shard().now().saturating_sub(sent);
+                self.meters.answers.record(taken.as_micros() as u64);
+            }
+            let verdict = self.pipeline.borrow_mut().on_answer(value);
+            match verdict {
+                Verdict::Serves => {}
+                Verdict::Redirected(redirected) => match self.cluster() {
+                    Some(cluster) => cluster.redirect(self, redirected),
+                    None => redirected.refuse(),
+                },
+                Verdict::Leave(why) => pace.leaving = Some(why),
+                Verdict::Unasked => return Err("the server answered what nobody asked".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what waits.
+    ///
+    /// # Errors
+    /// Why the connection is of no use any more.
+    async fn send(&self, link: &mut Link, pace: &mut Pace, out: &mut Vec<u8>) -> Result<(), String> {
+        let (shard, answer_max) = (self.dialer.shard(), self.dialer.settings().answer_max);
+        (pace.sent, pace.is_answered) = (shard.precise_now(), false);
+        let calls = self.pipeline.borrow_mut().write_batch(shard.now(), out);
+        self.meters.calls.add(calls as u64);
+        self.meters.sends.add(1);
+        self.meters.sent.add(out.len() as u64);
+        match shard.timeout(answer_max, link.send(out)).await {
+            Ok(sent) => sent,
+            Err(_elapsed) => Err(format!("it took nothing for {answer_max:?}")),
         }
     }
 

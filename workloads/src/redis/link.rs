@@ -76,6 +76,15 @@ impl Dialer {
 
     /// A connection that is ready for commands, within the time that the URL gives, and what the server says of itself.
     pub(super) async fn open(&self, place: &Place) -> Result<(Link, ServerFacts), Unreachable> {
+        let (link, told) = self.open_any(place).await?;
+        match told.trouble() {
+            Some(why) => Err(Rude::from(why).at(place)),
+            None => Ok((link, told.facts())),
+        }
+    }
+
+    /// As [`Dialer::open`], with a server that takes no writes, too.
+    pub(super) async fn open_any(&self, place: &Place) -> Result<(Link, Told), Unreachable> {
         let within = self.settings.connect_max;
         match self.shard.timeout(within, self.greet(place)).await {
             Ok(opened) => opened,
@@ -83,11 +92,11 @@ impl Dialer {
         }
     }
 
-    async fn greet(&self, place: &Place) -> Result<(Link, ServerFacts), Unreachable> {
+    async fn greet(&self, place: &Place) -> Result<(Link, Told), Unreachable> {
         let mut link = Link { wire: self.dial(place).await?, inbound: Inbound::new() };
         link.log_in(&self.settings).await.map_err(|trouble| trouble.at(place))?;
-        let facts = link.look(&self.settings, &self.name).await.map_err(|trouble| trouble.at(place))?;
-        Ok((link, facts))
+        let told = link.look(&self.settings, &self.name).await.map_err(|trouble| trouble.at(place))?;
+        Ok((link, told))
     }
 
     /// To the first of the server's addresses that answers.
@@ -161,8 +170,11 @@ impl Link {
         if let Some(password) = &settings.password {
             hello.extend(["AUTH", user, password]);
         }
-        match self.ask(&hello).await? {
+        // A refusal looks the same in both versions; an agreement is in the new one.
+        self.inbound.set_version(Version::Resp3);
+        match self.call(&hello).await? {
             Value::Error { code, message } => {
+                self.inbound.set_version(Version::Resp2);
                 // Servers before 6, and proxies, do not know it, or do not like the 3.
                 let is_unknown =
                     code == "NOPROTO" || (code == "ERR" && message.to_ascii_lowercase().contains("unknown command"));
@@ -178,14 +190,14 @@ impl Link {
             // Before 6 there were no users.
             None => vec!["AUTH", password],
         };
-        match self.ask(&auth).await? {
+        match self.call(&auth).await? {
             Value::Error { code, message } => Err(Rude::refused(&code, &message)),
             _ok => Ok(()),
         }
     }
 
     /// Chooses the database, and asks the server what it is: all at once.
-    async fn look(&mut self, settings: &Settings, name: &str) -> Result<ServerFacts, Rude> {
+    async fn look(&mut self, settings: &Settings, name: &str) -> Result<Told, Rude> {
         let database = settings.database.to_string();
         let commands: [&[&str]; 8] = [
             &["SELECT", &database],
@@ -215,26 +227,18 @@ impl Link {
                 _ => {}
             }
         }
-        match told.trouble() {
-            Some(why) => Err(why.into()),
-            None => Ok(told.facts()),
-        }
+        Ok(told)
     }
 
-    async fn ask(&mut self, parts: &[&str]) -> Result<Value, Rude> {
+    /// Asks the one thing that a connection was made for.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub(super) async fn call(&mut self, parts: &[&str]) -> Result<Value, String> {
         let mut bytes = Vec::new();
         write_command(&mut bytes, parts);
         self.send(&mut bytes).await?;
-        if parts.starts_with(&["HELLO", "3"]) {
-            // A refusal looks the same in both versions; an agreement is in the new one.
-            self.inbound.set_version(Version::Resp3);
-            let answer = self.answer().await?;
-            if matches!(answer, Value::Error { .. }) {
-                self.inbound.set_version(Version::Resp2);
-            }
-            return Ok(answer);
-        }
-        Ok(self.answer().await?)
+        self.answer().await
     }
 
     async fn answer(&mut self) -> Result<Value, String> {

@@ -3,9 +3,10 @@
 //! ```text
 //!   Redis ─► lane.rs      a connection that is kept, and the calls on it     pipeline.rs   which wait, which are sent
 //!            link.rs      name, TCP, TLS, logging in, who the server is      facts.rs      what its word is worth
+//!            cluster.rs   the owner of each key, and topology.rs, who that is
 //!            resp.rs      bytes into replies, with limits                    value.rs      answers
 //!            script.rs    Lua by its SHA-1       trouble.rs   was it done?   meters.rs, herald.rs   what is told
-//!   Subscriber ─► subscriber.rs   channels on a connection of their own      settings.rs   URLs
+//!   Subscriber ─► subscriber.rs   channels on connections of their own, ear.rs       settings.rs   URLs
 //! ```
 //!
 //! # What holds
@@ -21,6 +22,8 @@
 //! A call that waits at the server (`BLOCK`) holds up those behind it, so it needs a handle of its own, with settings whose
 //! longest answer ([`Settings::with_answer_max`]) is longer than it waits.
 
+mod cluster;
+mod ear;
 mod facts;
 mod herald;
 mod lane;
@@ -32,6 +35,7 @@ mod resp;
 mod script;
 mod settings;
 mod subscriber;
+mod topology;
 mod trouble;
 mod value;
 
@@ -52,6 +56,7 @@ pub use subscriber::{Event, Events, Subscriber};
 pub use trouble::Trouble;
 pub use value::Value;
 
+use self::cluster::Cluster;
 use self::lane::Lane;
 use self::link::Dialer;
 use self::meters::Meters;
@@ -64,12 +69,20 @@ pub struct Redis {
 }
 
 struct Inner {
-    lane: Rc<Lane>,
+    route: Route,
+}
+
+enum Route {
+    One(Rc<Lane>),
+    Cluster(Rc<Cluster>),
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.lane.give_up();
+        match &self.route {
+            Route::One(lane) => lane.give_up(),
+            Route::Cluster(cluster) => cluster.give_up(),
+        }
     }
 }
 
@@ -79,69 +92,96 @@ impl Redis {
     pub fn start(shard: &Shard, settings: &Settings, purpose: &str) -> Redis {
         let dialer = Rc::new(Dialer::new(shard, settings, purpose));
         let meters = Rc::new(Meters::new(shard, purpose));
-        let lane = Lane::start(&dialer, &settings.places[0], purpose, &meters);
-        Redis { inner: Rc::new(Inner { lane }) }
+        let route = match settings.is_cluster {
+            false => Route::One(Lane::start(&dialer, &settings.places[0], purpose, &meters, &Rc::default(), None)),
+            true => Route::Cluster(Cluster::start(&dialer, purpose, &meters)),
+        };
+        Redis { inner: Rc::new(Inner { route }) }
     }
 
-    /// Makes a call: it is in the queue when this returns, whether or not anybody awaits the answer.
+    /// Makes a call: it is in the queue when this returns, whether or not anybody awaits the answer. In a cluster it goes to
+    /// the owner of its first key; what has no key (`PING`, `SCRIPT FLUSH`) goes to any one node.
     ///
     /// # Errors
     /// Of the answer: [`Trouble`].
     pub fn call(&self, parts: impl Parts) -> Answer {
-        Answer(Coming::Here(self.inner.lane.call(Call::command(parts::write(&parts)))))
+        let call = Call::command(parts::write(&parts));
+        Answer(match &self.inner.route {
+            Route::One(lane) => lane.call(call),
+            Route::Cluster(cluster) => cluster.call(cluster::key_of(&parts), call),
+        })
     }
 
-    /// Runs a script, which is sent whole to a connection once. It is in the queue when this returns.
+    /// Runs a script, which is sent whole to a connection once. It is in the queue when this returns. In a cluster all keys
+    /// have to be in one slot: give them the same `{tag}`.
     ///
     /// # Errors
     /// Of the answer: [`Trouble`].
     pub fn script(&self, script: &'static Script, keys: &[&[u8]], args: &[&[u8]]) -> Answer {
-        Answer(Coming::Here(self.inner.lane.call(Call::script(script, keys, args))))
+        let call = Call::script(script, keys, args);
+        Answer(match &self.inner.route {
+            Route::One(lane) => lane.call(call),
+            Route::Cluster(cluster) => cluster.call(keys.first().copied(), call),
+        })
     }
 
-    /// Sends a message to who is subscribed now. That it was taken does not say that anybody got it.
+    /// Sends a message to who is subscribed now. That it was taken does not say that anybody got it. In a cluster it is
+    /// published at the channel's owner only (`SPUBLISH`), which is where a [`Subscriber`] listens; a script that publishes
+    /// itself has to do the same there.
     ///
     /// # Errors
     /// [`Trouble`].
     pub async fn publish(&self, channel: &[u8], payload: &[u8]) -> Result<(), Trouble> {
-        self.call([&b"PUBLISH"[..], channel, payload]).await.map(|_receivers| ())
+        let command: &[u8] = if self.is_cluster() { b"SPUBLISH" } else { b"PUBLISH" };
+        self.call([command, channel, payload]).await.map(|_receivers| ())
     }
 
-    /// Whether calls are taken now.
+    /// Whether it is a cluster.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.inner.route, Route::Cluster(_))
+    }
+
+    /// Whether calls are taken now; in a cluster, calls about any key.
     pub fn is_up(&self) -> bool {
-        self.inner.lane.server().is_some()
+        match &self.inner.route {
+            Route::One(lane) => lane.server().is_some(),
+            Route::Cluster(cluster) => cluster.is_up(),
+        }
     }
 
-    /// Waits until calls are taken.
+    /// Waits until calls are taken; in a cluster, calls about any key.
     pub async fn up(&self) {
-        self.inner.lane.up().await;
+        match &self.inner.route {
+            Route::One(lane) => lane.up().await,
+            Route::Cluster(cluster) => cluster.up().await,
+        }
     }
 
     /// The server that a call about `key` goes to, if there is a connection to it now.
-    pub fn server_of(&self, _key: &[u8]) -> Option<Rc<ServerFacts>> {
-        self.inner.lane.server()
+    pub fn server_of(&self, key: &[u8]) -> Option<Rc<ServerFacts>> {
+        match &self.inner.route {
+            Route::One(lane) => lane.server(),
+            Route::Cluster(cluster) => cluster.server_of(key),
+        }
     }
 
-    /// The server, if there is a connection to it now.
+    /// The server, if there is a connection to it now; in a cluster, one of them.
     pub fn server(&self) -> Option<Rc<ServerFacts>> {
-        self.inner.lane.server()
+        match &self.inner.route {
+            Route::One(lane) => lane.server(),
+            Route::Cluster(cluster) => cluster.server(),
+        }
     }
 }
 
 /// An answer that comes. Dropped, it does not take its call back.
 #[must_use = "an answer may be a refusal"]
-pub struct Answer(Coming);
-
-enum Coming {
-    Here(pipeline::Answer),
-}
+pub struct Answer(pipeline::Answer);
 
 impl Future for Answer {
     type Output = Result<Value, Trouble>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Coming::Here(answer) => Pin::new(answer).poll(cx),
-        }
+        Pin::new(&mut self.0).poll(cx)
     }
 }

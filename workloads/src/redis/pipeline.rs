@@ -35,6 +35,8 @@ pub(super) struct Call {
     kind: Kind,
     /// The command; of a script what comes behind its name.
     bytes: Vec<u8>,
+    /// How often a cluster has sent it on.
+    pub(super) hops: u8,
 }
 
 enum Kind {
@@ -45,7 +47,7 @@ enum Kind {
 impl Call {
     /// A command that is written already.
     pub(super) fn command(bytes: Vec<u8>) -> Call {
-        Call { kind: Kind::Command, bytes }
+        Call { kind: Kind::Command, bytes, hops: 0 }
     }
 
     /// A script with its keys and arguments.
@@ -53,7 +55,7 @@ impl Call {
         let mut bytes = Vec::new();
         resp::write_part(&mut bytes, keys.len().to_string().as_bytes());
         keys.iter().chain(args).for_each(|part| resp::write_part(&mut bytes, part));
-        Call { kind: Kind::Script { script, parts: 3 + keys.len() + args.len() }, bytes }
+        Call { kind: Kind::Script { script, parts: 3 + keys.len() + args.len() }, bytes, hops: 0 }
     }
 
     fn len(&self) -> usize {
@@ -125,15 +127,40 @@ struct Sent {
     slot: Rc<RefCell<Slot>>,
     at: Duration,
     bytes: usize,
-    /// A script, for the case that its name is not known.
+    /// What may have to be sent once more: a script whose name is not known, anything in a cluster.
     call: Option<Call>,
 }
 
+/// A call that a node of a cluster did not carry out, because it belongs elsewhere, with its answer's place.
+pub(super) struct Redirected {
+    pub(super) call: Call,
+    /// What is to be sent right before it.
+    pub(super) before: Option<Call>,
+    slot: Rc<RefCell<Slot>>,
+    /// `MOVED`, `ASK` or `TRYAGAIN`.
+    pub(super) code: String,
+    /// The words after it.
+    pub(super) message: String,
+}
+
+impl Redirected {
+    /// It goes nowhere.
+    pub(super) fn refuse(self) {
+        answer(&self.slot, Err(Trouble::Refused { code: self.code, message: self.message }));
+    }
+
+    /// It does not, for a reason of ours.
+    pub(super) fn fail(self, trouble: Trouble) {
+        answer(&self.slot, Err(trouble));
+    }
+}
+
 /// What an answer says of the server, beside answering.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It serves.
     Serves,
+    /// The call belongs elsewhere.
+    Redirected(Redirected),
     /// It is no longer one that takes writes: connect anew. What it said.
     Leave(String),
     /// It answered what nobody asked.
@@ -149,24 +176,49 @@ pub(super) struct Pipeline {
     sent: VecDeque<Sent>,
     bytes: usize,
     known: Vec<&'static Script>,
+    /// Whether calls may belong elsewhere.
+    is_of_cluster: bool,
 }
 
 impl Pipeline {
+    /// Without calls.
+    pub(super) fn new(is_of_cluster: bool) -> Pipeline {
+        Pipeline { is_of_cluster, ..Pipeline::default() }
+    }
+
     /// Takes a call.
     ///
     /// # Errors
     /// Too many have no answer.
     pub(super) fn push(&mut self, call: Call) -> Result<Answer, Trouble> {
-        if self.len() >= CALLS_MAX {
-            return Err(Trouble::busy(format!("{CALLS_MAX} calls have no answer yet")));
-        }
-        if self.bytes + call.len() > BYTES_MAX {
-            return Err(Trouble::busy(format!("calls of {BYTES_MAX} bytes have no answer yet")));
-        }
-        self.bytes += call.len();
+        self.make_room(1, call.len())?;
         let slot = Rc::new(RefCell::new(Slot::default()));
         self.waiting.push_back((call, slot.clone()));
         Ok(Answer(slot))
+    }
+
+    /// Takes a call that was made elsewhere.
+    pub(super) fn adopt(&mut self, mut redirected: Redirected) {
+        let before = redirected.before.take();
+        let (calls, bytes) = before.as_ref().map_or((1, 0), |before| (2, before.len()));
+        if let Err(trouble) = self.make_room(calls, bytes + redirected.call.len()) {
+            return redirected.fail(trouble);
+        }
+        if let Some(before) = before {
+            self.waiting.push_back((before, Rc::default()));
+        }
+        self.waiting.push_back((redirected.call, redirected.slot));
+    }
+
+    fn make_room(&mut self, calls: usize, bytes: usize) -> Result<(), Trouble> {
+        if self.len() + calls > CALLS_MAX {
+            return Err(Trouble::busy(format!("{CALLS_MAX} calls have no answer yet")));
+        }
+        if self.bytes + bytes > BYTES_MAX {
+            return Err(Trouble::busy(format!("calls of {BYTES_MAX} bytes have no answer yet")));
+        }
+        self.bytes += bytes;
+        Ok(())
     }
 
     fn len(&self) -> usize {
@@ -206,7 +258,7 @@ impl Pipeline {
             let Some((call, slot)) = self.again.pop_front().or_else(|| self.waiting.pop_front()) else { break };
             call.write(out, &mut self.known);
             let bytes = call.len();
-            let call = Some(call).filter(|call| matches!(call.kind, Kind::Script { .. }));
+            let call = Some(call).filter(|call| self.is_of_cluster || matches!(call.kind, Kind::Script { .. }));
             self.sent.push_back(Sent { slot, at: now, bytes, call });
         }
         self.sent.len() - before
@@ -220,14 +272,18 @@ impl Pipeline {
             answer(&slot, Ok(value));
             return Verdict::Serves;
         };
-        if let ("NOSCRIPT", Some(call)) = (&*code, call) {
-            if let Kind::Script { script, .. } = call.kind {
+        let call = match (&*code, call) {
+            ("NOSCRIPT", Some(Call { kind: Kind::Script { script, parts }, bytes, hops })) => {
                 self.known.retain(|known| !std::ptr::eq(*known, script));
+                self.again.push_back((Call { kind: Kind::Script { script, parts }, bytes, hops }, slot));
+                return Verdict::Serves;
             }
-            self.again.push_back((call, slot));
-            return Verdict::Serves;
-        }
+            (_, call) => call,
+        };
         self.bytes -= bytes;
+        if let ("MOVED" | "ASK" | "TRYAGAIN", true, Some(call)) = (&*code, self.is_of_cluster, call) {
+            return Verdict::Redirected(Redirected { call, before: None, slot, code, message });
+        }
         let verdict = match &*code {
             "READONLY" | "LOADING" | "MASTERDOWN" => Verdict::Leave(format!("{code} {message}")),
             _ => Verdict::Serves,
@@ -293,7 +349,7 @@ mod tests {
         assert_eq!(batch(&mut pipeline), "A B C");
         let mut late = pipeline.push(command("D")).unwrap();
         for number in 0..2 {
-            assert_eq!(pipeline.on_answer(Value::Int(number)), Verdict::Serves);
+            assert!(matches!(pipeline.on_answer(Value::Int(number)), Verdict::Serves));
         }
         assert_eq!(poll(&mut answers[0]), Some(Ok(Value::Int(0))));
         assert_eq!(poll(&mut answers[1]), Some(Ok(Value::Int(1))));
@@ -302,7 +358,7 @@ mod tests {
         assert_eq!(poll(&mut answers[2]), Some(Err(Trouble::Doubtful("gone".to_owned()))));
         assert_eq!(poll(&mut late), Some(Err(Trouble::Away("gone".to_owned()))));
         assert!(pipeline.is_empty() && pipeline.bytes == 0);
-        assert_eq!(pipeline.on_answer(Value::Nil), Verdict::Unasked);
+        assert!(matches!(pipeline.on_answer(Value::Nil), Verdict::Unasked));
     }
 
     #[test]
@@ -320,7 +376,7 @@ mod tests {
         assert_eq!(batch(&mut pipeline), "");
         pipeline.on_answer(no_script());
         assert_eq!(batch(&mut pipeline), "EVAL TEXT 0 b EVALSHA SHA 0 c EVALSHA SHA 0 d");
-        (0..3).for_each(|number| assert_eq!(pipeline.on_answer(Value::Int(number)), Verdict::Serves));
+        (0..3).for_each(|number| assert!(matches!(pipeline.on_answer(Value::Int(number)), Verdict::Serves)));
         assert_eq!(poll(&mut answers[1]), Some(Ok(Value::Int(0))));
         assert_eq!((poll(&mut last), poll(&mut behind)), (Some(Ok(Value::Int(1))), Some(Ok(Value::Int(2)))));
         assert!(pipeline.is_empty() && pipeline.bytes == 0);
@@ -355,8 +411,30 @@ mod tests {
             let mut answer = pipeline.push(command("A")).unwrap();
             batch(&mut pipeline);
             let verdict = pipeline.on_answer(Value::Error { code: code.to_owned(), message: "no".to_owned() });
-            assert_eq!(verdict, Verdict::Leave(format!("{code} no")));
+            assert!(matches!(verdict, Verdict::Leave(why) if why == format!("{code} no")));
             assert!(poll(&mut answer).unwrap().is_err_and(|trouble| trouble.is(code) && trouble.is_passing()));
         }
+    }
+
+    #[test]
+    fn a_call_that_belongs_elsewhere_takes_its_answer_along() {
+        let [mut here, mut there] = [Pipeline::new(true), Pipeline::new(true)];
+        let mut answers: Vec<Answer> = vec![here.push(command("A")).unwrap(), here.push(script("b")).unwrap()];
+        assert_eq!(batch(&mut here), "A EVAL TEXT 0 b");
+        for answer in &mut answers {
+            let moved = Value::Error { code: "ASK".to_owned(), message: "1 b:2".to_owned() };
+            let Verdict::Redirected(mut redirected) = here.on_answer(moved) else { panic!("it is not here") };
+            redirected.before = Some(command("ASKING"));
+            there.adopt(redirected);
+            assert_eq!(poll(answer), None);
+        }
+        assert!(here.is_empty() && here.bytes == 0);
+        assert_eq!(batch(&mut there), "ASKING A ASKING EVAL TEXT 0 b");
+        for number in 0..4 {
+            there.on_answer(Value::Int(number));
+        }
+        assert_eq!(poll(&mut answers[0]), Some(Ok(Value::Int(1))));
+        assert_eq!(poll(&mut answers[1]), Some(Ok(Value::Int(3))));
+        assert!(there.is_empty() && there.bytes == 0);
     }
 }

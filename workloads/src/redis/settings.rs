@@ -159,6 +159,13 @@ impl Settings {
         self.to_string()
     }
 
+    /// The URL without user and password, which does the same for who needs none.
+    pub fn without_login(&self) -> String {
+        let settings = Settings { user: None, password: None, ..self.clone() };
+        let query = if self.parameters.is_empty() { String::new() } else { format!("?{}", self.parameters) };
+        format!("{settings}{query}")
+    }
+
     /// Whether it is a Redis Cluster.
     pub fn is_cluster(&self) -> bool {
         self.is_cluster

@@ -167,13 +167,108 @@ impl Drop for Redis {
     }
 }
 
+/// A Redis Cluster of a test's own: primaries that divide the slots among themselves evenly, in order.
+pub struct Cluster {
+    pub nodes: Vec<Redis>,
+}
+
+/// Slots of a cluster.
+const SLOTS: usize = 16_384;
+
+impl Cluster {
+    /// A new cluster; or nothing where Redis is not installed, and then that is reported.
+    pub fn start(primaries: usize, durability: Durability) -> Option<Cluster> {
+        Cluster::start_with_replicas(primaries, &[], durability)
+    }
+
+    /// A new cluster with a replica of each of these primaries, behind the primaries among the nodes.
+    pub fn start_with_replicas(primaries: usize, replicas_of: &[usize], durability: Durability) -> Option<Cluster> {
+        let nodes: Option<Vec<Redis>> = (0..primaries + replicas_of.len()).map(|_| Cluster::node(durability)).collect();
+        let cluster = Cluster { nodes: nodes? };
+        for (number, node) in cluster.nodes.iter().enumerate() {
+            // Nodes that give themselves the same rank would argue.
+            node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+            if number < primaries {
+                let (from, to) = (SLOTS * number / primaries, SLOTS * (number + 1) / primaries - 1);
+                assert_eq!(node.cli(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()]), "OK");
+            }
+        }
+        cluster.nodes[1..].iter().for_each(|node| cluster.introduce(node));
+        for (of, node) in replicas_of.iter().zip(&cluster.nodes[primaries..]) {
+            let primary = cluster.id(*of);
+            Cluster::wait("a replica knows its primary", || node.cli(&["CLUSTER", "REPLICATE", &primary]) == "OK");
+            Cluster::wait("it follows", || node.cli(&["INFO", "replication"]).contains("master_link_status:up"));
+        }
+        cluster.settle();
+        Some(cluster)
+    }
+
+    fn node(durability: Durability) -> Option<Redis> {
+        let bus = free_port().to_string();
+        let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1500"];
+        Redis::start_with(durability, &options)
+    }
+
+    /// Where one of its nodes is.
+    pub fn url(&self) -> String {
+        format!("redis+cluster://127.0.0.1:{}", self.nodes[0].port)
+    }
+
+    /// Moves a slot with its keys, as an operator does it: it is answered from both in between.
+    pub fn migrate(&self, slot: usize, from: usize, to: usize, in_between: impl FnOnce()) {
+        let (slot, source, target) = (slot.to_string(), &self.nodes[from], &self.nodes[to]);
+        let setslot = |node: &Redis, how: &[&str]| {
+            assert_eq!(node.cli(&[&["CLUSTER", "SETSLOT", &slot], how].concat()), "OK");
+        };
+        setslot(target, &["IMPORTING", &self.id(from)]);
+        setslot(source, &["MIGRATING", &self.id(to)]);
+        in_between();
+        loop {
+            let keys = source.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
+            if keys.is_empty() {
+                break;
+            }
+            let port = target.port.to_string();
+            let words = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            source.cli(&[&words[..], &keys.lines().collect::<Vec<_>>()].concat());
+        }
+        [target, source].iter().for_each(|node| setslot(node, &["NODE", &self.id(to)]));
+    }
+
+    fn id(&self, number: usize) -> String {
+        self.nodes[number].cli(&["CLUSTER", "MYID"])
+    }
+
+    fn introduce(&self, node: &Redis) {
+        let first = &self.nodes[0];
+        let bus = first.options.iter().skip_while(|option| *option != "--cluster-port").nth(1).unwrap();
+        assert_eq!(node.cli(&["CLUSTER", "MEET", "127.0.0.1", &first.port.to_string(), bus]), "OK");
+    }
+
+    /// Waits until all nodes know all slots and each other.
+    fn settle(&self) {
+        let count = format!("cluster_known_nodes:{}", self.nodes.len());
+        Cluster::wait("all nodes agree", || {
+            let mut infos = self.nodes.iter().map(|node| node.cli(&["CLUSTER", "INFO"]));
+            infos.all(|info| info.contains("cluster_state:ok") && info.contains(&count))
+        });
+    }
+
+    fn wait(what: &str, is_so: impl Fn() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(Instant::now() < until, "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 /// A port that nobody has, and that nobody is given soon: below those of outgoing connections.
 fn free_port() -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     for _ in 0..10_000 {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = 12_000 + ((std::process::id() as usize * 131 + number * 7) % 18_000) as u16;
-        // A cluster's nodes speak with each other 10,000 above.
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
