@@ -68,8 +68,7 @@ impl Link {
     /// # Errors
     /// The URL cannot be read: a sentence.
     pub fn start(shard: &Shard, broker: &Broker, epoch_ms: u64) -> Result<Rc<Link>, String> {
-        let settings =
-            Settings::parse(broker.redis.reveal()).map_err(|error| format!("chat.broker.redis: {error}"))?;
+        let settings = Settings::parse(broker.redis.reveal()).map_err(|error| format!("chat.broker.redis: {error}"))?;
         let redis = Redis::start(shard, &settings, "chat");
         let (subscriber, events) = Subscriber::start(shard, &settings, "chat");
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), shard.index());
@@ -279,7 +278,9 @@ impl Link {
         let rest = [meta_ttl.as_bytes(), direction.as_bytes(), number.as_bytes(), limit.as_bytes()];
         let answer = self.run(&READ, &[names.of("meta"), names.of("stream")], &rest).await;
         let outcome = match answer {
-            Ok(answer) => read_page(answer).ok_or_else(|| Failure::of(&read.channel, &strange("a history", &Value::Nil))),
+            Ok(answer) => {
+                read_page(answer).ok_or_else(|| Failure::of(&read.channel, &strange("a history", &Value::Nil)))
+            }
             Err(trouble) => Err(Failure::of(&read.channel, &trouble)),
         };
         self.tell(News::Read { id: read.id, outcome });

@@ -131,7 +131,9 @@ pub fn said(node: &str, channel: &str, now: u64, content: &Content) -> Vec<u8> {
 pub fn moved(node: &str, channel: &str, now: u64, came: bool, who: &Author) -> Vec<u8> {
     let content = Content { data: Box::default(), binary: false, author: Some(who.clone()), tags: Vec::new() };
     let kind = if came { b'J' } else { b'L' };
-    with_publication(Place::none(channel), now, None, &content, None, |publication| write_said(kind, node, &publication))
+    with_publication(Place::none(channel), now, None, &content, None, |publication| {
+        write_said(kind, node, &publication)
+    })
 }
 
 fn write_said(kind: u8, node: &str, publication: &Publication<'_>) -> Vec<u8> {
@@ -146,7 +148,12 @@ mod tests {
 
     fn content() -> Content {
         let who = Author { user: "u".into(), client: ClientId([7; 16]).into(), conn_info: None, chan_info: None };
-        Content { data: b"{}".as_slice().into(), binary: false, author: Some(who), tags: vec![("a".into(), "b".into())] }
+        Content {
+            data: b"{}".as_slice().into(),
+            binary: false,
+            author: Some(who),
+            tags: vec![("a".into(), "b".into())],
+        }
     }
 
     #[test]

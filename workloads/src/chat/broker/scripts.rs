@@ -43,8 +43,9 @@ macro_rules! with_life {
 /// of every script: 4 the publication, 5 how many are kept, 6 for how long, 7 for how long the meta hash is, 8 the payload's
 /// hash in 16 hexadecimal digits, 9 for how long the key is kept, 10 the command that passes on. Times are milliseconds.
 /// Gives epoch, number, whether it was there already, and the payload's hash of what is there.
-pub static ADD: LazyLock<Script> = LazyLock::new(|| Script::new(with_life!(
-    "
+pub static ADD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(with_life!(
+        "
 local known = redis.call('GET', KEYS[3])
 if known then
   return {string.sub(known, 1, 4), tonumber(string.sub(known, 21)), 1, string.sub(known, 5, 20)}
@@ -59,12 +60,14 @@ redis.call('SET', KEYS[3], epoch .. ARGV[8] .. number, 'PX', ARGV[9])
 redis.call(ARGV[10], KEYS[4], '1P' .. epoch .. number .. ':' .. ARGV[4])
 return {epoch, top + 1, 0, ARGV[8]}
 "
-)));
+    ))
+});
 
 /// Reads a part of a history. `KEYS`: meta, stream. `ARGV`, after those of every script: 4 for how long the meta hash is
 /// kept, 5 `after`, `before` or `end`, 6 of which number, 7 how many. Gives epoch, last number, and the stream's entries.
-pub static READ: LazyLock<Script> = LazyLock::new(|| Script::new(with_life!(
-    "
+pub static READ: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(with_life!(
+        "
 local epoch, top = life()
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 local entries = {}
@@ -79,16 +82,19 @@ if ARGV[7] ~= '0' then
 end
 return {epoch, top, entries}
 "
-)));
+    ))
+});
 
 /// Forgets a history; its numbers go on. `KEYS`: meta, stream, channel. `ARGV`, after those of every script: 4 for how long
 /// the meta hash is kept, 5 the command that passes on.
-pub static CLEAR: LazyLock<Script> = LazyLock::new(|| Script::new(with_life!(
-    "
+pub static CLEAR: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(with_life!(
+        "
 local epoch, top = life()
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('DEL', KEYS[2])
 redis.call(ARGV[5], KEYS[3], '1C' .. epoch .. string.format('%.0f', top) .. ':')
 return {epoch, top}
 "
-)));
+    ))
+});

@@ -181,7 +181,10 @@ impl Config {
             if broker.prefix.is_empty() || broker.prefix.len() > PREFIX_BYTES_MAX || !broker.prefix.bytes().all(fits) {
                 found.add(
                     "broker.prefix",
-                    format!("expected 1 to {PREFIX_BYTES_MAX} letters, digits, -, _, . or :, found {:?}", broker.prefix),
+                    format!(
+                        "expected 1 to {PREFIX_BYTES_MAX} letters, digits, -, _, . or :, found {:?}",
+                        broker.prefix
+                    ),
                 );
             }
         }
@@ -237,7 +240,10 @@ impl Config {
         }
         match namespace.ack(self) {
             Ack::Page | Ack::Wal if namespace.is_shared(self) => {
-                add("ack", "the broker numbers its publications, so the log cannot promise them: \"redis\", \"db\" or \"mem\"");
+                add(
+                    "ack",
+                    "the broker numbers its publications, so the log cannot promise them: \"redis\", \"db\" or \"mem\"",
+                );
             }
             Ack::Redis if self.broker.is_none() => {
                 add("ack", "\"redis\" needs a broker, and there is none: choose broker.redis");

@@ -7,8 +7,8 @@ use annulus_protocols::centrifuge::ErrorCode;
 
 use super::{Hub, Intent, Ports, owner};
 use crate::chat::config::{Ack, Config};
-use crate::chat::letters::{Answer, Asker, Key};
 use crate::chat::kept::{Place, content_of, with_publication};
+use crate::chat::letters::{Answer, Asker, Key};
 use crate::chat::log::{self, Record};
 use crate::chat::seal::Sealer;
 use crate::chat::session::ChannelSlot;

@@ -68,7 +68,10 @@ impl Meters {
             attached: metrics.gauge("annulus_chat_broker_channels", "Channels that are listened to at the broker."),
             resynced: counter("annulus_chat_broker_gaps_total", "Times that something was not heard, and was read."),
             begun_anew: counter("annulus_chat_broker_begun_anew_total", "Channels whose members had to begin anew."),
-            given_up: counter("annulus_chat_broker_given_up_total", "Logged publications not given to the broker in time."),
+            given_up: counter(
+                "annulus_chat_broker_given_up_total",
+                "Logged publications not given to the broker in time.",
+            ),
             turned_away: counter("annulus_chat_turned_away_total", "WebSockets that were not opened."),
             delivery: metrics.histogram("annulus_chat_delivery_seconds", DELIVERY, Unit::Micros),
             closed: CODES.iter().map(|code| (*code, closed(&code.to_string()))).collect(),
@@ -78,7 +81,8 @@ impl Meters {
 
     /// Shows what the hub has counted.
     pub(super) fn show(&self, hub: &Hub) {
-        let Counts { commands, refused, publications, repeated, deliveries, slow, fallen_off, dropped, .. } = hub.counts;
+        let Counts { commands, refused, publications, repeated, deliveries, slow, fallen_off, dropped, .. } =
+            hub.counts;
         let Counts { resynced, begun_anew, given_up, .. } = hub.counts;
         self.clients.set(hub.clients() as u64);
         self.users.set(hub.users() as u64);

@@ -127,10 +127,7 @@ fn a_whole_file_is_where_it_belongs() {
     assert_eq!(config.subscription_tokens().jwks_url.as_deref(), Some("https://a.b/jwks"));
     assert_eq!(config.channels.default.history_size, 3);
     let news = config.channels.namespace("news:a").unwrap();
-    assert_eq!(
-        (news.ack(&config), news.slow, news.recovery_mode),
-        (Ack::Db, Slow::KeepLatest, RecoveryMode::Cache)
-    );
+    assert_eq!((news.ack(&config), news.slow, news.recovery_mode), (Ack::Db, Slow::KeepLatest, RecoveryMode::Cache));
     assert_eq!((news.publication_data_format, news.encrypt), (DataFormat::JsonObject, true));
     let subscribe = config.hooks.of(Event::Subscribe, news.subscribe_hook.as_deref().unwrap()).unwrap();
     assert_eq!((subscribe.timeout_ms, &subscribe.http_headers[..]), (250, &["x-real-ip".to_owned()][..]));

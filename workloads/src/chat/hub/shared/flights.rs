@@ -256,9 +256,10 @@ impl Hub {
         let place = Place { channel: &intent.channel, epoch: added.epoch, offset: added.offset };
         // A repeat, too: this node may have made it in an earlier life, and not have got so far. The database knows it by
         // its place.
-        let record = with_publication(place, intent.time_ms, Some(intent.key), &intent.content, sealer, |publication| {
-            self.log.write(&Record::Publication(publication))
-        });
+        let record =
+            with_publication(place, intent.time_ms, Some(intent.key), &intent.content, sealer, |publication| {
+                self.log.write(&Record::Publication(publication))
+            });
         match (record, flight.ack) {
             (Ok(record), Ack::Db) => self.shared.flights.kept.push_back((record, id)),
             (Ok(record), _) => {
@@ -312,7 +313,8 @@ impl Hub {
     /// The log is lost: what waits for it gets no promise. What the broker has been given it may have.
     pub(in crate::chat::hub) fn flights_failed(&mut self, ports: &mut impl Ports) {
         let Flights { intents, placed, kept, .. } = &mut self.shared.flights;
-        let lost: Vec<u64> = intents.drain(..).chain(placed.drain(..)).chain(kept.drain(..)).map(|(_, id)| id).collect();
+        let lost: Vec<u64> =
+            intents.drain(..).chain(placed.drain(..)).chain(kept.drain(..)).map(|(_, id)| id).collect();
         for id in lost {
             self.drop_flight(ports, id, ErrorCode::INTERNAL);
         }

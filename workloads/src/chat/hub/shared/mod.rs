@@ -186,7 +186,14 @@ impl Hub {
         }
     }
 
-    fn ask_broker(&mut self, ports: &mut impl Ports, channel: &Arc<str>, from: From, limit: usize, why: Reading) -> u64 {
+    fn ask_broker(
+        &mut self,
+        ports: &mut impl Ports,
+        channel: &Arc<str>,
+        from: From,
+        limit: usize,
+        why: Reading,
+    ) -> u64 {
         let config = &self.common.config.channels;
         let meta_ttl_ms = config.namespace(channel).map_or(0, |namespace| self.meta_ttl_ms(namespace));
         self.shared.next_read += 1;
@@ -427,7 +434,10 @@ impl Hub {
         });
         let Some((time_ms, content)) = read else {
             // Its number counts: members would take what follows for a gap.
-            self.tell_strange(channel, "a publication of another node cannot be read: is its encryption key known here?");
+            self.tell_strange(
+                channel,
+                "a publication of another node cannot be read: is its encryption key known here?",
+            );
             let stream = self.channels.stream(slot, || *b"none");
             return stream.restore_top(offset);
         };

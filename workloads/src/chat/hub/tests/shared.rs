@@ -149,7 +149,8 @@ impl Fleet {
         if self.broker.is_deaf || self.broker.is_away {
             return;
         }
-        let listeners: Vec<_> = self.broker.listeners.iter().filter(|(.., known)| **known == *channel).cloned().collect();
+        let listeners: Vec<_> =
+            self.broker.listeners.iter().filter(|(.., known)| **known == *channel).cloned().collect();
         for (node, shard, channel) in listeners {
             self.tell(node, shard, News::Heard { channel, message: message.clone() });
         }
@@ -287,7 +288,10 @@ fn who_comes_back_to_another_node_recovers_from_the_copy_or_from_the_broker() {
         let client = fleet.connected(1, 0);
         fleet.say(client, &recover(offset, epoch));
         let heard = fleet.heard(client).join("\n");
-        assert!(!heard.contains("\"recovered\":true") && heard.contains("\"was_recovering\":true"), "{offset}: {heard}");
+        assert!(
+            !heard.contains("\"recovered\":true") && heard.contains("\"was_recovering\":true"),
+            "{offset}: {heard}"
+        );
     }
 }
 
@@ -354,7 +358,7 @@ fn another_life_of_a_channel_sends_its_members_to_begin_anew() {
     fleet.say(clients[0], &publish(4, "2"));
     for client in clients {
         let heard = fleet.heard(client).join("\n");
-        assert!(heard.contains("2500") && offsets(&[heard.clone()]).is_empty(), "{heard}");
+        assert!(heard.contains("2500") && offsets(std::slice::from_ref(&heard)).is_empty(), "{heard}");
     }
     fleet.say(clients[1], &recover(1, &epoch));
     let heard = fleet.heard(clients[1]).join("\n");
@@ -425,10 +429,9 @@ fn history_is_the_brokers_and_clearing_it_reaches_every_copy() {
     let epoch = "{\"id\":9,\"history\":{\"channel\":\"c\",\"since\":{\"offset\":2,\"epoch\":\"none\"}}}";
     fleet.say(there, epoch);
     assert!(fleet.heard(there)[0].contains("\"code\":112"));
-    fleet.nodes[1].letters.push_back((
-        0,
-        Letter::Ask { asker: Asker::Nobody, shard: 0, channel: "c".into(), ask: Ask::Clear },
-    ));
+    fleet.nodes[1]
+        .letters
+        .push_back((0, Letter::Ask { asker: Asker::Nobody, shard: 0, channel: "c".into(), ask: Ask::Clear }));
     fleet.settle();
     fleet.heard(here);
     let again = fleet.connected(0, 0);
@@ -526,7 +529,7 @@ fn the_intent_is_durable_before_the_broker_sees_it_and_the_place_is_logged_befor
 fn what_the_broker_does_not_take_is_dropped_and_what_is_in_doubt_is_not() {
     let mut fleet = logged(Ack::Redis);
     let client = fleet.connected(0, 0);
-    let mut fail = |fleet: &mut Fleet, id: u32, record: u64, failure: Failure| {
+    let fail = |fleet: &mut Fleet, id: u32, record: u64, failure: Failure| {
         fleet.say(client, &publish(id, "1"));
         fleet.nodes[0].log(0, Told::Durable { last: record, end: Lsn(record) });
         let Some((_, _, Wish::Add(add))) = fleet.next_wish() else { panic!("nothing was given to the broker") };
