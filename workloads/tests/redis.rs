@@ -412,6 +412,27 @@ fn tls_believes_whom_it_should() {
     });
 }
 
+#[test]
+fn a_full_server_is_waited_for() {
+    let Some(server) = Server::start_with(Durability::None, &["--maxclients", "1"]) else { return };
+    let url = server.url();
+    on_a_shard(move |shard| {
+        let url = url.clone();
+        async move {
+            let first = connected(&shard, &url).await;
+            let second = Redis::start(&shard, &settings(&url), "tests");
+            let says_so = async {
+                while !matches!(second.call(["PING"]).await, Err(Trouble::Away(why)) if why.contains("maxclients")) {
+                    shard.sleep(Duration::from_millis(2)).await;
+                }
+            };
+            shard.timeout(PATIENCE, says_so).await.expect("it says that it is full");
+            drop(first);
+            shard.timeout(PATIENCE, second.up()).await.expect("there is room");
+        }
+    });
+}
+
 /// A server that greets well and then answers with what it is given.
 fn stranger(wire: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
