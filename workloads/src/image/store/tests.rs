@@ -85,6 +85,8 @@ fn objects_are_created_once_and_read_back(tried: &Tried<'_>) {
     let mut text = String::new();
     file.read_to_string(&mut text).unwrap();
     assert_eq!((text.as_str(), len), ("first", 5));
+    let flags = rustix::fs::fcntl_getfl(&file).unwrap();
+    assert!(!flags.intersects(rustix::fs::OFlags::RDWR | rustix::fs::OFlags::WRONLY), "a worker could write to it");
     assert_eq!(store.head(&none).unwrap(), None);
     assert_eq!(store.get(&none, 0..1), Err(StoreError::Missing(none)));
     assert_eq!(store.open(&none).err(), Some(StoreError::Missing(none)));

@@ -34,8 +34,9 @@ mod xml;
 
 use std::fs::File;
 use std::future::Future;
-use std::io::{ErrorKind, Read, Seek};
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,11 +191,13 @@ impl Objects for S3 {
 
     fn open(&self, key: &Key) -> Result<(File, u64), StoreError> {
         let key = *key;
-        let memory = memfd_create("annulus-object", MemfdFlags::CLOEXEC);
-        let mut file = File::from(memory.map_err(|error| StoreError::of(&error.into(), "copying to memory", &key))?);
-        let to = file.try_clone().map_err(|error| StoreError::of(&error, "copying to memory", &key))?;
+        let fault = |error: std::io::Error| StoreError::of(&error, "copying to memory", &key);
+        let memory =
+            File::from(memfd_create("annulus-object", MemfdFlags::CLOEXEC).map_err(|error| fault(error.into()))?);
+        let to = memory.try_clone().map_err(fault)?;
         let len = self.ask(move |client| async move { reading::whole(&client, &key, &to).await })?;
-        file.rewind().map_err(|error| StoreError::of(&error, "copying to memory", &key))?;
+        // Opened anew for reading alone: a worker is given nothing that it could write to.
+        let file = File::open(format!("/proc/self/fd/{}", memory.as_raw_fd())).map_err(fault)?;
         Ok((file, len))
     }
 
