@@ -57,6 +57,9 @@ enum Scenario {
         /// How often the service is killed.
         #[arg(long, default_value_t = 200)]
         kills: u32,
+        /// So many nodes on one Redis and one S3 server: what each adds, or with --case crash what a killed one costs.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+        nodes: Option<u8>,
     },
     /// Fake microservices of a shop, for a gateway to aggregate. Runs until interrupted.
     Upstreams(Box<Upstreams>),
@@ -387,6 +390,12 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
         Scenario::Gateway(gateway) => ("Gateway", gateway.run(&settings)?),
         Scenario::Image { seed_target: true, .. } => {
             ("Images: the owner's case", image::seed_target(&settings)?.into())
+        }
+        Scenario::Image { case: Image::Crash, nodes: Some(nodes), kills, .. } => {
+            ("Images: kills in a fleet", image::fleet_crash(&settings, nodes.into(), kills)?.into())
+        }
+        Scenario::Image { nodes: Some(nodes), .. } => {
+            ("Images: a fleet", image::scaling(&settings, nodes.into())?.into())
         }
         Scenario::Image { case: Image::Pipeline, .. } => {
             ("Images: the pipeline alone", image::pipeline(&settings)?.into())

@@ -100,6 +100,8 @@ impl Config {
         }
         config.console.listen = args.console.or(config.console.listen);
         config.image.data_dir = args.data.clone().unwrap_or(config.image.data_dir);
+        // Credentials are rather given by the environment than written into a file.
+        config.image.s3 = config.image.s3.map(|s3| s3.settle(&|name| std::env::var(name).ok()));
         if !config.chat.channels.strict || args.data.is_some() {
             // Centrifugo keeps nothing that it is not told to keep.
             config.chat.settle(&args.data.as_deref().unwrap_or(Path::new(DATA)).join("chat"));

@@ -1,7 +1,9 @@
 //! The image service as clients see it: uploads in every way, jobs to their end, delivery, and refusals that help.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
+mod image_fleet;
 mod image_rig;
+mod outside;
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};

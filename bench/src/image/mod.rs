@@ -1,11 +1,12 @@
 //! The image pipeline alone beside peers (images per processor second, fidelity, memory), and the service: uploads,
-//! overload, crashes, a neighbour.
+//! overload, crashes, a neighbour, several nodes.
 //!
 //! In the pipeline's case every side is a child process on one core that makes the outputs of one file again and again and
 //! prints a line with ` ms` for each time. Processor time is the kernel's account between two such lines, so that no side pays for starting.
 
 mod beside;
 mod crash;
+mod fleet;
 mod maker;
 mod photos;
 mod reference;
@@ -14,6 +15,7 @@ mod service;
 
 pub use beside::beside;
 pub use crash::crash;
+pub use fleet::{crash as fleet_crash, scaling};
 pub use service::{overload, seed_target};
 
 use crate::compare::{Ratio, median};

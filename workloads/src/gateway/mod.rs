@@ -48,5 +48,5 @@ pub(crate) mod fetching {
     pub use super::dns::system_resolver;
     pub use super::message::{Call, Cause, Failure, FieldList, Phase, is_hop_by_hop};
     pub use super::tls::client_config;
-    pub use super::upstream::{Dialer, Origin, Protocol, Settings, Upstream, Upstreams};
+    pub use super::upstream::{Answer, Dialer, Origin, Protocol, Settings, Upstream, Upstreams};
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   POST   /v1/images             upload.rs    a form or raw bytes ─► store ─► queue ─► 202, or 200 with Prefer: wait
+//!   POST   /v1/uploads            upload.rs    where to put an original into the store oneself, then POST /v1/images?upload=ID
 //!   GET    /v1/images/KEY         delivery.rs  an output; KEY without its ending: the format that the client likes best
 //!   GET    /v1/jobs/ID            a job's document
 //!   GET    /v1/jobs/ID/events     events.rs    its changes as server-sent events; /v1/events?job=ID&job=ID for several
@@ -116,6 +117,11 @@ impl Api {
                 upload::upload(self, request, body, caller.tenant).await
             }
             ([Some("images"), None, ..], _) => Err(only("POST")),
+            ([Some("uploads"), None, ..], "POST") => {
+                self.keys.caller(request)?;
+                upload::invite(self)
+            }
+            ([Some("uploads"), None, ..], _) => Err(only("POST")),
             ([Some("jobs"), Some(id), None, _], "GET" | "HEAD") => self.job(request, body, id).await,
             ([Some("jobs"), Some(id), None, _], "DELETE") => self.cancel(request, id).await,
             ([Some("jobs"), Some(_), None, _], _) => Err(only("GET, HEAD, DELETE")),

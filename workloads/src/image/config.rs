@@ -9,10 +9,15 @@
 //! workers = 2                      # threads of the CPU lane; as many as the sizing rule allows: annulus image --plan
 //! memory_bytes_max = 2147483648    # of all images in work together; what the rule leaves
 //! isolation = "process"            # codecs in sandboxed processes, or "thread"
+//! redis = "redis://10.0.0.5"       # the queue of a fleet; without it, it is in data_dir
 //! bytes_max = 67108864             # of an upload; and pixels_max, side_max, ...: see the user's reference
 //!
 //! [image.tenants]                  # none: everybody on this machine is one tenant
 //! shop = "a key of at least 16 characters"
+//!
+//! [image.s3]                       # originals and outputs in a bucket instead; see store/s3/settings.rs
+//! endpoint = "https://s3.example.com"
+//! bucket = "photos"
 //!
 //! [image.presets]
 //! card = ["small=rs:fill:320:200", "large=rs:fill:1280:800/q:85"]
@@ -30,7 +35,8 @@ use super::keys::KEY_BYTES_MIN;
 use super::lanes::cpu::Isolation;
 use super::plan::Knobs;
 use super::presets::{Presets, is_name};
-use super::queue::QueueOptions;
+use super::queue::{QueueOptions, RedisQueueSettings};
+use super::store::S3Settings;
 use super::sweep::SweepOptions;
 use crate::config::{Value, address, boolean, expected, list, number, string, table, unknown};
 use crate::serve::Settings;
@@ -40,8 +46,14 @@ use crate::serve::Settings;
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Where originals, outputs and the queue are.
+    /// Where originals, outputs and the queue are, unless they are elsewhere.
     pub data_dir: PathBuf,
+    /// The bucket of originals and outputs, where they are not in the directory.
+    pub s3: Option<S3Settings>,
+    /// The Redis of the queue, where it is not in the directory; its URL holds a password.
+    pub redis: Option<RedisQueueSettings>,
+    /// What the queue's keys begin with.
+    redis_prefix: String,
     /// Tenants and their keys. None: one open tenant.
     pub tenants: Vec<(String, String)>,
     /// The key of those who run the service.
@@ -79,6 +91,9 @@ impl Default for Config {
         Config {
             listen: ([127, 0, 0, 1], 8070).into(),
             data_dir: PathBuf::from("annulus-data"),
+            s3: None,
+            redis: None,
+            redis_prefix: RedisQueueSettings::PREFIX.to_owned(),
             tenants: Vec::new(),
             admin_key: None,
             insecure: false,
@@ -102,6 +117,9 @@ impl Default for Config {
 const KEYS: &[&str] = &[
     "listen",
     "data_dir",
+    "s3",
+    "redis",
+    "redis_prefix",
     "tenants",
     "admin_key",
     "insecure",
@@ -161,6 +179,14 @@ impl Config {
         match key {
             "listen" => self.listen = address(value)?,
             "data_dir" => self.data_dir = path(value)?,
+            "s3" => self.s3 = Some(S3Settings::read(value)?),
+            "redis" => self.redis = Some(RedisQueueSettings::new(string(value, "a Redis URL")?, &self.redis_prefix)?),
+            "redis_prefix" => {
+                self.redis_prefix = RedisQueueSettings::checked(string(value, "a prefix")?)?;
+                if let Some(redis) = &mut self.redis {
+                    redis.prefix.clone_from(&self.redis_prefix);
+                }
+            }
             "tenants" => self.set_tenants(value)?,
             "admin_key" => self.admin_key = Some(secret(value)?),
             "insecure" => self.insecure = boolean(value)?,
@@ -286,6 +312,9 @@ impl Config {
         }
         if self.tenants.iter().any(|(_, key)| Some(key) == self.admin_key.as_ref()) {
             return Err("image.admin_key is also a tenant's key: choose another".to_owned());
+        }
+        if let Some(s3) = &self.s3 {
+            s3.check(self.limits.bytes_max)?;
         }
         let is_open = self.tenants.is_empty() && self.admin_key.is_none();
         if is_open && !self.insecure && !self.listen.ip().is_loopback() {

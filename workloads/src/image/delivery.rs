@@ -8,6 +8,7 @@ use std::io;
 use super::api::{Api, of_store};
 use super::format::Format;
 use super::store::{Key, Object, StoreError, Suffix};
+use super::upload;
 use crate::serve::range::{Selection, select};
 use crate::serve::reply::Local;
 use crate::serve::{Pieces, Problem, Reply, ReplyBody, Request, negotiate};
@@ -32,7 +33,26 @@ pub(super) async fn deliver(api: &Api, request: &Request, name: &str) -> Result<
         error => of_store(error),
     })?;
     let Some(format) = found.key.suffix.format() else { return Err(no_such_image()) };
+    if request.query().any(|(name, _)| name == "direct") {
+        return elsewhere(api, request, &found.key, format);
+    }
     Ok(api.meters.delivered(answer(request, found, format)))
+}
+
+/// `?direct`: an address in the store itself, for a while.
+fn elsewhere(api: &Api, request: &Request, key: &Key, format: Format) -> Result<Reply, Problem> {
+    let direct = api.shelf.direct().ok_or_else(upload::no_direct_way)?;
+    let link = direct.link(key, format.media_type(), &disposition(request, key, format));
+    let reply = Reply::empty(307).with("location", link).with("cache-control", "no-store");
+    // Which page it was asked for is none of the store's business, and the address is a leave of its own.
+    Ok(reply.with("referrer-policy", "no-referrer"))
+}
+
+fn disposition(request: &Request, key: &Key, format: Format) -> String {
+    let asked_to_save = request.query().any(|(name, _)| name == "download");
+    let disposition = if asked_to_save { "attachment" } else { "inline" };
+    let file_name: String = key.to_string().chars().take(12).collect();
+    format!("{disposition}; filename=\"{file_name}.{}\"", format.name())
 }
 
 struct Found {
@@ -79,6 +99,7 @@ fn answer(request: &Request, found: Found, format: Format) -> Reply {
     };
     let reply = match status {
         200 | 206 => {
+            object.announce(at..end);
             let pieces = Box::new(ObjectPieces { object, at, end });
             let body = ReplyBody::Streamed { len: Some(end - at), pieces };
             Reply { status, fields: Vec::new(), body }.with("content-type", format.media_type())
@@ -96,15 +117,12 @@ fn answer(request: &Request, found: Found, format: Format) -> Reply {
         true => reply.with("vary", "accept").with("content-location", format!("/v1/images/{key}")),
         false => reply,
     };
-    let asked_to_save = request.query().any(|(name, _)| name == "download");
-    let disposition = if asked_to_save { "attachment" } else { "inline" };
-    let file_name: String = key.to_string().chars().take(12).collect();
     reply
         .with("etag", etag)
         .with("cache-control", "public, max-age=31536000, immutable")
         .with("accept-ranges", "bytes")
         .with("x-content-type-options", "nosniff")
-        .with("content-disposition", format!("{disposition}; filename=\"{file_name}.{}\"", format.name()))
+        .with("content-disposition", disposition(request, &key, format))
         // Made by our encoders from a stranger's pixels: shown anywhere, running nothing.
         .with("content-security-policy", "default-src 'none'; sandbox")
         .with("cross-origin-resource-policy", "cross-origin")

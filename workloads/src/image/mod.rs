@@ -15,6 +15,7 @@ pub mod admission;
 mod api;
 mod asked;
 pub mod config;
+mod courier;
 mod delivery;
 pub mod dispatch;
 mod events;
@@ -26,6 +27,9 @@ pub mod keys;
 pub mod lanes;
 mod meters;
 pub mod options;
+#[cfg(test)]
+#[path = "../../tests/outside/mod.rs"]
+pub(crate) mod outside;
 mod pages;
 pub mod pipeline;
 pub mod plan;

@@ -26,8 +26,8 @@ use super::header::{self, Progress};
 use super::keys::Keys;
 use super::lanes::cpu::{self, CpuLane};
 use super::plan::{ImagePlan, Machine, measure};
-use super::queue::{Queue, SqliteQueue};
-use super::store::{Directory, Objects};
+use super::queue::{Queue, RedisQueue, SqliteQueue};
+use super::store::{Directory, Objects, S3};
 use super::sweep::Sweeper;
 use crate::serve::door::Door;
 
@@ -55,13 +55,8 @@ impl Image {
     /// A sentence.
     pub fn start(config: Config, engine: &Plan) -> Result<Arc<Image>, String> {
         let tls = config.tls.as_ref().map(|(chain, key)| tls(chain, key)).transpose()?;
-        let folder = &config.data_dir;
-        std::fs::create_dir_all(folder).map_err(|error| {
-            format!("image.data_dir {}: {error}. Name a directory that this user may write to", folder.display())
-        })?;
-        let queue: Arc<dyn Queue> =
-            Arc::new(SqliteQueue::open(folder, config.queue.clone()).map_err(|error| error.to_string())?);
-        let objects: Arc<dyn Objects> = Arc::new(Directory::open(folder).map_err(|error| error.to_string())?);
+        let queue = queue(&config)?;
+        let objects = objects(&config)?;
         let lane = lane(&config)?;
         for warning in lane.warnings() {
             crate::say!("image     {warning}");
@@ -74,7 +69,9 @@ impl Image {
         let dispatcher = Dispatcher::start(&desk, lanes, config.dispatch.clone()).map_err(cannot)?;
         let sweeper = Sweeper::start(&desk, config.sweep).map_err(cannot)?;
         let keys = Arc::new(Keys::new(&config.tenants, config.admin_key.as_deref(), config.insecure));
-        crate::say!("image     data in {}", folder.display());
+        if config.redis.is_none() || config.s3.is_none() {
+            crate::say!("image     data in {}", config.data_dir.display());
+        }
         for line in plan.to_string().lines() {
             crate::say!("image     {line}");
         }
@@ -131,6 +128,30 @@ pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
     };
     let measured = measure(&plan, images, recipes, &lane, &read)?;
     Ok(format!("{plan}\n\nmade of each: the preset {}\n{measured}", config.default_preset))
+}
+
+/// The queue that is configured.
+fn queue(config: &Config) -> Result<Arc<dyn Queue>, String> {
+    if let Some(settings) = &config.redis {
+        let queue = RedisQueue::open(settings, config.queue.clone()).map_err(|error| error.to_string())?;
+        queue.told().iter().for_each(|line| crate::say!("image     {line}"));
+        return Ok(Arc::new(queue));
+    }
+    let folder = &config.data_dir;
+    std::fs::create_dir_all(folder).map_err(|error| {
+        format!("image.data_dir {}: {error}. Name a directory that this user may write to", folder.display())
+    })?;
+    Ok(Arc::new(SqliteQueue::open(folder, config.queue.clone()).map_err(|error| error.to_string())?))
+}
+
+/// The store that is configured.
+fn objects(config: &Config) -> Result<Arc<dyn Objects>, String> {
+    let Some(settings) = &config.s3 else {
+        return Ok(Arc::new(Directory::open(&config.data_dir).map_err(|error| error.to_string())?));
+    };
+    let store = S3::open(settings.clone()).map_err(|error| format!("the image store cannot be used: {error}"))?;
+    store.told().iter().for_each(|line| crate::say!("image     {line}"));
+    Ok(Arc::new(store))
 }
 
 fn lane(config: &Config) -> Result<CpuLane, String> {

@@ -14,6 +14,7 @@ use annulus_engine::Frame;
 use annulus_protocols::Input;
 use annulus_protocols::multipart::{self, Event, Multipart};
 use ring::digest;
+use serde_json::json;
 
 use super::admission::Verdict;
 use super::api::{Api, of_fault, of_queue, of_store, private, told};
@@ -44,9 +45,14 @@ pub(super) async fn upload(
 ) -> Result<Reply, Problem> {
     let idempotency_key = idempotency_key(request)?;
     let mut wishes = Wishes::default();
+    let mut invited = None;
     for (name, value) in request.query() {
+        if name == "upload" {
+            invited = Some(value);
+            continue;
+        }
         if !wishes.add(&name, &value).map_err(|fault| of_fault(&fault))? {
-            let detail = format!("The query says {name:?}. Known are preset, ops and priority.");
+            let detail = format!("The query says {name:?}. Known are preset, ops, priority and upload.");
             return Err(of_fault(&Fault::new(Kind::BadRequest, detail)));
         }
     }
@@ -58,9 +64,10 @@ pub(super) async fn upload(
     if let Some(len) = request.body_len().filter(|_| is_form) {
         api.config.limits.check_bytes(len.saturating_sub(FORM_BYTES_MAX)).map_err(|fault| of_fault(&fault))?;
     }
-    let (intake, asked) = match is_form {
-        true => form(api, content_type, body, wishes).await?,
-        false => raw(api, request, body, wishes).await?,
+    let (intake, asked) = match (invited, is_form) {
+        (Some(name), _) => collected(api, name, wishes).await?,
+        (None, true) => form(api, content_type, body, wishes).await?,
+        (None, false) => raw(api, request, body, wishes).await?,
     };
     let arrived = api.shard.precise_now();
     let (document, is_new) = enter(api, &tenant, intake, asked, idempotency_key).await?;
@@ -124,6 +131,70 @@ async fn raw<'a>(
     match arriving.await {
         Ok(()) => Ok((intake, asked)),
         Err(problem) => Err(intake.give_up(problem).await),
+    }
+}
+
+/// `POST /v1/uploads`: where a client may put an original itself.
+pub(super) fn invite(api: &Api) -> Result<Reply, Problem> {
+    judge(api.desk.gate.ask(None))?;
+    let direct = api.shelf.direct().ok_or_else(no_direct_way)?;
+    let invitation = direct.invite().map_err(of_store)?;
+    let told = json!({
+        "upload": invitation.name,
+        "method": "PUT",
+        "url": invitation.url,
+        "expires_in": invitation.holds.as_secs(),
+        "then": format!("/v1/images?upload={}", invitation.name),
+    });
+    Ok(private(Reply::json(201, &told)))
+}
+
+/// What is said where the store is a directory.
+pub(super) fn no_direct_way() -> Problem {
+    Problem::new(
+        404,
+        "This server's images are in a directory, which clients do not reach themselves. Upload to /v1/images, get from \
+         /v1/images/KEY.",
+    )
+}
+
+/// A body that the client has put into the store itself.
+async fn collected<'a>(api: &'a Api, name: String, wishes: Wishes) -> Result<(Intake<'a>, Asked), Problem> {
+    let asked = asked(api, &wishes)?;
+    let direct = api.shelf.direct().ok_or_else(no_direct_way)?;
+    let Some(object) = direct.collect(&name).await.map_err(of_store)? else {
+        let detail = "There is no such upload. Put the image at the address that POST /v1/uploads told, then name it here, \
+                      once.";
+        return Err(Problem::new(404, detail));
+    };
+    let len = object.meta().len;
+    let reading = async {
+        let mut intake = Intake::new(api, &asked, Some(len))?;
+        intake.home = Home::Put(name.clone());
+        let mut at = 0;
+        while at < len {
+            let piece = object.read_at(Vec::with_capacity(WRITE_BYTES), WRITE_BYTES, at).await.map_err(of_store)?;
+            if piece.is_empty() {
+                break;
+            }
+            at += piece.len() as u64;
+            intake.take(&piece).await?;
+        }
+        intake.ends().await?;
+        Ok::<_, Problem>(intake)
+    };
+    match reading.await {
+        Ok(intake) => Ok((intake, asked)),
+        Err(problem) => {
+            // What will never be an image is no use where it is; the sweep finds what cannot be removed now.
+            if (400..500).contains(&problem.status)
+                && problem.status != 429
+                && let Err(error) = direct.discard(&name).await
+            {
+                crate::say!("image: an upload that was refused: {error}");
+            }
+            Err(problem)
+        }
     }
 }
 
@@ -256,6 +327,16 @@ impl<'a> Form<'a> {
     }
 }
 
+/// Where an image is until it has its name.
+enum Home {
+    /// Nowhere: its header is not known yet.
+    Unknown,
+    /// In the store, as far as it came.
+    Coming(Box<dyn Upload>),
+    /// In the store, where its client put it.
+    Put(String),
+}
+
 /// An image on its way in.
 struct Intake<'a> {
     api: &'a Api,
@@ -266,7 +347,7 @@ struct Intake<'a> {
     /// How much of it the next reading needs.
     wanted: u64,
     header: Option<Header>,
-    upload: Option<Box<dyn Upload>>,
+    home: Home,
     /// What will be written next.
     pending: Vec<u8>,
     len: u64,
@@ -286,7 +367,7 @@ impl<'a> Intake<'a> {
             head: Vec::new(),
             wanted: 1,
             header: None,
-            upload: None,
+            home: Home::Unknown,
             pending: Vec::new(),
             len: 0,
             declared,
@@ -323,7 +404,9 @@ impl<'a> Intake<'a> {
         let cost = pipeline::predict(&header, &self.recipes);
         judge(self.api.desk.gate.ask(Some(&cost)))?;
         self.header = Some(header);
-        self.upload = Some(self.api.shelf.create().await.map_err(of_store)?);
+        if let Home::Unknown = self.home {
+            self.home = Home::Coming(self.api.shelf.create().await.map_err(of_store)?);
+        }
         self.pending.extend_from_slice(&self.head);
         self.write(WRITE_BYTES).await
     }
@@ -333,7 +416,10 @@ impl<'a> Intake<'a> {
         if self.pending.len() < least {
             return Ok(());
         }
-        let Some(upload) = &mut self.upload else { return Ok(()) };
+        let Home::Coming(upload) = &mut self.home else {
+            self.pending.clear();
+            return Ok(());
+        };
         let next = if least > 1 { Vec::with_capacity(WRITE_BYTES) } else { Vec::new() };
         let frame = Frame::owned(std::mem::replace(&mut self.pending, next));
         upload.write(frame).await.map_err(of_store)
@@ -357,7 +443,7 @@ impl<'a> Intake<'a> {
 
     /// Removes what was written, and passes on why.
     async fn give_up(self, problem: Problem) -> Problem {
-        if let Some(upload) = self.upload
+        if let Home::Coming(upload) = self.home
             && let Err(error) = upload.abandon().await
         {
             // The sweep finds it later.
@@ -375,7 +461,7 @@ async fn enter(
     asked: Asked,
     idempotency_key: Option<String>,
 ) -> Result<(Document, bool), Problem> {
-    let Intake { hash, header: Some(header), upload: Some(upload), len, .. } = intake else {
+    let Intake { hash, header: Some(header), home, len, .. } = intake else {
         return Err(of_fault(&Fault::new(Kind::BadImage, "the upload is no image")));
     };
     let mut content = ContentHash([0; 32]);
@@ -386,7 +472,12 @@ async fn enter(
     let wait = api.desk.gate.forecast();
     let forecast = Forecast { delayed: wait > api.desk.gate.marks().soft, wait };
     let original = salt.original(&content);
-    let put = upload.publish(original).await.map_err(of_store)?;
+    let put = match home {
+        Home::Coming(upload) => upload.publish(original).await,
+        Home::Put(name) => api.shelf.direct().ok_or_else(no_direct_way)?.adopt(&name, original).await,
+        Home::Unknown => return Err(of_fault(&Fault::new(Kind::BadImage, "the upload is no image"))),
+    };
+    let put = put.map_err(of_store)?;
     debug_assert_eq!(put.bytes(), len);
     let key = WorkKey::of(salt, &content, &asked.recipes);
     let request = Idempotency::fingerprint(&content, &asked.recipes, asked.priority);

@@ -125,7 +125,8 @@ impl Service {
                 break;
             }
         }
-        let address = text.split(&format!("{scheme}://")).nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+        let last = text.lines().find(|line| line.contains("console: /console")).unwrap_or_default();
+        let address = last.split(&format!("{scheme}://")).nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("the service did not start: {text}"));
         let log = Arc::new(Mutex::new(text));
         let shared = log.clone();

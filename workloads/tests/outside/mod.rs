@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod postgres;
 pub mod redis;
+pub mod s3;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -51,14 +51,19 @@ fn nothing_answered_is_lost_and_nothing_is_done_twice() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (tell, first) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || -> Vec<(JobId, u64)> {
             let answers = lines.map_while(Result::ok).filter_map(|line| {
+                // Nobody listens after the first.
+                let _heard = tell.send(());
                 let (number, id) = line.strip_prefix("answered ")?.split_once(' ')?;
                 Some((id.parse().ok()?, number.parse().ok()?))
             });
             answers.collect()
         });
-        std::thread::sleep(Duration::from_millis(20 + below(180)));
+        // Not before it works, however slowly that begins here.
+        first.recv_timeout(Duration::from_secs(60)).unwrap();
+        std::thread::sleep(Duration::from_millis(below(180)));
         child.kill().unwrap();
         child.wait().unwrap();
         for (id, number) in reader.join().unwrap() {

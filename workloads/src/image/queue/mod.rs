@@ -14,8 +14,10 @@
 
 mod ledger;
 mod options;
+pub mod redis;
 mod schema;
 mod sqlite;
+mod sums;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -31,6 +33,7 @@ use annulus_engine::compute::Reply;
 use crossbeam_channel::Receiver;
 
 pub use options::QueueOptions;
+pub use redis::{RedisQueue, RedisQueueSettings};
 pub use sqlite::SqliteQueue;
 
 use super::fault::Fault;

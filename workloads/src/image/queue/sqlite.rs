@@ -11,7 +11,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::ledger::{Ledger, is_one_row};
 use super::options::QueueOptions;
+use super::sums::Sums;
 use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled, schema};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
@@ -88,7 +88,8 @@ impl SqliteQueue {
         let (calls, receiver) = bounded(CALLS_MAX);
         let (ring, bell) = bounded(1);
         let sums = Arc::new(Sums::default());
-        sums.set(&ledger.depth(), &ledger.counts());
+        sums.set_depth(&ledger.depth());
+        sums.set_counts(&ledger.counts());
         let mut clerk = Clerk { ledger, path, ring, sums: sums.clone(), broken: None, forgot: Instant::now() };
         let body = move || {
             clerk.run(&receiver);
@@ -106,60 +107,6 @@ impl SqliteQueue {
             Ok(()) => Answer::coming(reply),
             Err(crossbeam_channel::TrySendError::Full(_)) => Answer::known(Err(QueueError::Busy)),
             Err(crossbeam_channel::TrySendError::Disconnected(_)) => Answer::known(Err(QueueError::Gone)),
-        }
-    }
-}
-
-/// The sums as shards read them: numbers one by one, without a lock, so that no shard waits for anyone.
-#[derive(Default)]
-struct Sums {
-    depth: [AtomicU64; 5],
-    counts: [AtomicU64; 11],
-}
-
-impl Sums {
-    fn set(&self, depth: &Depth, counts: &Counts) {
-        let Depth { interactive, bulk, leased, dead, waiting_cpu_us } = *depth;
-        let Counts { accepted, joined, done, failed, died, cancelled, retried, expired, .. } = *counts;
-        let depth = [interactive, bulk, leased, dead, waiting_cpu_us];
-        let commits = [counts.commits, counts.committed_calls, counts.commit_us_max];
-        let counts = [accepted, joined, done, failed, died, cancelled, retried, expired];
-        let all = self.depth.iter().zip(depth).chain(self.counts.iter().zip(counts.into_iter().chain(commits)));
-        all.for_each(|(sum, value)| sum.store(value, Ordering::Relaxed));
-    }
-
-    fn depth(&self) -> Depth {
-        let [interactive, bulk, leased, dead, waiting_cpu_us] =
-            self.depth.each_ref().map(|sum| sum.load(Ordering::Relaxed));
-        Depth { interactive, bulk, leased, dead, waiting_cpu_us }
-    }
-
-    fn counts(&self) -> Counts {
-        let [
-            accepted,
-            joined,
-            done,
-            failed,
-            died,
-            cancelled,
-            retried,
-            expired,
-            commits,
-            committed_calls,
-            commit_us_max,
-        ] = self.counts.each_ref().map(|sum| sum.load(Ordering::Relaxed));
-        Counts {
-            accepted,
-            joined,
-            done,
-            failed,
-            died,
-            cancelled,
-            retried,
-            expired,
-            commits,
-            committed_calls,
-            commit_us_max,
         }
     }
 }
@@ -347,7 +294,8 @@ impl Clerk {
         if self.broken.is_none() {
             match self.ledger.commit(calls) {
                 Ok(committed) => {
-                    self.sums.set(&self.ledger.depth(), &self.ledger.counts());
+                    self.sums.set_depth(&self.ledger.depth());
+                    self.sums.set_counts(&self.ledger.counts());
                     if committed.ring {
                         self.ring();
                     }

@@ -1,4 +1,4 @@
-//! The queue on its real database: order, sharing, repetition, and what survives.
+//! What every queue keeps, on SQLite and on a real Redis: order, sharing, repetition; and what is the database's own.
 
 use std::fs;
 use std::process::Command;
@@ -15,22 +15,48 @@ use crate::image::work::{Idempotency, PIPELINE_VERSION};
 const PATIENT: QueueOptions = QueueOptions { backoff: Duration::ZERO, ..QueueOptions::DEFAULT };
 const ALL: Ask = Ask { most: 1000, bytes: u64::MAX, bytes_total: u64::MAX, giant_bytes: u64::MAX, giant: true };
 
-fn open(home: &Home, options: &QueueOptions) -> SqliteQueue {
-    SqliteQueue::open(home.path(), options.clone()).unwrap()
+fn open(home: &Home, options: &QueueOptions) -> Arc<dyn Queue> {
+    Arc::new(SqliteQueue::open(home.path(), options.clone()).unwrap())
 }
 
-fn enter(queue: &SqliteQueue, order: Order) -> Document {
+/// Where a queue is, and stays when it is closed.
+enum Place {
+    Directory(Home),
+    Redis(crate::image::outside::redis::Redis),
+}
+
+impl Place {
+    fn open(&self, options: &QueueOptions) -> Arc<dyn Queue> {
+        match self {
+            Place::Directory(home) => open(home, options),
+            Place::Redis(server) => {
+                let settings = RedisQueueSettings::new(&server.url(), "test").unwrap();
+                Arc::new(RedisQueue::open(&settings, options.clone()).unwrap())
+            }
+        }
+    }
+}
+
+/// Runs a scenario on every kind of queue, each time an empty one.
+fn everywhere(name: &str, scenario: impl Fn(&Place)) {
+    scenario(&Place::Directory(Home::new(name)));
+    if let Some(server) = crate::image::outside::redis::Redis::start(crate::image::outside::redis::Durability::None) {
+        scenario(&Place::Redis(server));
+    }
+}
+
+fn enter(queue: &Arc<dyn Queue>, order: Order) -> Document {
     match queue.enqueue(order, Forecast::default()).wait().unwrap() {
         Enqueued::Accepted(document) => document,
         other => panic!("{other:?}"),
     }
 }
 
-fn lease_all(queue: &SqliteQueue) -> Vec<Lease> {
+fn lease_all(queue: &Arc<dyn Queue>) -> Vec<Lease> {
     queue.lease("cpu", ALL).wait().unwrap()
 }
 
-fn lease_one(queue: &SqliteQueue) -> Lease {
+fn lease_one(queue: &Arc<dyn Queue>) -> Lease {
     let mut leases = queue.lease("cpu", Ask { most: 1, ..ALL }).wait().unwrap();
     leases.pop().expect("something is due")
 }
@@ -39,7 +65,7 @@ fn number(lease: &Lease) -> u64 {
     u64::from_be_bytes(lease.work.key.0[..8].try_into().unwrap())
 }
 
-fn job(queue: &SqliteQueue, tenant: &str, id: JobId) -> Document {
+fn job(queue: &Arc<dyn Queue>, tenant: &str, id: JobId) -> Document {
     queue.job(&Tenant::named(tenant), id).wait().unwrap().unwrap()
 }
 
@@ -57,8 +83,11 @@ fn io() -> Fault {
 
 #[test]
 fn a_job_goes_its_way_and_its_document_tells() {
-    let home = Home::new("way");
-    let queue = open(&home, &PATIENT);
+    everywhere("way", scenario_way);
+}
+
+fn scenario_way(place: &Place) {
+    let queue = place.open(&PATIENT);
     let forecast = Forecast { delayed: true, wait: Duration::from_millis(1500) };
     let Enqueued::Accepted(document) = queue.enqueue(order("a", 1), forecast).wait().unwrap() else { panic!() };
     assert_eq!((document.state, document.delayed, document.predicted_wait_ms), (State::Queued, true, 1500));
@@ -89,8 +118,11 @@ fn a_job_goes_its_way_and_its_document_tells() {
 
 #[test]
 fn tenants_share_work_and_nothing_else() {
-    let home = Home::new("share");
-    let queue = open(&home, &PATIENT);
+    everywhere("share", scenario_share);
+}
+
+fn scenario_share(place: &Place) {
+    let queue = place.open(&PATIENT);
     let (ours, theirs) = (enter(&queue, order("a", 1)), enter(&queue, order("b", 1)));
     assert_ne!(ours.id, theirs.id);
     assert_eq!((queue.depth().waiting(), queue.counts().joined), (1, 1));
@@ -116,8 +148,11 @@ fn tenants_share_work_and_nothing_else() {
 
 #[test]
 fn a_cancelled_job_that_waits_is_never_leased() {
-    let home = Home::new("cancel");
-    let queue = open(&home, &PATIENT);
+    everywhere("cancel", scenario_cancel);
+}
+
+fn scenario_cancel(place: &Place) {
+    let queue = place.open(&PATIENT);
     let document = enter(&queue, order("a", 1));
     let seen = queue.follow(&Tenant::named("a"), document.id, document.revision);
     let _cancelled = queue.cancel(&Tenant::named("a"), document.id).wait().unwrap();
@@ -127,8 +162,11 @@ fn a_cancelled_job_that_waits_is_never_leased() {
 
 #[test]
 fn the_same_request_is_the_same_job() {
-    let home = Home::new("idempotent");
-    let queue = open(&home, &PATIENT);
+    everywhere("idempotent", scenario_idempotent);
+}
+
+fn scenario_idempotent(place: &Place) {
+    let queue = place.open(&PATIENT);
     let with = |tenant: &str, number, request| Order {
         idempotency: Some(Idempotency { key: "k1".to_owned(), request: [request; 32] }),
         ..order(tenant, number)
@@ -147,8 +185,11 @@ fn the_same_request_is_the_same_job() {
 
 #[test]
 fn first_come_first_served_with_a_share_for_bulk() {
-    let home = Home::new("order");
-    let queue = open(&home, &PATIENT);
+    everywhere("order", scenario_order);
+}
+
+fn scenario_order(place: &Place) {
+    let queue = place.open(&PATIENT);
     for number in 0..10 {
         enter(&queue, bulk(100 + number));
     }
@@ -165,8 +206,11 @@ fn first_come_first_served_with_a_share_for_bulk() {
 
 #[test]
 fn bulk_that_somebody_waits_for_goes_first() {
-    let home = Home::new("raise");
-    let queue = open(&home, &PATIENT);
+    everywhere("raise", scenario_raise);
+}
+
+fn scenario_raise(place: &Place) {
+    let queue = place.open(&PATIENT);
     enter(&queue, bulk(1));
     enter(&queue, bulk(2));
     enter(&queue, order("b", 2));
@@ -176,8 +220,11 @@ fn bulk_that_somebody_waits_for_goes_first() {
 
 #[test]
 fn a_lease_takes_what_fits_and_one_giant_at_most() {
-    let home = Home::new("giants");
-    let queue = open(&home, &PATIENT);
+    everywhere("giants", scenario_giants);
+}
+
+fn scenario_giants(place: &Place) {
+    let queue = place.open(&PATIENT);
     for (number, peak_bytes) in [(1, 500), (2, 10), (3, 500), (4, 300), (5, 10)] {
         let mut order = order("a", number);
         order.work.cost.peak_bytes = peak_bytes;
@@ -199,8 +246,11 @@ fn a_lease_takes_what_fits_and_one_giant_at_most() {
 
 #[test]
 fn the_images_own_fault_ends_it_and_ours_is_tried_again() {
-    let home = Home::new("faults");
-    let queue = open(&home, &PATIENT);
+    everywhere("faults", scenario_faults);
+}
+
+fn scenario_faults(place: &Place) {
+    let queue = place.open(&PATIENT);
     let tenant = Tenant::named("a");
     let bad = enter(&queue, order("a", 1));
     let fault = Fault::new(Kind::BadImage, "its end is missing");
@@ -240,8 +290,11 @@ fn the_images_own_fault_ends_it_and_ours_is_tried_again() {
 
 #[test]
 fn what_ran_out_of_time_is_failed_and_may_be_asked_for_again() {
-    let home = Home::new("time");
-    let queue = open(&home, &PATIENT);
+    everywhere("time", scenario_time);
+}
+
+fn scenario_time(place: &Place) {
+    let queue = place.open(&PATIENT);
     let first = enter(&queue, order("a", 1));
     let fault = Fault::new(Kind::Stopped, "30 s are over");
     assert_eq!(queue.fail(lease_one(&queue).id, fault).wait().unwrap(), Settled::Ended);
@@ -252,8 +305,11 @@ fn what_ran_out_of_time_is_failed_and_may_be_asked_for_again() {
 
 #[test]
 fn a_repetition_waits_and_then_the_bell_rings() {
-    let home = Home::new("backoff");
-    let queue = open(&home, &QueueOptions { backoff: Duration::from_millis(200), ..QueueOptions::DEFAULT });
+    everywhere("backoff", scenario_backoff);
+}
+
+fn scenario_backoff(place: &Place) {
+    let queue = place.open(&QueueOptions { backoff: Duration::from_millis(200), ..QueueOptions::DEFAULT });
     let bell = queue.bell();
     // Full jitter may also draw a short wait; some attempt draws one that can be seen.
     for number in 0..20 {
@@ -279,8 +335,11 @@ fn a_repetition_waits_and_then_the_bell_rings() {
 
 #[test]
 fn a_lease_that_is_not_renewed_goes_back() {
-    let home = Home::new("expire");
-    let queue = open(&home, &QueueOptions { lease: Duration::from_millis(500), ..PATIENT });
+    everywhere("expire", scenario_expire);
+}
+
+fn scenario_expire(place: &Place) {
+    let queue = place.open(&QueueOptions { lease: Duration::from_millis(500), ..PATIENT });
     let document = enter(&queue, order("a", 1));
     let lease = lease_one(&queue);
     for _ in 0..6 {
@@ -306,8 +365,11 @@ fn a_lease_that_is_not_renewed_goes_back() {
 
 #[test]
 fn what_is_given_back_was_never_taken() {
-    let home = Home::new("release");
-    let queue = open(&home, &PATIENT);
+    everywhere("release", scenario_release);
+}
+
+fn scenario_release(place: &Place) {
+    let queue = place.open(&PATIENT);
     enter(&queue, order("a", 1));
     for _ in 0..10 {
         let lease = lease_one(&queue);
@@ -339,7 +401,7 @@ fn all_of_it_survives_the_process() {
 #[test]
 fn calls_that_come_together_are_made_durable_together() {
     let home = Home::new("group");
-    let queue = Arc::new(open(&home, &PATIENT));
+    let queue = open(&home, &PATIENT);
     let answers: Vec<_> = (0..500).map(|number| queue.enqueue(order("a", number), Forecast::default())).collect();
     for answer in answers {
         assert!(matches!(answer.wait().unwrap(), Enqueued::Accepted(_)));
@@ -352,8 +414,11 @@ fn calls_that_come_together_are_made_durable_together() {
 
 #[test]
 fn beyond_the_mark_new_work_is_refused_and_shared_work_is_not() {
-    let home = Home::new("mark");
-    let queue = open(&home, &QueueOptions { waiting_max: 2, ..PATIENT });
+    everywhere("mark", scenario_mark);
+}
+
+fn scenario_mark(place: &Place) {
+    let queue = place.open(&QueueOptions { waiting_max: 2, ..PATIENT });
     enter(&queue, order("a", 1));
     enter(&queue, order("a", 2));
     assert_eq!(queue.enqueue(order("a", 3), Forecast::default()).wait().unwrap(), Enqueued::Refused);
@@ -364,8 +429,11 @@ fn beyond_the_mark_new_work_is_refused_and_shared_work_is_not() {
 
 #[test]
 fn followers_hear_of_every_change_and_of_no_other() {
-    let home = Home::new("follow");
-    let queue = Arc::new(open(&home, &PATIENT));
+    everywhere("follow", scenario_follow);
+}
+
+fn scenario_follow(place: &Place) {
+    let queue = place.open(&PATIENT);
     let document = enter(&queue, order("a", 1));
     let (told, heard) = crossbeam_channel::unbounded();
     let follower = {
@@ -399,8 +467,11 @@ fn followers_hear_of_every_change_and_of_no_other() {
 
 #[test]
 fn a_sweep_learns_what_is_wanted() {
-    let home = Home::new("wanted");
-    let queue = open(&home, &PATIENT);
+    everywhere("wanted", scenario_wanted);
+}
+
+fn scenario_wanted(place: &Place) {
+    let queue = place.open(&PATIENT);
     enter(&queue, order("a", 1));
     enter(&queue, order("a", 2));
     let original = |number: u64| order("a", number).work.original;
@@ -423,7 +494,7 @@ fn a_sweep_learns_what_is_wanted() {
     let _failed = queue.fail(lease_one(&queue).id, Fault::new(Kind::BadImage, "broken")).wait().unwrap();
     assert_eq!(queue.wanted(keys.clone()).wait().unwrap(), [true, false, false, true, true]);
     drop(queue);
-    let queue = open(&home, &QueueOptions { originals_kept: false, ..PATIENT });
+    let queue = place.open(&QueueOptions { originals_kept: false, ..PATIENT });
     assert_eq!(queue.wanted(keys).wait().unwrap(), [false, false, false, true, true]);
 }
 
@@ -584,7 +655,7 @@ fn fills_the_disk() {
 fn measures_commits() {
     for together in [1, 8, 64] {
         let home = Home::new("measure-commits");
-        let queue = Arc::new(open(&home, &PATIENT));
+        let queue = open(&home, &PATIENT);
         let (begun, each) = (Instant::now(), 2048 / together);
         let threads: Vec<_> = (0..together)
             .map(|thread| {

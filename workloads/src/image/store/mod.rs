@@ -1,10 +1,11 @@
 //! Where originals and outputs are kept: one trait for threads, which may block, and one for shards, which may not.
 //!
-//! Every object is created once, whole, and never changed: whoever finds a key finds all of its bytes, durable. An
-//! S3-compatible store fits below the same traits (multipart upload, `If-None-Match: *`, ranges, listing by prefix).
+//! Every object is created once, whole, and never changed: whoever finds a key finds all of its bytes, durable. On one
+//! machine that is a directory, in a fleet a bucket of an S3-compatible store; both pass the same tests.
 
 mod directory;
 mod key;
+pub mod s3;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use annulus_engine::{Frame, Shard};
 
 pub use directory::Directory;
 pub use key::{Key, NotAKey, Suffix};
+pub use s3::{S3, S3Settings};
 
 /// Why the store did not do it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +151,43 @@ pub trait Shelf {
 
     /// Opens an object for reading.
     fn open(&self, key: &Key) -> Pending<'_, Box<dyn Object>>;
+
+    /// The store as clients may reach it themselves; `None` where they cannot.
+    fn direct(&self) -> Option<&dyn Direct> {
+        None
+    }
+}
+
+/// A store that clients reach themselves, by addresses that let them do one thing for a while.
+pub trait Direct {
+    /// An address to put an original at.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn invite(&self) -> Result<Invitation, StoreError>;
+
+    /// Opens what was put there by the name of its invitation; `None`: nothing was, or that is no such name.
+    fn collect(&self, invited: &str) -> Pending<'_, Option<Box<dyn Object>>>;
+
+    /// Gives what was put there its name. An object of that key stays, and counts as newly wanted.
+    fn adopt(&self, invited: &str, key: Key) -> Pending<'_, Put>;
+
+    /// Removes what was put there.
+    fn discard(&self, invited: &str) -> Pending<'_, ()>;
+
+    /// An address to get an output from, which is answered with these fields.
+    fn link(&self, key: &Key, media_type: &str, disposition: &str) -> String;
+}
+
+/// Leave to put an original into the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// What to name afterwards: 128 bits that nobody can guess, as 32 hexadecimal digits.
+    pub name: String,
+    /// Where to put it, with `PUT`.
+    pub url: String,
+    /// How long.
+    pub holds: Duration,
 }
 
 /// An object on its way in. Dropped unpublished, it leaves nothing but what the sweep removes.
@@ -175,6 +214,9 @@ pub trait Upload {
 pub trait Object {
     /// What is known of it.
     fn meta(&self) -> Meta;
+
+    /// What will be read from now on, in order: a store that is far away fetches so much at once. Reading else is allowed.
+    fn announce(&self, _range: Range<u64>) {}
 
     /// Reads up to `want` bytes at `offset`, appended to `memory`, which comes back; fewer only at the object's end.
     fn read_at(&self, memory: Vec<u8>, want: usize, offset: u64) -> Pending<'_, Vec<u8>>;

@@ -1,6 +1,7 @@
-//! The directory store, from threads and from shards, on a real file system.
+//! What every store keeps, on a real file system and on a real server; and what is the directory's own.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,11 @@ fn key(number: u8, suffix: Suffix) -> Key {
     Key { name: [number; 32], suffix }
 }
 
-fn put(store: &Directory, key: &Key, bytes: &[u8]) -> Put {
+fn put(store: &dyn Objects, key: &Key, bytes: &[u8]) -> Put {
     store.put(key, &mut &*bytes).unwrap()
 }
 
-fn keys(store: &Directory) -> Vec<Key> {
+fn keys(store: &dyn Objects) -> Vec<Key> {
     let mut keys = Vec::new();
     store.list(&mut |key, _| keys.push(key)).unwrap();
     keys.sort_unstable();
@@ -29,23 +30,53 @@ fn entries(home: &Home, folder: &str) -> usize {
     fs::read_dir(home.path().join(folder)).unwrap().count()
 }
 
-/// Sets the age of an object.
-fn age(home: &Home, key: &Key, age: Duration) {
+/// Where the directory keeps an object.
+fn path(home: &Home, key: &Key) -> PathBuf {
     let name = key.to_string();
-    let path = home.path().join("objects").join(&name[..1]).join(&name[1..3]).join(&name);
+    home.path().join("objects").join(&name[..1]).join(&name[1..3]).join(&name)
+}
+
+/// Sets the age of a file.
+fn age(path: &Path, age: Duration) {
     fs::File::open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+}
+
+/// A store, and what a test does to it behind its back.
+pub(super) struct Tried<'a> {
+    pub(super) store: Arc<dyn Objects>,
+    /// The file that holds an object.
+    pub(super) path: &'a dyn Fn(&Key) -> PathBuf,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[test]
-fn objects_are_created_once_and_read_back() {
+fn a_directory_keeps_what_every_store_keeps() {
+    // One for all: making its folders takes longer than everything else.
     let home = Home::new("store");
-    let store = Directory::open(home.path()).unwrap();
+    let store = Arc::new(Directory::open(home.path()).unwrap());
+    for scenario in SCENARIOS {
+        scenario(&Tried { store: store.clone(), path: &|key| path(&home, key) });
+        assert_eq!((entries(&home, "temporary"), entries(&home, "trash")), (0, 0));
+        keys(&*store).iter().for_each(|key| store.delete(key).unwrap());
+    }
+}
+
+/// What every store keeps. Each begins with an empty one.
+pub(super) const SCENARIOS: [fn(&Tried<'_>); 5] = [
+    objects_are_created_once_and_read_back,
+    a_reader_that_fails_leaves_nothing,
+    a_sweep_takes_what_is_old_and_unwanted,
+    what_is_wanted_again_while_it_is_swept_stays,
+    shards_stream_in_and_out_without_blocking,
+];
+
+fn objects_are_created_once_and_read_back(tried: &Tried<'_>) {
+    let store = &*tried.store;
     let (key, none) = (key(1, Suffix::Jpeg), key(2, Suffix::Jpeg));
-    assert_eq!(put(&store, &key, b"first"), Put::Created(5));
-    assert_eq!(put(&store, &key, b"second!"), Put::Existed(5));
+    assert_eq!(put(store, &key, b"first"), Put::Created(5));
+    assert_eq!(put(store, &key, b"second!"), Put::Existed(5));
     assert_eq!(store.get(&key, 0..100).unwrap(), b"first");
     assert_eq!(store.get(&key, 1..3).unwrap(), b"ir");
     assert_eq!(store.get(&key, 9..12).unwrap(), b"");
@@ -54,15 +85,25 @@ fn objects_are_created_once_and_read_back() {
     let mut text = String::new();
     file.read_to_string(&mut text).unwrap();
     assert_eq!((text.as_str(), len), ("first", 5));
+    let flags = rustix::fs::fcntl_getfl(&file).unwrap();
+    assert!(!flags.intersects(rustix::fs::OFlags::RDWR | rustix::fs::OFlags::WRONLY), "a worker could write to it");
     assert_eq!(store.head(&none).unwrap(), None);
     assert_eq!(store.get(&none, 0..1), Err(StoreError::Missing(none)));
+    assert_eq!(store.open(&none).err(), Some(StoreError::Missing(none)));
+    assert_eq!(keys(store), [key]);
+    store.delete(&key).unwrap();
+    store.delete(&key).unwrap();
+    assert_eq!(keys(store).len(), 0);
+}
+
+#[test]
+fn a_directory_is_found_again() {
+    let home = Home::new("store");
+    let store = Directory::open(home.path()).unwrap();
+    let _put = put(&store, &key(1, Suffix::Jpeg), b"first");
     assert!(store.free_bytes().unwrap() > 0);
     drop(store);
-    let store = Directory::open(home.path()).unwrap();
-    assert_eq!(keys(&store), [key]);
-    store.delete(&key).unwrap();
-    store.delete(&key).unwrap();
-    assert_eq!((keys(&store).len(), entries(&home, "temporary")), (0, 0));
+    assert_eq!(keys(&Directory::open(home.path()).unwrap()), [key(1, Suffix::Jpeg)]);
 }
 
 #[test]
@@ -74,7 +115,7 @@ fn threads_that_create_the_same_object_agree_on_one() {
         let threads: Vec<_> = (0..4u8)
             .map(|number| {
                 let store = store.clone();
-                std::thread::spawn(move || put(&store, &key, &vec![number; 1000 + number as usize]))
+                std::thread::spawn(move || put(&*store, &key, &vec![number; 1000 + number as usize]))
             })
             .collect();
         let puts: Vec<Put> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
@@ -85,8 +126,7 @@ fn threads_that_create_the_same_object_agree_on_one() {
     }
 }
 
-#[test]
-fn a_reader_that_fails_leaves_nothing() {
+fn a_reader_that_fails_leaves_nothing(tried: &Tried<'_>) {
     struct Broken(usize);
     impl Read for Broken {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -98,63 +138,67 @@ fn a_reader_that_fails_leaves_nothing() {
             Ok(buffer.len())
         }
     }
-    let home = Home::new("broken");
-    let store = Directory::open(home.path()).unwrap();
-    let error = store.put(&key(1, Suffix::Jpeg), &mut Broken(3)).unwrap_err();
+    let error = tried.store.put(&key(1, Suffix::Jpeg), &mut Broken(3)).unwrap_err();
     assert!(matches!(&error, StoreError::Io(detail) if detail.contains("the client is gone")), "{error}");
-    assert_eq!((keys(&store).len(), entries(&home, "temporary")), (0, 0));
+    assert_eq!(keys(&*tried.store).len(), 0);
 }
 
-#[test]
-fn a_sweep_takes_what_is_old_and_unwanted() {
-    let home = Home::new("sweep");
-    let store = Directory::open(home.path()).unwrap();
+fn a_sweep_takes_what_is_old_and_unwanted(tried: &Tried<'_>) {
+    let store = &*tried.store;
     let [wanted, orphan, young] = [1, 2, 3].map(|number| key(number, Suffix::Jpeg));
     for key in [wanted, orphan, young] {
-        let _put = put(&store, &key, b"twelve bytes");
+        let _put = put(store, &key, b"twelve bytes");
     }
-    age(&home, &wanted, DAY);
-    age(&home, &orphan, DAY);
-    fs::write(home.path().join("temporary/old"), "left").unwrap();
-    fs::File::open(home.path().join("temporary/old")).unwrap().set_modified(SystemTime::now() - DAY).unwrap();
-    fs::write(home.path().join("temporary/new"), "in use").unwrap();
-    fs::write(home.path().join("objects/0/00/README"), "not ours").unwrap();
+    for key in [wanted, orphan] {
+        age(&(tried.path)(&key), DAY);
+    }
     let mut asked = Vec::new();
     let swept = store.sweep(HOUR, &mut |keys| {
         asked.extend_from_slice(keys);
         Ok(keys.iter().map(|key| *key == wanted).collect())
     });
-    assert_eq!(swept.unwrap(), Swept { temporaries: 1, orphans: 1, bytes: 16 });
+    assert_eq!(swept.unwrap(), Swept { temporaries: 0, orphans: 1, bytes: 12 });
     asked.sort_unstable();
     assert_eq!(asked, [wanted, orphan]);
-    assert_eq!(keys(&store), [wanted, young]);
-    assert!(home.path().join("objects/0/00/README").exists());
-    assert_eq!((entries(&home, "temporary"), entries(&home, "trash")), (1, 0));
+    assert_eq!(keys(store), [wanted, young]);
     let failed = store.sweep(HOUR, &mut |_| Err("the queue has ended".to_owned()));
     assert!(failed.unwrap_err().to_string().contains("the queue has ended"));
-    assert_eq!(keys(&store), [wanted, young]);
+    assert_eq!(keys(store), [wanted, young]);
 }
 
-#[test]
-fn what_is_wanted_again_while_it_is_swept_stays() {
-    let home = Home::new("again");
-    let store = Directory::open(home.path()).unwrap();
+fn what_is_wanted_again_while_it_is_swept_stays(tried: &Tried<'_>) {
+    let store = &*tried.store;
     let (one, other) = (key(1, Suffix::Original), key(2, Suffix::Original));
     for key in [one, other] {
-        let _put = put(&store, &key, b"bytes");
-        age(&home, &key, DAY);
+        let _put = put(store, &key, b"bytes");
+        age(&(tried.path)(&key), DAY);
     }
     let swept = store.sweep(HOUR, &mut |keys| {
         // The moment after the question and before the removal: the same bytes come once more.
-        assert_eq!(put(&store, &one, b"bytes"), Put::Existed(5));
+        assert_eq!(put(store, &one, b"bytes"), Put::Existed(5));
         Ok(vec![false; keys.len()])
     });
     assert_eq!(swept.unwrap().orphans, 1);
-    assert_eq!(keys(&store), [one]);
-    // A sweep that died between the two steps has left an object in the trash: it comes back.
-    let name = one.to_string();
-    let path = home.path().join("objects").join(&name[..1]).join(&name[1..3]).join(&name);
-    fs::rename(path, home.path().join("trash").join(&name)).unwrap();
+    assert_eq!(keys(store), [one]);
+    assert_eq!(store.get(&one, 0..9).unwrap(), b"bytes");
+}
+
+#[test]
+fn a_directory_is_swept_of_what_is_not_an_object() {
+    let home = Home::new("sweep");
+    let store = Directory::open(home.path()).unwrap();
+    fs::write(home.path().join("temporary/old"), "left").unwrap();
+    age(&home.path().join("temporary/old"), DAY);
+    fs::write(home.path().join("temporary/new"), "in use").unwrap();
+    fs::write(home.path().join("objects/0/00/README"), "not ours").unwrap();
+    let swept = store.sweep(HOUR, &mut |keys| Ok(vec![false; keys.len()]));
+    assert_eq!(swept.unwrap(), Swept { temporaries: 1, orphans: 0, bytes: 4 });
+    assert!(home.path().join("objects/0/00/README").exists());
+    assert_eq!((entries(&home, "temporary"), entries(&home, "trash")), (1, 0));
+    // A sweep that died between its two steps has left an object in the trash: it comes back.
+    let one = key(1, Suffix::Original);
+    let _put = put(&store, &one, b"bytes");
+    fs::rename(path(&home, &one), home.path().join("trash").join(one.to_string())).unwrap();
     assert_eq!(keys(&store), []);
     let _swept = store.sweep(HOUR, &mut |keys| Ok(vec![true; keys.len()])).unwrap();
     assert_eq!(keys(&store), [one]);
@@ -166,9 +210,7 @@ fn objects_are_not_reached_through_links() {
     let store = Directory::open(home.path()).unwrap();
     let key = key(1, Suffix::Jpeg);
     fs::write(home.path().join("secret"), "secret").unwrap();
-    let name = key.to_string();
-    let path = home.path().join("objects").join(&name[..1]).join(&name[1..3]).join(&name);
-    std::os::unix::fs::symlink(home.path().join("secret"), path).unwrap();
+    std::os::unix::fs::symlink(home.path().join("secret"), path(&home, &key)).unwrap();
     assert!(store.open(&key).is_err());
     assert!(store.head(&key).is_err());
 }
@@ -182,15 +224,12 @@ fn a_newer_layout_is_refused() {
     assert!(error.contains("made by a newer one"), "{error}");
 }
 
-#[test]
-fn shards_stream_in_and_out_without_blocking() {
+fn shards_stream_in_and_out_without_blocking(tried: &Tried<'_>) {
     for driver in [DriverChoice::Uring, DriverChoice::Epoll] {
-        let home = Home::new("shelf");
-        let store = Arc::new(Directory::open(home.path()).unwrap());
-        let inside = store.clone();
+        let (store, original) = (tried.store.clone(), key(1, Suffix::Original));
         let main = move |shard: Shard| {
-            let store = inside.clone();
-            async move { stream(&shard, &store).await }
+            let store = store.clone();
+            async move { stream(&shard, &*store).await }
         };
         match Engine::builder().shards(1).oversubscribed().driver(driver).run(main) {
             Ok(_) => {}
@@ -200,13 +239,13 @@ fn shards_stream_in_and_out_without_blocking() {
             }
             Err(error) => panic!("{driver:?}: {error}"),
         }
-        assert_eq!(keys(&store), [key(1, Suffix::Original)], "{driver:?}");
-        assert_eq!(store.get(&key(1, Suffix::Original), 0..100).unwrap(), b"one two three");
-        assert_eq!(entries(&home, "temporary"), 0, "{driver:?}");
+        assert_eq!(keys(&*tried.store), [original], "{driver:?}");
+        assert_eq!(tried.store.get(&original, 0..100).unwrap(), b"one two three");
+        tried.store.delete(&original).unwrap();
     }
 }
 
-async fn stream(shard: &Shard, store: &Directory) {
+async fn stream(shard: &Shard, store: &dyn Objects) {
     let shelf = store.on_shard(shard);
     let key = key(1, Suffix::Original);
     for expected in [Put::Created(13), Put::Existed(13)] {

@@ -1,0 +1,339 @@
+//! Several nodes of the image service on one Redis and one S3 server, all on this machine: what a node adds, what a job costs
+//! the processor and Redis, and what a node that is killed costs.
+
+use super::Folder;
+use super::photos;
+use super::server::{Server, check_outputs, ended, marked, upload};
+use crate::random::Random;
+use crate::report::{Row, Target};
+use crate::sampler::Sample;
+use crate::scenario::Settings;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long Redis and the S3 server may take to start.
+const START_MAX: Duration = Duration::from_secs(20);
+/// Uploads that wait for their end at once, for each node.
+const AT_ONCE: usize = 4;
+/// Clients that upload while nodes are killed, and the pause of each between two images.
+const CLIENTS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(50);
+/// A node lives between these before one is killed, in milliseconds.
+const LIFE_MS: (usize, usize) = (20, 600);
+/// How long all that was promised may take in the end.
+const END_MAX: Duration = Duration::from_secs(180);
+/// Outputs of the preset.
+const OUTPUTS: usize = 3;
+/// The store's bucket and key.
+const BUCKET: &str = "photos";
+const KEY: (&str, &str) = ("annulus-bench", "annulus-bench-secret");
+
+/// Redis and an S3 server, ended when dropped.
+struct Backing {
+    redis: Child,
+    redis_address: SocketAddr,
+    store: Child,
+    store_address: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Backing {
+    /// # Errors
+    /// A sentence: a program is not installed, or does not start.
+    fn start(folder: &Path) -> Result<Backing, String> {
+        let (redis_folder, store_folder) = (folder.join("redis"), folder.join("store"));
+        for folder in [redis_folder.clone(), store_folder.join(BUCKET)] {
+            std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+        }
+        let (redis_address, store_address) = (free_address()?, free_address()?);
+        let mut redis = Command::new("redis-server");
+        redis.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+        redis.args(["--port", &redis_address.port().to_string(), "--dir"]).arg(&redis_folder);
+        let mut store = Command::new(store_program());
+        store.args(["--host", "127.0.0.1", "--port", &store_address.port().to_string()]);
+        store.args(["--access-key", KEY.0, "--secret-key", KEY.1]).arg(&store_folder).env("RUST_LOG", "error");
+        let redis = spawn(redis, "redis-server: apt-get install redis-server")?;
+        let mut backing = match spawn(store, "s3s-fs: make setup-test installs it") {
+            Ok(store) => Backing { redis, redis_address, store, store_address, folder: store_folder },
+            Err(why) => {
+                end(redis);
+                return Err(why);
+            }
+        };
+        let started = Instant::now();
+        for (address, name) in [(redis_address, "redis-server"), (store_address, "s3s-fs")] {
+            while TcpStream::connect(address).is_err() {
+                let ended = [&mut backing.redis, &mut backing.store].map(|child| child.try_wait().ok().flatten());
+                if ended.iter().any(Option::is_some) || started.elapsed() > START_MAX {
+                    return Err(format!("{name} does not answer at {address}"));
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(backing)
+    }
+
+    /// Lines for the section `[image]`, and the store's own.
+    fn settings(&self, more: &str) -> String {
+        format!(
+            "redis = \"redis://{}\"\n{more}[image.s3]\nendpoint = \"http://{}\"\nbucket = \"{BUCKET}\"\n\
+             region = \"us-east-1\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
+            self.redis_address, self.store_address, KEY.0, KEY.1
+        )
+    }
+
+    /// Scripts that Redis was asked to run, and all commands, those inside scripts included.
+    fn commands(&self) -> Result<(f64, f64), String> {
+        let wrong = |error: std::io::Error| format!("Redis at {}: {error}", self.redis_address);
+        let mut stream = TcpStream::connect(self.redis_address).map_err(wrong)?;
+        stream.write_all(b"INFO everything\r\nQUIT\r\n").map_err(wrong)?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map_err(wrong)?;
+        let calls = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
+            line.and_then(|line| line.split(',').next()?.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        let all = text.lines().find_map(|line| line.strip_prefix("total_commands_processed:")?.trim().parse().ok());
+        let scripts = calls("cmdstat_evalsha") + calls("cmdstat_eval");
+        Ok((scripts, all.ok_or("Redis does not tell how many commands it processed")?))
+    }
+
+    /// Names of the outputs that are in the store.
+    fn outputs(&self) -> Result<usize, String> {
+        let folder = self.folder.join(BUCKET).join("objects");
+        let entries =
+            std::fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+        Ok(entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(".jpeg")).count())
+    }
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        for child in [&mut self.redis, &mut self.store] {
+            let _already_gone = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+fn end(mut child: Child) {
+    let _already_gone = child.kill();
+    let _reaped = child.wait();
+}
+
+fn spawn(mut command: Command, install: &str) -> Result<Child, String> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .spawn()
+        .map_err(|error| format!("cannot start {}: {error}. Install {install}", command.get_program().display()))
+}
+
+fn free_address() -> Result<SocketAddr, String> {
+    let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
+    probe.local_addr().map_err(|error| error.to_string())
+}
+
+/// Where `make setup-test` puts it, or wherever it is.
+fn store_program() -> PathBuf {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/s3s-fs");
+    if installed.is_file() { installed } else { PathBuf::from("s3s-fs") }
+}
+
+/// What was measured of so many nodes.
+struct Measured {
+    nodes: usize,
+    jobs_per_s: f64,
+    cpu_ms: f64,
+    redis_cpu_ms: f64,
+    scripts: f64,
+    commands: f64,
+    lost: Vec<String>,
+}
+
+/// From one node to `nodes`, each with one worker: jobs a second, and what a job costs.
+///
+/// # Errors
+/// A sentence: something could not be started, or is gone.
+pub fn scaling(settings: &Settings, nodes: usize) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    let mut alone = None;
+    for count in 1..=nodes.max(1) {
+        let measured = measure(settings, count)?;
+        eprintln!("  {count} nodes: {:.2} jobs/s", measured.jobs_per_s);
+        let alone = *alone.get_or_insert(measured.jobs_per_s);
+        let row = |what: &str, target, value: f64, note: &str| {
+            let plural = if measured.nodes == 1 { "" } else { "s" };
+            Row::new(format!("{} node{plural}: {what}", measured.nodes), target, Some(value), note.to_owned())
+        };
+        let lost = measured.lost.first().cloned().unwrap_or_default();
+        rows.extend([
+            row(
+                "jobs per second",
+                Target::Fact,
+                measured.jobs_per_s,
+                "one worker each, three outputs; this machine's cores are shared",
+            ),
+            row("of one node's", Target::Fact, measured.jobs_per_s / alone.max(1e-9), "times"),
+            row("CPU per job, all nodes", Target::Fact, measured.cpu_ms, "ms"),
+            row("Redis' CPU per job", Target::Fact, measured.redis_cpu_ms, "ms; appendfsync always"),
+            row("calls of Redis per job", Target::Fact, measured.scripts, "scripts, those of quiet seconds included"),
+            row("Redis commands per job", Target::Fact, measured.commands, "those inside scripts included"),
+            row("jobs lost or in part", Target::Most(0.0), measured.lost.len() as f64, &lost),
+        ]);
+    }
+    Ok(rows)
+}
+
+fn measure(settings: &Settings, count: usize) -> Result<Measured, String> {
+    let folder = Folder::new()?;
+    let backing = Backing::start(&folder.0.join(format!("backing-{count}")))?;
+    let nodes = (0..count)
+        .map(|number| {
+            Server::start(&folder.0.join(format!("node-{count}-{number}")), &backing.settings("workers = 1\n"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let photo = photos::all(&folder.0)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
+    let bytes = std::fs::read(&photo.path).map_err(|error| format!("cannot read {}: {error}", photo.path.display()))?;
+    let cpu = |nodes: &[Server]| -> Result<f64, String> {
+        nodes.iter().map(|node| Ok(Sample::of_tree(node.pid())?.cpu_s)).sum()
+    };
+    let numbers = AtomicU64::new(0);
+    let (done, lost) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let (cpu_before, redis_before) = (cpu(&nodes)?, Sample::of_tree(backing.redis.id())?.cpu_s);
+    let (scripts_before, commands_before) = backing.commands()?;
+    let started = Instant::now();
+    let until = started + Duration::from_secs_f64(settings.seconds.max(2.0));
+    std::thread::scope(|scope| {
+        for client in 0..AT_ONCE * count {
+            // Posted to one node, asked of the next.
+            let (to, of) = (nodes[client % count].address, nodes[(client + 1) % count].address);
+            let (numbers, done, lost, bytes) = (&numbers, &done, &lost, &bytes);
+            scope.spawn(move || {
+                while Instant::now() < until {
+                    let image = marked(bytes, numbers.fetch_add(1, Ordering::Relaxed));
+                    match one(to, of, &image) {
+                        Ok(()) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        Err(why) => lost.lock().expect("nobody panics with it").push(why),
+                    }
+                }
+            });
+        }
+    });
+    let took = started.elapsed().as_secs_f64();
+    let jobs = (done.load(Ordering::Relaxed) as f64).max(1.0);
+    let (scripts, commands) = backing.commands()?;
+    Ok(Measured {
+        nodes: count,
+        jobs_per_s: jobs / took,
+        cpu_ms: (cpu(&nodes)? - cpu_before) * 1e3 / jobs,
+        redis_cpu_ms: (Sample::of_tree(backing.redis.id())?.cpu_s - redis_before) * 1e3 / jobs,
+        scripts: (scripts - scripts_before) / jobs,
+        commands: (commands - commands_before) / jobs,
+        lost: lost.into_inner().map_err(|error| error.to_string())?,
+    })
+}
+
+/// A job from its upload to the last byte of its outputs.
+fn one(to: SocketAddr, of: SocketAddr, image: &[u8]) -> Result<(), String> {
+    let answer = upload(to, "web", image)?;
+    let document = answer.document();
+    let id = document["id"].as_str().ok_or_else(|| format!("status {} without a job", answer.status))?;
+    let document = ended(of, id, END_MAX)?;
+    match (document["state"].as_str(), check_outputs(of, &document)?) {
+        (Some("done"), OUTPUTS) => Ok(()),
+        (state, count) => Err(format!("{id} is {state:?} with {count} outputs")),
+    }
+}
+
+/// Kills one node of several at random, again and again, while clients upload to all; another takes its place.
+///
+/// # Errors
+/// A sentence: something does not start again.
+pub fn crash(settings: &Settings, nodes: usize, kills: u32) -> Result<Vec<Row>, String> {
+    let folder = Folder::new()?;
+    let backing = Backing::start(&folder.0.join("backing"))?;
+    let lines = backing.settings("lease_seconds = 2\nattempts_max = 100\nworkers = 1\n");
+    let start = |number: usize| Server::start(&folder.0.join(format!("node-{number}")), &lines);
+    let mut running = (0..nodes).map(start).collect::<Result<Vec<_>, _>>()?;
+    let small = photos::small()?;
+    let (numbers, mut random) = (AtomicU64::new(0), Random::new(settings.rounds as u64));
+    let addresses = Mutex::new(running.iter().map(|node| node.address).collect::<Vec<_>>());
+    let promised = Mutex::new(BTreeMap::new());
+    let stop = AtomicBool::new(false);
+    let outcome: Result<(), String> = std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (numbers, stop, addresses, promised, small) = (&numbers, &stop, &addresses, &promised, &small);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = numbers.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(PAUSE);
+                    let address = addresses.lock().expect("nobody panics with it")[(client + number as usize) % nodes];
+                    let Ok(answer) = upload(address, "web", &marked(small, number)) else { continue };
+                    if let (202, Some(id)) = (answer.status, answer.document()["id"].as_str()) {
+                        promised.lock().expect("nobody panics with it").insert(id.to_owned(), number);
+                    }
+                }
+            });
+        }
+        let mut kill = || -> Result<(), String> {
+            for _ in 0..kills {
+                let wait = LIFE_MS.0 + random.below(LIFE_MS.1 - LIFE_MS.0);
+                std::thread::sleep(Duration::from_millis(wait as u64));
+                let number = random.below(nodes);
+                // Its place is taken after it is gone, so that its port is not a matter.
+                running.remove(number).kill();
+                running.insert(number, start(number)?);
+                addresses.lock().map_err(|error| error.to_string())?[number] = running[number].address;
+            }
+            Ok(())
+        };
+        let killed = kill();
+        stop.store(true, Ordering::Relaxed);
+        killed
+    });
+    outcome?;
+    let promised = promised.into_inner().map_err(|error| error.to_string())?;
+    let (mut lost, mut partial, mut attempts, mut keys) = (Vec::new(), Vec::new(), 0, BTreeMap::new());
+    let began = Instant::now();
+    for (at, id) in promised.keys().enumerate() {
+        let address = running[at % nodes].address;
+        match ended(address, id, END_MAX) {
+            Ok(document) if document["state"] == "done" => {
+                attempts += document["attempts"].as_u64().unwrap_or(0);
+                match check_outputs(address, &document) {
+                    Ok(OUTPUTS) => {}
+                    Ok(count) => partial.push(format!("{id} has {count} outputs")),
+                    Err(why) => partial.push(why),
+                }
+                for output in document["outputs"].as_array().into_iter().flatten() {
+                    *keys.entry(output["key"].to_string()).or_insert(0) += 1;
+                }
+            }
+            Ok(document) => lost.push(format!("{id} is {}", document["state"])),
+            Err(why) => lost.push(why),
+        }
+    }
+    let took = began.elapsed().as_secs_f64();
+    let twice = keys.values().filter(|count| **count > 1).count();
+    let extra = backing.outputs()? as f64 - keys.len() as f64;
+    let first = |list: &[String]| list.first().cloned().unwrap_or_default();
+    let row = |what: &str, target, value: f64, note: String| {
+        Row::new(format!("{nodes} nodes, kills: {what}"), target, Some(value), note)
+    };
+    Ok(vec![
+        row("kills", Target::Fact, f64::from(kills), format!("one node each, after {} to {} ms", LIFE_MS.0, LIFE_MS.1)),
+        row("uploads answered with 202", Target::Least(1.0), promised.len() as f64, "distinct images".into()),
+        row("of those lost or not done", Target::Most(0.0), lost.len() as f64, first(&lost)),
+        row("outputs missing or in part", Target::Most(0.0), partial.len() as f64, first(&partial)),
+        row("outputs told by two jobs", Target::Most(0.0), twice as f64, String::new()),
+        row("outputs beyond those told", Target::Fact, extra, "of uploads that were not answered any more".into()),
+        row("attempts per job", Target::Fact, attempts as f64 / promised.len().max(1) as f64, String::new()),
+        row("time until all were done", Target::Fact, took, "s, leases of 2 s included".into()),
+    ])
+}

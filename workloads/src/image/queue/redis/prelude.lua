@@ -1,0 +1,208 @@
+-- What all scripts of the queue share. Each script is this text and its own after it, and runs as one: nothing of another
+-- comes between, and either all of it is in the append-only file or nothing.
+--
+-- KEYS[1] is what all names begin with. It holds a hash tag, so all keys are in one slot, and a cluster keeps the queue on one
+-- of its servers. ARGV[1] is the command that publishes, ARGV[2] the longest lease in milliseconds; a script's own arguments
+-- follow.
+--
+--   seq                 the last work's number            works      key -> number           depth   sums, and leases given
+--   w:N                 a work                            wj:N       the jobs that have it   wo:N    the objects it has made
+--   j:ID                a job                             idem       idempotency key -> job  objects object -> work
+--   o:KEY               the works of an original          finished   jobs that have ended, by when; finished:dead of dead works
+--   ready:P             stream: works that are due        aside:P    stream: giants that were stepped over, in their order
+--   later               works by when they are due        dead       dead works by when they died
+--   idle:S              works that have ended and no job has, by when          obituary  stream: deaths, for who watches
+--
+-- A work that waits is an entry of a stream, or in `later`. A lease is the entry delivered to a consumer of the group `lanes`:
+-- its idle time is the lease's age, renewing it claims it anew, and its end acknowledges and deletes it.
+
+local P = KEYS[1] .. ':'
+local PUBLISH = ARGV[1]
+local LEASE_MS = ARGV[2]
+local GROUP = 'lanes'
+local WAITING, LEASED, DONE, FAILED, DEAD, CANCELLED = 0, 1, 2, 3, 4, 5
+local OBITUARIES_MAX = 10000
+
+local clock = redis.call('TIME')
+local NOW = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+local counted, touched = {}, {}
+
+local function count(name, by)
+  counted[name] = (counted[name] or 0) + (by or 1)
+end
+
+local function touch(id)
+  touched[#touched + 1] = tostring(id)
+end
+
+-- Whole numbers, never 1e+15.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function sum(state, priority, cpu, by)
+  local depth = P .. 'depth'
+  if state == WAITING then
+    redis.call('HINCRBY', depth, priority == 0 and 'interactive' or 'bulk', whole(by))
+    redis.call('HINCRBY', depth, 'cpu', whole(by * cpu))
+  elseif state == LEASED then
+    redis.call('HINCRBY', depth, 'leased', whole(by))
+  elseif state == DEAD then
+    redis.call('HINCRBY', depth, 'dead', whole(by))
+  end
+end
+
+-- The sums, and which version of them: answers and news overtake each other, and the older ones count no more.
+local function depth()
+  local sums = redis.call('HMGET', P .. 'depth', 'version', 'interactive', 'bulk', 'leased', 'dead', 'cpu')
+  for at = 1, 6 do sums[at] = sums[at] or '0' end
+  return sums
+end
+
+-- The end of every script that changes something: tells who listens, and answers with the sums.
+local function answer(result)
+  if #touched > 0 then redis.call('HINCRBY', P .. 'depth', 'version', 1) end
+  local sums = depth()
+  if #touched > 0 then
+    redis.call(PUBLISH, KEYS[1] .. ':news', table.concat(touched, ',') .. ' ' .. table.concat(sums, ' '))
+  end
+  local flat = {}
+  for name, by in pairs(counted) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = by
+  end
+  return { result, sums, flat }
+end
+
+local function find_work(id)
+  local names = { 'state', 'priority', 'turn', 'attempts', 'crashes', 'cpu', 'peak', 'stream', 'entry', 'fault', 'due' }
+  local values = redis.call('HMGET', P .. 'w:' .. id, unpack(names))
+  if not values[1] then return nil end
+  local work = { id = tostring(id), stream = values[8] or '', entry = values[9] or '', fault = values[10] or '' }
+  for _, at in ipairs({ 1, 2, 3, 4, 5, 6, 7, 11 }) do work[names[at]] = tonumber(values[at] or 0) end
+  return work
+end
+
+-- Out of the stream or the set in which it is.
+local function leave(work)
+  if work.entry ~= '' then
+    if work.state == LEASED then redis.call('XACK', work.stream, GROUP, work.entry) end
+    redis.call('XDEL', work.stream, work.entry)
+  else
+    redis.call('ZREM', P .. 'later', work.id)
+  end
+  work.stream, work.entry = '', ''
+end
+
+-- Into the stream of what is due, or into the set of what will be.
+local function place(work, due)
+  if due <= NOW then
+    work.stream = P .. 'ready:' .. work.priority
+    work.entry = redis.call('XADD', work.stream, '*', 'w', work.id, 'p', whole(work.peak))
+  else
+    work.stream, work.entry = '', ''
+    redis.call('ZADD', P .. 'later', whole(due), work.id)
+  end
+  redis.call('HSET', P .. 'w:' .. work.id, 'due', whole(due), 'stream', work.stream, 'entry', work.entry)
+end
+
+-- The one place where a work changes its state. `at` is when one that waits is due, and when any other became what it is.
+local function change(work, to, at, fault)
+  local key = P .. 'w:' .. work.id
+  sum(work.state, work.priority, work.cpu, -1)
+  sum(to, work.priority, work.cpu, 1)
+  touch(work.id)
+  if to ~= LEASED then leave(work) end
+  if work.state == DEAD then redis.call('ZREM', P .. 'dead', work.id) end
+  redis.call('HSET', key, 'state', to)
+  redis.call('HINCRBY', key, 'revision', 1)
+  if to == DONE then
+    redis.call('HDEL', key, 'fault')
+  elseif fault and fault ~= '' then
+    redis.call('HSET', key, 'fault', fault)
+  end
+  local has_ended = to >= DONE
+  work.state = to
+  if has_ended then
+    redis.call('HSET', key, 'finished', whole(at), 'stream', '', 'entry', '')
+  else
+    redis.call('HDEL', key, 'finished')
+    if to == WAITING then place(work, at) end
+  end
+  if to == DEAD then
+    redis.call('ZADD', P .. 'dead', whole(at), work.id)
+    redis.call('XADD', P .. 'obituary', 'MAXLEN', '~', OBITUARIES_MAX, '*', 'work', work.id, 'fault', fault or '')
+  end
+  for _, job in ipairs(redis.call('SMEMBERS', P .. 'wj:' .. work.id)) do
+    local name = P .. 'j:' .. job
+    if redis.call('HGET', name, 'cancelled') ~= '1' then
+      redis.call('ZREM', P .. 'finished', job)
+      redis.call('ZREM', P .. 'finished:dead', job)
+      if has_ended then
+        redis.call('HSET', name, 'finished', whole(at))
+        redis.call('ZADD', P .. (to == DEAD and 'finished:dead' or 'finished'), whole(at), job)
+      else
+        redis.call('HDEL', name, 'finished')
+      end
+    end
+  end
+end
+
+-- Begins anew, with all attempts before it.
+local function revive(work, priority)
+  local key = P .. 'w:' .. work.id
+  redis.call('HSET', key, 'attempts', 0, 'crashes', 0, 'priority', priority)
+  redis.call('HDEL', key, 'fault')
+  work.attempts, work.crashes = 0, 0
+  -- It does not wait, so no sum depends on the old priority.
+  work.priority = priority
+  change(work, WAITING, NOW)
+end
+
+-- `policy` is the most attempts, the most crashes, the first and the longest wait, and a random number.
+local function end_attempt(work, fault, is_transient, is_crash, policy)
+  work.crashes = work.crashes + (is_crash and 1 or 0)
+  redis.call('HSET', P .. 'w:' .. work.id, 'crashes', work.crashes)
+  if not is_transient then
+    count('failed')
+    change(work, FAILED, NOW, fault)
+    return -1
+  end
+  if work.attempts >= policy.attempts_max or work.crashes >= policy.crashes_max then
+    count('died')
+    change(work, DEAD, NOW, fault)
+    return -1
+  end
+  local bound = math.min(policy.backoff * 2 ^ math.min(math.max(work.attempts - 1, 0), 31), policy.backoff_max)
+  local wait = math.floor(policy.random * (bound + 1))
+  count('retried')
+  change(work, WAITING, NOW + wait, fault)
+  return wait
+end
+
+local function policy_at(at)
+  return {
+    attempts_max = tonumber(ARGV[at]), crashes_max = tonumber(ARGV[at + 1]), backoff = tonumber(ARGV[at + 2]),
+    backoff_max = tonumber(ARGV[at + 3]), random = tonumber(ARGV[at + 4]),
+  }
+end
+
+-- A lease is valid while its work is leased and its turn is the newest.
+local function holds(id, turn)
+  local work = find_work(id)
+  if work and work.state == LEASED and work.turn == tonumber(turn) then return work end
+  return nil
+end
+
+local function show(job)
+  local fields = redis.call('HGETALL', P .. 'j:' .. job)
+  if #fields == 0 then return false end
+  local work = redis.call('HGET', P .. 'j:' .. job, 'work')
+  return { job, fields, redis.call('HGETALL', P .. 'w:' .. work) }
+end
+
+local function show_own(job, tenant)
+  if redis.call('HGET', P .. 'j:' .. job, 'tenant') ~= tenant then return false end
+  return show(job)
+end

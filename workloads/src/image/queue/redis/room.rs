@@ -1,0 +1,590 @@
+//! The queue's side on its courier's shard: connections, scripts, and what comes by itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_engine::Shard;
+use annulus_engine::compute::Ticket;
+use crossbeam_channel::Sender;
+
+use super::news::{Message, News};
+use super::records::{self, Shown, Told, Versioned};
+use super::scripts::{ASK, CANCEL, ENQUEUE, HOLD, LEASE, RETRY, SETTLE, TEND};
+use super::settings::RedisQueueSettings;
+use crate::image::fault::{Fault, Kind};
+use crate::image::job::{Document, JobId, Tenant, random};
+use crate::image::queue::options::QueueOptions;
+use crate::image::queue::sums::Sums;
+use crate::image::queue::{Ask, Enqueued, Forecast, Held, Lease, LeaseId, QueueError, Settled};
+use crate::image::store::Key;
+use crate::image::work::{Manifest, Order, Salt};
+use crate::redis::{Event, Events, Redis, Script, Subscriber, Trouble, Value};
+
+/// How long a call waits for a Redis that is away, before it is answered with that.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same at the start, where it may be starting, too.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+/// Pause between attempts of one call.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often what comes by itself is looked for at least, and at most.
+const TEND_MAX: Duration = Duration::from_secs(1);
+const TEND_MIN: Duration = Duration::from_millis(50);
+/// How often what is too old is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often a lease is renewed at most, unless something happened to its work: progress is told so often.
+const HOLD_EVERY: Duration = Duration::from_millis(500);
+/// A lease is renewed so many times before it ends at least.
+const HOLDS_PER_LEASE: u32 = 4;
+/// How long a follower trusts that it is told; then it looks.
+const FOLLOW_LOOK: Duration = Duration::from_secs(15);
+
+/// A lease as it was renewed last.
+struct Beat {
+    turn: u64,
+    at: Duration,
+}
+
+/// See the module's description.
+pub(super) struct Room {
+    shard: Shard,
+    redis: Redis,
+    subscriber: Subscriber,
+    events: RefCell<Option<Events>>,
+    where_: String,
+    base: String,
+    publish: &'static [u8],
+    /// The consumer that this process is, another one with every start.
+    node: String,
+    options: QueueOptions,
+    sums: Arc<Sums>,
+    version: Cell<u64>,
+    ring: Sender<()>,
+    news: News,
+    beats: RefCell<HashMap<i64, Beat>>,
+    secret: Cell<Option<[u8; 32]>>,
+}
+
+impl Room {
+    /// The room, with connections on their way.
+    pub(super) fn furnish(
+        shard: &Shard,
+        settings: &RedisQueueSettings,
+        options: QueueOptions,
+        sums: Arc<Sums>,
+        ring: Sender<()>,
+    ) -> Rc<Room> {
+        let redis = Redis::start(shard, &settings.redis, "image queue");
+        let (subscriber, events) = Subscriber::start(shard, &settings.redis, "image news");
+        let mut node = [0; 8];
+        // Without randomness the process' number tells nodes of one machine apart.
+        let _as_good_as_it_gets = random(&mut node);
+        let node: String = node.iter().map(|byte| format!("{byte:02x}")).collect();
+        Rc::new(Room {
+            shard: shard.clone(),
+            redis,
+            subscriber,
+            events: RefCell::new(Some(events)),
+            where_: settings.redis.shown(),
+            base: settings.base(),
+            publish: if settings.redis.is_cluster() { b"SPUBLISH" } else { b"PUBLISH" },
+            node: format!("{}-{node}", std::process::id()),
+            options,
+            sums,
+            version: Cell::new(0),
+            ring,
+            news: News::default(),
+            beats: RefCell::default(),
+            secret: Cell::new(None),
+        })
+    }
+
+    /// Waits for Redis, agrees with the other nodes on the secret, and begins to listen and to tend. The salt, and what is to
+    /// be said.
+    pub(super) async fn open(self: &Rc<Room>) -> Result<(Salt, Vec<String>), QueueError> {
+        if self.shard.timeout(START_PATIENCE, self.redis.up()).await.is_err() {
+            let why =
+                self.redis.call([&b"PING"[..]]).await.err().map_or_else(String::new, |trouble| trouble.to_string());
+            return Err(QueueError::Io(format!(
+                "image.redis {} could not be reached within {} s: {why}. Fix: start it, or correct the URL",
+                self.where_,
+                START_PATIENCE.as_secs()
+            )));
+        }
+        let secret = self.agree().await?;
+        self.secret.set(Some(secret));
+        self.subscriber.subscribe(format!("{}:news", self.base));
+        let first = self.tend(true).await?;
+        let (tends, listens) = (self.clone(), self.clone());
+        drop(self.shard.spawn_background(async move { tends.keep_tending(first).await }));
+        drop(self.shard.spawn(async move { listens.keep_listening().await }));
+        Ok((Salt::new(&secret), self.told()))
+    }
+
+    fn told(&self) -> Vec<String> {
+        let mut lines = vec![format!("queue in {} under {}, node {}", self.where_, self.base, self.node)];
+        if let Some(server) = self.redis.server_of(self.base.as_bytes()) {
+            let loses = server.durability.loses();
+            lines.push(format!(
+                "a 202 is as durable as that Redis {}: a crash of it loses {loses}, a failover what was not replicated",
+                server.version
+            ));
+            if !matches!(&server.maxmemory_policy[..], "noeviction" | "") {
+                lines.push(format!(
+                    "REDIS MAY DROP JOBS: its maxmemory-policy is {}. Fix: CONFIG SET maxmemory-policy noeviction",
+                    server.maxmemory_policy
+                ));
+            }
+        }
+        lines
+    }
+
+    /// The secret of all names: the first node's, for all.
+    async fn agree(&self) -> Result<[u8; 32], QueueError> {
+        let mut ours = [0; 32];
+        match self.secret.get() {
+            Some(secret) => ours = secret,
+            None => random(&mut ours).map_err(|error| QueueError::Io(error.to_string()))?,
+        }
+        let name = format!("{}:secret", self.base);
+        let set: [&[u8]; 4] = [b"SET", name.as_bytes(), &ours, b"NX"];
+        let _set_or_there = self.redis.call(set).await.map_err(of_trouble)?;
+        let found = self.redis.call([b"GET", name.as_bytes()]).await.map_err(of_trouble)?;
+        let secret = found.as_bytes().and_then(|bytes| bytes.try_into().ok());
+        secret.ok_or_else(|| QueueError::Io(format!("{name} in {} is no secret of an image queue", self.where_)))
+    }
+
+    /// Runs a script, again where its answer is lost and `again` says that twice is as good as once.
+    async fn run(&self, script: &'static Script, args: &[&[u8]], again: bool) -> Result<Value, QueueError> {
+        let lease_ms = self.options.lease.as_millis().to_string();
+        let mut all: Vec<&[u8]> = vec![self.publish, lease_ms.as_bytes()];
+        all.extend_from_slice(args);
+        let until = self.shard.now() + PATIENCE;
+        loop {
+            let trouble = match self.redis.script(script, &[self.base.as_bytes()], &all).await {
+                Ok(value) => {
+                    let told = Told::read(value).map_err(QueueError::Io)?;
+                    self.sums.add_counts(&told.counts);
+                    self.note(told.depth);
+                    return Ok(told.result);
+                }
+                Err(trouble) => trouble,
+            };
+            let may = match &trouble {
+                Trouble::Away(_) => true,
+                Trouble::Doubtful(_) => again,
+                Trouble::Refused { .. } => trouble.is_passing() && !trouble.is("OOM"),
+            };
+            let left = until.saturating_sub(self.shard.now());
+            if !may || left.is_zero() {
+                return Err(of_trouble(trouble));
+            }
+            // Whether it came up is seen by the next attempt.
+            let _up_or_not = self.shard.timeout(left, self.redis.up()).await;
+            self.shard.sleep(PAUSE.min(left)).await;
+        }
+    }
+
+    fn note(&self, sums: Versioned) {
+        if sums.version >= self.version.get() {
+            self.version.set(sums.version);
+            self.sums.set_depth(&sums.depth);
+        }
+    }
+
+    fn ring(&self) {
+        if self.sums.depth().waiting() > 0 {
+            // It rings already.
+            let _rings = self.ring.try_send(());
+        }
+    }
+
+    fn shown(&self, value: Value) -> Result<Option<Shown>, QueueError> {
+        Shown::find(value, self.options.attempts_max).map_err(QueueError::Io)
+    }
+
+    pub(super) async fn enqueue(&self, order: &Order, forecast: Forecast) -> Result<Enqueued, QueueError> {
+        let id = JobId::random().map_err(|error| QueueError::Io(error.to_string()))?;
+        let work = &order.work;
+        let (idempotency, request) = match &order.idempotency {
+            Some(idempotency) => (idempotency_name(&order.tenant, &idempotency.key), &idempotency.request[..]),
+            None => (String::new(), &[][..]),
+        };
+        let texts = [
+            id.to_string(),
+            order.tenant.0.to_string(),
+            hex(&work.key.0),
+            work.original.to_string(),
+            work.len.to_string(),
+            json(&work.header),
+            json(&&*work.recipes),
+            work.cost.peak_bytes.to_string(),
+            work.cost.cpu_us.to_string(),
+            (order.priority as u8).to_string(),
+            order.asked.clone(),
+            u8::from(forecast.delayed).to_string(),
+            forecast.wait.as_millis().to_string(),
+            idempotency,
+        ];
+        let (most, stopped) = (self.options.waiting_max.to_string(), format!("\"kind\":{}", json(&Kind::Stopped)));
+        let mut args: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        args.extend([request, most.as_bytes(), stopped.as_bytes()]);
+        let mut answer = self.run(&ENQUEUE, &args, true).await?.into_list().unwrap_or_default().into_iter();
+        let word = answer.next();
+        let shown = answer.next().map(|value| self.shown(value)).transpose()?.flatten();
+        self.ring();
+        match (word.as_ref().and_then(Value::as_str), shown) {
+            (Some("accepted"), Some(shown)) => Ok(Enqueued::Accepted(shown.document)),
+            (Some("before"), Some(shown)) => Ok(Enqueued::Before(shown.document)),
+            (Some("reused"), Some(shown)) => Ok(Enqueued::KeyReused(shown.document.id)),
+            (Some("refused"), None) => Ok(Enqueued::Refused),
+            _ => Err(QueueError::Io(format!("entering a job was answered with {word:?}"))),
+        }
+    }
+
+    async fn ask(&self, what: &str, args: &[&[u8]]) -> Result<Value, QueueError> {
+        let mut all: Vec<&[u8]> = vec![what.as_bytes()];
+        all.extend_from_slice(args);
+        self.run(&ASK, &all, true).await
+    }
+
+    pub(super) async fn find(&self, tenant: &Tenant, key: &str) -> Result<Option<(Document, [u8; 32])>, QueueError> {
+        let name = idempotency_name(tenant, key);
+        let found = self.shown(self.ask("find", &[name.as_bytes(), tenant.0.as_bytes()]).await?)?;
+        let Some(shown) = found else { return Ok(None) };
+        let request = shown.job.bytes("request").and_then(|bytes| bytes.try_into().ok());
+        let request = request.ok_or_else(|| QueueError::Io(format!("job {} has no request", shown.document.id)))?;
+        Ok(Some((shown.document, request)))
+    }
+
+    async fn show(&self, tenant: &Tenant, id: JobId) -> Result<Option<Shown>, QueueError> {
+        self.shown(self.ask("job", &[id.to_string().as_bytes(), tenant.0.as_bytes()]).await?)
+    }
+
+    pub(super) async fn job(&self, tenant: &Tenant, id: JobId) -> Result<Option<Document>, QueueError> {
+        Ok(self.show(tenant, id).await?.map(|shown| shown.document))
+    }
+
+    pub(super) async fn follow(
+        self: Rc<Room>,
+        tenant: Tenant,
+        id: JobId,
+        seen: u64,
+        slip: Ticket<Result<Option<Document>, QueueError>>,
+    ) {
+        while !slip.is_abandoned() {
+            let heard = self.news.heard();
+            match self.show(&tenant, id).await {
+                Ok(Some(shown)) if shown.document.revision <= seen => {
+                    // Looked again now and then, whatever was heard.
+                    let _heard_or_not = self.shard.timeout(FOLLOW_LOOK, self.news.changed(shown.work, heard)).await;
+                }
+                answer => return slip.answer(answer.map(|shown| shown.map(|shown| shown.document))),
+            }
+        }
+    }
+
+    pub(super) async fn cancel(&self, tenant: &Tenant, id: JobId) -> Result<Option<Document>, QueueError> {
+        let args: [&[u8]; 2] = [&id.to_string().into_bytes(), tenant.0.as_bytes()];
+        let shown = self.shown(self.run(&CANCEL, &args, true).await?)?;
+        Ok(shown.map(|shown| {
+            self.beats.borrow_mut().remove(&shown.work);
+            shown.document
+        }))
+    }
+
+    pub(super) async fn lease(&self, lane: &str, ask: Ask) -> Result<Vec<Lease>, QueueError> {
+        let numbers = [
+            ask.most.to_string(),
+            ask.bytes.to_string(),
+            ask.bytes_total.to_string(),
+            ask.giant_bytes.to_string(),
+            u8::from(ask.giant).to_string(),
+            self.options.bulk_share.max(2).to_string(),
+        ];
+        let mut args: Vec<&[u8]> = vec![self.node.as_bytes(), lane.as_bytes()];
+        args.extend(numbers.iter().map(String::as_bytes));
+        let answer = match self.run(&LEASE, &args, false).await {
+            // A stream that Redis has lost: it is made anew, and is empty.
+            Err(QueueError::Io(why)) if why.contains("no such key") || why.contains("NOGROUP") => {
+                let _next = self.tend(false).await?;
+                self.run(&LEASE, &args, false).await?
+            }
+            answer => answer?,
+        };
+        let mut leases = Vec::new();
+        for value in answer.into_list().unwrap_or_default() {
+            match records::lease(value) {
+                Ok(lease) => leases.push(lease),
+                Err((id, why)) => {
+                    let detail = format!("the queue's record of it cannot be read: {why}");
+                    crate::say!("image: a work is failed: {detail}");
+                    if let Some(id) = id {
+                        // Of no use to anyone: not tried again, by us or others.
+                        let _settled = self.end(id, "fail", &fault_args(&Fault::new(Kind::Io, detail), false)).await?;
+                    }
+                }
+            }
+        }
+        Ok(leases)
+    }
+
+    /// Renews leases; those that were renewed a moment ago, and of whose works nothing was heard since, are held.
+    pub(super) async fn hold(&self, leases: &[(LeaseId, f32)]) -> Result<Vec<Held>, QueueError> {
+        let now = self.shard.now();
+        let every = HOLD_EVERY.min(self.options.lease / HOLDS_PER_LEASE);
+        let is_fresh = |lease: &LeaseId| {
+            let beats = self.beats.borrow();
+            beats.get(&lease.work).is_some_and(|beat| beat.turn == lease.turn && beat.at + every > now)
+        };
+        let due: Vec<usize> = (0..leases.len()).filter(|&at| !is_fresh(&leases[at].0)).collect();
+        let mut held = vec![Held::Yes; leases.len()];
+        if due.is_empty() {
+            return Ok(held);
+        }
+        let mut texts = vec![self.node.clone()];
+        for &at in &due {
+            let (lease, progress) = leases[at];
+            texts.extend([lease.work.to_string(), lease.turn.to_string(), progress.to_string()]);
+        }
+        let args: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        let answers = self.run(&HOLD, &args, true).await?.into_list().unwrap_or_default();
+        if answers.len() != due.len() {
+            return Err(QueueError::Io(format!("{} leases were renewed with {} answers", due.len(), answers.len())));
+        }
+        let mut beats = self.beats.borrow_mut();
+        for (at, answer) in due.into_iter().zip(answers) {
+            let lease = leases[at].0;
+            if answer.as_int() == Some(1) {
+                beats.insert(lease.work, Beat { turn: lease.turn, at: now });
+            } else {
+                if beats.get(&lease.work).is_some_and(|beat| beat.turn == lease.turn) {
+                    beats.remove(&lease.work);
+                }
+                held[at] = Held::No;
+            }
+        }
+        Ok(held)
+    }
+
+    /// The end of an attempt.
+    async fn end(&self, lease: LeaseId, how: &str, args: &[Vec<u8>]) -> Result<Settled, QueueError> {
+        let (work, turn) = (lease.work.to_string(), lease.turn.to_string());
+        let mut all: Vec<&[u8]> = vec![how.as_bytes(), work.as_bytes(), turn.as_bytes()];
+        all.extend(args.iter().map(Vec::as_slice));
+        let answer = self.run(&SETTLE, &all, true).await?;
+        self.beats.borrow_mut().remove(&lease.work);
+        self.ring();
+        match answer.as_int() {
+            Some(-2) => Ok(Settled::Stale),
+            Some(-1) => Ok(Settled::Ended),
+            Some(wait) if wait >= 0 => Ok(Settled::Again(Duration::from_millis(wait as u64))),
+            _ => Err(QueueError::Io(format!("the end of an attempt was answered with {answer:?}"))),
+        }
+    }
+
+    pub(super) async fn complete(&self, lease: LeaseId, manifest: &Manifest) -> Result<Settled, QueueError> {
+        let mut args = vec![json(manifest).into_bytes(), manifest.lane.clone().into_bytes()];
+        let key = self.key_of(lease).await?;
+        if let (Some(key), Some(secret)) = (key, self.secret.get()) {
+            args.push(key.manifest(&Salt::new(&secret)).to_string().into_bytes());
+        }
+        args.extend(manifest.outputs.iter().map(|output| output.key.to_string().into_bytes()));
+        self.end(lease, "complete", &args).await
+    }
+
+    /// The name of a lease's work; `None`: there is none any more.
+    async fn key_of(&self, lease: LeaseId) -> Result<Option<crate::image::work::WorkKey>, QueueError> {
+        let name = format!("{}:w:{}", self.base, lease.work);
+        let found = self.redis.call([b"HGET", name.as_bytes(), b"key"]).await.map_err(of_trouble)?;
+        let mut key = [0; 32];
+        let read = found.as_str().and_then(|text| crate::image::job::from_hex(text, &mut key));
+        Ok(read.map(|()| crate::image::work::WorkKey(key)))
+    }
+
+    pub(super) async fn fail(&self, lease: LeaseId, fault: &Fault) -> Result<Settled, QueueError> {
+        let mut args = fault_args(fault, fault.is_transient());
+        args.extend(self.policy());
+        self.end(lease, "fail", &args).await
+    }
+
+    pub(super) async fn release(&self, lease: LeaseId) -> Result<Settled, QueueError> {
+        self.end(lease, "release", &[]).await
+    }
+
+    /// When a work that failed is tried again: limits, waits in milliseconds, and a number from 0 to 1 for the jitter.
+    fn policy(&self) -> [Vec<u8>; 5] {
+        let options = &self.options;
+        let mut number = [0; 4];
+        // Without randomness the longest wait is as good.
+        let part =
+            random(&mut number).map_or(1.0, |()| f64::from(u32::from_le_bytes(number)) / (f64::from(u32::MAX) + 1.0));
+        [
+            options.attempts_max.to_string(),
+            options.crashes_max.to_string(),
+            options.backoff.as_millis().to_string(),
+            options.backoff_max.as_millis().to_string(),
+            part.to_string(),
+        ]
+        .map(String::into_bytes)
+    }
+
+    pub(super) async fn dead(
+        &self,
+        tenant: Option<&Tenant>,
+        before: u64,
+        most: usize,
+    ) -> Result<Vec<(Tenant, Document)>, QueueError> {
+        let (before, most) = (before.to_string(), most.min(10_000).to_string());
+        let tenant = tenant.map_or(&[][..], |tenant| tenant.0.as_bytes());
+        let found = self.ask("dead", &[before.as_bytes(), most.as_bytes(), tenant]).await?;
+        let shown = found.into_list().unwrap_or_default().into_iter().map(|value| {
+            let shown = Shown::read(value, self.options.attempts_max)?;
+            Ok((Tenant::named(shown.job.tenant()?), shown.document))
+        });
+        shown.collect::<Result<_, String>>().map_err(QueueError::Io)
+    }
+
+    pub(super) async fn retry(&self, tenant: Option<&Tenant>, id: JobId) -> Result<Option<Document>, QueueError> {
+        let id = id.to_string();
+        let args = [id.as_bytes(), tenant.map_or(&[][..], |tenant| tenant.0.as_bytes())];
+        let found = self.run(&RETRY, &args, true).await?.into_list();
+        self.ring();
+        match found.and_then(|mut found| found.pop()) {
+            Some(shown) => Ok(self.shown(shown)?.map(|shown| shown.document)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn wanted(&self, keys: &[Key]) -> Result<Vec<bool>, QueueError> {
+        let names: Vec<String> = keys.iter().map(Key::to_string).collect();
+        let kept: &[u8] = if self.options.originals_kept { b"1" } else { b"0" };
+        let mut args = vec![kept];
+        args.extend(names.iter().map(String::as_bytes));
+        let answers = self.ask("wanted", &args).await?.into_list().unwrap_or_default();
+        if answers.len() != keys.len() {
+            return Err(QueueError::Io(format!(
+                "{} objects were asked about with {} answers",
+                keys.len(),
+                answers.len()
+            )));
+        }
+        Ok(answers.iter().map(|answer| answer.as_int() == Some(1)).collect())
+    }
+
+    /// One round of what comes by itself. How long until there is more to do.
+    pub(super) async fn tend(&self, forgets: bool) -> Result<Duration, QueueError> {
+        let (options, kept) = (&self.options, |kept: Duration| kept.as_millis().to_string().into_bytes());
+        let kind = if options.lost_is_crash { Kind::Crashed } else { Kind::Io };
+        let mut args = vec![self.node.clone().into_bytes()];
+        args.push(json(&Fault::new(kind, "its lease was not renewed in time")).into_bytes());
+        args.push(u8::from(options.lost_is_crash).to_string().into_bytes());
+        args.extend(self.policy());
+        args.push(u8::from(forgets).to_string().into_bytes());
+        args.extend([kept(options.jobs_kept), kept(options.dead_kept)]);
+        args.push(options.outputs_kept.map(kept).unwrap_or_default());
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let answer = self.run(&TEND, &args, true).await?.into_list().unwrap_or_default();
+        let [next, more] = [0, 1].map(|at| answer.get(at).and_then(Value::as_int).unwrap_or(-1));
+        let next = if more == 1 { Some(0) } else { u64::try_from(next).ok() };
+        let most = TEND_MAX.min(options.lease / HOLDS_PER_LEASE).max(TEND_MIN);
+        Ok(next.map_or(most, |next| Duration::from_millis(next + 1).clamp(TEND_MIN, most)))
+    }
+
+    async fn keep_tending(&self, first: Duration) {
+        let (mut wait, mut forgot) = (first, self.shard.now());
+        loop {
+            self.shard.sleep(wait).await;
+            let forgets = self.shard.now().saturating_sub(forgot) >= FORGET_EVERY;
+            match self.tend(forgets).await {
+                Ok(next) => wait = next,
+                // What is not done now is done the next time; that Redis is away is told by its client.
+                Err(error) => {
+                    wait = TEND_MAX;
+                    if !matches!(&error, QueueError::Io(why) if why.starts_with("Redis ")) {
+                        crate::say!("image: the queue's upkeep waits: {error}");
+                    }
+                }
+            }
+            if forgets {
+                forgot = self.shard.now();
+                self.news.tidy();
+            }
+            self.ring();
+        }
+    }
+
+    async fn keep_listening(&self) {
+        let Some(mut events) = self.events.take() else { return };
+        loop {
+            match events.next().await {
+                Event::Message { payload, .. } => {
+                    let Some(message) = Message::read(&payload) else { continue };
+                    self.note(message.depth);
+                    for (work, is_progress) in message.works {
+                        if !is_progress {
+                            self.beats.borrow_mut().remove(&work);
+                        }
+                        self.news.tell(work);
+                    }
+                    self.ring();
+                }
+                Event::Subscribed { .. } => self.caught_up().await,
+                Event::Lost => {}
+            }
+        }
+    }
+
+    /// The connection was new: whatever happened before, nobody may have heard of it, and it may be another Redis' life.
+    async fn caught_up(&self) {
+        match self.agree().await {
+            Ok(secret) if self.secret.get().is_some_and(|ours| ours != secret) => crate::say!(
+                "image: THE QUEUE IN {} IS ANOTHER ONE THAN BEFORE: its secret differs, so names of images would. Fix: \
+                 restart all nodes, or bring the old Redis back",
+                self.where_
+            ),
+            Ok(_) => {}
+            Err(error) => crate::say!("image: the queue's secret cannot be looked at: {error}"),
+        }
+        // Sums that went back are those of a Redis that has lost something.
+        self.version.set(0);
+        if let Err(error) = self.tend(false).await {
+            crate::say!("image: the queue's upkeep waits: {error}");
+        }
+        self.news.tell_all();
+        self.ring();
+    }
+}
+
+fn fault_args(fault: &Fault, is_transient: bool) -> Vec<Vec<u8>> {
+    let is_crash = fault.kind == Kind::Crashed;
+    vec![
+        json(fault).into_bytes(),
+        u8::from(is_transient).to_string().into_bytes(),
+        u8::from(is_crash).to_string().into_bytes(),
+    ]
+}
+
+fn idempotency_name(tenant: &Tenant, key: &str) -> String {
+    format!("{}\0{key}", tenant.0)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain data with text keys")
+}
+
+fn of_trouble(trouble: Trouble) -> QueueError {
+    match &trouble {
+        Trouble::Refused { code, .. } if code == "OOM" => QueueError::Full(format!(
+            "{trouble}. Nothing that was answered is lost. Fix: give Redis more memory (maxmemory), with noeviction"
+        )),
+        _ if trouble.is("BUSY") => QueueError::Busy,
+        _ => QueueError::Io(trouble.to_string()),
+    }
+}
