@@ -16,11 +16,12 @@ use super::log::{self, LogId, Opened};
 use super::schema::Schema;
 use super::seal::Sealer;
 use super::secure;
-use super::store::{Feed, FeedState, Mark, PostgresSettings, SqliteSettings, Target, start_postgres, start_sqlite};
+use super::store::{Feed, FeedState, Mark, PostgresSettings, SqliteSettings, start_postgres, start_sqlite};
 use super::tokens::{Jwks, Settings, Times, Verifier};
 use super::users::Counted;
 use crate::durable::make_directory;
 use crate::gateway::access::{AccessLog, Writer};
+use crate::postgres::Target;
 
 /// The log's shard. The first one has the console already.
 const LOG_SHARD: usize = 0;

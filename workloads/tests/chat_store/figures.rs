@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use annulus::chat::store::{PostgresSettings, SqliteSettings, Target, start_sqlite};
+use annulus::chat::store::{PostgresSettings, SqliteSettings, start_sqlite};
+use annulus::postgres::Target;
 
 use crate::outside::postgres::Postgres;
 use crate::proxy::Proxy;

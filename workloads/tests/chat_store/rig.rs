@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use annulus::chat::store::{
-    Feed, FeedState, LogId, Mark, PostgresSettings, Progress, Row, Rows, Source, Target, start_postgres,
+    Feed, FeedState, LogId, Mark, PostgresSettings, Progress, Row, Rows, Source, start_postgres,
 };
+use annulus::postgres::Target;
 use annulus_engine::{Engine, Running};
 
 use crate::outside::postgres::Postgres;

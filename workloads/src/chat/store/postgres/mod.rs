@@ -1,11 +1,9 @@
-//! PostgreSQL behind the log: a client of its own on the engine, partitioned by channel.
+//! PostgreSQL behind the log, by the client in [`crate::postgres`], partitioned by channel.
 //!
 //! ```text
 //!   clerk.rs     a thread: reads the log, sorts rows, hands out batches, keeps the position
 //!   pool.rs      lanes on one shard: one INSERT in flight on each, retries, bisection
 //!   session.rs   logged in and prepared        insert.rs   the statement        schema.rs   the table
-//!   login.rs     authentication                dial.rs     name, TCP, TLS       wire.rs     messages
-//!   url.rs       where and who                 trouble.rs  what goes wrong, and what to do about it
 //! ```
 //!
 //! # How many connections
@@ -24,15 +22,10 @@
 //! not ours.
 
 mod clerk;
-mod dial;
 mod insert;
-mod login;
 mod pool;
 mod schema;
 mod session;
-mod trouble;
-pub mod url;
-mod wire;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -42,16 +35,14 @@ use annulus_engine::compute::{Reply, Ticket, ticket};
 use annulus_engine::{JoinHandle, Shard};
 use crossbeam_channel::bounded;
 
-pub use url::{SslMode, Target};
-
 use self::clerk::Clerk;
-use self::dial::Dialer;
 use self::pool::{Lane, Pool};
-use super::backoff::seed;
 use super::checkpoint::Checkpoint;
 use super::dead::{self, DeadLetters};
 use super::feed::{Feed, Mark, OnProgress, Source, Teller};
 use super::folder::Folder;
+use crate::backoff::seed;
+use crate::postgres::{Dialer, FAREWELL_MAX, Target};
 
 /// Connections made at the same time; others wait for their turn.
 const DIALS_MAX: usize = 4;
@@ -59,8 +50,6 @@ const DIALS_MAX: usize = 4;
 const PASSING: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// First and longest wait after what a person has to change.
 const SETUP: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// How long saying farewell may take, and cancelling, and lanes in ending.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// How PostgreSQL is used.
 #[derive(Clone, Debug, PartialEq, Eq)]

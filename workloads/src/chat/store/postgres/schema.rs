@@ -8,8 +8,7 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 
-use super::trouble::Trouble;
-use super::wire::Link;
+use crate::postgres::{Link, Trouble};
 
 /// The beginning of the table's comment.
 const MARK: &str = "annulus schema 1";

@@ -134,12 +134,12 @@ impl Target {
     }
 
     /// What rows that are stored are stored in: another user or other options may see another table of that name.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         format!("{self} {:?}", self.options.as_deref().unwrap_or_default())
     }
 
     /// Whether the host is the folder of a Unix socket.
-    pub(super) fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.host.starts_with('/')
     }
 }

@@ -15,15 +15,15 @@ use super::wire::Link;
 
 /// What cancels a statement of a session: the server's process and its secret.
 #[derive(Clone, Copy)]
-pub(super) struct CancelKey {
+pub(crate) struct CancelKey {
     process: i32,
     secret: i32,
 }
 
 /// A conversation that the server has accepted.
-pub(super) struct LoggedIn {
-    pub(super) link: Link,
-    pub(super) cancel: Option<CancelKey>,
+pub(crate) struct LoggedIn {
+    pub(crate) link: Link,
+    pub(crate) cancel: Option<CancelKey>,
 }
 
 /// How far authentication is. A server proves with SCRAM that it knows the password, too: one that cuts that short is
@@ -35,7 +35,7 @@ enum Proof {
 }
 
 /// Connects and logs in.
-pub(super) async fn log_in(dialer: &Dialer) -> Result<LoggedIn, Trouble> {
+pub(crate) async fn log_in(dialer: &Dialer) -> Result<LoggedIn, Trouble> {
     let target = dialer.target();
     let mut link = Link::new(dialer.dial().await?);
     link.send(start_up(target)?).await?;
@@ -147,7 +147,7 @@ async fn answer_challenge(mut scram: Box<ScramSha256>, challenge: Vec<u8>) -> Re
 impl CancelKey {
     /// Asks the server to give up what this session does, on a connection of its own (PostgreSQL's manual, "Canceling
     /// Requests in Progress"). Otherwise a statement that waits for a lock would stay there, and each retry beside it.
-    pub(super) async fn cancel(self, dialer: &Dialer) -> Result<(), Trouble> {
+    pub(crate) async fn cancel(self, dialer: &Dialer) -> Result<(), Trouble> {
         let mut out = BytesMut::new();
         frontend::cancel_request(self.process, self.secret, &mut out);
         let mut link = Link::new(dialer.dial().await?);

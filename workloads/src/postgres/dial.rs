@@ -28,7 +28,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const ADDRESS_TTL_MAX: Duration = Duration::from_secs(10);
 
 /// Makes a shard's connections to one server.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     shard: Shard,
     target: Target,
     resolver: Rc<Resolver>,
@@ -40,7 +40,7 @@ impl Dialer {
     ///
     /// # Errors
     /// A sentence: certificates cannot be read, or the name cannot be in one.
-    pub(super) fn new(shard: &Shard, target: &Target) -> Result<Dialer, String> {
+    pub(crate) fn new(shard: &Shard, target: &Target) -> Result<Dialer, String> {
         let tls = match target.ssl_mode {
             SslMode::Disable => None,
             _ if target.is_local() => None,
@@ -50,16 +50,16 @@ impl Dialer {
         Ok(Dialer { shard: shard.clone(), target: target.clone(), resolver, tls })
     }
 
-    pub(super) fn shard(&self) -> &Shard {
+    pub(crate) fn shard(&self) -> &Shard {
         &self.shard
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
     /// A connection on which nothing was said yet, to the first of the server's addresses that answers.
-    pub(super) async fn dial(&self) -> Result<Wire, Trouble> {
+    pub(crate) async fn dial(&self) -> Result<Wire, Trouble> {
         let Target { host, port, .. } = &self.target;
         let addresses = if self.target.is_local() {
             vec![Address::Unix(format!("{host}/.s.PGSQL.{port}").into())]

@@ -16,7 +16,7 @@ use postgres_protocol::message::backend::ErrorResponseBody;
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// It will probably go away.
     Passing,
     /// A person has to change something.
@@ -27,10 +27,10 @@ pub(super) enum Kind {
 
 /// What went wrong.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble {
-    pub(super) kind: Kind,
+pub(crate) struct Trouble {
+    pub(crate) kind: Kind,
     /// Whether the connection can be used further.
-    pub(super) session_lives: bool,
+    pub(crate) session_lives: bool,
     words: String,
 }
 
@@ -42,33 +42,33 @@ impl fmt::Display for Trouble {
 
 impl Trouble {
     /// The connection broke, or was never made.
-    pub(super) fn transport(doing: &str, error: &io::Error) -> Trouble {
+    pub(crate) fn transport(doing: &str, error: &io::Error) -> Trouble {
         Trouble { kind: Kind::Passing, session_lives: false, words: format!("{doing}: {error}") }
     }
 
     /// It did not happen, or not in time.
-    pub(super) fn passing(words: String) -> Trouble {
+    pub(crate) fn passing(words: String) -> Trouble {
         Trouble { kind: Kind::Passing, session_lives: false, words }
     }
 
     /// The server does not speak as it should.
-    pub(super) fn protocol(words: &str) -> Trouble {
+    pub(crate) fn protocol(words: &str) -> Trouble {
         let words = format!("the database server breaks its protocol: {words}");
         Trouble { kind: Kind::Passing, session_lives: false, words }
     }
 
     /// A person has to change something.
-    pub(super) fn setup(words: String) -> Trouble {
+    pub(crate) fn setup(words: String) -> Trouble {
         Trouble { kind: Kind::Setup, session_lives: false, words }
     }
 
     /// The row cannot be sent at all.
-    pub(super) fn row(words: String) -> Trouble {
+    pub(crate) fn row(words: String) -> Trouble {
         Trouble { kind: Kind::Data, session_lives: true, words }
     }
 
     /// What the server answered.
-    pub(super) fn of_server(body: &ErrorResponseBody) -> Trouble {
+    pub(crate) fn of_server(body: &ErrorResponseBody) -> Trouble {
         let (mut severity, mut code, mut message, mut more) =
             (String::new(), String::new(), String::new(), String::new());
         let mut fields = body.fields();

@@ -9,14 +9,14 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// One subject.
 #[derive(Default)]
-pub(super) struct Voice {
+pub(crate) struct Voice {
     said: Option<Instant>,
     silent: u64,
 }
 
 impl Voice {
     /// Says it, or counts it.
-    pub(super) fn say(&mut self, words: &dyn Display) {
+    pub(crate) fn say(&mut self, words: &dyn Display) {
         if let Some(line) = self.line(Instant::now(), words) {
             crate::say!("chat: {line}");
         }
