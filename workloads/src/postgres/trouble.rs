@@ -16,7 +16,7 @@ use postgres_protocol::message::backend::ErrorResponseBody;
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// It will probably go away.
     Passing,
     /// A person has to change something.
@@ -27,10 +27,11 @@ pub(crate) enum Kind {
 
 /// What went wrong.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble {
-    pub(crate) kind: Kind,
+pub struct Trouble {
+    /// What to do about it.
+    pub kind: Kind,
     /// Whether the connection can be used further.
-    pub(crate) session_lives: bool,
+    pub session_lives: bool,
     words: String,
 }
 
@@ -60,6 +61,14 @@ impl Trouble {
     /// A person has to change something.
     pub(crate) fn setup(words: String) -> Trouble {
         Trouble { kind: Kind::Setup, session_lives: false, words }
+    }
+
+    /// None of several servers let us in: what each of them said. It may pass if that of one may.
+    pub(crate) fn of_all(troubles: Vec<(String, Trouble)>) -> Trouble {
+        let passing = troubles.iter().any(|(_, trouble)| trouble.kind == Kind::Passing);
+        let kind = if passing { Kind::Passing } else { Kind::Setup };
+        let words = troubles.iter().map(|(host, trouble)| format!("{host}: {trouble}")).collect::<Vec<_>>();
+        Trouble { kind, session_lives: false, words: words.join("; ") }
     }
 
     /// The row cannot be sent at all.
@@ -105,13 +114,16 @@ fn remedy(code: &str) -> Option<&'static str> {
         "28000" => Some("let this user and this machine in, in the server's pg_hba.conf"),
         "3D000" => Some("create the database, or name another one in the database URL"),
         "42501" => Some(
-            "grant this user INSERT and SELECT on annulus_publications, and CREATE on the schema if it is not there",
+            "grant this user INSERT and SELECT on the tables of annulus, and CREATE on the schema where they are not there",
         ),
-        "42P01" | "42703" => Some("restore the table annulus_publications, or drop it: it is made anew when absent"),
-        "42P10" => Some("give annulus_publications back its primary key (channel, epoch, \"offset\")"),
+        "42P01" | "42703" => Some("restore that table, or drop the tables of annulus: they are made anew when absent"),
+        "42P07" => Some("rename what has that name, or give annulus another schema (options=-c search_path=...)"),
+        "42P10" => Some("give the table back the primary key that annulus made it with"),
         "53300" => Some("raise the server's max_connections, or use fewer connections here"),
         "53100" => Some("free space on the server's disk"),
-        "25006" => Some("the server is a standby: name the primary in the database URL"),
+        "25006" => Some(
+            "the server takes no writes: name the primary in the database URL, or all servers (postgres://user@one,two/db)",
+        ),
         "26000" => Some("a pooler between has to keep prepared statements (PgBouncer 1.21: max_prepared_statements)"),
         _ => None,
     }

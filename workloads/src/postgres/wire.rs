@@ -12,8 +12,9 @@ use postgres_protocol::message::backend::{Header, Message};
 use super::trouble::Trouble;
 use crate::serve::wire::Wire;
 
-/// Longest message that is believed, in bytes: answers to what we ask are short. Beyond, the connection is given up.
-const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Longest message that is believed, in bytes: a row that we have stored is about as long as a record of the chat's log at
+/// most, some 1.1 MiB. Beyond, the connection is given up.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a server on their way to be messages.
 #[derive(Default)]

@@ -235,6 +235,18 @@ impl Config {
             }
             _ => {}
         }
+        if namespace.history_from_database {
+            match namespace.ack(&self.log) {
+                _ if self.database == Database::None => {
+                    add("history_from_database", "there is no database to read from: choose chat.database");
+                }
+                Ack::Mem => add(
+                    "history_from_database",
+                    "publications without a log never reach the database: history and an ack above \"mem\" are needed",
+                ),
+                _ => {}
+            }
+        }
         if namespace.encrypt && self.encryption.current.is_none() {
             add("encrypt", "there is no key to encrypt with: choose encryption.current");
         }

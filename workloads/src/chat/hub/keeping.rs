@@ -10,7 +10,7 @@ use super::{Hub, Ports, owner};
 use crate::chat::config::{Ack, Config};
 use crate::chat::letters::{Answer, Asker, Key};
 use crate::chat::log::{self, Record, Tags};
-use crate::chat::seal::Sealer;
+use crate::chat::seal::{Sealer, place};
 use crate::chat::session::{ChannelSlot, ClientId};
 use crate::chat::stream::{Author, Content, Epoch, Stored, Stream};
 
@@ -79,11 +79,6 @@ pub(super) fn with_record<R>(
     })
 }
 
-/// What a sealed payload is bound to: nobody can put it in another's place.
-fn place(channel: &str, epoch: &Epoch, offset: u64) -> Vec<u8> {
-    [channel.as_bytes(), &[0], epoch, &offset.to_le_bytes()].concat()
-}
-
 impl Hub {
     /// Forgets what is too old, a part of it with each call; tells who came and went. To be called five times a second.
     pub fn tick(&mut self, ports: &mut impl Ports, now: u64) {
@@ -120,8 +115,9 @@ impl Hub {
             return self.tell(ports, asker, channel, Answer::Refused(ErrorCode::NOT_AVAILABLE));
         }
         let stream = self.channels.find(channel).and_then(|slot| self.channels.at(slot).stream.as_ref());
-        let Some(stream) = stream else { return self.tell(ports, asker, channel, Answer::Cleared) };
+        let Some(stream) = stream else { return self.tell(ports, asker, channel, Answer::Cleared(None)) };
         let (upto, epoch) = (stream.settled(), stream.epoch);
+        let cleared = Answer::Cleared(Some((upto, epoch)));
         let is_logged = common.log.is_some() && namespace.ack(&common.config.log) > Ack::Mem;
         let record = match is_logged {
             false => Ok(None),
@@ -138,15 +134,15 @@ impl Hub {
         let slot = self.channels.open(channel);
         self.channels.stream(slot, || epoch).clear(upto);
         match record {
-            None => self.tell(ports, asker, channel, Answer::Cleared),
-            Some(record) => self.clearing.push_back((record, asker, channel.into())),
+            None => self.tell(ports, asker, channel, cleared),
+            Some(record) => self.clearing.push_back((record, asker, channel.into(), cleared)),
         }
     }
 
     /// The log has everything up to that record: what was cleared there is gone for good.
     pub(super) fn cleared(&mut self, ports: &mut impl Ports, last: u64) {
-        while let Some((_, asker, channel)) = self.clearing.pop_front_if(|(record, ..)| *record <= last) {
-            self.tell(ports, asker, &channel, Answer::Cleared);
+        while let Some((_, asker, channel, cleared)) = self.clearing.pop_front_if(|(record, ..)| *record <= last) {
+            self.tell(ports, asker, &channel, cleared);
         }
     }
 

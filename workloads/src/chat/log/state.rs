@@ -86,6 +86,11 @@ impl LogState {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Everything that has settled at a level of the log lies below, durable or about to be.
+    pub fn written_lsn(&self) -> Lsn {
+        Lsn(self.written.load(Ordering::Relaxed))
+    }
+
     /// Where the oldest segment that is needed begins.
     pub fn oldest_lsn(&self) -> Lsn {
         Lsn(self.oldest.load(Ordering::Relaxed))

@@ -93,7 +93,8 @@ impl PostgresSettings {
 }
 
 /// Feeds PostgreSQL from `source`, on `shard` and a thread, beginning behind the position in the folder. The server need
-/// not be there: the feed tries until it is.
+/// not be there: the feed tries until it is. Its tables are made or brought up to date at once, not only when there are
+/// rows.
 ///
 /// # Errors
 /// A sentence: the folder or the certificates cannot be used.
@@ -128,14 +129,22 @@ pub fn start_postgres(
     let thread = std::thread::Builder::new().name("chat-store".to_owned()).spawn(body);
     thread.map_err(|error| format!("starting the database's thread: {error}"))?;
     let lanes = (0..lanes).map(|number| shard.spawn_background(Lane::new(&pool, number, seed).run())).collect();
-    shard.spawn_background(end(shard.clone(), clerk_ends, lanes, ended));
+    let greeter = shard.spawn_background(async move { pool.greet().await });
+    shard.spawn_background(end(shard.clone(), clerk_ends, greeter, lanes, ended));
     Ok(feed)
 }
 
 /// When the clerk has ended, lanes that have nothing in hand say farewell, and the others are cut.
-async fn end(shard: Shard, clerk_ends: Reply<()>, mut lanes: Vec<JoinHandle<()>>, ended: Ticket<()>) {
+async fn end(
+    shard: Shard,
+    clerk_ends: Reply<()>,
+    greeter: JoinHandle<()>,
+    mut lanes: Vec<JoinHandle<()>>,
+    ended: Ticket<()>,
+) {
     // Without an answer it has panicked: ended, too.
     let _ended = clerk_ends.await;
+    greeter.abort();
     let farewells = async {
         for lane in &mut lanes {
             // One that panicked has said so.

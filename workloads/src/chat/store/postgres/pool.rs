@@ -130,6 +130,15 @@ impl Pool {
         }
     }
 
+    /// Looks at the tables once, however long it takes until the server lets us: what is wrong with them is told at the
+    /// start, not with the first row.
+    pub(super) async fn greet(&self) {
+        let session = self.connect().await;
+        self.state.connected.fetch_sub(1, Ordering::Relaxed);
+        self.succeed();
+        session.close(&self.dialer).await;
+    }
+
     async fn turn(&self) -> Turn<'_> {
         while self.dialing.get() >= if self.door.borrow().is_shut { 1 } else { DIALS_MAX } {
             self.queue.wait().await;

@@ -1,9 +1,15 @@
 //! A session that can insert: logged in, the table checked, the statement prepared.
 
+use std::time::Duration;
+
 use postgres_protocol::message::backend::{CommandCompleteBody, Message};
 
-use super::{insert, schema};
+use super::insert;
+use super::schema::SCHEMA;
 use crate::postgres::{self, Dialer, Trouble};
+
+/// How long making tables, or bringing them up to date, may take; another node that does it is waited for.
+const MIGRATION_MAX: Duration = Duration::from_secs(600);
 
 /// See the module's description.
 pub(super) struct Session {
@@ -11,24 +17,40 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens one: logging in, and looking at the table, within the time that the URL gives for each.
+    /// Opens one: logging in, looking at the tables and preparing, within the time that the URL gives for each. Only making
+    /// tables, or bringing them up to date, may take longer.
     pub(super) async fn open(dialer: &Dialer) -> Result<Session, Trouble> {
-        let (target, shard) = (dialer.target(), dialer.shard());
-        let mut session = Session { inner: postgres::Session::open(dialer).await? };
-        // The table may be locked: then this waits at the server, too.
-        match shard.timeout(target.connect_timeout, session.prepare()).await {
-            Ok(prepared) => prepared.map(|()| session),
+        let session = Session { inner: postgres::Session::open(dialer).await? };
+        let most = dialer.target().connect_timeout;
+        let standing = session.within(dialer, most, async |session| SCHEMA.look(&mut session.inner).await).await;
+        let (mut session, standing) = standing?;
+        if !SCHEMA.is_fit(standing)? {
+            let migrated =
+                session.within(dialer, MIGRATION_MAX, async |session| SCHEMA.migrate(&mut session.inner).await);
+            (session, ()) = migrated.await?;
+        }
+        let prepared = session.within(dialer, most, async |session| {
+            session.inner.link.send(insert::prepare()?).await?;
+            session.answer().await
+        });
+        prepared.await.map(|(session, _no_rows)| session)
+    }
+
+    /// Does work within a time. The table may be locked: then the server waits, and is told not to when the time is up.
+    async fn within<T>(
+        mut self,
+        dialer: &Dialer,
+        most: Duration,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, Trouble>,
+    ) -> Result<(Session, T), Trouble> {
+        match dialer.shard().timeout(most, work(&mut self)).await {
+            Ok(done) => done.map(|done| (self, done)),
             Err(_elapsed) => {
-                session.cancel(dialer).await;
+                self.cancel(dialer).await;
+                let target = dialer.target();
                 Err(Trouble::passing(format!("{target}: annulus_publications is locked, or the server is very slow")))
             }
         }
-    }
-
-    async fn prepare(&mut self) -> Result<(), Trouble> {
-        schema::ensure(&mut self.inner.link).await?;
-        self.inner.link.send(insert::prepare()?).await?;
-        self.answer().await.map(|_no_rows| ())
     }
 
     /// Sends what [`insert::insert`] made; how many rows were not there yet.
