@@ -5,6 +5,7 @@ mod backoff;
 pub mod chat;
 pub mod config;
 pub mod console;
+pub mod doctor;
 mod durable;
 pub mod fetch;
 pub mod gateway;

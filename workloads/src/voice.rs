@@ -23,7 +23,7 @@ impl Voice {
     }
 
     /// What is to be said, if it is time.
-    fn line(&mut self, now: Instant, words: &dyn Display) -> Option<String> {
+    pub(crate) fn line(&mut self, now: Instant, words: &dyn Display) -> Option<String> {
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < EVERY) {
             self.silent += 1;
             return None;

@@ -19,8 +19,9 @@ use annulus_engine::tls::rustls::pki_types::pem::PemObject;
 use annulus_engine::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::api::Api;
+use super::audit;
 use super::config::Config;
-use super::dispatch::{self, Desk, Dispatcher, LaneThreads};
+use super::dispatch::{self, Account, Desk, Dispatcher, LaneThreads};
 use super::fault::{Fault, Kind};
 use super::header::{self, Progress};
 use super::keys::Keys;
@@ -59,8 +60,8 @@ impl Image {
         std::fs::create_dir_all(folder).map_err(|error| {
             format!("image.data_dir {}: {error}. Name a directory that this user may write to", folder.display())
         })?;
-        let queue: Arc<dyn Queue> =
-            Arc::new(SqliteQueue::open(folder, config.queue.clone()).map_err(|error| error.to_string())?);
+        let embedded = Arc::new(SqliteQueue::open(folder, config.queue.clone()).map_err(|error| error.to_string())?);
+        let queue: Arc<dyn Queue> = embedded.clone();
         let objects: Arc<dyn Objects> = Arc::new(Directory::open(folder).map_err(|error| error.to_string())?);
         let lane = lane(&config)?;
         for warning in lane.warnings() {
@@ -69,12 +70,16 @@ impl Image {
         let plan = ImagePlan::new(&Machine::of_this_process(), &config.knobs);
         let (cores, idle) = plan.cores(engine);
         let lanes = vec![LaneThreads { lane: Arc::new(lane), cores, idle }];
-        let desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
+        let mut desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
+        desk.audit = config.audit.is_some().then(|| Account { outbox: embedded, figures: Arc::default() });
         let cannot = |error: std::io::Error| format!("the image service's threads cannot start: {error}");
         let dispatcher = Dispatcher::start(&desk, lanes, config.dispatch.clone()).map_err(cannot)?;
         let sweeper = Sweeper::start(&desk, config.sweep).map_err(cannot)?;
         let keys = Arc::new(Keys::new(&config.tenants, config.admin_key.as_deref(), config.insecure));
         crate::say!("image     data in {}", folder.display());
+        if let Some(target) = &config.audit {
+            crate::say!("image     an account of all jobs in {target}");
+        }
         for line in plan.to_string().lines() {
             crate::say!("image     {line}");
         }
@@ -95,6 +100,14 @@ impl Image {
         let settings = self.config.settings();
         let door = Door::open(&shard, self.config.listen, settings, self.tls.clone(), Rc::new(api))?;
         if shard.index() == 0 {
+            if let (Some(target), Some(account)) = (self.config.audit.clone(), self.desk.audit.clone()) {
+                let sending = audit::send(shard.clone(), account.outbox, target, account.figures);
+                drop(shard.spawn_background(async move {
+                    if let Err(sentence) = sending.await {
+                        crate::say!("image: NO account of jobs is kept: {sentence}");
+                    }
+                }));
+            }
             let scheme = if self.tls.is_some() { "https" } else { "http" };
             crate::say!("image     {scheme}://{}/   console: /console", door.address());
         }

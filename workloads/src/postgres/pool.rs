@@ -34,7 +34,7 @@ pub struct PoolSettings {
     pub answer_max: Duration,
     /// How long a session without questions is kept.
     pub idle_max: Duration,
-    /// The tables that questions are about: looked at when a session is opened, and left as they are.
+    /// The tables that questions are about: made or brought up to date when a session is opened, within the question's time.
     pub schema: Option<&'static Schema>,
 }
 
@@ -168,13 +168,7 @@ impl Pool {
     async fn open(self: &Rc<Self>) -> Result<Session, Trouble> {
         let mut session = Session::open(&self.dialer).await?;
         if let Some(schema) = self.settings.schema {
-            let standing = schema.look(&mut session).await?;
-            if !schema.is_fit(standing)? {
-                return Err(Trouble::passing(format!(
-                    "the tables of {} are not there yet, or not up to date",
-                    schema.name
-                )));
-            }
+            schema.ensure(&mut session).await?;
         }
         Ok(session)
     }

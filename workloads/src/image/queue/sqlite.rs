@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::ledger::{Ledger, is_one_row};
 use super::options::QueueOptions;
 use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled, schema};
+use crate::image::audit::{Noted, Outbox};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
 use crate::image::store::Key;
@@ -49,6 +50,8 @@ enum Call {
     Dead(Option<Tenant>, u64, usize, Slip<Vec<(Tenant, Document)>>),
     Retry(Option<Tenant>, JobId, Slip<Option<Document>>),
     Wanted(Vec<Key>, Slip<Vec<bool>>),
+    Events(usize, Slip<Vec<Noted>>),
+    Sent(i64, Slip<()>),
 }
 
 impl Call {
@@ -56,7 +59,13 @@ impl Call {
     fn is_read(&self) -> bool {
         matches!(
             self,
-            Call::Find(..) | Call::Job(..) | Call::Follow(..) | Call::Heartbeat(..) | Call::Dead(..) | Call::Wanted(..)
+            Call::Find(..)
+                | Call::Job(..)
+                | Call::Follow(..)
+                | Call::Heartbeat(..)
+                | Call::Dead(..)
+                | Call::Wanted(..)
+                | Call::Events(..)
         )
     }
 }
@@ -88,7 +97,7 @@ impl SqliteQueue {
         let (calls, receiver) = bounded(CALLS_MAX);
         let (ring, bell) = bounded(1);
         let sums = Arc::new(Sums::default());
-        sums.set(&ledger.depth(), &ledger.counts());
+        sums.set(&ledger.depth(), &ledger.counts(), ledger.outbox_figures());
         let mut clerk = Clerk { ledger, path, ring, sums: sums.clone(), broken: None, forgot: Instant::now() };
         let body = move || {
             clerk.run(&receiver);
@@ -115,10 +124,13 @@ impl SqliteQueue {
 struct Sums {
     depth: [AtomicU64; 5],
     counts: [AtomicU64; 11],
+    events: [AtomicU64; 2],
 }
 
 impl Sums {
-    fn set(&self, depth: &Depth, counts: &Counts) {
+    fn set(&self, depth: &Depth, counts: &Counts, (waiting, lost): (u64, u64)) {
+        self.events[0].store(waiting, Ordering::Relaxed);
+        self.events[1].store(lost, Ordering::Relaxed);
         let Depth { interactive, bulk, leased, dead, waiting_cpu_us } = *depth;
         let Counts { accepted, joined, done, failed, died, cancelled, retried, expired, .. } = *counts;
         let depth = [interactive, bulk, leased, dead, waiting_cpu_us];
@@ -244,6 +256,21 @@ impl Queue for SqliteQueue {
     }
 }
 
+impl Outbox for SqliteQueue {
+    fn first(&self, most: usize) -> Answer<Vec<Noted>> {
+        self.call(|slip| Call::Events(most, slip))
+    }
+
+    fn forget(&self, upto: i64) -> Answer<()> {
+        self.call(|slip| Call::Sent(upto, slip))
+    }
+
+    fn figures(&self) -> (u64, u64) {
+        let [waiting, lost] = self.sums.events.each_ref().map(|sum| sum.load(Ordering::Relaxed));
+        (waiting, lost)
+    }
+}
+
 /// The thread's own.
 struct Clerk {
     ledger: Ledger,
@@ -347,7 +374,7 @@ impl Clerk {
         if self.broken.is_none() {
             match self.ledger.commit(calls) {
                 Ok(committed) => {
-                    self.sums.set(&self.ledger.depth(), &self.ledger.counts());
+                    self.sums.set(&self.ledger.depth(), &self.ledger.counts(), self.ledger.outbox_figures());
                     if committed.ring {
                         self.ring();
                     }
@@ -441,6 +468,14 @@ impl Clerk {
             }
             Call::Wanted(keys, slip) => {
                 let result = ledger.wanted(&keys);
+                self.answer(slip, result)
+            }
+            Call::Events(most, slip) => {
+                let result = ledger.events(most);
+                self.answer(slip, result)
+            }
+            Call::Sent(upto, slip) => {
+                let result = ledger.forget_events(upto);
                 self.answer(slip, result)
             }
         }

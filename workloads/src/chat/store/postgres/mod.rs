@@ -35,6 +35,8 @@ use annulus_engine::compute::{Reply, Ticket, ticket};
 use annulus_engine::{JoinHandle, Shard};
 use crossbeam_channel::bounded;
 
+pub use self::schema::SCHEMA;
+
 use self::clerk::Clerk;
 use self::pool::{Lane, Pool};
 use super::checkpoint::Checkpoint;
@@ -44,6 +46,8 @@ use super::folder::Folder;
 use crate::backoff::seed;
 use crate::postgres::{Dialer, FAREWELL_MAX, Target};
 
+/// Connections unless somebody says otherwise.
+pub const CONNECTIONS: usize = 50;
 /// Connections made at the same time; others wait for their turn.
 const DIALS_MAX: usize = 4;
 /// First and longest wait after what will probably pass. Each is a random part of its length.
@@ -81,7 +85,7 @@ impl PostgresSettings {
         PostgresSettings {
             directory: directory.to_owned(),
             target,
-            connections: 50,
+            connections: CONNECTIONS,
             batch_rows: 500,
             batch_bytes: 256 << 10,
             buffer_bytes: 16 << 20,
