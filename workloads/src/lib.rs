@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod image;
 pub mod nearest;
 pub mod postgres;
+pub mod redis;
 pub mod serve;
 mod voice;
 

@@ -423,7 +423,7 @@ fn verifier(tokens: &Tokens, skip_signature: bool, section: &str) -> Result<Veri
             let text = std::fs::read(path).map_err(|error| named(format!("{}: {error}", path.display())))?;
             Jwks::Set(text)
         }
-        (None, Some(_)) => Jwks::Endpoint(Times::default()),
+        (None, Some(_)) => Jwks::Endpoint(Times::default().spread(crate::backoff::seed())),
         (None, None) => Jwks::None,
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
