@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
 mod chat_rig;
+#[path = "chat_postgres/doctor.rs"]
+mod doctor;
 mod outside;
 
 use std::path::Path;

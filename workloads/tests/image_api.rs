@@ -403,10 +403,10 @@ fn an_account_of_jobs_outlives_its_database_and_the_service() {
     let Some(mut postgres) = Postgres::start("the account of image jobs in PostgreSQL") else { return };
     let config = format!(
         "audit_postgres = \"{}&connect_timeout=1\"\nattempts_max = 1\nbackoff_seconds = 1\n[image.tenants]\nshop = \
-         \"a key of the shop\"\n",
+         \"a-key-of-the-shop\"\n",
         postgres.url()
     );
-    let fields = "X-API-Key: a key of the shop\r\n";
+    let fields = "X-API-Key: a-key-of-the-shop\r\n";
     let service = Service::start(&config);
     let made = |service: &Service, seed: u8| {
         let answer = service.post("?ops=tiny=rs:fit:64:64", fields, &jpeg(320, 200, seed));

@@ -93,23 +93,27 @@ impl Schema {
     /// # Errors
     /// The server does not tell.
     pub async fn look(&self, session: &mut Session) -> Result<Standing, Trouble> {
-        let table = self.table;
+        // Read from the catalog itself: `to_regclass` may answer out of what this session knew before it waited for the lock.
         let words = format!(
-            "SELECT to_regclass('{table}') IS NOT NULL, to_regclass('annulus_schema') IS NOT NULL, \
-             substring(obj_description(to_regclass('{table}'), 'pg_class') from '^annulus schema (\\d+)')"
+            "SELECT relname, substring(pg_catalog.obj_description(oid, 'pg_class') from '^annulus schema (\\d+)') \
+             FROM pg_catalog.pg_class WHERE relname IN ('{}', 'annulus_schema') AND pg_catalog.pg_table_is_visible(oid)",
+            self.table
         );
-        let rows = session.query(&words).await?;
-        let row = rows.first().ok_or_else(|| Trouble::protocol("no answer to a question"))?;
-        if row.text(0)? != "t" {
-            return Ok(Standing::Absent);
+        let (mut comment, mut has_versions) = (None, false);
+        for row in session.query(&words).await? {
+            match row.text(0)? {
+                "annulus_schema" => has_versions = true,
+                _ => comment = Some(row.text(1)?.to_owned()),
+            }
         }
-        if row.text(1)? == "t" {
+        let Some(comment) = comment else { return Ok(Standing::Absent) };
+        if has_versions {
             let words = format!("SELECT version, least FROM annulus_schema WHERE name = '{}'", self.name);
             if let Some(row) = session.query(&words).await?.first() {
                 return Ok(Standing::Ours { version: number(row.text(0)?)?, least: number(row.text(1)?)? });
             }
         }
-        match row.text(2)? {
+        match comment.as_str() {
             "" => Ok(Standing::Foreign),
             // Then there was one version only.
             version => number(version).map(|version| Standing::Ours { version, least: version }),

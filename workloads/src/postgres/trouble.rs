@@ -67,7 +67,11 @@ impl Trouble {
     pub(crate) fn of_all(troubles: Vec<(String, Trouble)>) -> Trouble {
         let passing = troubles.iter().any(|(_, trouble)| trouble.kind == Kind::Passing);
         let kind = if passing { Kind::Passing } else { Kind::Setup };
-        let words = troubles.iter().map(|(host, trouble)| format!("{host}: {trouble}")).collect::<Vec<_>>();
+        let told = |(host, trouble): &(String, Trouble)| match trouble.words.contains(host.as_str()) {
+            true => trouble.words.clone(),
+            false => format!("{host}: {trouble}"),
+        };
+        let words: Vec<String> = troubles.iter().map(told).collect();
         Trouble { kind, session_lives: false, words: words.join("; ") }
     }
 

@@ -132,7 +132,7 @@ impl Source for Reader {
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, is: impl Fn() -> bool) {
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < end, "never: {what}");
