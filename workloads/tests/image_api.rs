@@ -417,6 +417,7 @@ fn an_account_of_jobs_outlives_its_database_and_the_service() {
     };
     let whole = ["accepted 0", "leased 1", "done 1"];
     let first = made(&service, 1);
+    until("there is a table", || postgres.sql("SELECT to_regclass('annulus_image_events') IS NOT NULL") == "t");
     until("it is in the account", || account(&postgres, &first) == whole);
     let words = format!(
         "SELECT tenant, lane, width, height, bytes_in > 1000, bytes_out > 100, abs(extract(epoch FROM now() - time)) < 60, \
@@ -432,7 +433,7 @@ fn an_account_of_jobs_outlives_its_database_and_the_service() {
     let dead = service.dead_letter(fields, 3);
     until("it is in the account", || account(&postgres, &dead) == ["accepted 0", "leased 1", "dead 1"]);
     let words = format!("SELECT error FROM annulus_image_events WHERE job = '{dead}' AND event = 'dead'");
-    assert!(postgres.sql(&words).contains("crashed"), "{}", postgres.sql(&words));
+    assert!(postgres.sql(&words).contains("its worker was killed"), "{}", postgres.sql(&words));
 
     // Without the database jobs are done as ever; then the service is killed, and nothing of it is lost.
     postgres.crash();

@@ -84,7 +84,7 @@ impl fmt::Display for Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Server {
     /// PostgreSQL at this URL, and how many connections are wanted of it.
-    Postgres { target: Result<Target, String>, connections: usize, what_for: &'static str },
+    Postgres { target: Box<Result<Target, String>>, connections: usize, what_for: &'static str },
     /// Redis at this URL.
     Redis { url: String },
 }
@@ -100,7 +100,7 @@ impl Doctor {
     pub fn new(redis: &[String], postgres: &[String]) -> Doctor {
         let redis = redis.iter().map(|url| Server::Redis { url: url.clone() });
         let postgres = postgres.iter().map(|url| Server::Postgres {
-            target: Target::parse(url),
+            target: Box::new(Target::parse(url)),
             connections: CONNECTIONS,
             what_for: "a chat's feed with its usual number of connections",
         });
@@ -112,10 +112,11 @@ impl Doctor {
         if let Database::Postgres { url, connections, .. } = &config.chat.database {
             let reads = config.chat.channels.reads_database();
             let connections = connections + if reads { crate::chat::store::archive::SESSIONS_MAX } else { 0 };
-            let target = Target::parse(url.reveal());
+            let target = Box::new(Target::parse(url.reveal()));
             self.servers.push(Server::Postgres { target, connections, what_for: "the chat" });
         }
-        if let Some(target) = config.image.audit.clone().map(Ok) {
+        if let Some(target) = config.image.audit.clone() {
+            let target = Box::new(Ok(target));
             self.servers.push(Server::Postgres { target, connections: 1, what_for: "the account of image jobs" });
         }
     }
@@ -156,7 +157,7 @@ pub fn capacity(files: u64) -> String {
 /// A server's name, without what is secret.
 fn title(server: &Server) -> String {
     match server {
-        Server::Postgres { target, what_for, .. } => match target {
+        Server::Postgres { target, what_for, .. } => match &**target {
             Ok(target) => format!("PostgreSQL at {target}, for {what_for}"),
             Err(_) => format!("PostgreSQL for {what_for}"),
         },
@@ -173,10 +174,10 @@ fn look(server: Server) -> Vec<Finding> {
         let server = server.clone();
         async move {
             match server {
-                Server::Postgres { target: Ok(target), connections, .. } => {
-                    postgres::look(&shard, &target, connections).await
-                }
-                Server::Postgres { target: Err(error), .. } => vec![Finding::no(error, "correct the URL")],
+                Server::Postgres { target, connections, .. } => match *target {
+                    Ok(target) => postgres::look(&shard, &target, connections).await,
+                    Err(error) => vec![Finding::no(error, "correct the URL")],
+                },
                 Server::Redis { url } => redis::look(&shard, &url).await,
             }
         }
@@ -207,7 +208,7 @@ mod tests {
 
     #[test]
     fn no_title_shows_a_password() {
-        let target = Target::parse("postgres://a:secret@b/c");
+        let target = Box::new(Target::parse("postgres://a:secret@b/c"));
         let server = Server::Postgres { target, connections: 1, what_for: "the chat" };
         assert_eq!(title(&server), "PostgreSQL at postgres://a@b:5432/c, for the chat");
     }

@@ -86,7 +86,7 @@ impl Past {
 
     async fn page(&self, channel: &Arc<str>, partial: &Partial) -> Result<Vec<Stored>, Unread> {
         // All that had settled when the owner looked is in the log below this.
-        let mark = self.node.common.log.as_ref().map_or(u64::MAX, |log| log.written_lsn().0);
+        let mark = self.node.common.log.as_ref().map_or(u64::MAX, |log| log.told_lsn().0);
         let feed = self.node.feed();
         let is_settled = is_there(&feed, mark);
         let (epoch, span) = (&partial.epoch, partial.span);
