@@ -437,8 +437,8 @@ fn an_account_of_jobs_outlives_its_database_and_the_service() {
 
     // Without the database jobs are done as ever; then the service is killed, and nothing of it is lost.
     postgres.crash();
-    let meanwhile: Vec<String> = (10..20).map(|seed| made(&service, seed)).collect();
-    assert!(figure(&service, "annulus_image_audit_waiting") >= 30);
+    let meanwhile: Vec<String> = (10..15).map(|seed| made(&service, seed)).collect();
+    assert!(figure(&service, "annulus_image_audit_waiting") >= 15);
     until("it has tried", || figure(&service, "annulus_image_audit_retries_total") > 0);
     let folder = service.kill();
     let service = Service::start_in(folder, &config, &["--shards", "1"]);
