@@ -24,6 +24,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod broker;
 pub mod bucket;
 pub mod channel;
 pub mod config;
@@ -32,6 +33,7 @@ pub mod feeding;
 pub mod hooks;
 mod http;
 pub mod hub;
+pub mod kept;
 pub mod letters;
 pub mod log;
 pub mod node;

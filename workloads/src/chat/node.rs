@@ -184,6 +184,9 @@ impl Node {
             Some(directory) => crate::say!("          log in {}, {}", directory.display(), self.database_name()),
             None => crate::say!("          no log: nothing outlives this process (chat.log.directory)"),
         }
+        if let Some(broker) = &config.broker {
+            crate::say!("          one of several nodes: those with the prefix {:?} in the same Redis", broker.prefix);
+        }
     }
 
     fn database_name(&self) -> String {

@@ -11,8 +11,6 @@
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::stream::Epoch;
-
 /// Bytes of a key's name.
 pub const KEY_NAME_BYTES_MAX: usize = 64;
 
@@ -21,11 +19,6 @@ pub struct Sealer {
     current: String,
     keys: Vec<(String, LessSafeKey)>,
     random: SystemRandom,
-}
-
-/// What a sealed payload is bound to: nobody can put it in another's place.
-pub fn place(channel: &str, epoch: &Epoch, offset: u64) -> Vec<u8> {
-    [channel.as_bytes(), &[0], epoch, &offset.to_le_bytes()].concat()
 }
 
 impl Sealer {

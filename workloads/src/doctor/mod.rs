@@ -115,6 +115,9 @@ impl Doctor {
             let target = Box::new(Target::parse(url.reveal()));
             self.servers.push(Server::Postgres { target, connections, what_for: "the chat" });
         }
+        if let Some(broker) = &config.chat.broker {
+            self.servers.push(Server::Redis { url: broker.redis.reveal().to_owned() });
+        }
         if let Some(target) = config.image.audit.clone() {
             let target = Box::new(Ok(target));
             self.servers.push(Server::Postgres { target, connections: 1, what_for: "the account of image jobs" });

@@ -43,7 +43,9 @@ const AHEAD: Duration = Duration::from_millis(100);
 const AHEAD_PART: u64 = 16;
 /// Tokens that are not spent after this long are forgotten.
 const TOKEN_AGE_MAX: Duration = Duration::from_millis(250);
-/// A refusal is believed for this long at most: somebody may have raised the limit, or emptied Redis.
+/// A refusal is believed for this long at least: what the bucket gains meanwhile is fetched together.
+const REFUSAL_AGE_MIN: Duration = Duration::from_millis(10);
+/// And for this long at most: somebody may have raised the limit, or emptied Redis.
 const REFUSAL_AGE_MAX: Duration = Duration::from_secs(1);
 /// After Redis could not say it is left alone for half of this to all of it.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -301,7 +303,7 @@ impl Purse {
     fn fill(&self, now: Duration, tokens: u64, wait: Duration) {
         if tokens == 0 {
             self.next_at.set(now + wait);
-            self.refused_until.set(now + wait.min(REFUSAL_AGE_MAX));
+            self.refused_until.set(now + wait.clamp(REFUSAL_AGE_MIN, REFUSAL_AGE_MAX));
         } else {
             self.tokens.set(self.tokens.get() + tokens);
             self.forget_at.set(now + TOKEN_AGE_MAX);
@@ -357,6 +359,9 @@ mod tests {
         purse.fill(ms(400), 0, Duration::from_secs(3600));
         assert_eq!(purse.spend(ms(1399)), Some(Err(Duration::from_secs(3600) - Duration::from_millis(999))));
         assert_eq!(purse.spend(ms(1400)), None, "a long refusal is asked about again");
+        purse.fill(ms(1400), 0, Duration::from_millis(2));
+        assert_eq!(purse.spend(ms(1405)), Some(Err(Duration::ZERO)), "a short one is not, for every token");
+        assert_eq!(purse.spend(ms(1410)), None);
     }
 
     #[test]

@@ -9,6 +9,10 @@ use crate::outside::redis::{Durability, Redis};
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What passes of four requests at each gateway while they are alone: half of five, rounded up, on each shard. The first gateway
+/// has two.
+const HALVES: std::ops::RangeInclusive<usize> = 6..=7;
+
 fn metric(gateway: &Gateway, name: &str) -> u64 {
     let page = gateway.get("/metrics").body;
     let lines = page.lines().filter(|line| line.starts_with(name));
@@ -99,7 +103,8 @@ fn two_gateways_keep_one_limit() {
     // Redis is gone: each gateway keeps its half alone, and nobody waits.
     redis.kill();
     let began = Instant::now();
-    assert_eq!(passed(&gateways, "b"), 6, "half of five, rounded up, on each");
+    let alone = passed(&gateways, "b");
+    assert!(HALVES.contains(&alone), "{alone} of eight passed");
     assert!(began.elapsed() < Duration::from_secs(2), "eight requests took {:?}", began.elapsed());
     assert!(gateways.iter().all(|gateway| metric(gateway, "annulus_gateway_quota_local_total") > 0));
     assert!(gateways[0].logged("rate limits are kept locally: "));
@@ -115,7 +120,8 @@ fn two_gateways_keep_one_limit() {
     // It stands still: requests wait a moment, once, and then for nobody.
     redis.freeze();
     let began = Instant::now();
-    assert_eq!(passed(&gateways, "d"), 6);
+    let alone = passed(&gateways, "d");
+    assert!(HALVES.contains(&alone), "{alone} of eight passed");
     assert!(began.elapsed() < Duration::from_secs(3), "eight requests took {:?}", began.elapsed());
     redis.thaw();
 

@@ -59,6 +59,8 @@ pub struct Config {
     pub database: Database,
     /// Whether there is to be one where nothing says which: see [`Config::settle`].
     pub has_database: bool,
+    /// What several nodes share; none: this node is alone.
+    pub broker: Option<Broker>,
     /// The keys of publications at rest.
     pub encryption: Encryption,
     /// How often what may be done.
@@ -97,6 +99,7 @@ impl Default for Config {
             log: Log::default(),
             database: Database::None,
             has_database: true,
+            broker: None,
             encryption: Encryption::default(),
             rates: Rates::default(),
             access_log: false,
@@ -154,6 +157,13 @@ impl Config {
     /// Whether the HTTP API answers without a key: if that was chosen, or if clients need none and there is no key.
     pub fn is_api_open(&self) -> bool {
         self.api.insecure.unwrap_or_else(|| self.api.keys.is_empty() && self.is_insecure())
+    }
+
+    /// Whether a channel may be called so, whatever its length: printable ASCII, and with a broker no brace that ends its
+    /// part of a key before that has begun.
+    pub fn is_channel_name(&self, name: &str) -> bool {
+        let is_taggable = self.broker.is_none() || !name.starts_with('}');
+        is_taggable && name.bytes().all(|byte| (0x20..0x7f).contains(&byte))
     }
 
     /// What subscription tokens must be signed with.
@@ -403,6 +413,21 @@ pub enum Database {
         /// Rows of one statement.
         batch_rows_max: usize,
     },
+}
+
+/// The Redis that makes several nodes one chat: it numbers publications, keeps history, and passes everything on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Where it is, as a `redis://`, `rediss://` or `redis+cluster://` URL; it may hold a password.
+    pub redis: Secret,
+    /// What all names in it begin with: one Redis serves several chats apart.
+    pub prefix: String,
+}
+
+impl Default for Broker {
+    fn default() -> Broker {
+        Broker { redis: Secret::new("redis://127.0.0.1:6379"), prefix: "annulus".to_owned() }
+    }
 }
 
 /// The keys of publications at rest, in the log and in the database.

@@ -26,6 +26,10 @@ pub(super) struct Meters {
     slow: Arc<Counter>,
     fallen_off: Arc<Counter>,
     dropped: Arc<Counter>,
+    attached: Arc<Gauge>,
+    resynced: Arc<Counter>,
+    begun_anew: Arc<Counter>,
+    given_up: Arc<Counter>,
     turned_away: Arc<Counter>,
     /// See [`Sockets`](super::world::Sockets), which records it.
     pub(super) delivery: Arc<Histogram>,
@@ -61,6 +65,13 @@ impl Meters {
             slow: counter("annulus_chat_slow_clients_total", "Times that a subscriber was too slow for a publication."),
             fallen_off: counter("annulus_chat_fallen_off_total", "Slow subscribers that had to begin anew."),
             dropped: counter("annulus_chat_dropped_total", "Publications that slow subscribers were not given."),
+            attached: metrics.gauge("annulus_chat_broker_channels", "Channels that are listened to at the broker."),
+            resynced: counter("annulus_chat_broker_gaps_total", "Times that something was not heard, and was read."),
+            begun_anew: counter("annulus_chat_broker_begun_anew_total", "Channels whose members had to begin anew."),
+            given_up: counter(
+                "annulus_chat_broker_given_up_total",
+                "Logged publications not given to the broker in time.",
+            ),
             turned_away: counter("annulus_chat_turned_away_total", "WebSockets that were not opened."),
             delivery: metrics.histogram("annulus_chat_delivery_seconds", DELIVERY, Unit::Micros),
             closed: CODES.iter().map(|code| (*code, closed(&code.to_string()))).collect(),
@@ -70,7 +81,9 @@ impl Meters {
 
     /// Shows what the hub has counted.
     pub(super) fn show(&self, hub: &Hub) {
-        let Counts { commands, refused, publications, repeated, deliveries, slow, fallen_off, dropped } = hub.counts;
+        let Counts { commands, refused, publications, repeated, deliveries, slow, fallen_off, dropped, .. } =
+            hub.counts;
+        let Counts { resynced, begun_anew, given_up, .. } = hub.counts;
         self.clients.set(hub.clients() as u64);
         self.users.set(hub.users() as u64);
         self.channels.set(hub.channels() as u64);
@@ -84,6 +97,10 @@ impl Meters {
         self.slow.set(slow);
         self.fallen_off.set(fallen_off);
         self.dropped.set(dropped);
+        self.attached.set(hub.attached() as u64);
+        self.resynced.set(resynced);
+        self.begun_anew.set(begun_anew);
+        self.given_up.set(given_up);
     }
 
     /// What the console is told of a shard, but for what it compares with earlier.

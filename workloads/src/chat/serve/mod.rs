@@ -43,6 +43,7 @@ use annulus_engine::{
     Address, Balance, ConnId, Event, Group, GroupOptions, Inbox, ListenOptions, Shard, SocketOptions,
 };
 
+use super::broker::link::Link;
 use super::hub::Hub;
 use super::letters::Letter;
 use super::node::Node;
@@ -195,12 +196,16 @@ impl Service {
     fn new(shard: &Shard, node: &Arc<Node>, group: &Group<Session>) -> Result<Service, String> {
         let config = &node.common.config;
         let works = Works::new(shard, node)?;
-        let sockets = Sockets::new(shard, node, group.outlet(), works.clone());
-        let mut hub = Hub::new(shard.index(), shard.count(), node.common.clone(), node.verifiers());
-        if let Some(restored) = node.take_restored(shard.index()) {
-            hub.adopt(restored, node.is_doubtful);
-        }
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let epoch_ms = (unix.saturating_sub(shard.now())).as_millis() as u64;
+        let link = config.broker.as_ref().map(|broker| Link::start(shard, broker, epoch_ms)).transpose()?;
+        let mut sockets = Sockets::new(shard, node, group.outlet(), works.clone(), link);
+        let mut hub = Hub::new(shard.index(), shard.count(), node.common.clone(), node.verifiers());
+        if let Some(mut restored) = node.take_restored(shard.index()) {
+            let intents = restored.take_intents();
+            hub.adopt(restored, node.is_doubtful);
+            hub.resume_intents(&mut sockets, intents);
+        }
         Ok(Service {
             hub,
             sockets,
@@ -213,7 +218,7 @@ impl Service {
             node: node.clone(),
             out: Vec::new(),
             ids: Vec::new(),
-            epoch_ms: (unix.saturating_sub(shard.now())).as_millis() as u64,
+            epoch_ms,
             edition: 0,
             has_more: false,
         })

@@ -25,8 +25,9 @@ use serde::Deserialize;
 
 use super::history::Reader;
 use super::row::Stored as Row;
+use crate::chat::kept::Place;
 use crate::chat::past::{BYTES_MAX, Found, Span};
-use crate::chat::seal::{Sealer, place};
+use crate::chat::seal::Sealer;
 use crate::chat::session::ClientId;
 use crate::chat::stream::{Author, Content, Stored};
 use crate::postgres::migrate::{Schema, Step};
@@ -324,7 +325,7 @@ fn as_published(row: &Row<'_>, sealer: Option<&Sealer>) -> Result<Stored, String
     let data = match row.sealed {
         false => row.data.into(),
         true => {
-            let place = place(channel, &row.epoch, offset);
+            let place = Place { channel, epoch: row.epoch, offset }.bytes();
             let opened = sealer.and_then(|sealer| sealer.open(&place, row.data));
             opened.map(Vec::into_boxed_slice).ok_or_else(|| {
                 format!(
@@ -385,7 +386,7 @@ mod tests {
     #[test]
     fn a_row_becomes_what_was_published() {
         let sealer = Sealer::new("k", &[("k".to_owned(), [7; 32])]).unwrap();
-        let sealed = sealer.seal(&place("a", b"abcd", 3), b"{\"x\":1}");
+        let sealed = sealer.seal(&Place { channel: "a", epoch: *b"abcd", offset: 3 }.bytes(), b"{\"x\":1}");
         let row = Row {
             channel: "a",
             epoch: *b"abcd",
