@@ -20,7 +20,7 @@ usage: annulus <command> [options]
   check      reads a gateway's file and tells every problem, with line and column
   fetch      asks servers over HTTP/1.1 and HTTP/2; see annulus fetch --help
   perf       flamegraphs of any process; see annulus perf --help
-  doctor     what this machine grants: kernel interface, cores, open files
+  doctor     what this machine grants, and servers that are leaned on: annulus doctor --redis URL --postgres URL
   help       this text
 
 options of run, chat, gateway and image:
@@ -40,6 +40,10 @@ of a chat's log (see annulus chat verify-log --help):
 options of image:
   --plan              prints every limit with its terms and which one binds, and ends
   --measure DIR       with --plan: what the images in DIR take, and the settings that follow
+options of doctor (exit status 1: something has to be changed):
+  --config FILE       run, chat, image: the servers that it names are looked at
+  --postgres URL      version, TLS, what is lost by a crash or failover, tables, connections; may be repeated
+  --redis URL         version, what is lost by a crash or failover, what a full memory does; may be repeated
 options of gateway, check and chat:
   --allow-unsupported what KrakenD (chat: Centrifugo) knows and we do not is told instead of refused
 options of gateway and check:
@@ -49,6 +53,8 @@ options of gateway and check:
 const COMMANDS: [&str; 9] = ["run", "chat", "gateway", "image", "check", "fetch", "perf", "doctor", "help"];
 const OPTIONS: [&str; 9] =
     ["--config", "--gateway", "--data", "--measure", "--console", "--listen", "--shards", "--pin", "--driver"];
+/// Options of the doctor alone, beside `--config`.
+const DOCTOR_OPTIONS: [&str; 2] = ["--redis", "--postgres"];
 const SWITCHES: [&str; 3] = ["--allow-unsupported", "--print-config", "--plan"];
 
 /// What to do.
@@ -101,6 +107,10 @@ pub struct Args {
     pub pin: Option<Vec<usize>>,
     /// Which kernel interface.
     pub driver: Option<DriverChoice>,
+    /// URLs of Redis servers that the doctor is to look at.
+    pub redis: Vec<String>,
+    /// The same of PostgreSQL.
+    pub postgres: Vec<String>,
 }
 
 impl Args {
@@ -125,6 +135,8 @@ impl Args {
             shards: None,
             pin: None,
             driver: None,
+            redis: Vec::new(),
+            postgres: Vec::new(),
         };
         while let Some(word) = words.next() {
             let (option, value) = match word.split_once('=') {
@@ -152,8 +164,16 @@ impl Args {
                 args.config = Some(option.into());
                 continue;
             }
-            if !OPTIONS.contains(&option.as_str()) || matches!(command, Command::Doctor) {
-                return Err(unknown("option", &option, &[&OPTIONS[..], &SWITCHES].concat()));
+            let is_known = match command {
+                Command::Doctor => option == "--config" || DOCTOR_OPTIONS.contains(&option.as_str()),
+                _ => OPTIONS.contains(&option.as_str()),
+            };
+            if !is_known {
+                let known = match command {
+                    Command::Doctor => [&["--config"][..], &DOCTOR_OPTIONS].concat(),
+                    _ => [&OPTIONS[..], &SWITCHES].concat(),
+                };
+                return Err(unknown("option", &option, &known));
             }
             let value = value.or_else(|| words.next()).ok_or_else(|| format!("{option} needs a value"))?;
             args.set(&option, &value)?;
@@ -166,6 +186,8 @@ impl Args {
         match option {
             "--config" => self.config = Some(value.into()),
             "--gateway" => self.gateway = Some(value.into()),
+            "--redis" => self.redis.push(value.to_owned()),
+            "--postgres" => self.postgres.push(value.to_owned()),
             "--data" => self.data = Some(value.into()),
             "--measure" => self.measure = Some(value.into()),
             "--listen" => {
@@ -228,6 +250,8 @@ mod tests {
         let args = read("image --plan --measure photos --data=x").unwrap();
         assert!(args.command == Command::Image && args.plan);
         assert_eq!((args.measure, args.data), (Some("photos".into()), Some("x".into())));
+        let args = read("doctor --redis redis://a --redis=redis://b --postgres postgres://c@d/e").unwrap();
+        assert_eq!((args.redis.len(), args.postgres), (2, vec!["postgres://c@d/e".to_owned()]));
         assert_eq!(read("run --help").unwrap().command, Command::Help);
         assert_eq!(read("--version").unwrap().command, Command::Version);
     }
@@ -243,6 +267,8 @@ mod tests {
             ("chat --shards 0", "from 1 to 64"),
             ("run --driver uring", "io_uring"),
             ("doctor --shards 2", "no option"),
+            ("run --redis redis://a", "no option"),
+            ("doctor --redi x", "did you mean --redis?"),
             ("chat --plan", "no option"),
         ] {
             let error = read(line).unwrap_err();

@@ -9,6 +9,7 @@ use annulus::chat::offline::Offline;
 use annulus::chat::serve;
 use annulus::config::Config;
 use annulus::console::{Console, Service, stall_names};
+use annulus::doctor::{Doctor, capacity};
 use annulus::fetch::Fetch;
 use annulus::gateway::config;
 use annulus::gateway::reload::{Editions, Source};
@@ -18,14 +19,10 @@ use annulus::image::process::Process;
 use annulus::image::service::{Image, plan};
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
-use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
+use annulus_engine::{Engine, Shard, raise_file_limit};
 
-/// Descriptors that are not connections: rings, listeners, standard streams, files.
-const FILES_RESERVED: u64 = 64;
 /// Shards at most: who of them has members of a channel is kept in 64 bits.
 const SHARDS_MAX: usize = 64;
-/// Fewer connections than this are hardly meant.
-const CONNECTIONS_FEW: u64 = 10_000;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("fetch") {
@@ -66,10 +63,7 @@ fn main() -> ExitCode {
             println!("annulus {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
-        Command::Doctor => {
-            doctor();
-            Ok(())
-        }
+        Command::Doctor => doctor(&args),
         Command::Check => check(&args),
         Command::Gateway if args.print_config => check(&args),
         Command::Image if args.plan => Config::load(&args).and_then(|config| {
@@ -334,23 +328,14 @@ async fn services(shard: Shard, started: Started) -> Result<(), String> {
     ended
 }
 
-fn capacity(files: u64) -> String {
-    let connections = files.saturating_sub(FILES_RESERVED);
-    let remedy = match connections < CONNECTIONS_FEW {
-        true => ". For more: raise the hard limit (`ulimit -Hn`), or LimitNOFILE= in the unit file",
-        false => "",
-    };
-    format!("{files} open files allowed: about {connections} connections{remedy}")
-}
-
-fn doctor() {
-    println!("kernel interface");
-    print!("{}", describe_drivers());
-    println!("cores");
-    println!("  {}", Plan::new(&Grants::of_this_process(), &Request { compute: Some(0), ..Request::default() }));
-    println!("limits");
-    match raise_file_limit() {
-        Ok(files) => println!("  {}", capacity(files)),
-        Err(error) => println!("  the limit of open files cannot be read: {error}"),
+/// Looks at this machine and at servers; whether all is well.
+fn doctor(args: &Args) -> Result<(), String> {
+    let mut doctor = Doctor::new(&args.redis, &args.postgres);
+    if args.config.is_some() {
+        doctor.add(&Config::load(args)?);
+    }
+    match doctor.run() {
+        true => Ok(()),
+        false => Err("something has to be changed: see the lines that begin with \"no\"".to_owned()),
     }
 }

@@ -4,6 +4,8 @@
 
 mod outside;
 
+#[path = "chat_store/failover.rs"]
+mod failover;
 #[path = "chat_store/faults.rs"]
 mod faults;
 #[path = "chat_store/figures.rs"]
@@ -12,6 +14,10 @@ mod figures;
 mod kills;
 #[path = "chat_store/logins.rs"]
 mod logins;
+#[path = "chat_store/migrations.rs"]
+mod migrations;
+#[path = "chat_store/pool.rs"]
+mod pool;
 #[path = "chat_store/proxy.rs"]
 mod proxy;
 #[path = "chat_store/rig.rs"]

@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use image_rig::{Answer, Service, files, form, jpeg, noise, size_of};
+use outside::postgres::Postgres;
 
 #[test]
 fn a_form_becomes_three_images() {
@@ -373,5 +374,80 @@ fn pipelined_requests_are_answered_in_order() {
     let places =
         ["HTTP/1.1 200", "HTTP/1.1 202", "HTTP/1.1 404", "connection: close"].map(|part| text.find(part).unwrap());
     assert!(places.is_sorted(), "{text}");
+    service.stop();
+}
+
+/// What the account has of a job: events in order, with attempts.
+fn account(postgres: &Postgres, job: &str) -> Vec<String> {
+    let words = format!(
+        "SELECT event || ' ' || attempt FROM annulus_image_events WHERE job = '{job}' ORDER BY revision, event"
+    );
+    postgres.sql(&words).lines().map(str::to_owned).collect()
+}
+
+fn figure(service: &Service, name: &str) -> u64 {
+    let text = service.get("/metrics").text();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn until(what: &str, is: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_account_of_jobs_outlives_its_database_and_the_service() {
+    let Some(mut postgres) = Postgres::start("the account of image jobs in PostgreSQL") else { return };
+    let config = format!(
+        "audit_postgres = \"{}&connect_timeout=1\"\nattempts_max = 1\nbackoff_seconds = 1\n[image.tenants]\nshop = \
+         \"a-key-of-the-shop\"\n",
+        postgres.url()
+    );
+    let fields = "X-API-Key: a-key-of-the-shop\r\n";
+    let service = Service::start(&config);
+    let made = |service: &Service, seed: u8| {
+        let answer = service.post("?ops=tiny=rs:fit:64:64", fields, &jpeg(320, 200, seed));
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let id = answer.json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(service.end_of(&id, fields)["state"], "done");
+        id
+    };
+    let whole = ["accepted 0", "leased 1", "done 1"];
+    let first = made(&service, 1);
+    until("there is a table", || postgres.sql("SELECT to_regclass('annulus_image_events') IS NOT NULL") == "t");
+    until("it is in the account", || account(&postgres, &first) == whole);
+    let words = format!(
+        "SELECT tenant, lane, width, height, bytes_in > 1000, bytes_out > 100, abs(extract(epoch FROM now() - time)) < 60, \
+         error IS NULL FROM annulus_image_events WHERE job = '{first}' AND event = 'done'"
+    );
+    assert_eq!(postgres.sql(&words), "shop|cpu|320|200|t|t|t|t");
+    // What the image is to blame for, and what a person has to look at.
+    let mut torn = jpeg(640, 480, 9);
+    torn.truncate(torn.len() / 2);
+    let torn = service.post("", fields, &torn).json()["id"].as_str().unwrap().to_owned();
+    let ended = service.end_of(&torn, fields)["state"].as_str().unwrap().to_owned();
+    until("it is in the account", || account(&postgres, &torn).last().is_some_and(|last| last.starts_with(&ended)));
+    let dead = service.dead_letter(fields, 3);
+    until("it is in the account", || account(&postgres, &dead) == ["accepted 0", "leased 1", "dead 1"]);
+    let words = format!("SELECT error FROM annulus_image_events WHERE job = '{dead}' AND event = 'dead'");
+    assert!(postgres.sql(&words).contains("its worker was killed"), "{}", postgres.sql(&words));
+
+    // Without the database jobs are done as ever; then the service is killed, and nothing of it is lost.
+    postgres.crash();
+    let meanwhile: Vec<String> = (10..15).map(|seed| made(&service, seed)).collect();
+    assert!(figure(&service, "annulus_image_audit_waiting") >= 15);
+    until("it has tried", || figure(&service, "annulus_image_audit_retries_total") > 0);
+    let folder = service.kill();
+    let service = Service::start_in(folder, &config, &["--shards", "1"]);
+    postgres.resume();
+    for id in &meanwhile {
+        until("it is in the account", || account(&postgres, id) == whole);
+    }
+    until("nothing waits", || figure(&service, "annulus_image_audit_waiting") == 0);
+    assert_eq!(figure(&service, "annulus_image_audit_lost_total"), 0);
     service.stop();
 }

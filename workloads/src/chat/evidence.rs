@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use annulus_engine::trace::Trace;
+use annulus_protocols::centrifuge::ErrorCode;
 
 use super::hooks::HookError;
 use super::letters::{Granted, Joined, Purpose};
+use super::stream::Stored;
 use super::tokens::{ConnectionClaims, SubscriptionClaims, TokenError};
 
 /// Somebody in a channel.
@@ -56,6 +58,19 @@ pub enum Found {
     Presence(Option<Vec<Present>>),
     /// Of [`super::letters::Work::Check`].
     Checked(Checked),
+    /// Of [`super::letters::Work::Past`]: the answer to that command. It is no evidence, since it needs no further work.
+    Page(u32, Result<Page, ErrorCode>),
+}
+
+/// A page of history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its publications.
+    pub publications: Vec<Stored>,
+    /// The last number given.
+    pub top: u64,
+    /// The stream's life.
+    pub epoch: String,
 }
 
 /// All results so far.
@@ -88,6 +103,7 @@ impl Evidence {
             Found::Hook(_, result) => self.hook = Some(result),
             Found::Presence(result) => self.presence = Some(result),
             Found::Checked(result) => self.checked = Some(result),
+            Found::Page(..) => {}
         }
     }
 }

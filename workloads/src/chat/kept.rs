@@ -25,7 +25,8 @@ impl<'a> Place<'a> {
         Place { channel, epoch: [0; 4], offset: 0 }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    /// What a sealed payload is bound to.
+    pub fn bytes(&self) -> Vec<u8> {
         [self.channel.as_bytes(), &[0], &self.epoch, &self.offset.to_le_bytes()].concat()
     }
 }

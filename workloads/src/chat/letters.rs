@@ -13,8 +13,9 @@ use super::evidence::{Found, Present};
 use super::hub::Verifiers;
 pub use super::log::Key;
 use super::log::Told;
+use super::past::Partial;
 use super::session::{ClientId, Dialect};
-use super::stream::{Author, Content, Stored};
+use super::stream::{Author, Content, Epoch, Stored};
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -136,8 +137,10 @@ pub enum Answer {
         /// The stream's life.
         epoch: String,
     },
-    /// The history is forgotten.
-    Cleared,
+    /// A page of history, for the older part of which the database is to be asked.
+    Partial(Box<Partial>),
+    /// The history is forgotten: up to this offset of this life. `None`: there was none.
+    Cleared(Option<(u64, Epoch)>),
     /// What follows; `None` when some of it is gone.
     Follows {
         /// The publications.
@@ -417,6 +420,15 @@ pub enum Work {
         channel: Arc<str>,
         /// As many at most are named; 0: they are only counted.
         most: usize,
+    },
+    /// The older part of a page of history.
+    Past {
+        /// The command that asked for it.
+        id: u32,
+        /// Of which channel.
+        channel: Arc<str>,
+        /// What is known of it.
+        partial: Box<Partial>,
     },
     /// Does a payload fit its namespace's schema?
     Check {

@@ -16,11 +16,14 @@ use super::log::{self, LogId, Opened};
 use super::schema::Schema;
 use super::seal::Sealer;
 use super::secure;
-use super::store::{Feed, FeedState, Mark, PostgresSettings, SqliteSettings, Target, start_postgres, start_sqlite};
+use super::store::{
+    Archive, Archivist, Feed, FeedState, Mark, PostgresSettings, SqliteSettings, start_postgres, start_sqlite,
+};
 use super::tokens::{Jwks, Settings, Times, Verifier};
 use super::users::Counted;
 use crate::durable::make_directory;
 use crate::gateway::access::{AccessLog, Writer};
+use crate::postgres::Target;
 
 /// The log's shard. The first one has the console already.
 const LOG_SHARD: usize = 0;
@@ -56,6 +59,8 @@ pub struct Node {
     restored: Mutex<Vec<Option<Restored>>>,
     opened: Mutex<Option<Opened>>,
     database: Mutex<Database>,
+    /// Reads SQLite, where histories are.
+    archivist: Option<Archivist>,
     feed: Mutex<Option<Arc<FeedState>>>,
     access: Option<Writer>,
     /// The log's writer runs, and counts here.
@@ -97,6 +102,12 @@ impl Node {
         let client_tls = secure::client_config()?;
         let admin = Console::open(&config)?;
         let database = database(&config)?;
+        let archivist = match &config.database {
+            config::Database::Sqlite { directory } if config.channels.reads_database() => {
+                Some(Archivist::start(directory).map_err(|error| format!("chat: {error}"))?)
+            }
+            _ => None,
+        };
         let access = config.access_log.then(Writer::start).transpose();
         let access = access.map_err(|error| format!("chat: the access log's thread cannot start: {error}"))?;
         let mut restorer = Restorer::new(&config, sealer.as_deref(), shards);
@@ -130,6 +141,7 @@ impl Node {
             restored: Mutex::new(restored.into_iter().map(Some).collect()),
             opened: Mutex::new(opened),
             database: Mutex::new(database),
+            archivist,
             feed: Mutex::default(),
             access,
             writer: OnceLock::new(),
@@ -240,6 +252,24 @@ impl Node {
     /// The database's settings; once.
     pub(super) fn take_database(&self) -> Database {
         std::mem::replace(&mut lock(&self.database), Database::None)
+    }
+
+    /// A shard's way to read histories in the database; none: no namespace wants it.
+    ///
+    /// # Errors
+    /// A sentence: the database cannot be used.
+    pub(super) fn archive(&self, shard: &Shard) -> Result<Option<Archive>, String> {
+        let (config, sealer) = (&self.common.config, self.common.sealer.clone());
+        match (&config.database, &self.archivist) {
+            _ if !config.channels.reads_database() => Ok(None),
+            (config::Database::Postgres { url, .. }, _) => {
+                let named = |error: String| format!("chat.database.postgres: {error}");
+                let target = Target::parse(url.reveal()).map_err(named)?;
+                Archive::postgres(shard, &target, sealer).map(Some).map_err(named)
+            }
+            (_, Some(archivist)) => Ok(Some(Archive::sqlite(shard, archivist.clone(), sealer))),
+            (_, None) => Ok(None),
+        }
     }
 
     /// The writer runs, and counts there.

@@ -189,6 +189,11 @@ impl Stream {
         self.after(0)
     }
 
+    /// The first offset that is here for readers; where none is, the next one that they will see.
+    pub fn oldest(&self) -> u64 {
+        self.visible().next().map_or(self.settled() + 1, |stored| stored.offset)
+    }
+
     /// What readers see behind an offset, oldest first.
     fn after(&self, offset: u64) -> impl DoubleEndedIterator<Item = &Stored> {
         let history = self.kept();

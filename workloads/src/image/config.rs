@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::audit::EVENTS_MAX;
 use super::dispatch::DispatchOptions;
 use super::header::Limits;
 use super::keys::KEY_BYTES_MIN;
@@ -39,6 +40,7 @@ use super::queue::{QueueOptions, RedisQueueSettings};
 use super::store::S3Settings;
 use super::sweep::SweepOptions;
 use crate::config::{Value, address, boolean, expected, list, number, string, table, unknown};
+use crate::postgres::Target;
 use crate::serve::Settings;
 
 /// How the image service is run.
@@ -80,6 +82,8 @@ pub struct Config {
     pub wait_max: Duration,
     /// When orphans are removed.
     pub sweep: SweepOptions,
+    /// Where an account of all jobs is kept; `None`: nowhere.
+    pub audit: Option<Target>,
     /// The certificate chain and key for TLS, in PEM.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How clients' connections are treated.
@@ -107,6 +111,7 @@ impl Default for Config {
             dispatch: DispatchOptions::DEFAULT,
             wait_max: Duration::from_secs(60),
             sweep: SweepOptions::DEFAULT,
+            audit: None,
             tls: None,
             serve: Settings::DEFAULT,
         }
@@ -158,6 +163,7 @@ const KEYS: &[&str] = &[
     "wait_seconds_max",
     "orphan_seconds",
     "sweep_seconds",
+    "audit_postgres",
     "drain_seconds",
     "idle_seconds_max",
     "body_pause_seconds_max",
@@ -211,6 +217,11 @@ impl Config {
             "wait_seconds_max" => self.wait_max = seconds(0, 600)?,
             "orphan_seconds" => self.sweep.age = seconds(3600, 30 * DAY)?,
             "sweep_seconds" => self.sweep.every = seconds(60, 30 * DAY)?,
+            "audit_postgres" => {
+                let url = string(value, "a URL such as \"postgres://user:password@host/database\"")?;
+                self.audit = Some(Target::parse(url)?);
+                self.queue.events_max = EVENTS_MAX;
+            }
             "drain_seconds" => {
                 self.serve.drain_max = seconds(0, 3600)?;
                 self.dispatch.grace = self.serve.drain_max;

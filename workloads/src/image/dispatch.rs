@@ -32,6 +32,7 @@ use annulus_engine::compute::settle;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::admission::{Budget, Gate, Pace, Reservation};
+use super::audit::{self, Outbox};
 use super::fault::{Fault, Kind};
 use super::job::JobTimings;
 use super::lanes::{Done, Lane, Stop, Task};
@@ -64,6 +65,17 @@ pub struct Desk {
     pub gate: Arc<Gate>,
     /// What the lanes do.
     pub lanes: Arc<Vec<LaneGauge>>,
+    /// The account of jobs, if one is kept.
+    pub audit: Option<Account>,
+}
+
+/// An account of jobs that is kept.
+#[derive(Clone)]
+pub struct Account {
+    /// What is to be sent.
+    pub outbox: Arc<dyn Outbox>,
+    /// What was sent.
+    pub figures: Arc<audit::Figures>,
 }
 
 /// What a lane does, for metrics and the console.
@@ -219,7 +231,7 @@ pub fn desk(
     let pressure = Arc::new(Pressure::default());
     let gate = Gate::new(queue.clone(), budget, Pace::new(workers), pressure, marks);
     let lanes = Arc::new(lanes.iter().map(LaneGauge::new).collect());
-    Desk { queue, objects, gate: Arc::new(gate), lanes }
+    Desk { queue, objects, gate: Arc::new(gate), lanes, audit: None }
 }
 
 struct Shared {

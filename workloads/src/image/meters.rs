@@ -1,6 +1,7 @@
 //! What the service counts: for Prometheus, for autoscaling, and for the console.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use annulus_engine::Shard;
@@ -155,6 +156,16 @@ fn show(metrics: &ShardMetrics, desk: &Desk) {
         metrics.counter_with("annulus_image_events_total", "What became of jobs.", &[("event", event)]).set(count);
     }
     metrics.counter("annulus_image_queue_commits_total", "Transactions of the queue.").set(counts.commits);
+    if let Some(account) = &desk.audit {
+        let (waiting, lost) = account.outbox.figures();
+        let sent = account.figures.sent.load(Ordering::Relaxed);
+        let retries = account.figures.retries.load(Ordering::Relaxed);
+        let counter = |name, help, count| metrics.counter(name, help).set(count);
+        metrics.gauge("annulus_image_audit_waiting", "Events that wait to be in the account of jobs.").set(waiting);
+        counter("annulus_image_audit_sent_total", "Events that the account's database has confirmed.", sent);
+        counter("annulus_image_audit_lost_total", "Events left out of the account, because too many waited.", lost);
+        counter("annulus_image_audit_retries_total", "Attempts to send events that failed.", retries);
+    }
     for lane in desk.lanes.iter() {
         let label = &[("lane", lane.name)];
         let gauge = |name, help| metrics.gauge_with(name, help, label);

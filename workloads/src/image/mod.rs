@@ -14,6 +14,7 @@
 pub mod admission;
 mod api;
 mod asked;
+pub mod audit;
 pub mod config;
 mod courier;
 mod delivery;

@@ -19,8 +19,9 @@ use annulus_engine::tls::rustls::pki_types::pem::PemObject;
 use annulus_engine::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::api::Api;
+use super::audit::{self, Outbox};
 use super::config::Config;
-use super::dispatch::{self, Desk, Dispatcher, LaneThreads};
+use super::dispatch::{self, Account, Desk, Dispatcher, LaneThreads};
 use super::fault::{Fault, Kind};
 use super::header::{self, Progress};
 use super::keys::Keys;
@@ -55,7 +56,7 @@ impl Image {
     /// A sentence.
     pub fn start(config: Config, engine: &Plan) -> Result<Arc<Image>, String> {
         let tls = config.tls.as_ref().map(|(chain, key)| tls(chain, key)).transpose()?;
-        let queue = queue(&config)?;
+        let (queue, outbox) = queue(&config)?;
         let objects = objects(&config)?;
         let lane = lane(&config)?;
         for warning in lane.warnings() {
@@ -64,13 +65,18 @@ impl Image {
         let plan = ImagePlan::new(&Machine::of_this_process(), &config.knobs);
         let (cores, idle) = plan.cores(engine);
         let lanes = vec![LaneThreads { lane: Arc::new(lane), cores, idle }];
-        let desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
+        let mut desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
+        let account = outbox.filter(|_| config.audit.is_some());
+        desk.audit = account.map(|outbox| Account { outbox, figures: Arc::default() });
         let cannot = |error: std::io::Error| format!("the image service's threads cannot start: {error}");
         let dispatcher = Dispatcher::start(&desk, lanes, config.dispatch.clone()).map_err(cannot)?;
         let sweeper = Sweeper::start(&desk, config.sweep).map_err(cannot)?;
         let keys = Arc::new(Keys::new(&config.tenants, config.admin_key.as_deref(), config.insecure));
         if config.redis.is_none() || config.s3.is_none() {
             crate::say!("image     data in {}", config.data_dir.display());
+        }
+        if let Some(target) = &config.audit {
+            crate::say!("image     an account of all jobs in {target}");
         }
         for line in plan.to_string().lines() {
             crate::say!("image     {line}");
@@ -92,6 +98,14 @@ impl Image {
         let settings = self.config.settings();
         let door = Door::open(&shard, self.config.listen, settings, self.tls.clone(), Rc::new(api))?;
         if shard.index() == 0 {
+            if let (Some(target), Some(account)) = (self.config.audit.clone(), self.desk.audit.clone()) {
+                let sending = audit::send(shard.clone(), account.outbox, target, account.figures);
+                drop(shard.spawn_background(async move {
+                    if let Err(sentence) = sending.await {
+                        crate::say!("image: NO account of jobs is kept: {sentence}");
+                    }
+                }));
+            }
             let scheme = if self.tls.is_some() { "https" } else { "http" };
             crate::say!("image     {scheme}://{}/   console: /console", door.address());
         }
@@ -130,18 +144,24 @@ pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
     Ok(format!("{plan}\n\nmade of each: the preset {}\n{measured}", config.default_preset))
 }
 
-/// The queue that is configured.
-fn queue(config: &Config) -> Result<Arc<dyn Queue>, String> {
+/// The queue that is configured, and what it keeps for the account of jobs, if it keeps that.
+fn queue(config: &Config) -> Result<(Arc<dyn Queue>, Option<Arc<dyn Outbox>>), String> {
     if let Some(settings) = &config.redis {
+        if config.audit.is_some() {
+            return Err("image.audit: the account of jobs is kept with the embedded queue, and image.redis is another. Leave one \
+                        of them out"
+                .to_owned());
+        }
         let queue = RedisQueue::open(settings, config.queue.clone()).map_err(|error| error.to_string())?;
         queue.told().iter().for_each(|line| crate::say!("image     {line}"));
-        return Ok(Arc::new(queue));
+        return Ok((Arc::new(queue), None));
     }
     let folder = &config.data_dir;
     std::fs::create_dir_all(folder).map_err(|error| {
         format!("image.data_dir {}: {error}. Name a directory that this user may write to", folder.display())
     })?;
-    Ok(Arc::new(SqliteQueue::open(folder, config.queue.clone()).map_err(|error| error.to_string())?))
+    let queue = Arc::new(SqliteQueue::open(folder, config.queue.clone()).map_err(|error| error.to_string())?);
+    Ok((queue.clone(), Some(queue)))
 }
 
 /// The store that is configured.

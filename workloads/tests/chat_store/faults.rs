@@ -196,7 +196,7 @@ fn a_table_of_another_version_is_not_touched() {
     postgres.sql("CREATE TABLE annulus_publications (a int)");
     let (folder, log) = (Folder::new(), MemoryLog::of(10, CHANNELS));
     let feeding = Feeding::start(settings(&folder.0, &postgres.url()), &log);
-    until("it is told", || feeding.state.last_error().is_some_and(|error| error.contains("annulus schema 1")));
+    until("it is told", || feeding.state.last_error().is_some_and(|error| error.contains("annulus did not make")));
     feeding.stop();
     assert_eq!(postgres.sql("SELECT count(*) FROM annulus_publications"), "0");
 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use annulus::chat::store::{PostgresSettings, SqliteSettings, Target, start_sqlite};
+use annulus::chat::store::{PostgresSettings, SqliteSettings, start_sqlite};
+use annulus::postgres::Target;
 
 use crate::outside::postgres::Postgres;
 use crate::proxy::Proxy;
@@ -32,7 +33,8 @@ fn postgres() {
     for (connections, port) in [(1, postgres.port), (5, postgres.port), (50, postgres.port), (50, slow.port)] {
         postgres.sql("DROP TABLE IF EXISTS annulus_publications CASCADE");
         let (folder, log) = (Folder::new(), MemoryLog::of(ROWS, CHANNELS));
-        let target = Target { port, ..Target::parse(&postgres.url()).unwrap() };
+        let url = postgres.url().replace(&postgres.port.to_string(), &port.to_string());
+        let target = Target::parse(&url).unwrap();
         let settings = PostgresSettings { connections, ..PostgresSettings::new(&folder.0, target) };
         let began = Instant::now();
         let feeding = Feeding::start(settings, &log);

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use annulus::chat::store::{
-    Feed, FeedState, LogId, Mark, PostgresSettings, Progress, Row, Rows, Source, Target, start_postgres,
+    Feed, FeedState, LogId, Mark, PostgresSettings, Progress, Row, Rows, Source, start_postgres,
 };
-use annulus_engine::{Engine, Running};
+use annulus::postgres::Target;
+use annulus_engine::{Engine, Running, Shard};
 
 use crate::outside::postgres::Postgres;
 
@@ -131,7 +132,7 @@ impl Source for Reader {
 }
 
 /// Waits until something is so.
-pub fn until(what: &str, is: impl Fn() -> bool) {
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < end, "never: {what}");
@@ -196,6 +197,14 @@ impl Drop for Feeding {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
     }
+}
+
+/// Runs something on a shard of its own; what it gives.
+pub fn on_a_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
+    work: impl Fn(Shard) -> F + Send + Sync + Clone + 'static,
+) -> T {
+    let running = Engine::builder().shards(1).compute(1).oversubscribed().start(work).unwrap();
+    running.wait().unwrap().remove(0)
 }
 
 /// Settings for a test: a few lanes, small batches, little memory.

@@ -10,8 +10,26 @@ use annulus::chat::store::{
 
 use crate::rig::{Folder, MemoryLog, PATIENCE, ROW_BYTES, message, until};
 
+/// Starts a feed once the folder is free: another test's program that is just being started has all our descriptors for a
+/// moment, the lock of a feed that has ended among them.
+fn start_when_free(start: impl Fn() -> Result<Feed, String>) -> Feed {
+    let mut feed = None;
+    until("the folder is free", || {
+        feed = match start() {
+            Ok(feed) => Some(feed),
+            Err(error) => {
+                assert!(error.contains("is locked"), "{error}");
+                None
+            }
+        };
+        feed.is_some()
+    });
+    feed.unwrap()
+}
+
 fn start(folder: &Folder, log: &MemoryLog) -> Feed {
-    start_sqlite(&SqliteSettings::new(&folder.0), log.source(), &log.mark, Box::new(|_| {})).unwrap()
+    let settings = SqliteSettings::new(&folder.0);
+    start_when_free(|| start_sqlite(&settings, log.source(), &log.mark, Box::new(|_| {})))
 }
 
 /// One row of everything, given once.
@@ -115,7 +133,8 @@ fn another_log_begins_anew_and_the_same_one_goes_on() {
     assert!(second.err().unwrap().contains("locked"));
     feed.stop(PATIENCE).wait();
     let mark = Mark::new(10);
-    let other = start_sqlite(&SqliteSettings::new(&folder.0), Box::new(One(true)), &mark, Box::new(|_| {})).unwrap();
+    let settings = SqliteSettings::new(&folder.0);
+    let other = start_when_free(|| start_sqlite(&settings, Box::new(One(true)), &mark, Box::new(|_| {})));
     other.stop(PATIENCE).wait();
     assert_eq!(History::open(&folder.0).unwrap().count().unwrap(), 151);
 }

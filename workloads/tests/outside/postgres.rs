@@ -55,6 +55,27 @@ impl Postgres {
         Some(postgres)
     }
 
+    /// A hot standby of this server, which follows it by streaming.
+    pub fn standby(&self) -> Postgres {
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("annulus-postgres-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        if let Some((user, group)) = self.identity {
+            chown(&folder, Some(user), Some(group)).unwrap();
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (programs, identity) = (self.programs.clone(), self.identity);
+        let mut standby = Postgres { programs, folder, identity, port, process: None };
+        let (host, from) = (self.folder.to_str().unwrap(), self.port.to_string());
+        let words = ["-h", host, "-p", &from, "-U", "annulus", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-D"];
+        let copied = standby.command("pg_basebackup").args(words).arg(standby.data()).output().unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        // The later line counts.
+        standby.configure(&format!("port = {port}\nunix_socket_directories = '{}'\n", standby.folder.display()));
+        standby.resume();
+        standby
+    }
+
     /// Where its data is.
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")

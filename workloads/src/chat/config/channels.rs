@@ -107,6 +107,11 @@ impl Channels {
         }
     }
 
+    /// Whether any namespace reads its history from the database.
+    pub fn reads_database(&self) -> bool {
+        self.all().any(|namespace| namespace.history_from_database)
+    }
+
     /// The default namespace and all others.
     pub fn all(&self) -> impl Iterator<Item = &Namespace> {
         std::iter::once(&self.default).chain(&self.namespaces)
@@ -135,6 +140,8 @@ pub struct Namespace {
     pub history_ttl_ms: u64,
     /// How long a channel's epoch and top offset are kept; `None`: as [`Channels::history_meta_ttl_ms`].
     pub history_meta_ttl_ms: Option<u64>,
+    /// Whether what is older than that is read from the database.
+    pub history_from_database: bool,
     /// Whether a client may ask to be told of lost publications.
     pub allow_positioning: bool,
     /// Whether it is told without asking.
@@ -223,6 +230,7 @@ impl Namespace {
             history_size: 0,
             history_ttl_ms: 0,
             history_meta_ttl_ms: None,
+            history_from_database: false,
             allow_positioning: false,
             force_positioning: false,
             allow_recovery: false,

@@ -259,6 +259,21 @@ impl Config {
             }
             _ => {}
         }
+        if namespace.history_from_database {
+            match namespace.ack(self) {
+                _ if namespace.is_shared(self) => {
+                    add("history_from_database", "histories that nodes share are read from the broker alone");
+                }
+                _ if self.database == Database::None => {
+                    add("history_from_database", "there is no database to read from: choose chat.database");
+                }
+                Ack::Mem => add(
+                    "history_from_database",
+                    "publications without a log never reach the database: history and an ack above \"mem\" are needed",
+                ),
+                _ => {}
+            }
+        }
         if namespace.encrypt && self.encryption.current.is_none() {
             add("encrypt", "there is no key to encrypt with: choose encryption.current");
         }

@@ -83,8 +83,9 @@ impl Hub {
             return self.tell(ports, asker, channel, Answer::Refused(ErrorCode::NOT_AVAILABLE));
         }
         let stream = self.channels.find(channel).and_then(|slot| self.channels.at(slot).stream.as_ref());
-        let Some(stream) = stream else { return self.tell(ports, asker, channel, Answer::Cleared) };
+        let Some(stream) = stream else { return self.tell(ports, asker, channel, Answer::Cleared(None)) };
         let (upto, epoch) = (stream.settled(), stream.epoch);
+        let cleared = Answer::Cleared(Some((upto, epoch)));
         let is_logged = common.log.is_some() && namespace.ack(&common.config) > Ack::Mem;
         let record = match is_logged {
             false => Ok(None),
@@ -101,15 +102,15 @@ impl Hub {
         let slot = self.channels.open(channel);
         self.channels.stream(slot, || epoch).clear(upto);
         match record {
-            None => self.tell(ports, asker, channel, Answer::Cleared),
-            Some(record) => self.clearing.push_back((record, asker, channel.into())),
+            None => self.tell(ports, asker, channel, cleared),
+            Some(record) => self.clearing.push_back((record, asker, channel.into(), cleared)),
         }
     }
 
     /// The log has everything up to that record: what was cleared there is gone for good.
     pub(super) fn cleared(&mut self, ports: &mut impl Ports, last: u64) {
-        while let Some((_, asker, channel)) = self.clearing.pop_front_if(|(record, ..)| *record <= last) {
-            self.tell(ports, asker, &channel, Answer::Cleared);
+        while let Some((_, asker, channel, cleared)) = self.clearing.pop_front_if(|(record, ..)| *record <= last) {
+            self.tell(ports, asker, &channel, cleared);
         }
     }
 

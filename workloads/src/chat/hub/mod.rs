@@ -229,8 +229,8 @@ pub struct Hub {
     fan_outs: VecDeque<FanOut>,
     /// Publications of users within the last moments.
     publishers: HashMap<u64, Bucket>,
-    /// Histories that were cleared, until the log has that: its record, who asked, and the channel.
-    clearing: VecDeque<(u64, Asker, Arc<str>)>,
+    /// Histories that were cleared, until the log has that: its record, who asked, the channel, and the answer.
+    clearing: VecDeque<(u64, Asker, Arc<str>, Answer)>,
     /// The last of this shard's records that the disk has.
     durable: u64,
     /// After a loss of power: the record up to which the log is told of channels that begin anew.
@@ -660,7 +660,10 @@ impl Hub {
             }
             Answer::Page { page, top, epoch } => read::write_page(codec, &mut out, id, &page, top, &epoch),
             Answer::Refused(error) => self.write_refusal(codec, &mut out, id, &error),
-            Answer::Cleared => {}
+            Answer::Partial(partial) => {
+                return ports.begin(conn, Work::Past { id, channel: channel.into(), partial });
+            }
+            Answer::Cleared(_) => {}
         }
         ports.send(conn, codec, &out);
         let waits = client.held.as_ref().map(|held| held.waits);
@@ -684,6 +687,10 @@ impl Hub {
 
     fn on_found(&mut self, ports: &mut impl Ports, clients: &mut impl Clients, now: u64, conn: ConnId, found: Found) {
         let Some(client) = clients.client(conn) else { return };
+        let found = match found {
+            Found::Page(id, page) => return self.on_page(ports, now, conn, client, id, page),
+            found => found,
+        };
         match &mut client.held {
             Some(held) if held.waits == Waits::Found => {
                 held.evidence.add(found);

@@ -553,7 +553,7 @@ impl Hub {
     /// The log is lost: what had no promise yet will not get one, and nothing is published any more.
     fn fail(&mut self, ports: &mut impl Ports) {
         self.log.has_failed = true;
-        for (_, asker, channel) in std::mem::take(&mut self.clearing) {
+        for (_, asker, channel, _) in std::mem::take(&mut self.clearing) {
             self.tell(ports, asker, &channel, Answer::Refused(ErrorCode::INTERNAL));
         }
         self.flights_failed(ports);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
+use annulus_engine::ConnId;
 use annulus_engine::trace::Trace;
 use annulus_protocols::centrifuge::{
     ClientInfo, Codec, ErrorCode, History, HistoryResult, write_history, write_presence, write_presence_stats,
@@ -12,9 +13,11 @@ use annulus_protocols::centrifuge::{
 use super::deliver::as_publication;
 use super::{Clients, Hub, Ports, Step, Turn};
 use crate::chat::api::Pattern;
-use crate::chat::evidence::Present;
+use crate::chat::evidence::{Page, Present};
 use crate::chat::letters::{Answer, Ask, Asker, Work};
+use crate::chat::past::{self, Partial};
 use crate::chat::rules;
+use crate::chat::session::{Client, Waits};
 use crate::chat::stream::Stored;
 
 /// Writes a page of history.
@@ -68,10 +71,42 @@ impl Hub {
             Some((_, wanted)) if !wanted.is_empty() && wanted != epoch => {
                 Answer::Refused(ErrorCode::UNRECOVERABLE_POSITION)
             }
-            since => Answer::Page { page: stream.page(since.map(|since| since.0), reverse, limit), top, epoch },
+            since => {
+                let since = since.map(|since| since.0);
+                let page = stream.page(since, reverse, limit);
+                let span = match namespace.history_from_database {
+                    true => past::lacking(since, reverse, limit, stream.oldest(), page.len()),
+                    false => None,
+                };
+                match span {
+                    None => Answer::Page { page, top, epoch },
+                    Some(span) => Answer::Partial(Box::new(Partial { recent: page, span, limit, top, epoch })),
+                }
+            }
         };
         self.release(slot, now);
         answer
+    }
+
+    /// The older part of a page has come, and the client waits for it.
+    pub(super) fn on_page(
+        &mut self,
+        ports: &mut impl Ports,
+        now: u64,
+        conn: ConnId,
+        client: &mut Client,
+        id: u32,
+        page: Result<Page, ErrorCode>,
+    ) {
+        let (codec, mut out) = (client.dialect.codec(), Vec::new());
+        match page {
+            Ok(Page { publications, top, epoch }) => write_page(codec, &mut out, id, &publications, top, &epoch),
+            Err(error) => self.write_refusal(codec, &mut out, id, &error),
+        }
+        ports.send(conn, codec, &out);
+        if client.held.as_ref().is_some_and(|held| held.waits == Waits::Owner) {
+            self.go_on(ports, now, conn, client);
+        }
     }
 
     pub(super) fn presence(&mut self, turn: &mut Turn<'_, impl Ports>, channel: &str, stats: bool) -> Step {

@@ -5,6 +5,7 @@ mod shared;
 
 use super::*;
 use crate::chat::config::Slow;
+use crate::chat::evidence::Page;
 use crate::chat::log::Told;
 use crate::chat::tokens::Settings;
 use std::collections::HashSet;
@@ -430,6 +431,55 @@ fn history_pages_and_its_errors() {
     let client = off.connected(0);
     off.say(client, "{\"id\":7,\"history\":{\"channel\":\"c\",\"limit\":1}}");
     assert!(off.heard(client)[0].contains("\"code\":108"));
+}
+
+#[test]
+fn a_page_behind_memory_waits_for_the_database_and_holds_back_what_follows() {
+    let mut config = with_history(2);
+    config.channels.default.history_from_database = true;
+    for shards in [1, 2] {
+        let mut world = World::new(shards, config.clone());
+        let client = world.connected(0);
+        let channels = channels_everywhere(shards);
+        for channel in &channels {
+            for offset in 1..=5 {
+                world.say(client, &format!(r#"{{"id":{offset},"publish":{{"channel":"{channel}","data":{offset}}}}}"#));
+            }
+            // What memory has needs nobody; a page that ends within it neither.
+            for page in [r#""since":{"offset":3,"epoch":""},"limit":9"#, r#""limit":9"#, r#""reverse":true,"limit":2"#]
+            {
+                world.say(client, &format!(r#"{{"id":9,"history":{{"channel":"{channel}",{page}}}}}"#));
+                assert!(world.work.is_empty(), "{page}");
+            }
+            world.heard(client);
+            let history = format!(r#"{{"channel":"{channel}","since":{{"offset":1,"epoch":""}},"limit":9}}"#);
+            world.say(
+                client,
+                &format!("{{\"id\":20,\"history\":{history}}}\n{{\"id\":21,\"presence\":{{\"channel\":\"x\"}}}}"),
+            );
+            assert!(world.heard(client).is_empty(), "nothing is said before the page is whole");
+            let (place, work) = world.work.pop().unwrap();
+            let Work::Past { id: 20, channel: of, partial } = work else { panic!("the database was to be asked") };
+            assert_eq!((place, &*of, partial.top, partial.recent.len()), (client, channel.as_str(), 5, 2));
+            assert_eq!((partial.span.after, partial.span.before, partial.span.most), (1, 4, 9));
+            let page = Page { publications: partial.recent, top: partial.top, epoch: partial.epoch };
+            world.found(client, Found::Page(20, Ok(page)));
+            let heard = world.heard(client);
+            assert!(heard[0].contains(r#""id":20"#) && heard[0].contains(r#""offset":4"#), "{heard:?}");
+            assert!(heard.iter().any(|reply| reply.contains(r#""id":21"#)), "{heard:?}");
+            // It may be that there is none; and who has left is told nothing.
+            world.say(client, &format!("{{\"id\":22,\"history\":{history}}}"));
+            world.work.clear();
+            world.found(client, Found::Page(22, Err(ErrorCode::INTERNAL)));
+            assert!(world.heard(client)[0].contains(r#""code":100"#));
+        }
+        let history = format!(r#"{{"channel":"{}","reverse":true,"limit":9,"since":{{"offset":3}}}}"#, channels[0]);
+        world.say(client, &format!("{{\"id\":23,\"history\":{history}}}"));
+        assert_eq!(world.work.len(), 1);
+        world.leave(client);
+        world.work.clear();
+        world.found(client, Found::Page(23, Err(ErrorCode::INTERNAL)));
+    }
 }
 
 #[test]

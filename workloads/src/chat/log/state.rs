@@ -19,6 +19,7 @@ pub struct LogState {
     writer: usize,
     oldest: AtomicU64,
     written: AtomicU64,
+    told: AtomicU64,
     durable: AtomicU64,
     waiting: AtomicU64,
     starved: AtomicBool,
@@ -32,6 +33,7 @@ impl LogState {
             writer: options.shard,
             oldest: AtomicU64::new(oldest.0),
             written: AtomicU64::new(next.0),
+            told: AtomicU64::new(next.0),
             durable: AtomicU64::new(next.0),
             waiting: AtomicU64::new(0),
             starved: AtomicBool::new(false),
@@ -86,6 +88,12 @@ impl LogState {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Everything that has settled at a level of the log lies below, durable or about to be; and nothing but records of
+    /// shards, no filler, so that whoever reads the log to there has come to its end.
+    pub fn told_lsn(&self) -> Lsn {
+        Lsn(self.told.load(Ordering::Acquire))
+    }
+
     /// Where the oldest segment that is needed begins.
     pub fn oldest_lsn(&self) -> Lsn {
         Lsn(self.oldest.load(Ordering::Relaxed))
@@ -102,6 +110,10 @@ impl LogState {
 
     pub(super) fn set_written(&self, lsn: Lsn) {
         self.written.store(lsn.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_told(&self, lsn: Lsn) {
+        self.told.fetch_max(lsn.0, Ordering::Release);
     }
 
     pub(super) fn set_durable(&self, lsn: Lsn) {

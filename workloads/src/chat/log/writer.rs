@@ -310,6 +310,7 @@ impl Writer {
         self.meters.batch_records.record(batch.records);
         self.meters.used_bytes.set(self.state.used_bytes());
         for share in &batch.shares {
+            self.state.set_told(share.end);
             if share.tells_written {
                 (self.on)(share.shard, Told::Written { last: share.last, end: share.end });
             }

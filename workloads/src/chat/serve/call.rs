@@ -20,7 +20,7 @@ use crate::chat::hub::{count, key_of, owner};
 use crate::chat::letters::{Answer, Ask, Asker, CallTicket, Granted, Letter, Order, Publish, Reply, Target};
 use crate::chat::node::Node;
 use crate::chat::session::ClientId;
-use crate::chat::stream::{Content, Stored};
+use crate::chat::stream::{Content, Stored, epoch_text};
 
 /// Clients of one presence answer, per shard. Beyond, the first ones are told.
 const PRESENCE_MAX: usize = 100_000;
@@ -156,6 +156,13 @@ impl Caller {
                 Request::History(history) => self.history(history).await,
                 Request::HistoryRemove { channel } => match self.ask(channel, Ask::Clear).await? {
                     Answer::Refused(error) => Err(error),
+                    Answer::Cleared(Some((upto, epoch))) => {
+                        let is_kept = self.check_channel(channel)?.history_from_database;
+                        if let Some(past) = self.works.past.as_ref().filter(|_| is_kept) {
+                            past.clear(&channel.as_ref().into(), epoch_text(&epoch), upto).await?;
+                        }
+                        Ok(Told::Done)
+                    }
                     _ => Ok(Told::Done),
                 },
                 Request::Channels { pattern } => self.channels(pattern).await,
@@ -290,6 +297,11 @@ impl Caller {
         let limit = usize::try_from(history.limit).unwrap_or(usize::MAX);
         match self.ask(&history.channel, Ask::History { limit, since, reverse: history.reverse }).await? {
             Answer::Page { page, top, epoch } => Ok(Told::History(page, top, epoch)),
+            Answer::Partial(partial) => {
+                let past = self.works.past.as_ref().ok_or(ErrorCode::INTERNAL)?;
+                let page = past.complete(&history.channel.as_ref().into(), *partial).await?;
+                Ok(Told::History(page.publications, page.top, page.epoch))
+            }
             Answer::Refused(error) => Err(error),
             _ => Err(ErrorCode::INTERNAL),
         }

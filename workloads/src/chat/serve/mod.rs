@@ -25,6 +25,7 @@ mod admin;
 mod call;
 mod log;
 mod meters;
+mod past;
 mod secure;
 mod session;
 mod upgrade;

@@ -9,8 +9,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use annulus_engine::compute::ticket;
 use annulus_engine::{ConnId, Shard};
+use annulus_protocols::centrifuge::ErrorCode;
 
 use super::INBOX;
+use super::past::Past;
 use crate::chat::config::Secret;
 use crate::chat::config::hooks::{Hook as HookConfig, OWN};
 use crate::chat::evidence::{Checked, Found, Present};
@@ -56,6 +58,8 @@ pub struct Works {
     outbound: Rc<Outbound>,
     /// By what they are asked, and their names.
     hooks: HashMap<(&'static str, String), Rc<Hook>>,
+    /// What is older than memory, where a namespace reads that.
+    pub(super) past: Option<Past>,
     tasks: Cell<usize>,
     /// Keys of the last set that are not used, as far as that was said.
     skipped: Cell<Skipped>,
@@ -80,7 +84,8 @@ impl Works {
             hooks.insert((kind.name(), name.to_owned()), Rc::new(hook));
         }
         let (tasks, skipped) = (Cell::new(0), Cell::default());
-        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), outbound, hooks, tasks, skipped }))
+        let past = Past::new(shard, node)?;
+        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), outbound, hooks, past, tasks, skipped }))
     }
 
     /// Begins a piece of work for a connection.
@@ -125,6 +130,13 @@ impl Works {
                 Found::Hook(purpose, answer)
             }
             Work::Presence { channel, most } => Found::Presence(self.presence(&channel, most).await),
+            Work::Past { id, channel, partial } => {
+                let page = match &self.past {
+                    Some(past) => past.complete(&channel, *partial).await,
+                    None => Err(ErrorCode::INTERNAL),
+                };
+                Found::Page(id, page)
+            }
             Work::Check { namespace, data } => Found::Checked(self.check(namespace, data).await),
         }
     }
@@ -233,6 +245,7 @@ fn refusal(work: Work) -> Found {
         Work::SubscriptionToken(..) => Found::Subscription(Err(TokenError::KeysUnavailable)),
         Work::Hook { purpose, .. } => Found::Hook(purpose, Err(HookError::Busy)),
         Work::Presence { .. } => Found::Presence(None),
+        Work::Past { id, .. } => Found::Page(id, Err(ErrorCode::TOO_MANY_REQUESTS)),
         Work::Check { .. } => Found::Checked(Checked::Busy),
     }
 }

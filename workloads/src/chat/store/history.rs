@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use std::time::Duration;
 
+use rusqlite::{Connection, OpenFlags, params, params_from_iter};
+
+use super::archive::CLEARED_SQLITE;
 use super::feed::LogId;
 use super::row::Stored;
 use super::sqlite::{APPLICATION_ID, FILE, describe, position};
+use crate::chat::past::Span;
 
 const ALL: &str = r#"SELECT channel, epoch, "offset", time_ms, "user", client, conn_info, chan_info, tags, data, sealed,
     binary_data FROM annulus_publications ORDER BY channel, epoch, "offset""#;
@@ -14,6 +18,18 @@ const ALL: &str = r#"SELECT channel, epoch, "offset", time_ms, "user", client, c
 /// The key begins with the channel, so this reads no other.
 const OF_CHANNEL: &str = r#"SELECT channel, epoch, "offset", time_ms, "user", client, conn_info, chan_info, tags, data,
     sealed, binary_data FROM annulus_publications WHERE channel = ?1 ORDER BY epoch, "offset""#;
+
+/// `DIRECTION` given. What was removed is not shown.
+const SPAN: &str = r#"SELECT channel, epoch, "offset", time_ms, "user", client, conn_info, chan_info, tags, data, sealed,
+    binary_data FROM annulus_publications WHERE channel = ?1 AND epoch = ?2 AND "offset" > ?3 AND "offset" < ?4 AND "offset" >
+        coalesce((SELECT upto FROM annulus_cleared WHERE channel = ?1 AND epoch = ?2), 0)
+    ORDER BY "offset" DIRECTION LIMIT ?5"#;
+
+const CLEAR: &str = "INSERT INTO annulus_cleared (channel, epoch, upto) VALUES (?1, ?2, ?3) ON CONFLICT (channel, epoch) \
+                     DO UPDATE SET upto = max(upto, excluded.upto)";
+
+/// How long the feed's transactions are waited for.
+const BUSY_MAX: Duration = Duration::from_secs(2);
 
 /// Reads what the embedded database has, also while it is fed.
 pub struct History {
@@ -71,6 +87,68 @@ impl History {
             Ok(())
         };
         read().map_err(|error| describe(&self.path, &error))
+    }
+}
+
+/// Reads spans of channels while the database is fed, and notes what is not to be shown any more.
+pub(super) struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Reader {
+    /// Opens the database in that folder.
+    ///
+    /// # Errors
+    /// A sentence: there is none yet, or it is none of ours.
+    pub(super) fn open(directory: &Path) -> Result<Reader, String> {
+        let path = History::open(directory)?.path;
+        let fault = |error: rusqlite::Error| describe(&path, &error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(fault)?;
+        connection.busy_timeout(BUSY_MAX).map_err(fault)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
+        connection.execute_batch(CLEARED_SQLITE).map_err(fault)?;
+        Ok(Reader { connection, path })
+    }
+
+    /// Gives `each` the rows of a span, in its order, until it returns false.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be read.
+    pub(super) fn span(
+        &self,
+        channel: &str,
+        epoch: &str,
+        span: Span,
+        mut each: impl FnMut(&Stored<'_>) -> bool,
+    ) -> Result<(), String> {
+        let words = SPAN.replace("DIRECTION", if span.reverse { "DESC" } else { "ASC" });
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut read = || {
+            let mut select = self.connection.prepare_cached(&words)?;
+            let (after, before, most) = (number(span.after), number(span.before), number(span.most as u64));
+            let mut found = select.query(params![channel, epoch, after, before, most])?;
+            while let Some(row) = found.next()? {
+                if !each(&stored(row)?) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error| describe(&self.path, &error))
+    }
+
+    /// Shows nothing of that life up to `upto` any more.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be written.
+    pub(super) fn clear(&self, channel: &str, epoch: &str, upto: u64) -> Result<(), String> {
+        let clear = || {
+            let upto = i64::try_from(upto).unwrap_or(i64::MAX);
+            self.connection.prepare_cached(CLEAR)?.execute(params![channel, epoch, upto])
+        };
+        clear().map(drop).map_err(|error| describe(&self.path, &error))
     }
 }
 

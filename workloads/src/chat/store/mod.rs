@@ -5,7 +5,7 @@
 //!                          └─► postgres/     clerk (thread) ─► lanes by hash(channel) ─► one INSERT in flight on each
 //!                                │
 //!   row.rs  checkpoint.rs  dead.rs           rows in arenas; how far it is; rows that the database refuses
-//!   history.rs                               reading the embedded database
+//!   archive.rs  history.rs                   reading what is stored: for pages of history, for exports
 //! ```
 //!
 //! # The table, for readers
@@ -29,6 +29,7 @@
 //! The key is `(channel, epoch, "offset")`. `data` is kept as bytes, so that no encoding of the database can change or
 //! refuse it; the view `annulus_messages` shows it as JSON (null where it is sealed or binary).
 
+pub mod archive;
 mod checkpoint;
 mod dead;
 pub mod feed;
@@ -38,8 +39,9 @@ pub mod postgres;
 pub mod row;
 pub mod sqlite;
 
+pub use archive::{Archive, Archivist};
 pub use feed::{Feed, FeedState, LogId, Mark, OnProgress, Progress, Source};
 pub use history::History;
-pub use postgres::{PostgresSettings, SslMode, Target, start_postgres};
+pub use postgres::{PostgresSettings, start_postgres};
 pub use row::{Row, Rows, Stored};
 pub use sqlite::{SqliteSettings, start_sqlite};

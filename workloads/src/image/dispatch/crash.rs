@@ -54,9 +54,9 @@ fn nothing_answered_is_lost_and_nothing_is_done_twice() {
         let (tell, first) = std::sync::mpsc::channel();
         let reader = std::thread::spawn(move || -> Vec<(JobId, u64)> {
             let answers = lines.map_while(Result::ok).filter_map(|line| {
+                let (number, id) = line.strip_prefix("answered ")?.split_once(' ')?;
                 // Nobody listens after the first.
                 let _heard = tell.send(());
-                let (number, id) = line.strip_prefix("answered ")?.split_once(' ')?;
                 Some((id.parse().ok()?, number.parse().ok()?))
             });
             answers.collect()

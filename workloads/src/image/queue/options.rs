@@ -30,6 +30,8 @@ pub struct QueueOptions {
     pub outputs_kept: Option<Duration>,
     /// Whether originals of finished works are kept as long as their outputs. Else the sweep takes them.
     pub originals_kept: bool,
+    /// Events that may wait to be sent to the account of jobs; beyond, they are counted and left out. 0: there is none.
+    pub events_max: u64,
 }
 
 impl QueueOptions {
@@ -47,6 +49,7 @@ impl QueueOptions {
         dead_kept: Duration::from_secs(30 * 86_400),
         outputs_kept: None,
         originals_kept: true,
+        events_max: 0,
     };
 
     /// How long the next attempt waits, after `attempts` of them: uniformly from nothing to the exponential bound ("full

@@ -21,6 +21,7 @@ use super::ledger::{Ledger, is_one_row};
 use super::options::QueueOptions;
 use super::sums::Sums;
 use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled, schema};
+use crate::image::audit::{Noted, Outbox};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
 use crate::image::store::Key;
@@ -49,6 +50,8 @@ enum Call {
     Dead(Option<Tenant>, u64, usize, Slip<Vec<(Tenant, Document)>>),
     Retry(Option<Tenant>, JobId, Slip<Option<Document>>),
     Wanted(Vec<Key>, Slip<Vec<bool>>),
+    Events(usize, Slip<Vec<Noted>>),
+    Sent(i64, Slip<()>),
 }
 
 impl Call {
@@ -56,7 +59,13 @@ impl Call {
     fn is_read(&self) -> bool {
         matches!(
             self,
-            Call::Find(..) | Call::Job(..) | Call::Follow(..) | Call::Heartbeat(..) | Call::Dead(..) | Call::Wanted(..)
+            Call::Find(..)
+                | Call::Job(..)
+                | Call::Follow(..)
+                | Call::Heartbeat(..)
+                | Call::Dead(..)
+                | Call::Wanted(..)
+                | Call::Events(..)
         )
     }
 }
@@ -90,6 +99,7 @@ impl SqliteQueue {
         let sums = Arc::new(Sums::default());
         sums.set_depth(&ledger.depth());
         sums.set_counts(&ledger.counts());
+        sums.set_events(ledger.outbox_figures());
         let mut clerk = Clerk { ledger, path, ring, sums: sums.clone(), broken: None, forgot: Instant::now() };
         let body = move || {
             clerk.run(&receiver);
@@ -188,6 +198,20 @@ impl Queue for SqliteQueue {
 
     fn counts(&self) -> Counts {
         self.sums.counts()
+    }
+}
+
+impl Outbox for SqliteQueue {
+    fn first(&self, most: usize) -> Answer<Vec<Noted>> {
+        self.call(|slip| Call::Events(most, slip))
+    }
+
+    fn forget(&self, upto: i64) -> Answer<()> {
+        self.call(|slip| Call::Sent(upto, slip))
+    }
+
+    fn figures(&self) -> (u64, u64) {
+        self.sums.events()
     }
 }
 
@@ -296,6 +320,7 @@ impl Clerk {
                 Ok(committed) => {
                     self.sums.set_depth(&self.ledger.depth());
                     self.sums.set_counts(&self.ledger.counts());
+                    self.sums.set_events(self.ledger.outbox_figures());
                     if committed.ring {
                         self.ring();
                     }
@@ -389,6 +414,14 @@ impl Clerk {
             }
             Call::Wanted(keys, slip) => {
                 let result = ledger.wanted(&keys);
+                self.answer(slip, result)
+            }
+            Call::Events(most, slip) => {
+                let result = ledger.events(most);
+                self.answer(slip, result)
+            }
+            Call::Sent(upto, slip) => {
+                let result = ledger.forget_events(upto);
                 self.answer(slip, result)
             }
         }

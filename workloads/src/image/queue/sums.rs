@@ -9,6 +9,8 @@ use super::{Counts, Depth};
 pub(super) struct Sums {
     depth: [AtomicU64; 5],
     counts: [AtomicU64; 11],
+    /// Of the outbox: waiting, and lost.
+    events: [AtomicU64; 2],
 }
 
 impl Sums {
@@ -32,6 +34,16 @@ impl Sums {
             sum.fetch_add(value, Ordering::Relaxed);
         }
         longest.fetch_max(took, Ordering::Relaxed);
+    }
+
+    /// How many events wait in the outbox, and how many were lost to it.
+    pub(super) fn set_events(&self, (waiting, lost): (u64, u64)) {
+        self.events.iter().zip([waiting, lost]).for_each(|(sum, value)| sum.store(value, Ordering::Relaxed));
+    }
+
+    pub(super) fn events(&self) -> (u64, u64) {
+        let [waiting, lost] = self.events.each_ref().map(|sum| sum.load(Ordering::Relaxed));
+        (waiting, lost)
     }
 
     pub(super) fn depth(&self) -> Depth {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::trial::{Home, order};
 use super::*;
+use crate::image::audit::Outbox;
 use crate::image::fault::Kind;
 use crate::image::job::{JobTimings, State};
 use crate::image::store::Suffix;
@@ -668,4 +669,49 @@ fn measures_commits() {
         let (rate, slowest) = (counts.accepted as f64 / took, counts.commit_us_max / 1000);
         println!("{together} callers: {rate:.0} orders/s in {} commits, the slowest {slowest} ms", counts.commits);
     }
+}
+
+#[test]
+fn events_are_kept_with_their_changes_until_they_are_sent_and_have_a_limit() {
+    let home = Home::new("events");
+    let options = QueueOptions { events_max: 6, attempts_max: 2, ..PATIENT };
+    let queue = open(&home, &options);
+    let told = |queue: &SqliteQueue| -> Vec<(String, String, i64)> {
+        let events = Outbox::first(queue, 100).wait().unwrap();
+        assert!(events.windows(2).all(|pair| pair[0].place < pair[1].place));
+        events.into_iter().map(|noted| (noted.tenant, noted.event, noted.attempt)).collect()
+    };
+    let event = |tenant: &str, event: &str, attempt| (tenant.to_owned(), event.to_owned(), attempt);
+    // One work that two jobs want: each has an account of its own.
+    enter(&queue, order("a", 1));
+    enter(&queue, Order { tenant: Tenant::named("b"), ..order("a", 1) });
+    let lease = lease_one(&queue);
+    let four = [event("a", "accepted", 0), event("b", "accepted", 0), event("a", "leased", 1), event("b", "leased", 1)];
+    let (mut both, mut expected) = (told(&queue), four.to_vec());
+    both.sort();
+    expected.sort();
+    assert_eq!(both, expected);
+    // They outlive the process; what was sent does not come again.
+    let sent = Outbox::first(&queue, 100).wait().unwrap()[3].place;
+    drop(queue);
+    let queue = open(&home, &options);
+    let after: Vec<_> = told(&queue).into_iter().skip(4).map(|(_, event, _)| event).collect();
+    assert_eq!(after, ["expired", "expired"], "and then two more did not fit");
+    assert_eq!(Outbox::figures(&queue), (6, 2));
+    Outbox::forget(&queue, sent).wait().unwrap();
+    assert_eq!(Outbox::figures(&queue), (2, 2));
+    assert_eq!(queue.complete(lease.id, manifest()).wait().unwrap(), Settled::Ended);
+    let after: Vec<_> = told(&queue).into_iter().map(|(_, event, _)| event).collect();
+    assert_eq!(after, ["expired", "expired", "done", "done"]);
+    // Each job's revisions name its events for good.
+    let events = Outbox::first(&queue, 100).wait().unwrap();
+    let names: std::collections::HashSet<_> =
+        events.iter().map(|noted| (&noted.job, noted.revision, &noted.event)).collect();
+    assert_eq!(names.len(), 4);
+    drop(queue);
+    // Without an account nothing is noted.
+    let other = Home::new("no-events");
+    let queue = open(&other, &PATIENT);
+    enter(&queue, order("a", 1));
+    assert_eq!((told(&queue).len(), Outbox::figures(&queue)), (0, (0, 0)));
 }

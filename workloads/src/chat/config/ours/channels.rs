@@ -71,6 +71,12 @@ pub const NAMESPACE: &[Key<Namespace>] = &[
         Set::Ms(0, YEAR, |it, ms| it.history_meta_ttl_ms = (ms > 0).then_some(ms)),
     ),
     key(
+        "history_from_database",
+        "false",
+        "pages of history that reach behind what is kept go on in the database",
+        Set::Bool(|it, is| it.history_from_database = is),
+    ),
+    key(
         "allow_positioning",
         "true",
         "a client may ask to be told of loss",

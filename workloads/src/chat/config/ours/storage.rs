@@ -4,6 +4,7 @@ use super::{TIB, key, secret, some};
 use crate::chat::config::keys::{Key, Set, expected, members, read_table};
 use crate::chat::config::model::{Broker, Config, Database, Encryption, Log};
 use crate::chat::config::secret::{KeySource, Secret};
+use crate::chat::store::postgres::CONNECTIONS;
 use crate::gateway::config::tree::Value;
 
 /// `[chat.log]`.
@@ -79,8 +80,7 @@ pub struct DatabaseDraft {
     disabled: bool,
 }
 
-/// Connections to PostgreSQL, and rows of a statement, if nothing is said.
-const CONNECTIONS: usize = 50;
+/// Rows of a statement to PostgreSQL, if nothing is said.
 const BATCH_ROWS_MAX: usize = 500;
 
 /// `[chat.database]`.

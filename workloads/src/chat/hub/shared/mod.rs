@@ -177,7 +177,7 @@ impl Hub {
             News::Cleared { id, outcome } => {
                 if let Some(Reading::Clear(asker, channel)) = self.shared.reads.remove(&id) {
                     let answer = match outcome {
-                        Ok(()) => Answer::Cleared,
+                        Ok(()) => Answer::Cleared(None),
                         Err(_) => Answer::Refused(ErrorCode::INTERNAL),
                     };
                     self.tell(ports, asker, &channel, answer);

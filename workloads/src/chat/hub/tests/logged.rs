@@ -221,7 +221,7 @@ fn what_is_said_to_be_cleared_is_durably_gone() {
     let mut told = clear(&mut world);
     assert!(told().is_none());
     world.log(0, Told::Durable { last: 2, end: Lsn(2) });
-    assert!(matches!(told(), Some(Answer::Cleared)));
+    assert!(matches!(told(), Some(Answer::Cleared(Some(_)))));
     let records = world.hubs[0].take_append().unwrap().bytes;
     let mut later = later(&with_history(100), 1, log::split_hand_over(&records).unwrap().into_iter(), false);
     let slot = later.hubs[0].channels.find("c").unwrap();

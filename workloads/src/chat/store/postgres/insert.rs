@@ -11,8 +11,8 @@ use postgres_protocol::types::{
     ArrayDimension, array_to_sql, bool_to_sql, bytea_to_sql, int8_to_sql, text_to_sql, uuid_to_sql,
 };
 
-use super::trouble::Trouble;
 use crate::chat::store::row::{Rows, Stored};
+use crate::postgres::Trouble;
 
 /// What the statement is called in its session.
 const NAME: &str = "annulus_insert";
@@ -152,6 +152,6 @@ mod tests {
     fn a_row_beyond_the_types_is_the_rows_fault() {
         let mut rows = Rows::new(10, 1000);
         rows.push(&Row { offset: u64::MAX, ..Row::default() }, []);
-        assert_eq!(insert(&rows, 0..1).unwrap_err().kind, super::super::trouble::Kind::Data);
+        assert_eq!(insert(&rows, 0..1).unwrap_err().kind, crate::postgres::Kind::Data);
     }
 }

@@ -1,11 +1,9 @@
-//! PostgreSQL behind the log: a client of its own on the engine, partitioned by channel.
+//! PostgreSQL behind the log, by the client in [`crate::postgres`], partitioned by channel.
 //!
 //! ```text
 //!   clerk.rs     a thread: reads the log, sorts rows, hands out batches, keeps the position
 //!   pool.rs      lanes on one shard: one INSERT in flight on each, retries, bisection
 //!   session.rs   logged in and prepared        insert.rs   the statement        schema.rs   the table
-//!   login.rs     authentication                dial.rs     name, TCP, TLS       wire.rs     messages
-//!   url.rs       where and who                 trouble.rs  what goes wrong, and what to do about it
 //! ```
 //!
 //! # How many connections
@@ -24,15 +22,10 @@
 //! not ours.
 
 mod clerk;
-mod dial;
 mod insert;
-mod login;
 mod pool;
 mod schema;
 mod session;
-mod trouble;
-pub mod url;
-mod wire;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -42,25 +35,25 @@ use annulus_engine::compute::{Reply, Ticket, ticket};
 use annulus_engine::{JoinHandle, Shard};
 use crossbeam_channel::bounded;
 
-pub use url::{SslMode, Target};
+pub use self::schema::SCHEMA;
 
 use self::clerk::Clerk;
-use self::dial::Dialer;
 use self::pool::{Lane, Pool};
 use super::checkpoint::Checkpoint;
 use super::dead::{self, DeadLetters};
 use super::feed::{Feed, Mark, OnProgress, Source, Teller};
 use super::folder::Folder;
 use crate::backoff::seed;
+use crate::postgres::{Dialer, FAREWELL_MAX, Target};
 
+/// Connections unless somebody says otherwise.
+pub const CONNECTIONS: usize = 50;
 /// Connections made at the same time; others wait for their turn.
 const DIALS_MAX: usize = 4;
 /// First and longest wait after what will probably pass. Each is a random part of its length.
 const PASSING: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// First and longest wait after what a person has to change.
 const SETUP: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// How long saying farewell may take, and cancelling, and lanes in ending.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// How PostgreSQL is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +85,7 @@ impl PostgresSettings {
         PostgresSettings {
             directory: directory.to_owned(),
             target,
-            connections: 50,
+            connections: CONNECTIONS,
             batch_rows: 500,
             batch_bytes: 256 << 10,
             buffer_bytes: 16 << 20,
@@ -104,7 +97,8 @@ impl PostgresSettings {
 }
 
 /// Feeds PostgreSQL from `source`, on `shard` and a thread, beginning behind the position in the folder. The server need
-/// not be there: the feed tries until it is.
+/// not be there: the feed tries until it is. Its tables are made or brought up to date at once, not only when there are
+/// rows.
 ///
 /// # Errors
 /// A sentence: the folder or the certificates cannot be used.
@@ -139,14 +133,22 @@ pub fn start_postgres(
     let thread = std::thread::Builder::new().name("chat-store".to_owned()).spawn(body);
     thread.map_err(|error| format!("starting the database's thread: {error}"))?;
     let lanes = (0..lanes).map(|number| shard.spawn_background(Lane::new(&pool, number, seed).run())).collect();
-    shard.spawn_background(end(shard.clone(), clerk_ends, lanes, ended));
+    let greeter = shard.spawn_background(async move { pool.greet().await });
+    shard.spawn_background(end(shard.clone(), clerk_ends, greeter, lanes, ended));
     Ok(feed)
 }
 
 /// When the clerk has ended, lanes that have nothing in hand say farewell, and the others are cut.
-async fn end(shard: Shard, clerk_ends: Reply<()>, mut lanes: Vec<JoinHandle<()>>, ended: Ticket<()>) {
+async fn end(
+    shard: Shard,
+    clerk_ends: Reply<()>,
+    greeter: JoinHandle<()>,
+    mut lanes: Vec<JoinHandle<()>>,
+    ended: Ticket<()>,
+) {
     // Without an answer it has panicked: ended, too.
     let _ended = clerk_ends.await;
+    greeter.abort();
     let farewells = async {
         for lane in &mut lanes {
             // One that panicked has said so.

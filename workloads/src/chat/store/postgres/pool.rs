@@ -22,14 +22,13 @@ use annulus_engine::compute::{Reply, ticket};
 use crossbeam_channel::Sender;
 
 use super::clerk::{Batch, Done, Word};
-use super::dial::Dialer;
 use super::insert::insert;
 use super::session::Session;
-use super::trouble::{Kind, Trouble};
 use super::{DIALS_MAX, PASSING, PostgresSettings, SETUP};
 use crate::backoff::Backoff;
 use crate::chat::store::feed::{FeedState, Mark, Reins};
 use crate::chat::store::row::Rows;
+use crate::postgres::{Dialer, Kind, Trouble};
 use crate::serve::wire::{Crowd, Either, either};
 use crate::voice::Voice;
 
@@ -129,6 +128,15 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// Looks at the tables once, however long it takes until the server lets us: what is wrong with them is told at the
+    /// start, not with the first row.
+    pub(super) async fn greet(&self) {
+        let session = self.connect().await;
+        self.state.connected.fetch_sub(1, Ordering::Relaxed);
+        self.succeed();
+        session.close(&self.dialer).await;
     }
 
     async fn turn(&self) -> Turn<'_> {

@@ -1,28 +1,14 @@
-//! The table in PostgreSQL: made when it is absent, checked when it is there.
-//!
-//! Its version is in its comment, which everybody may read. So a user with INSERT and SELECT is enough where somebody else
-//! has made the table.
+//! The chat's tables in PostgreSQL, see [`crate::postgres::migrate`].
 
-use bytes::BytesMut;
-use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::backend::{DataRowBody, Message};
-use postgres_protocol::message::frontend;
+use crate::postgres::migrate::{Schema, Step};
 
-use super::trouble::Trouble;
-use super::wire::Link;
+/// See the module's description.
+pub static SCHEMA: Schema = Schema { name: "chat", table: "annulus_publications", steps: &STEPS };
 
-/// The beginning of the table's comment.
-const MARK: &str = "annulus schema 1";
+static STEPS: [Step; 1] = [Step { words: PUBLICATIONS, least: 1 }];
 
-/// Whether the table is there, and its comment.
-const LOOK: &str = "SELECT to_regclass('annulus_publications') IS NOT NULL, \
-                    obj_description(to_regclass('annulus_publications'), 'pg_class')";
-
-/// One transaction, since it is one query. The lock lets many who start together make one table; its number is `annulus`
-/// in ASCII.
-const CREATE: &str = r#"
-SELECT pg_advisory_xact_lock(x'616e6e756c7573'::bigint);
-CREATE TABLE IF NOT EXISTS annulus_publications (
+const PUBLICATIONS: &str = r#"
+CREATE TABLE annulus_publications (
     channel text NOT NULL,
     epoch text NOT NULL,
     "offset" bigint NOT NULL,
@@ -50,50 +36,3 @@ CREATE OR REPLACE VIEW annulus_messages AS
         CASE WHEN sealed OR binary_data THEN NULL ELSE convert_from(data, 'UTF8')::json END AS data
     FROM annulus_publications;
 "#;
-
-/// Makes sure that the table is there and of this version.
-pub(super) async fn ensure(link: &mut Link) -> Result<(), Trouble> {
-    let found = match look(link).await? {
-        Some(found) => found,
-        None => {
-            query(link, CREATE).await?;
-            crate::say!("chat: made the table annulus_publications");
-            look(link).await?.unwrap_or_default()
-        }
-    };
-    match found.starts_with(MARK) {
-        true => Ok(()),
-        false => Err(Trouble::setup(format!(
-            "the table annulus_publications has the comment {found:?}, and this annulus needs one that begins with {MARK:?}. \
-             Fix: run the version that made it, or give this one another schema (options=-c search_path=...)"
-        ))),
-    }
-}
-
-/// The table's comment, if there is a table.
-async fn look(link: &mut Link) -> Result<Option<String>, Trouble> {
-    let Some(row) = query(link, LOOK).await? else { return Err(Trouble::protocol("no answer to a question")) };
-    let broken = |error: std::io::Error| Trouble::protocol(&error.to_string());
-    let fields: Vec<_> = row.ranges().collect().map_err(broken)?;
-    let field = |index: usize| fields.get(index).and_then(|range| row.buffer().get(range.clone()?));
-    let is_there = field(0) == Some(b"t");
-    Ok(is_there.then(|| field(1).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()))
-}
-
-/// Asks, in the simple protocol; the last row of the answer.
-async fn query(link: &mut Link, words: &str) -> Result<Option<DataRowBody>, Trouble> {
-    let mut out = BytesMut::new();
-    frontend::query(words, &mut out).map_err(|error| Trouble::protocol(&error.to_string()))?;
-    link.send(out).await?;
-    let (mut row, mut trouble) = (None, None);
-    loop {
-        match link.recv().await {
-            Ok(Message::ErrorResponse(body)) => trouble = Some(Trouble::of_server(&body)),
-            Ok(Message::DataRow(body)) => row = Some(body),
-            Ok(Message::ReadyForQuery(_)) => return trouble.map_or(Ok(row), Err),
-            Ok(Message::RowDescription(_) | Message::CommandComplete(_) | Message::EmptyQueryResponse) => {}
-            Ok(_) => return Err(Trouble::protocol("an unexpected answer to a question")),
-            Err(broken) => return Err(trouble.unwrap_or(broken)),
-        }
-    }
-}

@@ -1,41 +1,56 @@
 //! A session that can insert: logged in, the table checked, the statement prepared.
 
+use std::time::Duration;
+
 use postgres_protocol::message::backend::{CommandCompleteBody, Message};
 
-use super::dial::Dialer;
-use super::login::{CancelKey, LoggedIn, log_in};
-use super::trouble::Trouble;
-use super::wire::Link;
-use super::{FAREWELL_MAX, insert, schema};
+use super::insert;
+use super::schema::SCHEMA;
+use crate::postgres::{self, Dialer, Trouble};
+
+/// How long making tables, or bringing them up to date, may take; another node that does it is waited for.
+const MIGRATION_MAX: Duration = Duration::from_secs(600);
 
 /// See the module's description.
 pub(super) struct Session {
-    link: Link,
-    cancel: Option<CancelKey>,
+    inner: postgres::Session,
 }
 
 impl Session {
-    /// Opens one: logging in, and looking at the table, within the time that the URL gives for each.
+    /// Opens one: logging in, looking at the tables and preparing, within the time that the URL gives for each. Only making
+    /// tables, or bringing them up to date, may take longer.
     pub(super) async fn open(dialer: &Dialer) -> Result<Session, Trouble> {
-        let (target, shard) = (dialer.target(), dialer.shard());
-        let late = || Trouble::passing(format!("{target} did not let us in within {:?}", target.connect_timeout));
-        let logged_in = shard.timeout(target.connect_timeout, log_in(dialer)).await;
-        let LoggedIn { link, cancel } = logged_in.map_err(|_elapsed| late())??;
-        let mut session = Session { link, cancel };
-        // The table may be locked: then this waits at the server, too.
-        match shard.timeout(target.connect_timeout, session.prepare()).await {
-            Ok(prepared) => prepared.map(|()| session),
+        let session = Session { inner: postgres::Session::open(dialer).await? };
+        let most = dialer.target().connect_timeout;
+        let standing = session.within(dialer, most, async |session| SCHEMA.look(&mut session.inner).await).await;
+        let (mut session, standing) = standing?;
+        if !SCHEMA.is_fit(standing)? {
+            let migrated =
+                session.within(dialer, MIGRATION_MAX, async |session| SCHEMA.migrate(&mut session.inner).await);
+            (session, ()) = migrated.await?;
+        }
+        let prepared = session.within(dialer, most, async |session| {
+            session.inner.link.send(insert::prepare()?).await?;
+            session.answer().await
+        });
+        prepared.await.map(|(session, _no_rows)| session)
+    }
+
+    /// Does work within a time. The table may be locked: then the server waits, and is told not to when the time is up.
+    async fn within<T>(
+        mut self,
+        dialer: &Dialer,
+        most: Duration,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, Trouble>,
+    ) -> Result<(Session, T), Trouble> {
+        match dialer.shard().timeout(most, work(&mut self)).await {
+            Ok(done) => done.map(|done| (self, done)),
             Err(_elapsed) => {
-                session.cancel(dialer).await;
+                self.cancel(dialer).await;
+                let target = dialer.target();
                 Err(Trouble::passing(format!("{target}: annulus_publications is locked, or the server is very slow")))
             }
         }
-    }
-
-    async fn prepare(&mut self) -> Result<(), Trouble> {
-        schema::ensure(&mut self.link).await?;
-        self.link.send(insert::prepare()?).await?;
-        self.answer().await.map(|_no_rows| ())
     }
 
     /// Sends what [`insert::insert`] made; how many rows were not there yet.
@@ -43,7 +58,7 @@ impl Session {
     /// # Errors
     /// No row of it is stored, or, if the session is no longer alive, that is unknown: sending all again is right.
     pub(super) async fn insert(&mut self, messages: Vec<u8>) -> Result<u64, Trouble> {
-        self.link.send(messages).await?;
+        self.inner.link.send(messages).await?;
         self.answer().await
     }
 
@@ -51,7 +66,7 @@ impl Session {
     async fn answer(&mut self) -> Result<u64, Trouble> {
         let (mut rows, mut trouble) = (0, None);
         loop {
-            match self.link.recv().await {
+            match self.inner.link.recv().await {
                 Ok(Message::ErrorResponse(body)) => trouble = Some(Trouble::of_server(&body)),
                 Ok(Message::CommandComplete(body)) => rows = inserted(&body)?,
                 Ok(Message::ReadyForQuery(_)) => return trouble.map_or(Ok(rows), Err),
@@ -63,26 +78,19 @@ impl Session {
         }
     }
 
-    /// Resolves when the server ends an idle session. Dropping the future loses nothing.
+    /// See [`postgres::Session::ended`].
     pub(super) async fn ended(&mut self) -> Trouble {
-        match self.link.recv().await {
-            Ok(Message::ErrorResponse(body)) => Trouble::of_server(&body),
-            Ok(_) => Trouble::protocol("a message that nobody asked for"),
-            Err(broken) => broken,
-        }
+        self.inner.ended().await
     }
 
-    /// Lets the server give up what it does for us, and ends the session. If that fails, the server's own time-outs have
-    /// to do.
+    /// See [`postgres::Session::cancel`].
     pub(super) async fn cancel(self, dialer: &Dialer) {
-        if let Some(key) = self.cancel {
-            let _tried = dialer.shard().timeout(FAREWELL_MAX, key.cancel(dialer)).await;
-        }
+        self.inner.cancel(dialer).await;
     }
 
-    /// Says farewell.
+    /// See [`postgres::Session::close`].
     pub(super) async fn close(self, dialer: &Dialer) {
-        self.link.terminate(dialer.shard()).await;
+        self.inner.close(dialer).await;
     }
 }
 

@@ -12,18 +12,19 @@ use postgres_protocol::message::backend::{Header, Message};
 use super::trouble::Trouble;
 use crate::serve::wire::Wire;
 
-/// Longest message that is believed, in bytes: answers to what we ask are short. Beyond, the connection is given up.
-const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Longest message that is believed, in bytes: a row that we have stored is about as long as a record of the chat's log at
+/// most, some 1.1 MiB. Beyond, the connection is given up.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a server on their way to be messages.
 #[derive(Default)]
-pub(super) struct Inbound {
+pub(crate) struct Inbound {
     bytes: BytesMut,
 }
 
 impl Inbound {
     /// Takes what was received.
-    pub(super) fn recv_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn recv_bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -31,7 +32,7 @@ impl Inbound {
     ///
     /// # Errors
     /// It is none, or longer than is believed.
-    pub(super) fn next_message(&mut self) -> Result<Option<Message>, Trouble> {
+    pub(crate) fn next_message(&mut self) -> Result<Option<Message>, Trouble> {
         let broken = |error: io::Error| Trouble::protocol(&error.to_string());
         let Some(header) = Header::parse(&self.bytes).map_err(broken)? else { return Ok(None) };
         // The length is a claim until it has passed the limit: memory is reserved for it.
@@ -43,14 +44,14 @@ impl Inbound {
 }
 
 /// A connection's messages.
-pub(super) struct Link {
+pub(crate) struct Link {
     wire: Wire,
     inbound: Inbound,
 }
 
 impl Link {
     /// Speaks over `wire`, on which nothing was said.
-    pub(super) fn new(wire: Wire) -> Link {
+    pub(crate) fn new(wire: Wire) -> Link {
         Link { wire, inbound: Inbound::default() }
     }
 
@@ -58,7 +59,7 @@ impl Link {
     ///
     /// # Errors
     /// Why the connection broke.
-    pub(super) async fn send(&mut self, messages: impl Into<Vec<u8>>) -> Result<(), Trouble> {
+    pub(crate) async fn send(&mut self, messages: impl Into<Vec<u8>>) -> Result<(), Trouble> {
         let sent = self.wire.send(&mut messages.into()).await;
         sent.map_err(|error| Trouble::transport("sending to the database", &error))
     }
@@ -67,7 +68,7 @@ impl Link {
     ///
     /// # Errors
     /// Why the connection broke.
-    pub(super) async fn recv(&mut self) -> Result<Message, Trouble> {
+    pub(crate) async fn recv(&mut self) -> Result<Message, Trouble> {
         loop {
             match self.inbound.next_message()? {
                 Some(Message::NoticeResponse(_) | Message::ParameterStatus(_) | Message::NotificationResponse(_)) => {}
@@ -82,7 +83,7 @@ impl Link {
     }
 
     /// Says farewell, if the server still listens.
-    pub(super) async fn terminate(mut self, shard: &Shard) {
+    pub(crate) async fn terminate(mut self, shard: &Shard) {
         let mut farewell = BytesMut::new();
         postgres_protocol::message::frontend::terminate(&mut farewell);
         let send = async {

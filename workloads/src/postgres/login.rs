@@ -15,15 +15,15 @@ use super::wire::Link;
 
 /// What cancels a statement of a session: the server's process and its secret.
 #[derive(Clone, Copy)]
-pub(super) struct CancelKey {
+pub(crate) struct CancelKey {
     process: i32,
     secret: i32,
 }
 
 /// A conversation that the server has accepted.
-pub(super) struct LoggedIn {
-    pub(super) link: Link,
-    pub(super) cancel: Option<CancelKey>,
+pub(crate) struct LoggedIn {
+    pub(crate) link: Link,
+    pub(crate) cancel: Option<CancelKey>,
 }
 
 /// How far authentication is. A server proves with SCRAM that it knows the password, too: one that cuts that short is
@@ -34,10 +34,10 @@ enum Proof {
     Done,
 }
 
-/// Connects and logs in.
-pub(super) async fn log_in(dialer: &Dialer) -> Result<LoggedIn, Trouble> {
+/// Connects to one of the servers and logs in.
+pub(crate) async fn log_in(dialer: &Dialer, host: usize) -> Result<LoggedIn, Trouble> {
     let target = dialer.target();
-    let mut link = Link::new(dialer.dial().await?);
+    let mut link = Link::new(dialer.dial(host).await?);
     link.send(start_up(target)?).await?;
     let (mut proof, mut cancel) = (Proof::Nothing, None);
     loop {
@@ -136,7 +136,7 @@ fn scram(target: &Target, body: &AuthenticationSaslBody) -> Result<ScramSha256, 
 async fn answer_challenge(mut scram: Box<ScramSha256>, challenge: Vec<u8>) -> Result<Box<ScramSha256>, Trouble> {
     let (ticket, reply) = ticket();
     let body = move || ticket.answer(scram.update(&challenge).map(|()| scram));
-    let thread = std::thread::Builder::new().name("chat-store-login".to_owned()).spawn(body);
+    let thread = std::thread::Builder::new().name("postgres-login".to_owned()).spawn(body);
     thread.map_err(|error| Trouble::transport("starting a thread to log in to the database", &error))?;
     match reply.await {
         Some(answered) => answered.map_err(|error| Trouble::protocol(&error.to_string())),
@@ -147,10 +147,10 @@ async fn answer_challenge(mut scram: Box<ScramSha256>, challenge: Vec<u8>) -> Re
 impl CancelKey {
     /// Asks the server to give up what this session does, on a connection of its own (PostgreSQL's manual, "Canceling
     /// Requests in Progress"). Otherwise a statement that waits for a lock would stay there, and each retry beside it.
-    pub(super) async fn cancel(self, dialer: &Dialer) -> Result<(), Trouble> {
+    pub(crate) async fn cancel(self, dialer: &Dialer, host: usize) -> Result<(), Trouble> {
         let mut out = BytesMut::new();
         frontend::cancel_request(self.process, self.secret, &mut out);
-        let mut link = Link::new(dialer.dial().await?);
+        let mut link = Link::new(dialer.dial(host).await?);
         link.send(out).await?;
         // The server closes once it has passed the word on.
         match link.recv().await {

@@ -1,7 +1,8 @@
-//! Where a PostgreSQL server is and who we are there: `postgres://user:password@host:port/database?sslmode=require`.
+//! Where PostgreSQL servers are and who we are there: `postgres://user:password@host:port/database?sslmode=require`, or,
+//! where one of several is the primary, `postgres://user:password@one:5432,two:5432/database`.
 //!
-//! The grammar is libpq's connection URI (PostgreSQL's manual, "Connection URIs") with one host. What of its parameters is
-//! not offered is an error, not ignored: somebody meant something by it.
+//! The grammar is libpq's connection URI (PostgreSQL's manual, "Connection URIs"). What of its parameters is not offered is
+//! an error, not ignored: somebody meant something by it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,13 +24,46 @@ pub enum SslMode {
     VerifyFull,
 }
 
-/// A server, a database, and a user. `Debug` and `Display` show no password.
+/// Which of the servers a session is wanted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionAttrs {
+    /// The first that lets us in.
+    Any,
+    /// The first that lets us in and takes what is written: no standby, and not `default_transaction_read_only`.
+    ReadWrite,
+}
+
+/// One server.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Target {
-    /// A host's name or address, or the folder of a Unix socket.
-    pub host: String,
+pub struct Host {
+    /// Its name or address, or the folder of its Unix socket.
+    pub name: String,
     /// Its port.
     pub port: u16,
+}
+
+impl Host {
+    /// Whether it is the folder of a Unix socket.
+    pub(crate) fn is_local(&self) -> bool {
+        self.name.starts_with('/')
+    }
+}
+
+/// As a URL has it.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, close) = if self.name.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{open}{}{close}:{}", self.name, self.port)
+    }
+}
+
+/// Servers, a database, and a user. `Debug` and `Display` show no password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The servers, in the order in which they are tried: one at least, [`HOSTS_MAX`] at most.
+    pub hosts: Vec<Host>,
+    /// Which of them is wanted. Unless it is said: the one that takes writes where there are several, any where there is one.
+    pub session_attrs: SessionAttrs,
     /// Whom to log in as.
     pub user: String,
     /// The password; `None`: servers that ask for one are refused.
@@ -40,19 +74,38 @@ pub struct Target {
     pub ssl_mode: SslMode,
     /// Authorities to believe besides the system's, for [`SslMode::VerifyFull`].
     pub ssl_root_cert: Option<PathBuf>,
+    /// Our certificate chain and its key, for servers that ask for one.
+    pub ssl_cert: Option<PathBuf>,
+    /// See [`Target::ssl_cert`].
+    pub ssl_key: Option<PathBuf>,
     /// What the server calls us in `pg_stat_activity`.
     pub application_name: String,
     /// Settings for the session, as on the server's command line: `-c search_path=chat`.
     pub options: Option<String>,
-    /// How long connecting and logging in may take.
+    /// How long connecting and logging in to one server may take.
     pub connect_timeout: Duration,
 }
 
 /// The parameters that are offered.
-const PARAMETERS: [&str; 8] =
-    ["sslmode", "sslrootcert", "application_name", "options", "connect_timeout", "user", "password", "host"];
-/// How long connecting may take unless the URL says otherwise.
+const PARAMETERS: [&str; 11] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "options",
+    "connect_timeout",
+    "target_session_attrs",
+    "user",
+    "password",
+    "host",
+];
+/// How long connecting to one server may take unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Servers that one URL may name: all of them are tried before anybody waits.
+pub const HOSTS_MAX: usize = 16;
+/// Where a server listens unless the URL says otherwise.
+const PORT: u16 = 5432;
 
 impl Target {
     /// Reads a URL.
@@ -69,30 +122,38 @@ impl Target {
             Some((user, password)) => (user, Some(decode(password)?)),
             None => (login, None),
         };
-        let (host, port) = split_port(place)?;
+        let hosts = place.split(',').map(host).collect::<Result<Vec<_>, String>>()?;
         let mut target = Target {
-            host: decode(host)?,
-            port,
+            hosts,
+            session_attrs: SessionAttrs::Any,
             user: decode(user)?,
             password,
             database: decode(database)?,
             ssl_mode: SslMode::default(),
             ssl_root_cert: None,
+            ssl_cert: None,
+            ssl_key: None,
             application_name: "annulus".to_owned(),
             options: None,
             connect_timeout: CONNECT_TIMEOUT,
         };
+        let mut attrs = None;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or("every parameter of a database URL has a value")?;
-            target.set(name, decode(value)?)?;
+            match (name, decode(value)?) {
+                ("target_session_attrs", value) => attrs = Some(session_attrs(&value)?),
+                (name, value) => target.set(name, value)?,
+            }
         }
-        target.complete()
+        target.complete(attrs)
     }
 
     fn set(&mut self, name: &str, value: String) -> Result<(), String> {
         match name {
             "sslmode" => self.ssl_mode = ssl_mode(&value)?,
             "sslrootcert" => self.ssl_root_cert = Some(value.into()),
+            "sslcert" => self.ssl_cert = Some(value.into()),
+            "sslkey" => self.ssl_key = Some(value.into()),
             "application_name" => self.application_name = value,
             "options" => self.options = Some(value),
             "connect_timeout" => {
@@ -102,7 +163,12 @@ impl Target {
             }
             "user" => self.user = value,
             "password" => self.password = Some(value),
-            "host" => self.host = value,
+            "host" => {
+                let known: Vec<u16> = self.hosts.iter().map(|host| host.port).collect();
+                let port = |index: usize| known.get(index).or(known.last()).copied().unwrap_or(PORT);
+                let hosts = value.split(',').enumerate();
+                self.hosts = hosts.map(|(at, name)| Host { name: name.to_owned(), port: port(at) }).collect();
+            }
             unknown => {
                 let hint =
                     nearest(unknown, &PARAMETERS).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
@@ -116,13 +182,23 @@ impl Target {
     }
 
     /// What is missing follows from what is there, as libpq has it.
-    fn complete(mut self) -> Result<Target, String> {
+    fn complete(mut self, attrs: Option<SessionAttrs>) -> Result<Target, String> {
         if self.user.is_empty() {
             return Err("the database URL names no user: postgres://USER@host/database".to_owned());
         }
-        if self.host.is_empty() {
-            self.host = "localhost".to_owned();
+        if self.ssl_cert.is_some() != self.ssl_key.is_some() {
+            return Err("the database URL's sslcert and sslkey belong together: give both".to_owned());
         }
+        if self.hosts.len() > HOSTS_MAX {
+            return Err(format!("the database URL names {} hosts; {HOSTS_MAX} are the most", self.hosts.len()));
+        }
+        for host in self.hosts.iter_mut().filter(|host| host.name.is_empty()) {
+            host.name = "localhost".to_owned();
+        }
+        self.session_attrs = attrs.unwrap_or(match self.hosts.len() {
+            1 => SessionAttrs::Any,
+            _ => SessionAttrs::ReadWrite,
+        });
         if self.database.is_empty() {
             self.database = self.user.clone();
         }
@@ -134,22 +210,21 @@ impl Target {
     }
 
     /// What rows that are stored are stored in: another user or other options may see another table of that name.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         format!("{self} {:?}", self.options.as_deref().unwrap_or_default())
     }
 
-    /// Whether the host is the folder of a Unix socket.
-    pub(super) fn is_local(&self) -> bool {
-        self.host.starts_with('/')
+    /// One of its servers, as it is shown.
+    pub(crate) fn shown(&self, host: &Host) -> String {
+        format!("postgres://{}@{host}/{}", self.user, self.database)
     }
 }
 
 /// `postgres://user@host:port/database`, without what is secret.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Target { host, port, user, database, .. } = self;
-        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "postgres://{user}@{open}{host}{close}:{port}/{database}")
+        let hosts = self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",");
+        write!(f, "postgres://{}@{hosts}/{}", self.user, self.database)
     }
 }
 
@@ -159,21 +234,31 @@ impl fmt::Debug for Target {
     }
 }
 
-fn split_port(place: &str) -> Result<(&str, u16), String> {
-    let (host, port) = match place.strip_prefix('[') {
+/// `name:port`, as it stands in a URL.
+fn host(place: &str) -> Result<Host, String> {
+    let (name, port) = match place.strip_prefix('[') {
         Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or("the database URL's address lacks its ]")?;
-            (host, rest.strip_prefix(':'))
+            let (name, rest) = rest.split_once(']').ok_or("the database URL's address lacks its ]")?;
+            (name, rest.strip_prefix(':'))
         }
-        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        None => place.split_once(':').map_or((place, None), |(name, port)| (name, Some(port))),
     };
-    match port.filter(|port| !port.is_empty()) {
-        None => Ok((host, 5432)),
+    let port = match port.filter(|port| !port.is_empty()) {
+        None => PORT,
         Some(port) => match port.parse() {
-            Ok(port) if port != 0 => Ok((host, port)),
-            _ if port.contains(',') => Err("the database URL names several hosts; one is offered".to_owned()),
-            _ => Err(format!("the database URL's port is 1 to 65535, not {port:?}")),
+            Ok(port) if port != 0 => port,
+            _ => return Err(format!("the database URL's port is 1 to 65535, not {port:?}")),
         },
+    };
+    Ok(Host { name: decode(name)?, port })
+}
+
+fn session_attrs(value: &str) -> Result<SessionAttrs, String> {
+    match value {
+        "any" => Ok(SessionAttrs::Any),
+        // libpq's `primary` is a server that is no standby; one that takes no writes is of no use to us either.
+        "read-write" | "primary" => Ok(SessionAttrs::ReadWrite),
+        other => Err(format!("target_session_attrs is any, read-write or primary, not {other:?}")),
     }
 }
 
@@ -215,7 +300,7 @@ mod tests {
                     &application_name=chat%201&options=-c%20search_path%3Dchat";
         let target = Target::parse(full).unwrap();
         assert_eq!((&*target.user, target.password.as_deref()), ("chat@home", Some("p:w/")));
-        assert_eq!((&*target.host, target.port, &*target.database), ("db.example", 6543, "pub"));
+        assert_eq!((target.hosts[0].to_string(), &*target.database), ("db.example:6543".to_owned(), "pub"));
         assert_eq!((target.ssl_mode, target.connect_timeout), (SslMode::Require, Duration::from_secs(3)));
         assert_eq!((&*target.application_name, target.options.as_deref()), ("chat 1", Some("-c search_path=chat")));
         assert!(!format!("{target} {target:?}").contains("p:w"), "{target:?}");
@@ -224,17 +309,27 @@ mod tests {
     #[test]
     fn what_is_missing_is_filled_in() {
         let target = Target::parse("postgres://chat@").unwrap();
-        assert_eq!((&*target.host, target.port, &*target.database), ("localhost", 5432, "chat"));
+        assert_eq!((target.hosts[0].to_string(), &*target.database), ("localhost:5432".to_owned(), "chat"));
         assert_eq!((target.ssl_mode, target.password), (SslMode::Prefer, None));
         let target = Target::parse("postgres://chat@[::1]:1/x").unwrap();
-        assert_eq!(
-            (&*target.host, target.port, target.to_string()),
-            ("::1", 1, "postgres://chat@[::1]:1/x".to_owned())
-        );
+        assert_eq!((&*target.hosts[0].name, target.hosts[0].port), ("::1", 1));
+        assert_eq!(target.to_string(), "postgres://chat@[::1]:1/x");
         for url in ["postgres://chat@%2Fvar%2Frun/x", "postgres://chat@/x?host=/var/run"] {
             let target = Target::parse(url).unwrap();
-            assert!(target.is_local() && target.host == "/var/run", "{url}");
+            assert!(target.hosts[0].is_local() && target.hosts[0].name == "/var/run", "{url}");
         }
+    }
+
+    #[test]
+    fn several_hosts_are_tried_for_the_one_that_takes_writes() {
+        let target = Target::parse("postgres://chat:x@one,two:6000,[::1]:7/pub").unwrap();
+        assert_eq!(target.to_string(), "postgres://chat@one:5432,two:6000,[::1]:7/pub");
+        assert_eq!(target.session_attrs, SessionAttrs::ReadWrite);
+        let target = Target::parse("postgres://chat@one,two/pub?target_session_attrs=any").unwrap();
+        assert_eq!(target.session_attrs, SessionAttrs::Any);
+        assert_eq!(Target::parse("postgres://chat@one/pub").unwrap().session_attrs, SessionAttrs::Any);
+        let target = Target::parse("postgres://chat@one:1,two:2/pub?host=a,/b,c").unwrap();
+        assert_eq!(target.to_string(), "postgres://chat@a:1,/b:2,c:2/pub");
     }
 
     #[test]
@@ -244,12 +339,15 @@ mod tests {
             ("postgres://host/db", "no user"),
             ("postgres://a@b:x/", "port"),
             ("postgres://a@b:0/", "port"),
-            ("postgres://a@b:1,c:2/", "several hosts"),
+            ("postgres://a@b:1,c:x/", "port"),
+            ("postgres://a@b?target_session_attrs=standby", "read-write"),
+            ("postgres://a@0,1,2,3,4,5,6,7,8,9,a,b,c,d,e,f,g/", "16"),
             ("postgres://a@[::1/", "]"),
             ("postgres://a%zz@b", "%"),
             ("postgres://a%ff@b", "%"),
             ("postgres://a%00@b", "zero byte"),
             ("postgres://a@b?sslmode=verify-ca", "verify-full"),
+            ("postgres://a@b?sslcert=x", "sslkey"),
             ("postgres://a@b?sslmod=x", "Did you mean sslmode?"),
             ("postgres://a@b?connect_timeout=0", "connect_timeout"),
             ("postgres://a@b?x", "value"),

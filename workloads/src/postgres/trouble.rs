@@ -16,7 +16,7 @@ use postgres_protocol::message::backend::ErrorResponseBody;
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// It will probably go away.
     Passing,
     /// A person has to change something.
@@ -27,10 +27,11 @@ pub(super) enum Kind {
 
 /// What went wrong.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble {
-    pub(super) kind: Kind,
+pub struct Trouble {
+    /// What to do about it.
+    pub kind: Kind,
     /// Whether the connection can be used further.
-    pub(super) session_lives: bool,
+    pub session_lives: bool,
     words: String,
 }
 
@@ -42,33 +43,45 @@ impl fmt::Display for Trouble {
 
 impl Trouble {
     /// The connection broke, or was never made.
-    pub(super) fn transport(doing: &str, error: &io::Error) -> Trouble {
+    pub(crate) fn transport(doing: &str, error: &io::Error) -> Trouble {
         Trouble { kind: Kind::Passing, session_lives: false, words: format!("{doing}: {error}") }
     }
 
     /// It did not happen, or not in time.
-    pub(super) fn passing(words: String) -> Trouble {
+    pub(crate) fn passing(words: String) -> Trouble {
         Trouble { kind: Kind::Passing, session_lives: false, words }
     }
 
     /// The server does not speak as it should.
-    pub(super) fn protocol(words: &str) -> Trouble {
+    pub(crate) fn protocol(words: &str) -> Trouble {
         let words = format!("the database server breaks its protocol: {words}");
         Trouble { kind: Kind::Passing, session_lives: false, words }
     }
 
     /// A person has to change something.
-    pub(super) fn setup(words: String) -> Trouble {
+    pub(crate) fn setup(words: String) -> Trouble {
         Trouble { kind: Kind::Setup, session_lives: false, words }
     }
 
+    /// None of several servers let us in: what each of them said. It may pass if that of one may.
+    pub(crate) fn of_all(troubles: Vec<(String, Trouble)>) -> Trouble {
+        let passing = troubles.iter().any(|(_, trouble)| trouble.kind == Kind::Passing);
+        let kind = if passing { Kind::Passing } else { Kind::Setup };
+        let told = |(host, trouble): &(String, Trouble)| match trouble.words.contains(host.as_str()) {
+            true => trouble.words.clone(),
+            false => format!("{host}: {trouble}"),
+        };
+        let words: Vec<String> = troubles.iter().map(told).collect();
+        Trouble { kind, session_lives: false, words: words.join("; ") }
+    }
+
     /// The row cannot be sent at all.
-    pub(super) fn row(words: String) -> Trouble {
+    pub(crate) fn row(words: String) -> Trouble {
         Trouble { kind: Kind::Data, session_lives: true, words }
     }
 
     /// What the server answered.
-    pub(super) fn of_server(body: &ErrorResponseBody) -> Trouble {
+    pub(crate) fn of_server(body: &ErrorResponseBody) -> Trouble {
         let (mut severity, mut code, mut message, mut more) =
             (String::new(), String::new(), String::new(), String::new());
         let mut fields = body.fields();
@@ -105,13 +118,16 @@ fn remedy(code: &str) -> Option<&'static str> {
         "28000" => Some("let this user and this machine in, in the server's pg_hba.conf"),
         "3D000" => Some("create the database, or name another one in the database URL"),
         "42501" => Some(
-            "grant this user INSERT and SELECT on annulus_publications, and CREATE on the schema if it is not there",
+            "grant this user INSERT and SELECT on the tables of annulus, and CREATE on the schema where they are not there",
         ),
-        "42P01" | "42703" => Some("restore the table annulus_publications, or drop it: it is made anew when absent"),
-        "42P10" => Some("give annulus_publications back its primary key (channel, epoch, \"offset\")"),
+        "42P01" | "42703" => Some("restore that table, or drop the tables of annulus: they are made anew when absent"),
+        "42P07" => Some("rename what has that name, or give annulus another schema (options=-c search_path=...)"),
+        "42P10" => Some("give the table back the primary key that annulus made it with"),
         "53300" => Some("raise the server's max_connections, or use fewer connections here"),
         "53100" => Some("free space on the server's disk"),
-        "25006" => Some("the server is a standby: name the primary in the database URL"),
+        "25006" => Some(
+            "the server takes no writes: name the primary in the database URL, or all servers (postgres://user@one,two/db)",
+        ),
         "26000" => Some("a pooler between has to keep prepared statements (PgBouncer 1.21: max_prepared_statements)"),
         _ => None,
     }

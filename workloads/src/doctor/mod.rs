@@ -1,0 +1,218 @@
+//! `annulus doctor`: whether this machine, and the servers that services are to lean on, grant what is needed, and what to do
+//! where they do not.
+//!
+//! ```text
+//! annulus doctor [--config FILE] [--redis URL]... [--postgres URL]...
+//! ```
+//!
+//! Each line is a finding with a verdict: `yes` it is as it should be, `note` it works and somebody should know this, `no` it
+//! has to be changed, and how. The exit status is 1 where something has to be changed.
+
+mod postgres;
+mod redis;
+
+use std::fmt;
+use std::time::Duration;
+
+use annulus_engine::plan::{Grants, Plan, Request};
+use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
+
+use crate::chat::config::Database;
+use crate::chat::store::postgres::CONNECTIONS;
+use crate::config::Config;
+use crate::postgres::Target;
+
+/// Descriptors that are not connections: rings, listeners, standard streams, files.
+const FILES_RESERVED: u64 = 64;
+/// Fewer connections than this are hardly meant.
+const CONNECTIONS_FEW: u64 = 10_000;
+/// How long looking at one server may take.
+const LOOK_MAX: Duration = Duration::from_secs(15);
+
+/// How good something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Yes,
+    /// It works, and whoever runs it should know this.
+    Note,
+    /// It has to be changed.
+    No,
+}
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How good it is.
+    pub verdict: Verdict,
+    /// What is.
+    pub says: String,
+    /// What to do about it; empty where nothing is to be done.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn yes(says: impl Into<String>) -> Finding {
+        Finding { verdict: Verdict::Yes, says: says.into(), remedy: String::new() }
+    }
+
+    fn note(says: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { verdict: Verdict::Note, says: says.into(), remedy: remedy.into() }
+    }
+
+    fn no(says: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { verdict: Verdict::No, says: says.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Yes => "yes",
+            Verdict::Note => "note",
+            Verdict::No => "no",
+        };
+        write!(f, "{verdict:>6} {}", self.says)?;
+        match self.remedy.as_str() {
+            "" => Ok(()),
+            remedy => write!(f, "\n       Fix: {remedy}"),
+        }
+    }
+}
+
+/// A server that is to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Server {
+    /// PostgreSQL at this URL, and how many connections are wanted of it.
+    Postgres { target: Box<Result<Target, String>>, connections: usize, what_for: &'static str },
+    /// Redis at this URL.
+    Redis { url: String },
+}
+
+/// What is to be looked at besides this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doctor {
+    servers: Vec<Server>,
+}
+
+impl Doctor {
+    /// Looks at these servers.
+    pub fn new(redis: &[String], postgres: &[String]) -> Doctor {
+        let redis = redis.iter().map(|url| Server::Redis { url: url.clone() });
+        let postgres = postgres.iter().map(|url| Server::Postgres {
+            target: Box::new(Target::parse(url)),
+            connections: CONNECTIONS,
+            what_for: "a chat's feed with its usual number of connections",
+        });
+        Doctor { servers: redis.chain(postgres).collect() }
+    }
+
+    /// And at those that a configuration names.
+    pub fn add(&mut self, config: &Config) {
+        if let Database::Postgres { url, connections, .. } = &config.chat.database {
+            let reads = config.chat.channels.reads_database();
+            let connections = connections + if reads { crate::chat::store::archive::SESSIONS_MAX } else { 0 };
+            let target = Box::new(Target::parse(url.reveal()));
+            self.servers.push(Server::Postgres { target, connections, what_for: "the chat" });
+        }
+        if let Some(broker) = &config.chat.broker {
+            self.servers.push(Server::Redis { url: broker.redis.reveal().to_owned() });
+        }
+        if let Some(target) = config.image.audit.clone() {
+            let target = Box::new(Ok(target));
+            self.servers.push(Server::Postgres { target, connections: 1, what_for: "the account of image jobs" });
+        }
+    }
+
+    /// Looks, and says what it finds. Whether all is well.
+    pub fn run(self) -> bool {
+        println!("kernel interface");
+        print!("{}", describe_drivers());
+        println!("cores");
+        println!("  {}", Plan::new(&Grants::of_this_process(), &Request { compute: Some(0), ..Request::default() }));
+        println!("limits");
+        match raise_file_limit() {
+            Ok(files) => println!("  {}", capacity(files)),
+            Err(error) => println!("  the limit of open files cannot be read: {error}"),
+        }
+        let mut is_well = true;
+        for server in self.servers {
+            println!("{}", title(&server));
+            for finding in look(server) {
+                println!("{finding}");
+                is_well &= finding.verdict != Verdict::No;
+            }
+        }
+        is_well
+    }
+}
+
+/// How many connections so many open files are good for.
+pub fn capacity(files: u64) -> String {
+    let connections = files.saturating_sub(FILES_RESERVED);
+    let remedy = match connections < CONNECTIONS_FEW {
+        true => ". For more: raise the hard limit (`ulimit -Hn`), or LimitNOFILE= in the unit file",
+        false => "",
+    };
+    format!("{files} open files allowed: about {connections} connections{remedy}")
+}
+
+/// A server's name, without what is secret.
+fn title(server: &Server) -> String {
+    match server {
+        Server::Postgres { target, what_for, .. } => match &**target {
+            Ok(target) => format!("PostgreSQL at {target}, for {what_for}"),
+            Err(_) => format!("PostgreSQL for {what_for}"),
+        },
+        Server::Redis { url } => match crate::redis::Settings::parse(url) {
+            Ok(settings) => format!("Redis at {}", settings.shown()),
+            Err(_) => "Redis".to_owned(),
+        },
+    }
+}
+
+/// Looks at a server, on a shard of its own.
+fn look(server: Server) -> Vec<Finding> {
+    let main = move |shard: Shard| {
+        let server = server.clone();
+        async move {
+            match server {
+                Server::Postgres { target, connections, .. } => match *target {
+                    Ok(target) => postgres::look(&shard, &target, connections).await,
+                    Err(error) => vec![Finding::no(error, "correct the URL")],
+                },
+                Server::Redis { url } => redis::look(&shard, &url).await,
+            }
+        }
+    };
+    let running = Engine::builder().shards(1).compute(0).oversubscribed().start(main);
+    let ended = running.map_err(|error| error.to_string()).and_then(|running| {
+        let shards = running.wait().map_err(|error| error.to_string())?;
+        Ok(shards.into_iter().flatten().collect())
+    });
+    ended.unwrap_or_else(|error| {
+        vec![Finding::no(
+            format!("it cannot be looked at from here: {error}"),
+            "see the lines about this machine above",
+        )]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_a_line_with_its_remedy_below() {
+        assert_eq!(Finding::yes("it is there").to_string(), "   yes it is there");
+        assert_eq!(Finding::no("it is gone", "start it").to_string(), "    no it is gone\n       Fix: start it");
+        assert_eq!(Finding::note("it is old", "").to_string(), "  note it is old");
+    }
+
+    #[test]
+    fn no_title_shows_a_password() {
+        let target = Box::new(Target::parse("postgres://a:secret@b/c"));
+        let server = Server::Postgres { target, connections: 1, what_for: "the chat" };
+        assert_eq!(title(&server), "PostgreSQL at postgres://a@b:5432/c, for the chat");
+    }
+}
