@@ -8,11 +8,12 @@ use annulus_engine::trace::{Stage, Trace};
 use annulus_protocols::centrifuge::{Disconnect, ErrorCode};
 
 pub use super::api::Overrides;
+use super::dialect::Dialect;
 use super::evidence::{Found, Present};
 use super::hub::Verifiers;
 pub use super::log::Key;
 use super::log::Told;
-use super::session::{ClientId, Dialect};
+use super::session::ClientId;
 use super::stream::{Author, Content, Stored};
 
 /// Who waits for an answer.
@@ -178,7 +179,7 @@ pub struct Recovery {
     pub missed: Option<Vec<Stored>>,
 }
 
-/// One message as a whole WebSocket frame, for each dialect that somebody speaks.
+/// One message as it is on the wire, for each dialect that somebody speaks.
 #[derive(Clone, Debug, Default)]
 pub struct Frames {
     /// By dialect.
@@ -284,6 +285,13 @@ pub enum Letter {
     Log(Told),
     /// All rows up to this position of the log are in the database.
     Stored(u64),
+    /// A message of a client that came as a request of its own.
+    Emulated {
+        /// The connection that carries its session down.
+        conn: ConnId,
+        /// The message.
+        message: Vec<u8>,
+    },
     /// An answer of the API, to be written to its connection.
     Replied {
         /// Whose.

@@ -26,6 +26,8 @@ pub mod api;
 pub mod bucket;
 pub mod channel;
 pub mod config;
+pub mod dialect;
+pub mod emulation;
 pub mod evidence;
 pub mod feeding;
 pub mod hooks;

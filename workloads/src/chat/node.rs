@@ -11,6 +11,7 @@ use annulus_engine::tls::rustls::{ClientConfig, ServerConfig};
 use super::admin::Console;
 use super::config::{self, Config, Tokens};
 use super::feeding::{Bell, Tail};
+use super::emulation::Sessions;
 use super::hub::{Common, Restored, Restorer, Verifiers};
 use super::log::{self, LogId, Opened};
 use super::schema::Schema;
@@ -117,6 +118,7 @@ impl Node {
             connects: AtomicU64::new(0),
             fan_outs: AtomicUsize::new(0),
             log: opened.as_ref().map(|opened| opened.state.clone()),
+            sessions: Sessions::new()?,
             config,
         };
         Ok(Arc::new(Node {

@@ -12,7 +12,8 @@
 //! |---|---|
 //! | `mod.rs` | the loop, the beginning, the end |
 //! | `world.rs` | what the hub does to the world |
-//! | `session.rs` | connections: HTTP first, then WebSocket |
+//! | `session.rs` | connections: HTTP first, then WebSocket or a stream |
+//! | `stream.rs` | clients without a WebSocket: HTTP streams, server-sent events, and their commands |
 //! | `upgrade.rs` | who may open a WebSocket, and how it will be spoken |
 //! | `work.rs` | what takes longer than a turn |
 //! | `call.rs` | calls of the HTTP API, each a task |
@@ -27,6 +28,7 @@ mod log;
 mod meters;
 mod secure;
 mod session;
+mod stream;
 mod upgrade;
 mod work;
 mod world;
@@ -257,6 +259,9 @@ impl Service {
         if let Letter::Replied { conn, reply } = letter {
             return self.replied(group, conn, &reply);
         }
+        if let Letter::Emulated { conn, message } = letter {
+            return self.emulated(group, conn, &message);
+        }
         self.hub.on_letter(&mut self.sockets, &mut Visitors(group), now, letter);
     }
 
@@ -278,17 +283,15 @@ impl Service {
             }
             Event::Ended(id) => self.ended(group, id),
             Event::Closed(id, _) => {
-                let now = self.now();
-                if let Some(Session::Chat(chat)) = group.session(id) {
-                    self.note_end(id, &chat.client, "gone");
-                    self.hub.remove(&mut self.sockets, now, id, &mut chat.client);
-                    self.node.count_connection(-1);
+                if let Some(client) = group.session(id).and_then(Session::client) {
+                    self.note_end(id, client, "gone");
+                    self.forget(id, client);
                 }
             }
             Event::Drained(id) => {
                 let now = self.now();
-                if let Some(Session::Chat(chat)) = group.session(id) {
-                    self.hub.drained(&mut self.sockets, now, id, &mut chat.client);
+                if let Some(client) = group.session(id).and_then(Session::client) {
+                    self.hub.drained(&mut self.sockets, now, id, client);
                 }
             }
             Event::Tick(cohort) => self.tick(group, cohort),
