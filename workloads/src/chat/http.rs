@@ -113,7 +113,8 @@ impl Cors {
 /// Appends the answer to a browser that asks before it lets a page ask. Whether the connection must close after it.
 pub fn answer_preflight(out: &mut Vec<u8>, exchange: &Exchange, head: &RequestHead<'_>) -> bool {
     let cors = Cors::of(head);
-    let wanted = head.fields().get("access-control-request-headers").and_then(|wanted| std::str::from_utf8(wanted).ok());
+    let wanted =
+        head.fields().get("access-control-request-headers").and_then(|wanted| std::str::from_utf8(wanted).ok());
     let mut fields = cors.fields();
     fields.extend([
         ("access-control-allow-methods", "GET, POST, OPTIONS"),

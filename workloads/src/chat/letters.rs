@@ -317,6 +317,8 @@ pub struct Target {
     pub user: String,
     /// Only this client.
     pub client: Option<ClientId>,
+    /// Only the client of the session with this name; empty: of any.
+    pub session: String,
     /// Not these.
     pub except: Vec<ClientId>,
 }

@@ -10,8 +10,8 @@ use annulus_engine::tls::rustls::{ClientConfig, ServerConfig};
 
 use super::admin::Console;
 use super::config::{self, Config, Tokens};
-use super::feeding::{Bell, Tail};
 use super::emulation::Sessions;
+use super::feeding::{Bell, Tail};
 use super::hub::{Common, Restored, Restorer, Verifiers};
 use super::log::{self, LogId, Opened};
 use super::schema::Schema;

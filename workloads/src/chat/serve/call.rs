@@ -355,16 +355,13 @@ fn published(offset: u64, epoch: &str) -> reply::Published<'_> {
     reply::Published { offset, epoch }
 }
 
-/// Whose clients are meant; `None`: nobody's, because no client of ours has such an id, or none has a session.
+/// Whose clients are meant; `None`: nobody's, because no client of ours has such an id.
 fn target(whom: &Whom<'_>) -> Option<Target> {
-    if !whom.session.is_empty() {
-        return None;
-    }
     let client = match whom.client.is_empty() {
         true => None,
         false => Some(ClientId::parse(&whom.client)?),
     };
-    Some(Target { user: whom.user.to_string(), client, except: Vec::new() })
+    Some(Target { user: whom.user.to_string(), client, session: whom.session.to_string(), except: Vec::new() })
 }
 
 fn as_present(present: &Present) -> reply::Present<'_> {

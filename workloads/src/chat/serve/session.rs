@@ -164,7 +164,7 @@ impl Service {
     }
 
     /// Ends a session: what was written leaves, then the connection closes.
-    fn end(&mut self, id: ConnId, session: &mut Session) {
+    pub(super) fn end(&mut self, id: ConnId, session: &mut Session) {
         if let Some(client) = session.client() {
             self.forget(id, client);
         }
@@ -195,7 +195,7 @@ impl Service {
         }
         match session {
             Session::Chat(chat) => {
-                chat.websocket.write_close(&mut self.out, CloseCode::new(why.code), &why.reason, None)
+                chat.websocket.write_close(&mut self.out, CloseCode::new(why.code), &why.reason, None);
             }
             Session::Stream(client) => self.write_farewell(client.dialect, why),
             Session::New(_) | Session::Http(_) | Session::Done => {}
@@ -446,9 +446,7 @@ impl Service {
             | Route::Preflight
             | Route::Api(_)
             | Route::Admin(_)
-            | Route::NotFound => {
-                http::answer_problem(&mut self.out, exchange, 404, "there is nothing here", &[])
-            }
+            | Route::NotFound => http::answer_problem(&mut self.out, exchange, 404, "there is nothing here", &[]),
         }
     }
 

@@ -22,7 +22,7 @@ use annulus_protocols::http1::{BodyLength, Exchange, RequestHead, write_response
 use super::Service;
 use super::session::{Purpose, Session};
 use crate::chat::dialect::{Carrier, Dialect};
-use crate::chat::http::{self, Cors};
+use crate::chat::http::Cors;
 use crate::chat::hub::{Outcome, Ports};
 use crate::chat::letters::Letter;
 use crate::chat::session::Client;
