@@ -58,13 +58,12 @@ impl Dialect {
 
     /// Over a WebSocket, in a codec.
     pub fn new(codec: Codec, deflate: bool) -> Dialect {
-        let deflate = if deflate { Self::DEFLATE } else { 0 };
-        Dialect(codec.index() as u8 * Self::PROTOBUF | deflate)
+        Dialect(bit_of(codec) | if deflate { Self::DEFLATE } else { 0 })
     }
 
     /// Over an HTTP stream, in a codec.
     pub fn http_stream(codec: Codec) -> Dialect {
-        Dialect(Self::HTTP_STREAM | codec.index() as u8 * Self::PROTOBUF)
+        Dialect(Self::HTTP_STREAM | bit_of(codec))
     }
 
     /// All of them.
@@ -118,6 +117,13 @@ impl Dialect {
                 }
             }
         }
+    }
+}
+
+fn bit_of(codec: Codec) -> u8 {
+    match codec {
+        Codec::Json => 0,
+        Codec::Protobuf => Dialect::PROTOBUF,
     }
 }
 

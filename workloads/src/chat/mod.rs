@@ -1,4 +1,4 @@
-//! `annulus chat`: real-time messaging for Centrifuge clients over WebSocket.
+//! `annulus chat`: real-time messaging for Centrifuge clients over WebSocket and streams.
 //!
 //! ```text
 //!   serve/ ◄──► hub/ ──► channel, stream, session, users      one of each per shard
@@ -12,7 +12,8 @@
 //! |---|---|
 //! | `config/` | one model, two dialects: ours and Centrifugo's |
 //! | `node.rs`, `secure.rs` | what all shards share, and what happens before they start |
-//! | `serve/` | one task per shard: sockets, HTTP, WebSocket; `http.rs`: routes and answers, `page.html`: the page at / |
+//! | `dialect.rs`, `emulation.rs` | what carries messages and how they look there; names of sessions without a WebSocket |
+//! | `serve/` | one task per shard: sockets, HTTP, WebSocket, streams; `http.rs`: routes and answers, `page.html`: the page at / |
 //! | `hub/` | one hub per shard: what clients may do, who hears what; no socket |
 //! | `letters.rs`, `evidence.rs` | what hubs say to each other, and what is found out for commands that wait |
 //! | `channel.rs`, `stream.rs`, `session.rs`, `users.rs`, `slots.rs`, `bucket.rs`, `rules.rs` | what a hub keeps and goes by |
