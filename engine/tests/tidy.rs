@@ -12,7 +12,7 @@ use std::process::Command;
 const ROOMS: [(&str, &str, &[&str], usize); 5] = [
     ("engine", "annulus-engine", &[], 45),
     ("protocols", "annulus-protocols", &[], 12),
-    ("workloads", "annulus", &["annulus-engine", "annulus-protocols", "annulus-perf"], 225),
+    ("workloads", "annulus", &["annulus-engine", "annulus-protocols", "annulus-perf"], 230),
     ("bench", "annulus-bench", &["annulus-engine", "annulus-protocols", "annulus-perf"], 80),
     ("perf", "annulus-perf", &[], 60),
 ];

@@ -1,6 +1,7 @@
 //! The services built on the engine, and the one binary that runs them.
 
 pub mod args;
+mod backoff;
 pub mod chat;
 pub mod config;
 pub mod console;
@@ -9,7 +10,9 @@ pub mod fetch;
 pub mod gateway;
 pub mod image;
 pub mod nearest;
+pub mod redis;
 pub mod serve;
+mod voice;
 
 /// Prints a line for people. A closed standard output ends nothing: a service goes on without its log.
 #[macro_export]

@@ -169,10 +169,10 @@ fn what_is_not_understood_is_refused() {
         refused(name, &bad, &["history_ttl", &at]);
     }
     // Known, and not offered: refused, unless it is at its default or that is accepted.
-    let redis = JSON.replace(r#""log":"#, r#""engine": { "type": "redis" }, "log":"#);
-    refused("config.json", &redis, &["engine.type", "--allow-unsupported"]);
+    let redis = JSON.replace(r#""log":"#, r#""map_broker": { "type": "redis" }, "log":"#);
+    refused("config.json", &redis, &["map_broker.type", "--allow-unsupported"]);
     let chat = Setup { options: &["--allow-unsupported"], ..Setup::file("config.json", redis) }.start(&folder);
-    assert!(chat.logged().contains("engine.type"), "{}", chat.logged());
+    assert!(chat.logged().contains("map_broker.type"), "{}", chat.logged());
     chat.stop();
     let memory =
         JSON.replace(r#""log":"#, r#""engine": { "type": "memory" }, "uni_sse": { "enabled": false }, "log":"#);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
 mod gateway_rig;
+mod outside;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,6 +20,8 @@ mod discovery;
 mod flatmap;
 #[path = "gateway/names.rs"]
 mod names;
+#[path = "gateway/quota.rs"]
+mod quota;
 #[path = "gateway/slashes.rs"]
 mod slashes;
 

@@ -78,6 +78,10 @@ fn the_shop_is_what_its_file_says() {
     );
     assert_eq!((shop.compat, shop.memory_bytes_max), (Compat::Annulus, Some(512 << 20)));
     assert_eq!(shop.name_servers, ["10.0.0.2:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]);
+    let store = shop.rate_limit_store.as_ref().unwrap();
+    assert_eq!((&*store.prefix, store.timeout, store.gateways), ("shop:", Duration::from_millis(20), 3));
+    assert_eq!(store.redis.shown(), "redis://limits.shop:6380/1");
+    assert!(!shop.endpoints[0].rate_limit_is_global);
     assert_eq!((shop.server.idle_timeout, shop.server.read_header_timeout), (None, Some(Duration::from_secs(3))));
     assert_eq!(shop.router.health_path.as_deref(), Some("/alive"));
     assert!(shop.router.trusted_proxies[0].contains("10.2.3.4".parse().unwrap()));
@@ -131,7 +135,7 @@ fn the_shop_is_what_its_file_says() {
     assert_eq!(shop.endpoints[2].backends[0].hosts[0].base_path, "/base");
     assert!(shop.endpoints[3].path.is_empty());
     assert_eq!(shop.endpoints[4].path.len(), 2);
-    assert_eq!(product.location.to_string(), format!("{}:54:5", sample("shop.json").display()));
+    assert_eq!(product.location.to_string(), format!("{}:55:5", sample("shop.json").display()));
 }
 
 #[test]
@@ -189,6 +193,14 @@ fn mistakes_are_said_with_place_key_and_remedy() {
         (
             "{\"version\": 3, \"extra_config\": {\"annulus\": {\"name_servers\": [\"::1\", \"::2\", \"::3\", \"::4\"]}}}",
             "a.json:1:61: extra_config.annulus.name_servers: 4 name servers: at most 3 are asked".to_owned(),
+        ),
+        (
+            "{\"version\": 3, \"extra_config\": {\"annulus\": {\"rate_limit\": {\"redis\": \"http://a\"}}}}",
+            "a.json:1:69: extra_config.annulus.rate_limit.redis: a Redis URL begins with redis://".to_owned(),
+        ),
+        (
+            "{\"version\": 3, \"extra_config\": {\"annulus\": {\"rate_limit\": {}}}}",
+            "a.json:1:59: extra_config.annulus.rate_limit: the key \"redis\" is missing".to_owned(),
         ),
         ("{\"version\": 3, \"host\": \"http://a\"}", "a.json:1:24: host: expected a list of hosts".to_owned()),
         ("{\"version\": 3, \"host\": [\"http://a\", \"b:x\"]}", "a.json:1:37: host[1]: \"b:x\" is not a host: \"x\" is not a port".to_owned()),

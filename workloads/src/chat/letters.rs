@@ -8,6 +8,7 @@ use annulus_engine::trace::{Stage, Trace};
 use annulus_protocols::centrifuge::{Disconnect, ErrorCode};
 
 pub use super::api::Overrides;
+use super::broker::News;
 use super::dialect::Dialect;
 use super::evidence::{Found, Present};
 use super::hub::Verifiers;
@@ -281,6 +282,13 @@ pub enum Letter {
         /// What.
         found: Box<Found>,
     },
+    /// To a shard's members of a channel: they cannot be told what they have missed, and begin anew.
+    Anew {
+        /// Which channel.
+        channel: Arc<str>,
+    },
+    /// From the broker.
+    Broker(News),
     /// From the log.
     Log(Told),
     /// All rows up to this position of the log are in the database.

@@ -14,6 +14,7 @@
 //! | `node.rs`, `secure.rs` | what all shards share, and what happens before they start |
 //! | `dialect.rs`, `emulation.rs` | what carries messages and how they look there; names of sessions without a WebSocket |
 //! | `serve/` | one task per shard: sockets, HTTP, WebSocket, streams; `http.rs`: routes and answers, `page.html`: the page at / |
+//! | `fleet/` | several nodes as one chat: who lives, orders and questions to all |
 //! | `hub/` | one hub per shard: what clients may do, who hears what; no socket |
 //! | `letters.rs`, `evidence.rs` | what hubs say to each other, and what is found out for commands that wait |
 //! | `channel.rs`, `stream.rs`, `session.rs`, `users.rs`, `slots.rs`, `bucket.rs`, `rules.rs` | what a hub keeps and goes by |
@@ -24,6 +25,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod broker;
 pub mod bucket;
 pub mod channel;
 pub mod config;
@@ -31,9 +33,11 @@ pub mod dialect;
 pub mod emulation;
 pub mod evidence;
 pub mod feeding;
+pub mod fleet;
 pub mod hooks;
 mod http;
 pub mod hub;
+pub mod kept;
 pub mod letters;
 pub mod log;
 pub mod node;

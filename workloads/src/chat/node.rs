@@ -174,6 +174,9 @@ impl Node {
             Some(directory) => crate::say!("          log in {}, {}", directory.display(), self.database_name()),
             None => crate::say!("          no log: nothing outlives this process (chat.log.directory)"),
         }
+        if let Some(broker) = &config.broker {
+            crate::say!("          one of several nodes: those with the prefix {:?} in the same Redis", broker.prefix);
+        }
     }
 
     fn database_name(&self) -> String {
@@ -395,7 +398,7 @@ fn verifier(tokens: &Tokens, skip_signature: bool, section: &str) -> Result<Veri
             let text = std::fs::read(path).map_err(|error| named(format!("{}: {error}", path.display())))?;
             Jwks::Set(text)
         }
-        (None, Some(_)) => Jwks::Endpoint(Times::default()),
+        (None, Some(_)) => Jwks::Endpoint(Times::default().spread(crate::backoff::seed())),
         (None, None) => Jwks::None,
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();

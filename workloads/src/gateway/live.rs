@@ -29,6 +29,7 @@ use super::meters::{EndpointMeters, Meters};
 use super::own;
 use super::part::Changes;
 use super::problem;
+use super::quota::{Away, Limit, Quota};
 use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
 use super::route::{Route, Router, TrailingSlash};
 use super::service::Edition;
@@ -58,6 +59,7 @@ pub struct Live {
     pub access: Option<AccessLog>,
     endpoint_meters: Vec<EndpointMeters>,
     limits: Vec<Option<Limits>>,
+    quota: Option<Rc<Quota>>,
     identities: Identities,
     /// How much is given up.
     pub shedder: Shedder,
@@ -72,7 +74,9 @@ pub struct Live {
 
 impl Live {
     /// Puts a configuration in force on a shard.
-    pub fn new(shard: &Shard, edition: &Edition, resolver: &Rc<Resolver>) -> Rc<Live> {
+    ///
+    /// `before` is the one that it succeeds, whose connection to Redis it may go on with.
+    pub fn new(shard: &Shard, edition: &Edition, resolver: &Rc<Resolver>, before: Option<&Live>) -> Rc<Live> {
         let Edition { gateway, memory, figures, access, .. } = edition;
         let gateway = gateway.clone();
         let dial_timeout = gateway.pool.dialer_timeout.unwrap_or(DIAL_MAX);
@@ -104,13 +108,19 @@ impl Live {
                 tells_errors: gateway.router.return_error_msg,
             });
         }
+        let is_global = |endpoint: &model::Endpoint| endpoint.rate_limit_is_global && endpoint.rate_limit.is_some();
+        let store = gateway.rate_limit_store.as_ref().filter(|_| gateway.endpoints.iter().any(is_global));
+        let quota = store.map(|store| Quota::new(shard, store, before.and_then(|before| before.quota.as_deref())));
+        let together = quota.as_ref().zip(store.map(|store| store.gateways));
+        let limits = gateway.endpoints.iter().map(|endpoint| Limits::new(shard, endpoint, together)).collect();
         let meters = Meters::new(shard);
         let endpoint_meters = gateway.endpoints.iter().map(|endpoint| EndpointMeters::new(shard, endpoint)).collect();
         Rc::new(Live {
             shard: shard.clone(),
             access: access.clone().map(|writer| AccessLog::new(writer, meters.unlogged.clone())),
             meters,
-            limits: gateway.endpoints.iter().map(|endpoint| Limits::new(shard, endpoint)).collect(),
+            limits,
+            quota,
             identities: Identities::new(shard.index()),
             shedder: Shedder::default(),
             memory: memory.clone(),
@@ -152,10 +162,11 @@ impl Live {
         &self.endpoint_meters
     }
 
-    /// Requests that an endpoint's limit for all clients would let through now, and the most that it ever would.
+    /// Requests that an endpoint's limit for all clients would let through now, and the most that it ever would. Of a limit that
+    /// is kept together only Redis knows.
     pub fn limit_left(&self, endpoint: usize) -> Option<(f64, u64)> {
-        let (rate, bucket) = self.limits[endpoint].as_ref()?.all.as_ref()?;
-        Some((bucket.left(rate, self.shard.now()), rate.capacity))
+        let (rate, bucket, global) = self.limits[endpoint].as_ref()?.all.as_ref()?;
+        global.is_none().then(|| (bucket.left(rate, self.shard.now()), rate.capacity))
     }
 
     /// How long idle connections are kept at the end.
@@ -334,7 +345,11 @@ impl Live {
             return Reply { last: self.shard.is_any_unstrained(), ..reply };
         }
         let limits = self.limits[index].as_ref();
-        if let Some(refusal) = limits.and_then(|limits| limits.refusal(self, request, params, client)) {
+        let refusal = match limits {
+            Some(limits) => limits.refusal(self, request, params, client).await,
+            None => None,
+        };
+        if let Some(refusal) = refusal {
             self.meters.limited.add(1);
             self.endpoint_meters[index].limited.add(1);
             return refusal;
@@ -420,33 +435,41 @@ fn backend_name(endpoint: &model::Endpoint, place: usize) -> String {
     }
 }
 
-/// How often an endpoint may be asked, on this shard: its share of what the configuration says for all.
+/// How often an endpoint may be asked: on this shard, its share of what the configuration says for all; or of all gateways
+/// together, and then that share is for the time in which Redis cannot say.
 struct Limits {
-    all: Option<(Rate, Bucket)>,
-    client: Option<(ClientKey, Clients)>,
+    all: Option<(Rate, Bucket, Option<Limit>)>,
+    client: Option<(ClientKey, Clients, Option<Limit>)>,
 }
 
 impl Limits {
-    fn new(shard: &Shard, endpoint: &model::Endpoint) -> Option<Limits> {
+    fn new(shard: &Shard, endpoint: &model::Endpoint, together: Option<(&Rc<Quota>, u32)>) -> Option<Limits> {
         let limit = endpoint.rate_limit.as_ref()?;
+        let together = together.filter(|_| endpoint.rate_limit_is_global);
+        let gateways = together.map_or(1, |(_, gateways)| gateways as usize);
+        let global = |rate: &Rate, of: &str| {
+            together.map(|(quota, _)| Limit::new(quota, *rate, format!("{}\0{of}", name_of(endpoint))))
+        };
         let now = shard.now();
         let all = limit.all.as_ref().map(|rate| {
-            let rate = bucket::share(rate, shard.count());
-            (rate, Bucket::new(&rate, now))
+            let own = bucket::share(rate, shard.count() * gateways);
+            (own, Bucket::new(&own, now), global(rate, "all"))
         });
         // A client's connections may be on any shard, or all on one: each shard allows it the whole rate.
-        let client = limit.client.as_ref().map(|client| (client.key.clone(), Clients::new(client.rate, now)));
+        let client = limit.client.as_ref().map(|client| {
+            let own = bucket::share(&client.rate, gateways);
+            (client.key.clone(), Clients::new(own, now), global(&client.rate, "client"))
+        });
         Some(Limits { all, client })
     }
 
     /// The answer to a request beyond the limits.
-    fn refusal(&self, live: &Live, request: &Request, params: &[String], client: IpAddr) -> Option<Reply> {
-        let now = live.shard.now();
+    async fn refusal(&self, live: &Live, request: &Request, params: &[String], client: IpAddr) -> Option<Reply> {
         let refuse = |status: u16, detail: &str, wait: Duration| {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             problem::problem(status, detail).with("retry-after", &seconds.max(1).to_string())
         };
-        if let Some((key, clients)) = &self.client {
+        if let Some((key, clients, global)) = &self.client {
             let who = match key {
                 ClientKey::Ip => client.to_string(),
                 ClientKey::IpFromHeader(name) => {
@@ -455,12 +478,24 @@ impl Limits {
                 ClientKey::Header(name) => request.fields.text(name).unwrap_or_default().to_owned(),
                 ClientKey::Parameter(index) => params.get(*index).cloned().unwrap_or_default(),
             };
-            if let Err(wait) = clients.take(&who, now) {
+            let taken = take(global.as_ref(), &who).await;
+            if let Err(wait) = taken.unwrap_or_else(|Away| clients.take(&who, live.shard.now())) {
                 return Some(refuse(429, "this client asks too often", wait));
             }
         }
-        let (rate, bucket) = self.all.as_ref()?;
-        bucket.take(rate, now).err().map(|wait| refuse(503, "this endpoint is asked too often", wait))
+        let (rate, bucket, global) = self.all.as_ref()?;
+        let taken = take(global.as_ref(), "").await;
+        let taken = taken.unwrap_or_else(|Away| bucket.take(rate, live.shard.now()));
+        taken.err().map(|wait| refuse(503, "this endpoint is asked too often", wait))
+    }
+}
+
+/// Asks the limit that is kept together, if there is one. Boxed, because most requests do not have one and all would be moved
+/// with its room.
+async fn take(global: Option<&Limit>, who: &str) -> Result<Result<(), Duration>, Away> {
+    match global {
+        Some(limit) => Box::pin(limit.take(who)).await,
+        None => Err(Away),
     }
 }
 

@@ -27,6 +27,7 @@ mod meters;
 mod own;
 mod part;
 mod problem;
+mod quota;
 pub mod reload;
 mod request;
 mod retry;

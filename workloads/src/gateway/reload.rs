@@ -10,8 +10,10 @@ use annulus_engine::compute::{Ticket, ticket};
 use super::config::{self, LoadOptions};
 use super::service::Edition;
 use super::tls;
+use crate::backoff::{Backoff, seed};
 
-/// How often the files' dates are looked at.
+/// The files' dates are looked at after half of this to one and a half: a fleet whose files change together does not begin
+/// anew in the same moment.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long nothing may change before what has changed is read.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -115,9 +117,10 @@ impl Source {
     /// # Errors
     /// The thread cannot start.
     pub fn watch(self, editions: Arc<Editions>, mut seen: Dates) -> std::io::Result<()> {
+        let mut jitter = Backoff::new(LOOK, LOOK, seed());
         std::thread::Builder::new().name("gateway-file".into()).spawn(move || {
             loop {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(LOOK / 2 + jitter.next());
                 let now = self.dates(&editions);
                 // Gone for a moment, as when an editor writes it anew: looked at again when it is back. Two files that
                 // belong together change one after the other: looked at again when both have.

@@ -273,6 +273,7 @@ pub(super) mod tests {
             static_data: None,
             flatmap: Vec::new(),
             rate_limit: None,
+            rate_limit_is_global: false,
             priority: Priority::Normal,
             merge_order: MergeOrder::Declared,
             merge_order_is_set: false,

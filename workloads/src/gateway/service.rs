@@ -155,7 +155,7 @@ pub async fn run(shard: Shard, editions: Arc<Editions>) -> Result<(), String> {
     }
     let door = Rc::new(Door {
         shard: shard.clone(),
-        live: RefCell::new(put_in_force(&shard, &edition)),
+        live: RefCell::new(put_in_force(&shard, &edition, None)),
         server_tls: RefCell::new(edition.server_tls),
         open: Cell::new(0),
         handshakes: Turnstile::default(),
@@ -187,10 +187,10 @@ pub async fn run(shard: Shard, editions: Arc<Editions>) -> Result<(), String> {
     Ok(())
 }
 
-fn put_in_force(shard: &Shard, edition: &Edition) -> Rc<Live> {
+fn put_in_force(shard: &Shard, edition: &Edition, before: Option<&Live>) -> Rc<Live> {
     let gateway = &edition.gateway;
     let resolver = dns::system_resolver(shard, &gateway.name_servers, gateway.dns_cache_ttl);
-    Live::new(shard, edition, &resolver)
+    Live::new(shard, edition, &resolver, before)
 }
 
 async fn housekeeping(door: Rc<Door>) {
@@ -228,7 +228,7 @@ async fn watching_lag(door: Rc<Door>) {
 async fn reloading(door: Rc<Door>, editions: Arc<Editions>, mut seen: u64) {
     loop {
         let edition = editions.newer(&mut seen).await;
-        let next = put_in_force(&door.shard, &edition);
+        let next = put_in_force(&door.shard, &edition, Some(&door.live()));
         *door.server_tls.borrow_mut() = edition.server_tls;
         door.live().succeed(next.clone());
         *door.live.borrow_mut() = next;

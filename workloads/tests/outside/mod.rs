@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod postgres;
+pub mod redis;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 
-use super::model::Log;
+use super::model::Config;
 
 /// How long epochs and offsets are kept if nothing is said: 30 days.
 const HISTORY_META_TTL_MS: u64 = 720 * 3_600_000;
@@ -258,12 +258,19 @@ impl Namespace {
         self.history_size > 0 && self.history_ttl_ms > 0
     }
 
-    /// When a publish reply leaves: as chosen; else on stable storage, where there is history and a log.
-    pub fn ack(&self, log: &Log) -> Ack {
-        self.ack.unwrap_or(match self.has_history() && log.directory.is_some() {
-            true => Ack::Wal,
-            false => Ack::Mem,
+    /// When a publish reply leaves: as chosen; else, where there is history, when the broker has it, or, without one, when
+    /// the log has it on stable storage.
+    pub fn ack(&self, config: &Config) -> Ack {
+        self.ack.unwrap_or(match (self.has_history(), &config.broker, &config.log.directory) {
+            (true, Some(_), _) => Ack::Redis,
+            (true, None, Some(_)) => Ack::Wal,
+            _ => Ack::Mem,
         })
+    }
+
+    /// Whether the broker numbers and keeps its publications.
+    pub fn is_shared(&self, config: &Config) -> bool {
+        self.has_history() && config.broker.is_some()
     }
 }
 
@@ -276,6 +283,8 @@ pub enum Ack {
     Page,
     /// When the log's batch is on stable storage.
     Wal,
+    /// When the broker's Redis has taken it, and the log knows where. As durable as that Redis is.
+    Redis,
     /// When the database has committed it.
     Db,
 }
@@ -318,6 +327,7 @@ pub enum Slow {
 
 #[cfg(test)]
 mod tests {
+    use super::super::model::{Broker, Log};
     use super::*;
 
     #[test]
@@ -368,10 +378,14 @@ mod tests {
 
     #[test]
     fn the_promise_follows_from_history_and_log() {
-        let (none, some) = (Log::default(), Log { directory: Some("log".into()), ..Log::default() });
+        let log = Log { directory: Some("log".into()), ..Log::default() };
+        let (none, some) = (Config::default(), Config { log, ..Config::default() });
+        let fleet = Config { broker: Some(Broker::default()), ..some.clone() };
         let open = Namespace::default();
         assert_eq!((open.ack(&none), open.ack(&some)), (Ack::Mem, Ack::Wal));
         assert_eq!(Namespace::closed("").ack(&some), Ack::Mem);
+        assert_eq!((open.ack(&fleet), Namespace::closed("").ack(&fleet)), (Ack::Redis, Ack::Mem));
+        assert!(open.is_shared(&fleet) && !open.is_shared(&some) && !Namespace::closed("").is_shared(&fleet));
         assert_eq!(Namespace { ack: Some(Ack::Db), ..open }.ack(&some), Ack::Db);
     }
 }

@@ -10,6 +10,8 @@ pub type Contradiction = (String, String);
 
 /// Largest message that the log takes, in bytes: a record has room for it and for names, tags and who it was.
 const LOGGED_BYTES_MAX: usize = 1 << 20;
+/// Bytes of what all names in the broker begin with.
+const PREFIX_BYTES_MAX: usize = 64;
 /// Bytes that a log record needs besides the publication, at most.
 const RECORD_OVERHEAD_BYTES: u64 = 4096;
 
@@ -176,6 +178,19 @@ impl Config {
         if self.database != Database::None && log.directory.is_none() {
             found.add("database", "it is filled from the log, and there is none: choose log.directory".to_owned());
         }
+        if let Some(broker) = &self.broker {
+            // Braces would mark the part of a key by which a cluster finds its server.
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+            if broker.prefix.is_empty() || broker.prefix.len() > PREFIX_BYTES_MAX || !broker.prefix.bytes().all(fits) {
+                found.add(
+                    "broker.prefix",
+                    format!(
+                        "expected 1 to {PREFIX_BYTES_MAX} letters, digits, -, _, . or :, found {:?}",
+                        broker.prefix
+                    ),
+                );
+            }
+        }
         if log.bytes_max < log.segment_bytes.saturating_mul(4) {
             found.add(
                 "log.bytes_max",
@@ -226,7 +241,16 @@ impl Config {
             let forced = if namespace.force_recovery { "force_recovery" } else { "force_positioning" };
             add(forced, "there is no history to recover from");
         }
-        match namespace.ack(&self.log) {
+        match namespace.ack(self) {
+            Ack::Page | Ack::Wal if namespace.is_shared(self) => {
+                add(
+                    "ack",
+                    "the broker numbers its publications, so the log cannot promise them: \"redis\", \"db\" or \"mem\"",
+                );
+            }
+            Ack::Redis if self.broker.is_none() => {
+                add("ack", "\"redis\" needs a broker, and there is none: choose broker.redis");
+            }
             Ack::Page | Ack::Wal if self.log.directory.is_none() => {
                 add("ack", "\"page\" and \"wal\" need a log, and there is none: choose log.directory");
             }

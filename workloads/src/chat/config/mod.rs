@@ -23,7 +23,9 @@ pub mod secret;
 pub use centrifugo::{Finding, Note, Problem, load_centrifugo};
 pub use channels::{Ack, Channels, DataFormat, Namespace, RecoveryMode, Slow};
 pub use hooks::{Hook, Hooks, RpcNamespace};
-pub use model::{Admin, Api, Client, Compression, Config, Database, Encryption, Log, Paths, Rate, Rates, Tls, Tokens};
+pub use model::{
+    Admin, Api, Broker, Client, Compression, Config, Database, Encryption, Log, Paths, Rate, Rates, Tls, Tokens,
+};
 pub use secret::{KeySource, Keyring, Pem, Secret};
 
 #[cfg(test)]

@@ -63,6 +63,8 @@ pub struct Config {
     pub database: Database,
     /// Whether there is to be one where nothing says which: see [`Config::settle`].
     pub has_database: bool,
+    /// What several nodes share; none: this node is alone.
+    pub broker: Option<Broker>,
     /// The keys of publications at rest.
     pub encryption: Encryption,
     /// How often what may be done.
@@ -103,6 +105,7 @@ impl Default for Config {
             log: Log::default(),
             database: Database::None,
             has_database: true,
+            broker: None,
             encryption: Encryption::default(),
             rates: Rates::default(),
             access_log: false,
@@ -423,6 +426,21 @@ pub enum Database {
         /// Rows of one statement.
         batch_rows_max: usize,
     },
+}
+
+/// The Redis that makes several nodes one chat: it numbers publications, keeps history, and passes everything on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// Where it is, as a `redis://`, `rediss://` or `redis+cluster://` URL; it may hold a password.
+    pub redis: Secret,
+    /// What all names in it begin with: one Redis serves several chats apart.
+    pub prefix: String,
+}
+
+impl Default for Broker {
+    fn default() -> Broker {
+        Broker { redis: Secret::new("redis://127.0.0.1:6379"), prefix: "annulus".to_owned() }
+    }
 }
 
 /// The keys of publications at rest, in the log and in the database.

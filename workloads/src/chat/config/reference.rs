@@ -24,6 +24,7 @@ pub fn ours() -> String {
     table(&mut out, "[chat.compression]", chat::COMPRESSION);
     table(&mut out, "[chat.log]", storage::LOG);
     table(&mut out, "[chat.database]", storage::DATABASE);
+    table(&mut out, "[chat.broker]", storage::BROKER);
     table(&mut out, "[chat.encryption]", storage::ENCRYPTION);
     table(&mut out, "[chat.limits]", limits::LIMITS);
     out

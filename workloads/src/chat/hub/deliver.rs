@@ -414,8 +414,14 @@ impl Hub {
         }
     }
 
-    /// The owner's side: tells it at once, or, where many come and go, together with others.
+    /// The owner's side: tells it here and to the other nodes.
     pub(super) fn pass_on(&mut self, ports: &mut impl Ports, channel: &str, came: bool, who: Author) {
+        self.move_elsewhere(ports, channel, came, &who);
+        self.tell_move(ports, channel, came, who);
+    }
+
+    /// Tells it here at once, or, where many come and go, together with others.
+    pub(super) fn tell_move(&mut self, ports: &mut impl Ports, channel: &str, came: bool, who: Author) {
         let Some(slot) = self.channels.find(channel) else { return };
         let moves = self.moves.entry(channel.into()).or_default();
         if moves.told >= MOVES_AT_ONCE {

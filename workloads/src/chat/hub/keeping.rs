@@ -1,18 +1,18 @@
 //! What is forgotten in time, what checkpoints say, and an earlier life out of the log.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use annulus_protocols::centrifuge::ErrorCode;
 
-use super::{Hub, Ports, owner};
+use super::{Hub, Intent, Ports, owner};
 use crate::chat::config::{Ack, Config};
+use crate::chat::kept::{Place, content_of, with_publication};
 use crate::chat::letters::{Answer, Asker, Key};
-use crate::chat::log::{self, Record, Tags};
+use crate::chat::log::{self, Record};
 use crate::chat::seal::Sealer;
-use crate::chat::session::{ChannelSlot, ClientId};
-use crate::chat::stream::{Author, Content, Epoch, Stored, Stream};
+use crate::chat::session::ChannelSlot;
+use crate::chat::stream::{Epoch, Stored, Stream};
 
 /// Channels that are looked at in one round, at least; all of them in some twenty-five rounds.
 const CHANNELS_PER_ROUND: ChannelSlot = 256;
@@ -40,54 +40,17 @@ struct Checkpoint {
     part: Option<(Arc<str>, u64)>,
     /// Keys whose publications may have left the history, once all channels are told of.
     keys: Option<Vec<KnownKey>>,
+    /// Publications on their way to the broker, likewise.
+    intents: Option<Vec<u64>>,
 }
 
 type KnownKey = (Key, Arc<str>, u64, Epoch, u64);
-
-/// Calls `write` with a publication as the log keeps it.
-#[allow(clippy::too_many_arguments)] // A record's parts.
-pub(super) fn with_record<R>(
-    now: u64,
-    channel: &str,
-    epoch: Epoch,
-    offset: u64,
-    key: Option<Key>,
-    content: &Content,
-    sealer: Option<&Sealer>,
-    write: impl FnOnce(log::Publication<'_>) -> R,
-) -> R {
-    let author = content.author.as_ref();
-    let tags = Tags::encode(content.tags.iter().map(|(name, value)| (&**name, &**value)));
-    let data = match sealer {
-        Some(sealer) => Cow::Owned(sealer.seal(&place(channel, &epoch, offset), &content.data)),
-        None => Cow::Borrowed(&*content.data),
-    };
-    write(log::Publication {
-        channel,
-        epoch,
-        offset,
-        time_ms: now,
-        key,
-        user: author.map_or("", |author| &author.user),
-        client: author.map_or([0; 16], |author| author.client.id().0),
-        conn_info: author.and_then(|author| author.conn_info.as_deref()).unwrap_or_default(),
-        chan_info: author.and_then(|author| author.chan_info.as_deref()).unwrap_or_default(),
-        tags: Tags::new(&tags).unwrap_or_default(),
-        data: &data,
-        sealed: sealer.is_some(),
-        binary: content.binary,
-    })
-}
-
-/// What a sealed payload is bound to: nobody can put it in another's place.
-fn place(channel: &str, epoch: &Epoch, offset: u64) -> Vec<u8> {
-    [channel.as_bytes(), &[0], epoch, &offset.to_le_bytes()].concat()
-}
 
 impl Hub {
     /// Forgets what is too old, a part of it with each call; tells who came and went. To be called five times a second.
     pub fn tick(&mut self, ports: &mut impl Ports, now: u64) {
         self.tell_waiting_moves(ports);
+        self.tick_shared(ports, now);
         self.keys.expire(now);
         let rate = self.common.config.rates.publishes;
         self.publishers.retain(|_, bucket| !bucket.is_full(rate, now));
@@ -122,7 +85,7 @@ impl Hub {
         let stream = self.channels.find(channel).and_then(|slot| self.channels.at(slot).stream.as_ref());
         let Some(stream) = stream else { return self.tell(ports, asker, channel, Answer::Cleared) };
         let (upto, epoch) = (stream.settled(), stream.epoch);
-        let is_logged = common.log.is_some() && namespace.ack(&common.config.log) > Ack::Mem;
+        let is_logged = common.log.is_some() && namespace.ack(&common.config) > Ack::Mem;
         let record = match is_logged {
             false => Ok(None),
             true if self.has_log_failed() => Err(ErrorCode::INTERNAL),
@@ -152,7 +115,7 @@ impl Hub {
 
     /// The log wants to know everything again.
     pub(super) fn begin_checkpoint(&mut self, number: u64) {
-        self.round.checkpoint = Some(Checkpoint { number, at: 0, part: None, keys: None });
+        self.round.checkpoint = Some(Checkpoint { number, at: 0, part: None, keys: None, intents: None });
     }
 
     /// Goes on with a checkpoint, for a bounded time. Whether there is more to be done at once: while the writer has enough,
@@ -170,6 +133,10 @@ impl Hub {
                     checkpoint.at += 1;
                     checkpoint.part = None;
                 }
+                continue;
+            }
+            if let Some(id) = checkpoint.intents.get_or_insert_with(|| self.shared.flights.open()).pop() {
+                self.tell_intent(id);
                 continue;
             }
             let keys = checkpoint.keys.get_or_insert_with(|| self.keys.all().collect());
@@ -200,7 +167,11 @@ impl Hub {
         let Some((_, namespace)) = common.namespace(&channel.name) else { return true };
         let meta_ttl = namespace.history_meta_ttl_ms.unwrap_or(common.config.channels.history_meta_ttl_ms);
         let Some(stream) = channel.stream.as_ref().filter(|stream| stream.top() > 0) else { return true };
-        if namespace.ack(&common.config.log) == Ack::Mem || stream.is_forgettable(now, meta_ttl) {
+        if namespace.is_shared(&common.config) {
+            // The broker has it; here is a copy.
+            return true;
+        }
+        if namespace.ack(&common.config) == Ack::Mem || stream.is_forgettable(now, meta_ttl) {
             return true;
         }
         let (name, epoch) = (channel.name.clone(), stream.epoch);
@@ -218,7 +189,8 @@ impl Hub {
         }
         let sealer = common.sealer.as_deref().filter(|_| namespace.encrypt);
         for Stored { offset, time_ms, content } in kept {
-            with_record(time_ms, &name, epoch, offset, None, &content, sealer, |publication| {
+            let place = Place { channel: &name, epoch, offset };
+            with_publication(place, time_ms, None, &content, sealer, |publication| {
                 self.tell_log(&Record::Kept(publication));
             });
             checkpoint.part = Some((name.clone(), offset));
@@ -241,7 +213,11 @@ impl Hub {
         let common = self.common.clone();
         for (name, mut stream) in restored.streams {
             let Some((_, namespace)) = common.namespace(&name) else { continue };
-            if doubtful && namespace.ack(&common.config.log) == Ack::Page {
+            if namespace.is_shared(&common.config) {
+                // From before there was a broker, which numbers now.
+                continue;
+            }
+            if doubtful && namespace.ack(&common.config) == Ack::Page {
                 stream = Stream::new(self.draw_epoch());
                 let state = log::ChannelState { channel: &name, epoch: stream.epoch, top: 0, time_ms: 0 };
                 self.tell_log(&Record::Channel(state));
@@ -268,6 +244,8 @@ impl Hub {
 pub struct Restored {
     streams: HashMap<Arc<str>, Stream>,
     keys: Vec<KnownKey>,
+    /// What was meant for the broker and has no end in the log, by its key.
+    intents: HashMap<Key, Intent>,
 }
 
 impl Restored {
@@ -275,6 +253,13 @@ impl Restored {
     pub fn counts(&self) -> (usize, usize, usize) {
         let publications = self.streams.values().map(|stream| stream.all().count()).sum();
         (self.streams.len(), publications, self.keys.len())
+    }
+
+    /// Takes what was meant for the broker and did not get there, or not back, oldest first.
+    pub fn take_intents(&mut self) -> Vec<Intent> {
+        let mut intents: Vec<Intent> = self.intents.drain().map(|(_, intent)| intent).collect();
+        intents.sort_by_key(|intent| intent.time_ms);
+        intents
     }
 
     fn stream(&mut self, channel: &str, epoch: Epoch) -> &mut Stream {
@@ -323,6 +308,8 @@ impl<'c> Restorer<'c> {
                 let key = (state.key, Arc::from(state.channel), state.offset, state.epoch, state.time_ms);
                 self.of(state.channel).keys.push(key);
             }
+            Record::Intent(publication) => self.restore_intent(&publication),
+            Record::Dropped(dropped) => drop(self.of(dropped.channel).intents.remove(&dropped.key)),
             Record::CheckpointBegin { .. } | Record::CheckpointEnd { .. } => {}
         }
     }
@@ -339,8 +326,14 @@ impl<'c> Restorer<'c> {
 
     fn restore(&mut self, publication: &log::Publication<'_>) {
         let (channel, epoch, offset) = (publication.channel, publication.epoch, publication.offset);
+        if let Some(key) = &publication.key {
+            self.of(channel).intents.remove(key);
+        }
+        if self.config.channels.namespace(channel).is_some_and(|namespace| namespace.is_shared(self.config)) {
+            return;
+        }
         let size = self.config.channels.namespace(channel).map_or(0, |namespace| namespace.history_size);
-        let content = self.content(publication);
+        let content = content_of(publication, self.sealer);
         self.unreadable += u64::from(content.is_none());
         let restored = self.of(channel);
         if let Some(key) = publication.key {
@@ -354,24 +347,13 @@ impl<'c> Restorer<'c> {
         stream.trim(size);
     }
 
-    fn content(&self, publication: &log::Publication<'_>) -> Option<Content> {
-        let data = match publication.sealed {
-            false => publication.data.into(),
-            true => {
-                let place = place(publication.channel, &publication.epoch, publication.offset);
-                self.sealer?.open(&place, publication.data)?.into()
-            }
-        };
-        let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| Arc::from(bytes));
-        let by_client = publication.client != [0; 16];
-        let author = by_client.then(|| Author {
-            user: publication.user.into(),
-            client: ClientId(publication.client).into(),
-            conn_info: some(publication.conn_info),
-            chan_info: some(publication.chan_info),
-        });
-        let owned = |text: &str| Cow::Owned(text.to_owned());
-        let tags = publication.tags.iter().map(|(name, value)| (owned(name), owned(value))).collect();
-        Some(Content { data, binary: publication.binary, author, tags })
+    fn restore_intent(&mut self, publication: &log::Publication<'_>) {
+        let Some(key) = publication.key else { return };
+        let content = content_of(publication, self.sealer);
+        self.unreadable += u64::from(content.is_none());
+        let Some(content) = content.map(Arc::new) else { return };
+        let channel: Arc<str> = publication.channel.into();
+        let intent = Intent { channel, key, time_ms: publication.time_ms, content };
+        self.of(publication.channel).intents.insert(key, intent);
     }
 }

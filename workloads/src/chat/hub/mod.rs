@@ -14,6 +14,7 @@
 //! | `publish.rs` | publications are checked, numbered, logged, settled |
 //! | `deliver.rs` | who hears what, how large rooms are paced, and what becomes of slow members |
 //! | `read.rs` | history and presence |
+//! | `shared/` | channels that several nodes share: copies of their streams, and publications on their way to the broker |
 //! | `order.rs` | what the server's API does to a user's clients |
 //! | `keeping.rs` | what is forgotten in time, checkpoints, and an earlier life |
 //!
@@ -22,6 +23,7 @@
 //!   behind it ([`Outcome::Wait`]); only publications may follow publications whose replies are still to come.
 //! * What an owner sends to a shard arrives in order, and a member is entered when the owner's answer arrives. So a
 //!   subscriber sees exactly the publications after the position it was told: no gap, none twice.
+//! * Where a broker numbers, nothing here does: members are handed what is heard from it, in its order.
 //! * Presence is the union of the shards' members, asked for when somebody wants it; nobody keeps it.
 
 mod connect;
@@ -30,6 +32,7 @@ mod keeping;
 mod order;
 mod publish;
 mod read;
+mod shared;
 mod subscribe;
 
 use std::collections::{HashMap, VecDeque};
@@ -43,6 +46,7 @@ use annulus_protocols::centrifuge::{
     write_unsubscribe_result,
 };
 
+use super::broker::Wish;
 use super::bucket::Bucket;
 use super::channel::Channels;
 use super::config::{Config, Namespace};
@@ -61,6 +65,7 @@ pub use keeping::{Restored, Restorer};
 pub use publish::key_of;
 use publish::{Keys, LogEnd, Pending};
 pub use read::count;
+pub use shared::Intent;
 
 /// Bytes of a user's name. Beyond: error 107.
 pub const USER_BYTES_MAX: usize = 255;
@@ -104,6 +109,8 @@ pub trait Ports {
     fn post(&mut self, shard: usize, letter: Letter);
     /// Begins something that takes longer; [`Letter::Found`] brings its result.
     fn begin(&mut self, conn: ConnId, work: Work);
+    /// Wishes something of the broker; [`Letter::Broker`] brings what came of it.
+    fn wish(&mut self, wish: Wish);
     /// Microseconds of a clock that all hubs share.
     fn clock_us(&self) -> u64;
     /// The trace of the command at hand; empty if it is not traced, or was taken.
@@ -157,6 +164,12 @@ pub struct Counts {
     pub fallen_off: u64,
     /// Publications that slow members were not given.
     pub dropped: u64,
+    /// Times that something was not heard from the broker, and was read.
+    pub resynced: u64,
+    /// Times that members of a shared channel had to begin anew, because what they missed is gone.
+    pub begun_anew: u64,
+    /// Publications in the log that were not given to the broker in time.
+    pub given_up: u64,
 }
 
 /// What proves tokens. All hubs share it; a reload replaces it.
@@ -229,6 +242,8 @@ pub struct Hub {
     durable: u64,
     /// After a loss of power: the record up to which the log is told of channels that begin anew.
     doubt: Option<u64>,
+    /// What several nodes share.
+    shared: shared::Shared,
     /// Where the rounds of keeping are.
     round: keeping::Round,
     /// Totals.
@@ -327,6 +342,7 @@ impl Hub {
             clearing: VecDeque::new(),
             durable: 0,
             doubt: None,
+            shared: shared::Shared::default(),
             round: keeping::Round::default(),
             counts: Counts::default(),
         }
@@ -359,7 +375,7 @@ impl Hub {
 
     /// Publications that have not settled.
     pub fn pending(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.shared.flights.waiting()
     }
 
     fn owner(&self, channel: &str) -> usize {
@@ -540,6 +556,9 @@ impl Hub {
 
     /// Gives a channel up if nobody needs it.
     fn release(&mut self, slot: ChannelSlot, now: u64) {
+        if self.is_attached(slot) {
+            return;
+        }
         let config = &self.common.config.channels;
         let namespace = config.namespace(&self.channels.peek(slot).name);
         let meta_ttl = namespace.and_then(|namespace| namespace.history_meta_ttl_ms);
@@ -576,8 +595,13 @@ impl Hub {
     fn answer(&mut self, ports: &mut impl Ports, now: u64, asker: Asker, shard: usize, channel: &str, ask: Ask) {
         let answer = match ask {
             Ask::Publish(publish) => return self.number(ports, now, asker, channel, publish),
-            Ask::Join(join) => self.join(now, shard, channel, join),
+            Ask::Join(join) if self.has_broker() => return self.join_shared(ports, now, asker, shard, channel, join),
+            Ask::Join(join) => self.join(now, shard, channel, join, None),
+            Ask::History { limit, since, reverse } if self.is_shared(channel) => {
+                return self.page_shared(ports, asker, channel, limit, since, reverse);
+            }
             Ask::History { limit, since, reverse } => self.page(now, channel, limit, since, reverse),
+            Ask::Clear if self.is_shared(channel) => return self.clear_shared(ports, asker, channel),
             Ask::Clear => return self.clear(ports, asker, channel),
             Ask::Follow { offset } => self.follow(channel, offset),
         };
@@ -622,6 +646,8 @@ impl Hub {
             Letter::Channels { pattern, reply } => reply.0.answer(self.list(&pattern)),
             Letter::Order { order, reply } => reply.0.answer(self.carry_out_order(ports, clients, now, &order)),
             Letter::Found { conn, found } => self.on_found(ports, clients, now, conn, *found),
+            Letter::Anew { channel } => self.anew(ports, clients, now, &channel),
+            Letter::Broker(news) => self.on_news(ports, now, news),
             Letter::Log(told) => self.on_log(ports, now, told),
             Letter::Stored(lsn) => self.on_stored(ports, now, lsn),
             // For the connections' side: nothing of a hub's.

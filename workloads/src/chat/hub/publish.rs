@@ -21,6 +21,7 @@ use crate::chat::config::{Ack, DataFormat, Namespace};
 use crate::chat::evidence::Checked;
 use crate::chat::hooks::wire::{self, Question};
 use crate::chat::hooks::{self, Verdict};
+use crate::chat::kept::{Place, with_publication};
 use crate::chat::letters::{Answer, Ask, Asker, Key, Publish, Work};
 use crate::chat::log::{self, Told};
 use crate::chat::rules;
@@ -73,7 +74,8 @@ impl Pending {
         self.bytes += unsettled.content.data.len();
         match ack {
             Ack::Mem | Ack::Page => self.page.push_back(unsettled),
-            Ack::Wal => self.wal.push_back(unsettled),
+            // Of the broker there is none here: what it numbers does not come this way.
+            Ack::Wal | Ack::Redis => self.wal.push_back(unsettled),
             Ack::Db => self.db.push_back(unsettled),
         }
     }
@@ -117,6 +119,11 @@ impl LogEnd {
         log::write_record(&mut self.bytes, record)?;
         self.last += 1;
         Ok(self.last)
+    }
+
+    /// Whoever waits for the last record is told when it is written, before it is on stable storage.
+    pub(super) fn promise_written(&mut self) {
+        self.has_page = true;
     }
 
     /// The number of the last record.
@@ -344,6 +351,9 @@ impl Hub {
         let Some((_, namespace)) = common.namespace(channel) else {
             return self.tell(ports, asker, channel, Answer::NotPublished(ErrorCode::UNKNOWN_CHANNEL));
         };
+        if namespace.is_shared(&common.config) && !publish.skip_history {
+            return self.publish_shared(ports, now, asker, channel, publish);
+        }
         let (slot, epoch) = (self.channels.open(channel), self.draw_epoch());
         self.channels.stream(slot, || epoch);
         if publish.skip_history {
@@ -357,7 +367,7 @@ impl Hub {
             None => asker,
         };
         let ack = match &common.log {
-            Some(_) => namespace.ack(&common.config.log),
+            Some(_) => namespace.ack(&common.config),
             None => Ack::Mem,
         };
         if let Err(error) = self.may_log(ack) {
@@ -401,6 +411,7 @@ impl Hub {
         self.counts.publications += 1;
         let numbered_us = ports.clock_us();
         self.fan_out_publication(ports, slot, 0, numbered_us, &content, asker.trace());
+        self.say_elsewhere(ports, now, &channel, &content);
         self.release(slot, now);
         self.tell(ports, asker, &channel, Answer::Published { offset: 0, epoch: String::new() });
     }
@@ -440,7 +451,7 @@ impl Hub {
     }
 
     /// Whether rooms and the log take a publication.
-    fn may_log(&self, ack: Ack) -> Result<(), ErrorCode> {
+    pub(super) fn may_log(&self, ack: Ack) -> Result<(), ErrorCode> {
         if self.common.fan_outs.load(Ordering::Relaxed) >= FAN_OUTS_MAX {
             return Err(ErrorCode::TOO_MANY_REQUESTS);
         }
@@ -466,7 +477,8 @@ impl Hub {
         content: &Content,
     ) -> Result<u64, log::RecordTooLong> {
         let sealer = self.common.sealer.clone().filter(|_| namespace.encrypt);
-        super::keeping::with_record(now, channel, epoch, offset, key, content, sealer.as_deref(), |publication| {
+        let place = Place { channel, epoch, offset };
+        with_publication(place, now, key, content, sealer.as_deref(), |publication| {
             self.log.write(&log::Record::Publication(publication))
         })
     }
@@ -490,6 +502,7 @@ impl Hub {
         let told = if history.is_some() { offset } else { 0 };
         let epoch = if history.is_some() { stream.epoch().to_owned() } else { String::new() };
         self.fan_out_publication(ports, slot, told, numbered_us, &content, trace);
+        self.say_elsewhere(ports, now, &channel, &content);
         self.release(slot, now);
         for asker in askers {
             self.tell(ports, asker, &channel, Answer::Published { offset: told, epoch: epoch.clone() });
@@ -508,10 +521,12 @@ impl Hub {
                 while let Some(unsettled) = settled_by(&mut self.pending.page, last) {
                     self.settle_pending(ports, now, unsettled);
                 }
+                self.flights_written(ports, last);
             }
             Told::Durable { last, end } => {
                 self.durable = last;
                 self.cleared(ports, last);
+                self.flights_durable(ports, last, end.0);
                 while let Some(unsettled) = settled_by(&mut self.pending.page, last) {
                     self.settle_pending(ports, now, unsettled);
                 }
@@ -532,6 +547,7 @@ impl Hub {
         while let Some((_, unsettled)) = self.pending.stored.pop_front_if(|(end, _)| *end <= lsn) {
             self.settle_pending(ports, now, unsettled);
         }
+        self.flights_stored(ports, lsn);
     }
 
     /// The log is lost: what had no promise yet will not get one, and nothing is published any more.
@@ -540,6 +556,7 @@ impl Hub {
         for (_, asker, channel) in std::mem::take(&mut self.clearing) {
             self.tell(ports, asker, &channel, Answer::Refused(ErrorCode::INTERNAL));
         }
+        self.flights_failed(ports);
         // What is in the log already still gets to the database.
         let Pending { page, wal, db, .. } = &mut self.pending;
         let lost: Vec<Unsettled> = page.drain(..).chain(wal.drain(..)).chain(db.drain(..)).collect();

@@ -18,6 +18,7 @@ use crate::chat::hooks::{Kind, Verdict};
 use crate::chat::letters::{Answer, Ask, Asker, Granted, Join, Joined, Letter, Overrides, Recovery, Work};
 use crate::chat::rules;
 use crate::chat::session::{ChannelSlot, Client, Subscription, SubscriptionExtra};
+use crate::chat::stream::Stored;
 use crate::chat::tokens::{SubscriptionClaims, TokenError, Weight};
 
 /// What a client is granted, or why it is not.
@@ -213,7 +214,16 @@ impl Hub {
     }
 
     /// The owner's side: counts the shard in.
-    pub(super) fn join(&mut self, now: u64, shard: usize, channel: &str, join: Join) -> Answer {
+    /// Of a channel that several nodes share, `found` is what was missed as the broker has it, if the copy here does not go
+    /// back as far; `Some(None)`: not even there is all of it.
+    pub(super) fn join(
+        &mut self,
+        now: u64,
+        shard: usize,
+        channel: &str,
+        join: Join,
+        found: Option<Option<Vec<Stored>>>,
+    ) -> Answer {
         let common = self.common.clone();
         let Some(namespace) = common.config.channels.namespace(channel) else {
             return Answer::NotJoined(ErrorCode::UNKNOWN_CHANNEL);
@@ -222,10 +232,11 @@ impl Hub {
         let stream = self.channels.stream(slot, || epoch);
         stream.expire(now, namespace.history_ttl_ms);
         let most = common.config.client.recovery_max;
-        let missed = join.since.as_ref().and_then(|(offset, epoch)| match namespace.recovery_mode {
+        let here = |(offset, epoch): &(u64, String)| match namespace.recovery_mode {
             RecoveryMode::Stream => stream.missed(*offset, epoch, most),
             RecoveryMode::Cache => Some(stream.latest(Some((*offset, epoch))).into_iter().cloned().collect()),
-        });
+        };
+        let missed = found.unwrap_or_else(|| join.since.as_ref().and_then(here));
         let was_recovering = join.since.is_some();
         if was_recovering && missed.is_none() && join.reject {
             return Answer::NotJoined(ErrorCode::UNRECOVERABLE_POSITION);
@@ -249,16 +260,16 @@ impl Hub {
 
     /// The owner hears that a shard has no members any more.
     pub(super) fn left(&mut self, now: u64, shard: usize, channel: &str) {
-        if let Some(slot) = self.channels.find(channel) {
-            let channel = self.channels.at(slot);
-            if let Some(stream) = &mut channel.stream {
-                stream.shards &= !(1 << shard);
-                if stream.shards == 0 {
-                    channel.dialects = 0;
-                }
+        let Some(slot) = self.channels.find(channel) else { return };
+        let entry = self.channels.at(slot);
+        if let Some(stream) = &mut entry.stream {
+            stream.shards &= !(1 << shard);
+            if stream.shards == 0 {
+                entry.dialects = 0;
+                self.on_left_alone(now, channel);
             }
-            self.release(slot, now);
         }
+        self.release(slot, now);
     }
 
     /// A subscription that does not come about no longer keeps its channel.

@@ -1,6 +1,7 @@
 //! Several hubs joined in memory: no socket, no clock, letters delivered in order.
 
 mod logged;
+mod shared;
 
 use super::*;
 use crate::chat::config::Slow;
@@ -18,6 +19,7 @@ struct Fake {
     /// Who has room for nothing more.
     full: HashSet<ConnId>,
     drained: Vec<ConnId>,
+    wishes: Vec<Wish>,
     /// How often members were handed a publication.
     handed_over: usize,
 }
@@ -59,6 +61,10 @@ impl Ports for Fake {
 
     fn begin(&mut self, conn: ConnId, work: Work) {
         self.work.push((conn, work));
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        self.wishes.push(wish);
     }
 
     fn clock_us(&self) -> u64 {
@@ -112,6 +118,7 @@ struct World {
     work: Vec<(Place, Work)>,
     full: HashSet<Place>,
     drained: Vec<Place>,
+    wishes: Vec<(usize, Wish)>,
     handed_over: usize,
     now: u64,
 }
@@ -128,6 +135,7 @@ impl World {
             work: Vec::new(),
             full: HashSet::new(),
             drained: Vec::new(),
+            wishes: Vec::new(),
             handed_over: 0,
             now: 1000,
         }
@@ -143,6 +151,7 @@ impl World {
         self.received.extend(fake.sent.into_iter().map(|(conn, text)| (place(conn), text)));
         self.letters.extend(fake.letters);
         self.handed_over += fake.handed_over;
+        self.wishes.extend(fake.wishes.into_iter().map(|wish| (shard, wish)));
         self.work.extend(fake.work.into_iter().map(|(conn, work)| (place(conn), work)));
         self.drained.extend(fake.drained.into_iter().map(place));
         for (conn, why) in fake.closed {

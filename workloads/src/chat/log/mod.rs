@@ -48,7 +48,9 @@ use std::path::{Path, PathBuf};
 pub use reader::Reader;
 #[cfg(test)]
 pub use record::split_hand_over;
-pub use record::{ChannelState, Cleared, Key, KeyState, Publication, Record, RecordTooLong, Tags, write_record};
+pub use record::{
+    ChannelState, Cleared, Dropped, Key, KeyState, Publication, Record, RecordTooLong, Tags, write_record,
+};
 pub use replay::{Log, Loss, Opened, Torn};
 pub use state::LogState;
 pub use writer::{Append, LOG_INBOX, LogLetter, Told, Writer, WriterHandle};

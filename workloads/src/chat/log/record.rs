@@ -30,6 +30,11 @@ pub enum Record<'a> {
     Key(KeyState<'a>),
     /// A channel's history was removed.
     Cleared(Cleared<'a>),
+    /// A message is about to be given to the broker, which will number it. Its epoch and offset say nothing; its key is
+    /// by what it is known. A [`Record::Publication`] or [`Record::Dropped`] with that key ends it.
+    Intent(Publication<'a>),
+    /// A message of that key was not taken by the broker, and will not be given to it again.
+    Dropped(Dropped<'a>),
     /// From here on all shards say their state again. Written by the writer.
     CheckpointBegin {
         /// Rises from checkpoint to checkpoint.
@@ -125,6 +130,15 @@ pub struct Cleared<'a> {
     pub upto: u64,
 }
 
+/// What was meant to be published, and was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// The intent's key.
+    pub key: Key,
+}
+
 /// Names and values, encoded: what a publication carries for whom it may concern.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tags<'a>(&'a [u8]);
@@ -201,9 +215,12 @@ pub(super) mod kind {
     /// Not a record: bytes to be skipped, up to a segment's end or over what was lost.
     pub const FILLER: u8 = 8;
 
+    pub const INTENT: u8 = 9;
+    pub const DROPPED: u8 = 10;
+
     /// Whether something of this kind can stand in a segment.
     pub const fn is_known(kind: u8) -> bool {
-        kind >= PUBLICATION && kind <= FILLER
+        kind >= PUBLICATION && kind <= DROPPED
     }
 }
 
@@ -247,6 +264,8 @@ impl<'a> Record<'a> {
             Record::Channel(_) => kind::CHANNEL,
             Record::Key(_) => kind::KEY,
             Record::Cleared(_) => kind::CLEARED,
+            Record::Intent(_) => kind::INTENT,
+            Record::Dropped(_) => kind::DROPPED,
             Record::CheckpointBegin { .. } => kind::CHECKPOINT_BEGIN,
             Record::CheckpointEnd { .. } => kind::CHECKPOINT_END,
         }
@@ -260,6 +279,8 @@ impl<'a> Record<'a> {
             Record::Channel(_) => "channel",
             Record::Key(_) => "key",
             Record::Cleared(_) => "cleared",
+            Record::Intent(_) => "intent",
+            Record::Dropped(_) => "dropped",
             Record::CheckpointBegin { .. } => "checkpoint begin",
             Record::CheckpointEnd { .. } => "checkpoint end",
         }
@@ -267,7 +288,13 @@ impl<'a> Record<'a> {
 
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Record::Publication(publication) | Record::Kept(publication) => publication.encode(out),
+            Record::Publication(publication) | Record::Kept(publication) | Record::Intent(publication) => {
+                publication.encode(out);
+            }
+            Record::Dropped(Dropped { channel, key }) => {
+                put_key(out, key);
+                put_bytes(out, channel.as_bytes());
+            }
             Record::Channel(ChannelState { channel, epoch, top, time_ms }) => {
                 out.extend_from_slice(epoch);
                 put_varint(out, *top);
@@ -317,6 +344,8 @@ impl<'a> Record<'a> {
             kind::CLEARED => {
                 Record::Cleared(Cleared { epoch: cursor.array()?, upto: cursor.varint()?, channel: cursor.text()? })
             }
+            kind::INTENT => Record::Intent(Publication::decode(&mut cursor)?),
+            kind::DROPPED => Record::Dropped(Dropped { key: cursor.key()?, channel: cursor.text()? }),
             kind::CHECKPOINT_BEGIN => Record::CheckpointBegin { number: cursor.varint()? },
             kind::CHECKPOINT_END => Record::CheckpointEnd {
                 number: cursor.varint()?,
@@ -330,6 +359,19 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> Publication<'a> {
+    /// Its bytes alone, as they are in a record: what other nodes are told.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.data.len() + self.channel.len() + 64);
+        self.encode(&mut out);
+        out
+    }
+
+    /// Reads what [`Publication::to_bytes`] made. `None`: it is none, whole and nothing more.
+    pub fn of_bytes(bytes: &'a [u8]) -> Option<Publication<'a>> {
+        let mut cursor = Cursor(bytes);
+        Publication::decode(&mut cursor).filter(|_| cursor.0.is_empty())
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         let has_client = self.client != [0; 16];
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
@@ -497,6 +539,8 @@ mod tests {
             Record::Channel(ChannelState { channel: "c", epoch: *b"wxyz", top: u64::MAX, time_ms: 0 }),
             Record::Key(KeyState { channel: "c", key, offset: 127, epoch: *b"wxyz", time_ms: 128 }),
             Record::Cleared(Cleared { channel: "c", epoch: *b"wxyz", upto: 1 << 40 }),
+            Record::Intent(Publication { epoch: [0; 4], offset: 0, ..publication(tags) }),
+            Record::Dropped(Dropped { channel: "c", key }),
             Record::CheckpointBegin { number: 3 },
             Record::CheckpointEnd { number: 3, shard: u32::MAX, shards: 2 },
         ]
@@ -556,7 +600,7 @@ mod tests {
                 let mut bytes = out[PREFIX_BYTES..].to_vec();
                 let at = random.below(bytes.len());
                 bytes[at] = random.bits() as u8;
-                match Record::decode(random.below(10) as u8, &bytes) {
+                match Record::decode(random.below(12) as u8, &bytes) {
                     // What is read is written the same again, but for varints that were not the shortest.
                     Some(record) => {
                         let mut again = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::path::Path;
@@ -61,7 +62,9 @@ pub fn verify(directory: &Path, out: &mut dyn Write) -> Result<Summary, LogError
         read(&mut walk, &mut summary, &mut offsets)?;
     }
     summary.damages.sort_by_key(|damage| damage.lsn);
-    (summary.channels, summary.gaps, summary.duplicates) = (offsets.tops.len(), offsets.gaps, offsets.duplicates);
+    summary.channels = offsets.tops.len();
+    summary.gaps = offsets.own().map(|top| top.gaps).sum();
+    summary.duplicates = offsets.own().map(|top| top.duplicates).sum();
     report(directory, &chain, &summary, &offsets, out).map_err(LogError::io("writing about", directory))?;
     Ok(summary)
 }
@@ -77,8 +80,10 @@ fn read(walk: &mut Walk<'_>, summary: &mut Summary, offsets: &mut Offsets) -> Re
             summary.records += 1;
             *summary.kinds.entry(record.name()).or_default() += 1;
             checkpoints.on_record(lsn, &record);
-            if let Record::Publication(publication) = &record {
-                offsets.on_publication(lsn, publication);
+            match &record {
+                Record::Publication(publication) => offsets.on_publication(lsn, publication),
+                Record::Intent(intent) => drop(offsets.shared.insert(intent.channel.to_owned())),
+                _ => {}
             }
         }
         match walk.judge()? {
@@ -103,7 +108,15 @@ fn read(walk: &mut Walk<'_>, summary: &mut Summary, offsets: &mut Offsets) -> Re
 /// Offsets per channel and epoch, in the order of the log.
 #[derive(Default)]
 struct Offsets {
-    tops: HashMap<(String, [u8; 4]), u64>,
+    tops: HashMap<(String, [u8; 4]), Top>,
+    /// Channels that a broker numbers: between two of this node's numbers are those of others, in any order.
+    shared: HashSet<String>,
+}
+
+/// The last offset of a channel, and what was wrong on the way.
+#[derive(Default)]
+struct Top {
+    offset: u64,
     gaps: u64,
     duplicates: u64,
     /// The first of both, in words.
@@ -111,31 +124,36 @@ struct Offsets {
 }
 
 impl Offsets {
+    /// Of channels that this node alone numbers.
+    fn own(&self) -> impl Iterator<Item = &Top> {
+        self.tops.iter().filter(|((channel, _), _)| !self.shared.contains(channel)).map(|(_, top)| top)
+    }
+
     fn on_publication(&mut self, lsn: Lsn, publication: &Publication<'_>) {
         let Publication { channel, epoch, offset, .. } = publication;
         let top = match self.tops.entry(((*channel).to_owned(), *epoch)) {
             Entry::Occupied(top) => top.into_mut(),
             // Whatever came before may have been released.
             Entry::Vacant(vacant) => {
-                vacant.insert(*offset);
+                vacant.insert(Top { offset: *offset, ..Top::default() });
                 return;
             }
         };
-        let expected = *top + 1;
+        let expected = top.offset + 1;
         if *offset == expected {
-            *top = *offset;
+            top.offset = *offset;
             return;
         }
         let what = if *offset < expected { "again" } else { "too early" };
         if *offset < expected {
-            self.duplicates += 1;
+            top.duplicates += 1;
         } else {
-            self.gaps += 1;
-            *top = *offset;
+            top.gaps += 1;
+            top.offset = *offset;
         }
-        if self.named.len() < NAMED_MAX {
+        if top.named.len() < NAMED_MAX {
             let epoch = String::from_utf8_lossy(epoch);
-            self.named.push(format!("{channel:?} epoch {epoch}: offset {offset} {what} at {lsn}, not {expected}"));
+            top.named.push(format!("{channel:?} epoch {epoch}: offset {offset} {what} at {lsn}, not {expected}"));
         }
     }
 }
@@ -158,7 +176,7 @@ fn report(
         None => writeln!(out, "  no complete checkpoint")?,
     }
     writeln!(out, "  offsets: {gaps} gaps, {duplicates} duplicates")?;
-    offsets.named.iter().try_for_each(|line| writeln!(out, "    {line}"))?;
+    offsets.own().flat_map(|top| &top.named).take(NAMED_MAX).try_for_each(|line| writeln!(out, "    {line}"))?;
     if let Some(Torn { at, bytes }) = summary.torn {
         writeln!(
             out,

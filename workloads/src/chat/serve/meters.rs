@@ -27,10 +27,15 @@ pub(super) struct Meters {
     slow: Arc<Counter>,
     fallen_off: Arc<Counter>,
     dropped: Arc<Counter>,
+    attached: Arc<Gauge>,
+    resynced: Arc<Counter>,
+    begun_anew: Arc<Counter>,
+    given_up: Arc<Counter>,
     turned_away: Arc<Counter>,
     /// Sessions, and how many have begun, by carrier.
     sessions: [(Arc<Gauge>, Arc<Counter>); Carrier::ALL.len()],
     emulated: Arc<Counter>,
+    emulated_forwarded: Arc<Counter>,
     emulated_unknown: Arc<Counter>,
     /// See [`Sockets`](super::world::Sockets), which records it.
     pub(super) delivery: Arc<Histogram>,
@@ -79,7 +84,15 @@ impl Meters {
                 (sessions, metrics.counter_with("annulus_chat_sessions_total", help, &labels))
             }),
             emulated: emulated("sent"),
+            emulated_forwarded: emulated("forwarded"),
             emulated_unknown: emulated("unknown"),
+            attached: metrics.gauge("annulus_chat_broker_channels", "Channels that are listened to at the broker."),
+            resynced: counter("annulus_chat_broker_gaps_total", "Times that something was not heard, and was read."),
+            begun_anew: counter("annulus_chat_broker_begun_anew_total", "Channels whose members had to begin anew."),
+            given_up: counter(
+                "annulus_chat_broker_given_up_total",
+                "Logged publications not given to the broker in time.",
+            ),
             delivery: metrics.histogram("annulus_chat_delivery_seconds", DELIVERY, Unit::Micros),
             closed: CODES.iter().map(|code| (*code, closed(&code.to_string()))).collect(),
             others: closed("other"),
@@ -88,7 +101,9 @@ impl Meters {
 
     /// Shows what the hub has counted.
     pub(super) fn show(&self, hub: &Hub) {
-        let Counts { commands, refused, publications, repeated, deliveries, slow, fallen_off, dropped } = hub.counts;
+        let Counts { commands, refused, publications, repeated, deliveries, slow, fallen_off, dropped, .. } =
+            hub.counts;
+        let Counts { resynced, begun_anew, given_up, .. } = hub.counts;
         self.clients.set(hub.clients() as u64);
         self.users.set(hub.users() as u64);
         self.channels.set(hub.channels() as u64);
@@ -102,6 +117,10 @@ impl Meters {
         self.slow.set(slow);
         self.fallen_off.set(fallen_off);
         self.dropped.set(dropped);
+        self.attached.set(hub.attached() as u64);
+        self.resynced.set(resynced);
+        self.begun_anew.set(begun_anew);
+        self.given_up.set(given_up);
     }
 
     /// What the console is told of a shard, but for what it compares with earlier.
@@ -163,6 +182,11 @@ impl Meters {
     /// Counts a message that came as a request of its own and is on its way to its session.
     pub(super) fn emulated(&self) {
         self.emulated.add(1);
+    }
+
+    /// Counts a message that came as a request of its own and is sent on to another node.
+    pub(super) fn emulated_forwarded(&self) {
+        self.emulated_forwarded.add(1);
     }
 
     /// Counts a message that came as a request of its own for a session that nobody knows.

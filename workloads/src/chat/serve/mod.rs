@@ -44,12 +44,14 @@ use annulus_engine::{
     Address, Balance, ConnId, Event, Group, GroupOptions, Inbox, ListenOptions, Shard, SocketOptions,
 };
 
+use super::broker::link::Link;
+use super::fleet::{Captain, Figures};
 use super::hub::Hub;
 use super::letters::Letter;
 use super::node::Node;
 use crate::gateway::access::AccessLog;
 pub use call::HttpReply;
-use meters::{DatabaseMeters, Meters};
+use meters::{DatabaseMeters, Meters, Sums};
 use secure::Doorway;
 use session::Session;
 use work::Works;
@@ -89,6 +91,10 @@ pub async fn run(shard: Shard, node: Arc<Node>) -> Result<(), String> {
     let mut group = shard.group::<Session>(options);
     let doorway = open(&shard, &node, &mut group).await?;
     let mut service = Service::new(&shard, &node, &group)?;
+    let captain = match config.broker.as_ref().filter(|_| shard.index() == 0) {
+        Some(broker) => Some(Captain::start(&shard, &node, broker)?),
+        None => None,
+    };
     let mut inbox = shard.inbox::<Letter>(INBOX);
     loop {
         match woken(&shard, &mut group, &mut inbox, &doorway, service.has_more).await {
@@ -102,6 +108,9 @@ pub async fn run(shard: Shard, node: Arc<Node>) -> Result<(), String> {
     group.stop_listening();
     drop(doorway);
     service.say_farewell(&mut group, &mut inbox).await;
+    if let Some(captain) = captain {
+        captain.leave().await;
+    }
     keeper.finish(&shard, &node, &mut service, &mut group, &mut inbox).await;
     Ok(())
 }
@@ -196,12 +205,16 @@ impl Service {
     fn new(shard: &Shard, node: &Arc<Node>, group: &Group<Session>) -> Result<Service, String> {
         let config = &node.common.config;
         let works = Works::new(shard, node)?;
-        let sockets = Sockets::new(shard, node, group.outlet(), works.clone());
-        let mut hub = Hub::new(shard.index(), shard.count(), node.common.clone(), node.verifiers());
-        if let Some(restored) = node.take_restored(shard.index()) {
-            hub.adopt(restored, node.is_doubtful);
-        }
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let epoch_ms = (unix.saturating_sub(shard.now())).as_millis() as u64;
+        let link = config.broker.as_ref().map(|broker| Link::start(shard, broker, epoch_ms)).transpose()?;
+        let mut sockets = Sockets::new(shard, node, group.outlet(), works.clone(), link);
+        let mut hub = Hub::new(shard.index(), shard.count(), node.common.clone(), node.verifiers());
+        if let Some(mut restored) = node.take_restored(shard.index()) {
+            let intents = restored.take_intents();
+            hub.adopt(restored, node.is_doubtful);
+            hub.resume_intents(&mut sockets, intents);
+        }
         Ok(Service {
             hub,
             sockets,
@@ -214,7 +227,7 @@ impl Service {
             node: node.clone(),
             out: Vec::new(),
             ids: Vec::new(),
-            epoch_ms: (unix.saturating_sub(shard.now())).as_millis() as u64,
+            epoch_ms,
             edition: 0,
             has_more: false,
         })
@@ -366,6 +379,21 @@ impl Service {
             let _ready = shard.timeout(patience.saturating_sub(shard.now()), group.ready()).await;
             self.turn(group, inbox);
         }
+    }
+}
+
+/// What a node says of itself.
+pub(super) fn figures(shard: &Shard, node: &Node) -> Figures {
+    let sums = Sums::of(shard);
+    Figures {
+        name: node.name(),
+        release: call::VERSION.to_owned(),
+        clients: sums.clients,
+        users: sums.users,
+        subscriptions: sums.subscriptions,
+        channels: sums.channels,
+        uptime: node.uptime(),
+        beat: 0,
     }
 }
 

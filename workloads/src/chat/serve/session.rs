@@ -247,7 +247,11 @@ impl Service {
                             http.request.take().and_then(|request| self.begin_stream(id, http.peer, request))
                         }
                         Some(Request { purpose: Purpose::Emulation(codec, cors), body, exchange, .. }) => {
-                            let (status, problem) = self.emulate(*codec, body);
+                            let body = std::mem::take(body);
+                            let Some((status, problem)) = self.emulate(id, *codec, &body) else {
+                                self.sockets.outlet.pause(id);
+                                return None;
+                            };
                             let fields = cors.fields();
                             let closes = match status {
                                 204 => http::answer(&mut self.out, exchange, 204, &fields, b""),
@@ -362,15 +366,17 @@ impl Service {
         let Some(request) = http.request.take() else { return };
         let peer = http.peer.or_else(|| address_of(self.sockets.outlet.peer(id)));
         let took = self.sockets.shard.now().saturating_sub(request.came);
-        let path = match &request.purpose {
-            Purpose::Call(method) => format!("{}/{method}", self.node.common.config.paths.api),
-            Purpose::Login(_) => "/admin/login".to_owned(),
-            Purpose::Stream(_) | Purpose::Emulation(..) => self.node.common.config.paths.emulation.clone(),
-        };
-        self.note_request(peer, "POST", &path, reply.status, took);
-        let closes = match &reply.problem {
-            Some(title) => http::answer_problem(&mut self.out, &request.exchange, reply.status, title, &[]),
-            None => http::answer_json(&mut self.out, &request.exchange, reply.status, &reply.body),
+        if let Purpose::Call(method) = &request.purpose {
+            let path = format!("{}/{method}", self.node.common.config.paths.api);
+            self.note_request(peer, "POST", &path, reply.status, took);
+        }
+        let fields = request.purpose.cors().fields();
+        let closes = match (&reply.problem, &request.purpose) {
+            (Some(title), _) => http::answer_problem(&mut self.out, &request.exchange, reply.status, title, &fields),
+            (None, Purpose::Emulation(..)) => {
+                http::answer(&mut self.out, &request.exchange, reply.status, &fields, &reply.body)
+            }
+            (None, _) => http::answer_json(&mut self.out, &request.exchange, reply.status, &reply.body),
         };
         self.flush_out(id);
         match closes {

@@ -19,9 +19,11 @@ use annulus_engine::{Close, ConnId, Group, Reason};
 use annulus_protocols::centrifuge::{Codec, Disconnect, Emulation, write_disconnect_push};
 use annulus_protocols::http1::{BodyLength, Exchange, RequestHead, write_response_head};
 
-use super::Service;
+use super::call::HttpReply;
 use super::session::{Purpose, Session};
+use super::{INBOX, Service};
 use crate::chat::dialect::{Carrier, Dialect};
+use crate::chat::fleet::{Forwarded, NodeId};
 use crate::chat::http::Cors;
 use crate::chat::hub::{Outcome, Ports};
 use crate::chat::letters::Letter;
@@ -37,6 +39,8 @@ const UNCACHED: [(&str, &str); 3] = [
     ("x-accel-buffering", "no"),
     ("x-content-type-options", "nosniff"),
 ];
+/// To who has a session that nobody knows.
+const UNKNOWN: &str = "there is no such session: connect again";
 /// Bytes of a request to `/emulation` beyond twice its message: names, and room for the text to be escaped.
 const AROUND_MESSAGE_BYTES: usize = 1024;
 
@@ -46,6 +50,18 @@ pub(super) struct Opening {
     cors: Cors,
     /// The commands, if they came with the head.
     first: Option<Vec<u8>>,
+}
+
+impl HttpReply {
+    /// What became of a message for a session of another node.
+    fn of(forwarded: Forwarded) -> HttpReply {
+        let (status, problem) = match forwarded {
+            Forwarded::Sent => (204, None),
+            Forwarded::Unknown => (404, Some(UNKNOWN.to_owned())),
+            Forwarded::Away(why) => (503, Some(format!("the session's node cannot be reached: {why}"))),
+        };
+        HttpReply { status, problem, body: Vec::new() }
+    }
 }
 
 impl Opening {
@@ -128,24 +144,37 @@ impl Service {
         Session::Stream(client)
     }
 
-    /// A request that carries a message is there: its status, and what is wrong with it.
-    pub(super) fn emulate(&mut self, codec: Codec, body: &[u8]) -> (u16, &'static str) {
+    /// A request that carries a message is there: its status, and what is wrong with it. `None`: a task answers it.
+    pub(super) fn emulate(&mut self, id: ConnId, codec: Codec, body: &[u8]) -> Option<(u16, &'static str)> {
         let Ok(emulation) = Emulation::read(codec, body) else {
-            return (400, "expected an object with session, node and data");
+            return Some((400, "expected an object with session, node and data"));
         };
         let common = self.node.common.clone();
         if emulation.data.len() > common.config.message_bytes_max {
-            return (413, "the message is larger than may be (chat.message_bytes_max)");
+            return Some((413, "the message is larger than may be (chat.message_bytes_max)"));
         }
-        let place = common.sessions.find(&emulation.session).filter(|_| *emulation.node == *common.config.uid);
-        let Some(place) = place else {
+        let is_ours = *emulation.node == *common.config.uid;
+        if let Some((fleet, node)) =
+            self.works.fleet().cloned().zip(NodeId::parse(&emulation.node)).filter(|_| !is_ours)
+        {
+            self.meters.emulated_forwarded();
+            let (session, message) = (emulation.session.into_owned(), emulation.data.into_owned());
+            let shard = self.sockets.shard.clone();
+            drop(shard.clone().spawn(async move {
+                let reply = HttpReply::of(fleet.forward(node, session, message).await);
+                let told = shard.post(shard.index(), INBOX, Letter::Replied { conn: id, reply });
+                debug_assert!(told.is_ok(), "a letter to oneself always fits");
+            }));
+            return None;
+        }
+        let Some(place) = common.sessions.find(&emulation.session).filter(|_| is_ours) else {
             self.meters.emulated_unknown();
-            return (404, "there is no such session here: connect again");
+            return Some((404, UNKNOWN));
         };
         self.meters.emulated();
         let message = emulation.data.into_owned();
         self.sockets.post(place.shard, Letter::Emulated { conn: place.conn, message });
-        (204, "")
+        Some((204, ""))
     }
 
     /// A message for a client of this shard that came as a request of its own. One for a session that is gone needs no answer:

@@ -15,6 +15,8 @@ use super::meters::Meters;
 use super::session::Session;
 use super::work::Works;
 use super::{COHORTS, INBOX};
+use crate::chat::broker::Wish;
+use crate::chat::broker::link::Link;
 use crate::chat::dialect::{Carrier, Dialect};
 use crate::chat::hooks::{Kind, Unfit};
 use crate::chat::hub::{Clients, Ports};
@@ -44,6 +46,8 @@ pub struct Sockets {
     /// Channels of which a shard was not told everything.
     missed: HashSet<(usize, Arc<str>)>,
     works: Rc<Works>,
+    /// To what several nodes share; `None`: this one is alone.
+    link: Option<Rc<Link>>,
     node: Arc<Node>,
     /// Bytes that wait for clients, by cohort, as they were when its sessions were looked at last.
     waiting: [usize; COHORTS as usize],
@@ -57,7 +61,13 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn new(shard: &Shard, node: &Arc<Node>, outlet: Outlet, works: Rc<Works>) -> Sockets {
+    pub(super) fn new(
+        shard: &Shard,
+        node: &Arc<Node>,
+        outlet: Outlet,
+        works: Rc<Works>,
+        link: Option<Rc<Link>>,
+    ) -> Sockets {
         let config = &node.common.config;
         let waiting_max = match config.outbound_bytes_max {
             0 => usize::MAX,
@@ -73,6 +83,7 @@ impl Sockets {
             overflow: (0..shard.count()).map(|_| VecDeque::new()).collect(),
             missed: HashSet::new(),
             works,
+            link,
             node: node.clone(),
             waiting: [0; COHORTS as usize],
             cohort: 0,
@@ -193,6 +204,12 @@ impl Ports for Sockets {
 
     fn begin(&mut self, conn: ConnId, work: Work) {
         Works::begin(&self.works, conn, work);
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        if let Some(link) = &self.link {
+            link.wish(wish);
+        }
     }
 
     fn clock_us(&self) -> u64 {

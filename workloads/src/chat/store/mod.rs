@@ -29,7 +29,6 @@
 //! The key is `(channel, epoch, "offset")`. `data` is kept as bytes, so that no encoding of the database can change or
 //! refuse it; the view `annulus_messages` shows it as JSON (null where it is sealed or binary).
 
-mod backoff;
 mod checkpoint;
 mod dead;
 pub mod feed;
@@ -38,7 +37,6 @@ pub mod history;
 pub mod postgres;
 pub mod row;
 pub mod sqlite;
-mod voice;
 
 pub use feed::{Feed, FeedState, LogId, Mark, OnProgress, Progress, Source};
 pub use history::History;

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 
-use super::backoff::{Backoff, seed};
 use super::dead::{self, DeadLetters, uuid};
 use super::feed::{Feed, LogId, Mark, OnProgress, Progress, Reins, Source, Teller};
 use super::folder::Folder;
 use super::row::{Rows, Stored};
-use super::voice::Voice;
+use crate::backoff::{Backoff, seed};
+use crate::voice::Voice;
 
 /// `AnCh`: the file is ours (`PRAGMA application_id`).
 pub(super) const APPLICATION_ID: i32 = 0x416e_4368;

@@ -43,6 +43,16 @@ impl Default for Times {
     }
 }
 
+impl Times {
+    /// As they are, but for a set's age, which is up to a tenth less, by `word`: those who began together do not go on asking
+    /// together.
+    #[must_use]
+    pub fn spread(self, word: u64) -> Times {
+        let tenth = self.age_seconds_max / 10;
+        Times { age_seconds_max: self.age_seconds_max - word % (tenth + 1), ..self }
+    }
+}
+
 /// What is known of a key id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
@@ -276,6 +286,15 @@ mod tests {
             (1001, Looks(Found, Unknown)),
             (1001, Due(false)),
         ]);
+    }
+
+    #[test]
+    fn a_fleet_does_not_fetch_together() {
+        let ages: Vec<u64> = (0..1000).map(|word| Times::default().spread(word * 7919).age_seconds_max).collect();
+        assert!(ages.iter().all(|age| (3240..=3600).contains(age)));
+        let most = ages.iter().map(|age| ages.iter().filter(|other| *other == age).count()).max();
+        assert!(most < Some(10), "{most:?} of a thousand in the same second");
+        assert_eq!(Times { age_seconds_max: 9, ..TIMES }.spread(u64::MAX).age_seconds_max, 9);
     }
 
     #[test]

@@ -81,6 +81,7 @@ pub fn read(field: &Field<'_>, inherited: &Inherited, report: &mut Report) -> Op
         static_data: None,
         flatmap: Vec::new(),
         rate_limit: None,
+        rate_limit_is_global: false,
         priority: Priority::Normal,
         merge_order: MergeOrder::Arrival,
         merge_order_is_set: false,

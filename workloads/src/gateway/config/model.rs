@@ -73,6 +73,8 @@ pub struct Gateway {
     pub compat: Compat,
     /// Bytes that requests in flight may hold together; beyond: requests are shed. `None`: from the machine's limits.
     pub memory_bytes_max: Option<u64>,
+    /// Where rate limits are kept together with other gateways.
+    pub rate_limit_store: Option<RateLimitStore>,
 }
 
 /// An address to listen on.
@@ -293,6 +295,8 @@ pub struct Endpoint {
     pub flatmap: Vec<Flatmap>,
     /// How often clients may ask.
     pub rate_limit: Option<RouterRateLimit>,
+    /// Whether that is of all gateways together: [`Gateway::rate_limit_store`].
+    pub rate_limit_is_global: bool,
     /// What is refused first when there is too much.
     pub priority: Priority,
     /// Who wins when two backends answer the same member.
@@ -437,6 +441,19 @@ pub enum FlatmapKey {
     Name(String),
     /// Every element or member: `*`.
     Any,
+}
+
+/// Where several gateways keep rate limits together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimitStore {
+    /// A Redis that all of them use.
+    pub redis: crate::redis::Settings,
+    /// What keys begin with there.
+    pub prefix: String,
+    /// How long a request waits for it before limits are kept locally.
+    pub timeout: Duration,
+    /// How many gateways share the limits while each keeps them alone.
+    pub gateways: u32,
 }
 
 /// How often clients may ask.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::model::{
     Backend, Compat, Endpoint, Gateway, Health, Hedge, HedgeAfter, LoadBalancing, MergeOrder, Outlier, Output,
-    Priority, Protocol, Retry, RetryOn,
+    Priority, Protocol, RateLimitStore, Retry, RetryOn,
 };
 use super::read::{Field, Object};
 use super::report::Report;
@@ -27,6 +27,8 @@ pub struct Defaults {
     pub merge_order_is_set: bool,
     /// Whether the file says the second at its root.
     pub output_is_set: bool,
+    /// Whether rate limits can be kept together with other gateways.
+    pub has_rate_limit_store: bool,
 }
 
 impl Defaults {
@@ -36,7 +38,7 @@ impl Defaults {
             Compat::KrakenD => (MergeOrder::Arrival, Output::Canonical),
             Compat::Annulus => (MergeOrder::Declared, Output::Fast),
         };
-        Defaults { merge_order, output, merge_order_is_set: false, output_is_set: false }
+        Defaults { merge_order, output, merge_order_is_set: false, output_is_set: false, has_rate_limit_store: false }
     }
 }
 
@@ -53,10 +55,43 @@ pub fn root(object: Option<Object<'_>>, gateway: &mut Gateway, report: &mut Repo
     if let Some(field) = object.take("name_servers") {
         gateway.name_servers = name_servers(&field, report);
     }
+    gateway.rate_limit_store = object.take("rate_limit").and_then(|field| rate_limit_store(&field, report));
     let mut defaults = Defaults::of(gateway.compat);
+    defaults.has_rate_limit_store = gateway.rate_limit_store.is_some();
     forms(&mut object, &mut defaults, report);
     object.finish(report);
     defaults
+}
+
+/// Where limits are kept together, if they are.
+fn rate_limit_store(field: &Field<'_>, report: &mut Report) -> Option<RateLimitStore> {
+    const GATEWAYS_MAX: u64 = 10_000;
+    const PREFIX: &str = "annulus:rate:";
+    const PREFIX_BYTES_MAX: usize = 128;
+    const TIMEOUT: Duration = Duration::from_millis(50);
+    let mut object = field.object(report)?;
+    let redis = object.need("redis", report).and_then(|field| {
+        let url = field.text("a URL such as \"redis://10.0.0.5:6379\"", report)?;
+        let settings = crate::redis::Settings::parse(url);
+        settings.map_err(|wrong| field.problem(wrong, report)).ok()
+    });
+    let prefix = object.take("prefix").and_then(|field| {
+        let prefix = field.string("a text that keys begin with", report)?;
+        if prefix.len() > PREFIX_BYTES_MAX || prefix.contains(['{', '}']) {
+            field.expected("a text of at most 128 bytes without braces", report);
+            return None;
+        }
+        Some(prefix.to_owned())
+    });
+    let timeout = object.take("timeout").and_then(|field| field.duration_above_zero(report));
+    let gateways = object.take("gateways").and_then(|field| field.whole(1, GATEWAYS_MAX, report));
+    object.finish(report);
+    Some(RateLimitStore {
+        redis: redis?,
+        prefix: prefix.unwrap_or_else(|| PREFIX.to_owned()),
+        timeout: timeout.unwrap_or(TIMEOUT),
+        gateways: gateways.unwrap_or(1) as u32,
+    })
 }
 
 /// Addresses of name servers, with a port or on that of DNS.
@@ -87,11 +122,28 @@ fn forms(object: &mut Object<'_>, defaults: &mut Defaults, report: &mut Report) 
 
 /// At an endpoint.
 pub fn endpoint(object: Option<Object<'_>>, mut defaults: Defaults, endpoint: &mut Endpoint, report: &mut Report) {
+    let has_limit = endpoint.rate_limit.is_some();
+    endpoint.rate_limit_is_global = has_limit && defaults.has_rate_limit_store;
     if let Some(mut object) = object {
         let words =
             [("critical", Priority::Critical), ("normal", Priority::Normal), ("sheddable", Priority::Sheddable)];
         if let Some(priority) = object.take("priority").and_then(|field| field.one_of(&words, report)) {
             endpoint.priority = priority;
+        }
+        let words = [("global", true), ("local", false)];
+        if let Some(field) = object.take("rate_limit")
+            && let Some(is_global) = field.one_of(&words, report)
+        {
+            if is_global && !defaults.has_rate_limit_store {
+                field.problem(
+                    "limits are kept together in a Redis: extra_config.annulus.rate_limit at the root names none",
+                    report,
+                );
+            }
+            if !has_limit {
+                field.note("this endpoint has no qos/ratelimit/router", report);
+            }
+            endpoint.rate_limit_is_global = has_limit && is_global;
         }
         forms(&mut object, &mut defaults, report);
         object.finish(report);

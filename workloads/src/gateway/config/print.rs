@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::duration;
 use super::model::{
     Backend, ClientKey, ClientTls, Compat, Discovery, Encoding, Endpoint, Filter, Flatmap, FlatmapKey, Forward,
-    Gateway, HedgeAfter, KeyPair, LoadBalancing, MergeOrder, Output, OutputEncoding, Priority, Protocol, Rate, Retry,
-    RouterRateLimit, Static, StaticStrategy, Tls, TlsVersion,
+    Gateway, HedgeAfter, KeyPair, LoadBalancing, MergeOrder, Output, OutputEncoding, Priority, Protocol, Rate,
+    RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy, Tls, TlsVersion,
 };
 use super::tree::quote;
 
@@ -150,10 +150,17 @@ fn root(gateway: &Gateway) -> Doc {
         ours.texts("name_servers", gateway.name_servers.iter().map(ToString::to_string));
     }
     ours.some("memory_bytes_max", gateway.memory_bytes_max.map(|bytes| Doc::Raw(bytes.to_string())));
+    ours.some("rate_limit", gateway.rate_limit_store.as_ref().map(rate_limit_store));
     extra.set("annulus", ours.doc());
     map.set("extra_config", extra.doc());
     map.set("endpoints", Doc::List(gateway.endpoints.iter().map(endpoint).collect()));
     map.doc()
+}
+
+fn rate_limit_store(store: &RateLimitStore) -> Doc {
+    let mut map = Map::default();
+    map.text("redis", store.redis.without_login()).text("prefix", store.prefix.clone());
+    map.time("timeout", store.timeout).raw("gateways", store.gateways).doc()
 }
 
 fn router(gateway: &Gateway) -> Doc {
@@ -250,6 +257,9 @@ fn endpoint(endpoint: &Endpoint) -> Doc {
             Priority::Sheddable => "sheddable",
         },
     );
+    if endpoint.rate_limit.is_some() {
+        ours.text("rate_limit", if endpoint.rate_limit_is_global { "global" } else { "local" });
+    }
     ours.text(
         "merge_order",
         match endpoint.merge_order {

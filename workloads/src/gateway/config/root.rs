@@ -137,6 +137,7 @@ fn defaults() -> Gateway {
         },
         compat: Compat::KrakenD,
         memory_bytes_max: None,
+        rate_limit_store: None,
     }
 }
 

@@ -70,6 +70,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         Cache { limits, entries: HashMap::new() }
     }
 
+    /// The longest time that an answer counts as fresh.
+    pub fn ttl_max(&self) -> Duration {
+        self.limits.ttl_max
+    }
+
     /// What is known of `key`.
     pub fn get(&self, now: Duration, key: &K) -> Cached<V> {
         match self.entries.get(key) {

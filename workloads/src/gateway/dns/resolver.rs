@@ -284,7 +284,8 @@ impl Landing {
         let (now, mut cache) = (inner.shard.now(), inner.cache.borrow_mut());
         let outcome = match asked {
             Ok((answer, ttl)) => {
-                let (key, ttl) = (self.key.clone(), Duration::from_secs(ttl.into()));
+                let ttl = Duration::from_secs(ttl.into()).min(cache.ttl_max());
+                let (key, ttl) = (self.key.clone(), early(ttl, (inner.random)()));
                 match answer {
                     Answer::Nothing => cache.insert_negative(now, key, Answer::Nothing, ttl),
                     _ => cache.insert(now, key, answer.clone(), ttl),
@@ -295,6 +296,11 @@ impl Landing {
         };
         *self.flight.outcome.borrow_mut() = Some(outcome);
     }
+}
+
+/// Up to a tenth less, by `word`: a fleet that asked together does not go on asking together.
+fn early(ttl: Duration, word: u64) -> Duration {
+    ttl - ttl.mul_f64((word >> 11) as f64 / (1u64 << 53) as f64 / 10.0)
 }
 
 fn services(records: Vec<Record>) -> Answer {
@@ -429,4 +435,20 @@ async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_asked_for_again_a_little_early() {
+        let ttl = Duration::from_secs(100);
+        assert_eq!(early(ttl, 0), ttl);
+        let words = (0..1000u64).map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let all: Vec<Duration> = words.map(|word| early(ttl, word)).collect();
+        assert!(all.iter().all(|early| (Duration::from_secs(90)..=ttl).contains(early)));
+        let mean = all.iter().sum::<Duration>() / 1000;
+        assert!(mean > Duration::from_secs(94) && mean < Duration::from_secs(96), "{mean:?}");
+    }
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::super::channels::{DataFormat, Namespace};
 use super::super::hooks::{self, Hook, RpcNamespace};
-use super::super::model::{Compression, Config, PersonalChannel, Tls, Tokens};
-use super::super::secret::Pem;
+use super::super::model::{Broker, Compression, Config, PersonalChannel, Tls, Tokens};
+use super::super::secret::{Pem, Secret};
 
 /// What all keys together say.
 pub struct Draft {
@@ -58,8 +58,94 @@ pub struct Draft {
     pub rpc_namespaces: Vec<RpcDraft>,
     /// `proxies`.
     pub proxies: Vec<NamedHook>,
+    /// `engine`.
+    pub engine: EngineDraft,
     /// Where what is not offered goes.
     pub nothing: (),
+}
+
+/// `engine`, as far as it is Redis.
+pub struct EngineDraft {
+    /// `type` is `redis`.
+    pub is_redis: bool,
+    /// `redis.address`.
+    pub addresses: Vec<String>,
+    /// `redis.cluster_address`.
+    pub cluster: Vec<String>,
+    /// `redis.prefix`.
+    pub prefix: String,
+    /// `redis.user`.
+    pub user: String,
+    /// `redis.password`.
+    pub password: String,
+    /// `redis.db`.
+    pub database: u64,
+}
+
+impl Default for EngineDraft {
+    fn default() -> EngineDraft {
+        let (user, password) = (String::new(), String::new());
+        let addresses = vec!["redis://127.0.0.1:6379".to_owned()];
+        let prefix = "centrifugo".to_owned();
+        EngineDraft { is_redis: false, addresses, cluster: Vec::new(), prefix, user, password, database: 0 }
+    }
+}
+
+impl EngineDraft {
+    /// The broker, if there is one.
+    ///
+    /// # Errors
+    /// A key under `engine.redis`, and what is wrong with it.
+    fn finish(self) -> Result<Option<Broker>, (String, String)> {
+        if !self.is_redis {
+            return Ok(None);
+        }
+        let url = match (self.addresses.as_slice(), self.cluster.is_empty()) {
+            (_, false) => {
+                let hosts: Vec<&str> = self.cluster.iter().map(|address| without_scheme(address)).collect();
+                format!("redis+cluster://{}{}", self.login(), hosts.join(","))
+            }
+            ([address], true) => self.with_login(address),
+            _ => {
+                let says = "several Redis servers side by side are not offered: use a cluster (cluster_address)";
+                return Err(("engine.redis.address".to_owned(), says.to_owned()));
+            }
+        };
+        Ok(Some(Broker { redis: Secret::new(url), prefix: self.prefix }))
+    }
+
+    /// An address as a URL: what it says itself goes before what other keys say.
+    fn with_login(&self, address: &str) -> String {
+        let scheme = if address.starts_with("rediss://") { "rediss" } else { "redis" };
+        let rest = without_scheme(address);
+        let login = if rest.contains('@') { String::new() } else { self.login() };
+        let database = match self.database {
+            0 => String::new(),
+            _ if rest.contains('/') => String::new(),
+            number => format!("/{number}"),
+        };
+        format!("{scheme}://{login}{rest}{database}")
+    }
+
+    fn login(&self) -> String {
+        match (self.user.is_empty(), self.password.is_empty()) {
+            (true, true) => String::new(),
+            _ => format!("{}:{}@", percent(&self.user), percent(&self.password)),
+        }
+    }
+}
+
+fn without_scheme(address: &str) -> &str {
+    address.split_once("://").map_or(address, |(_, rest)| rest)
+}
+
+/// A text as a part of a URL (RFC 3986 section 2.1).
+fn percent(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
 
 /// TLS as Centrifugo has it.
@@ -181,6 +267,7 @@ impl Default for Draft {
             rpc_default: RpcDraft::default(),
             rpc_namespaces: Vec::new(),
             proxies: Vec::new(),
+            engine: EngineDraft::default(),
             nothing: (),
         }
     }
@@ -203,6 +290,10 @@ impl Draft {
             }
             (false, ..) => None,
         };
+        match self.engine.finish() {
+            Ok(broker) => config.broker = broker,
+            Err(problem) => wrong.push(problem),
+        }
         config.compression = self.compresses.then_some(self.compression);
         config.paths.health = self.health.enabled.then_some(self.health.path);
         config.paths.metrics = self.metrics.enabled.then_some(self.metrics.path);

@@ -17,8 +17,7 @@ const fn section(prefix: &'static str, keys: &'static [Key<()>], when: Option<Wh
 pub static SECTIONS: &[Lens<()>] = &[
     section("http_server.tls_autocert", HTTP_SERVER_TLS_AUTOCERT, None),
     section("http_server.internal_tls", TLS, None),
-    section("engine", ENGINE, None),
-    section("engine.redis", ENGINE_REDIS, Some(("engine.type", &["redis"]))),
+    section("engine.redis", ENGINE_REDIS, REDIS_ENGINE),
     section("engine.redis.tls", TLS, None),
     section("engine.redis.sentinel_tls", TLS, None),
     section("engine.redis.replica_client", REPLICA, None),
@@ -45,7 +44,7 @@ pub static SECTIONS: &[Lens<()>] = &[
     section("presence_manager.redis.tls", TLS, None),
     section("presence_manager.redis.sentinel_tls", TLS, None),
     section("presence_manager.redis.replica_client", REPLICA, None),
-    section("map_broker", ENGINE, None),
+    section("map_broker", MAP_BROKER, None),
     section("map_broker.redis", MAP_BROKER_REDIS, Some(("map_broker.type", &["redis"]))),
     section("map_broker.redis.tls", TLS, None),
     section("map_broker.redis.sentinel_tls", TLS, None),
@@ -185,19 +184,14 @@ const TLS: &[Key<()>] = &[
     not(Text, "server_name", ""),
 ];
 
-const ENGINE: &[Key<()>] = &[not(Text, "type", "memory")];
+/// What `engine.redis` depends on.
+pub const REDIS_ENGINE: Option<When> = Some(("engine.type", &["redis"]));
 
 const ENGINE_REDIS: &[Key<()>] = &[
-    not(Text, "prefix", "centrifugo"),
-    not(Texts, "address", "redis://127.0.0.1:6379"),
     not(Duration, "connect_timeout", "1s"),
     not(Duration, "io_timeout", "4s"),
-    not(Number, "db", "0"),
-    not(Text, "user", ""),
-    not(Text, "password", ""),
     not(Text, "client_name", ""),
     not(Bool, "force_resp2", ""),
-    not(Texts, "cluster_address", ""),
     not(Texts, "sentinel_address", ""),
     not(Text, "sentinel_user", ""),
     not(Text, "sentinel_password", ""),
@@ -281,6 +275,8 @@ const PRESENCE_MANAGER_REDIS: &[Key<()>] = &[
     not(Bool, "presence_hash_field_ttl", ""),
     not(Bool, "presence_user_mapping", ""),
 ];
+
+const MAP_BROKER: &[Key<()>] = &[not(Text, "type", "memory")];
 
 const MAP_BROKER_REDIS: &[Key<()>] = &[
     not(Text, "prefix", "centrifugo"),

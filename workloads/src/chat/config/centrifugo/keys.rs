@@ -8,7 +8,7 @@ use super::super::keys::{Key, Kind, Set};
 use super::super::model::{Rate, Tokens};
 use super::super::ours::channels::{DATA_FORMATS, RECOVERY_MODES};
 use super::super::ours::{DAY, HOUR, MANY, SECOND, YEAR, key, lower_case, origins, pem, secret, some};
-use super::draft::{Door, Draft, NamedHook, NamespaceDraft, RpcDraft, TlsDraft, address};
+use super::draft::{Door, Draft, EngineDraft, NamedHook, NamespaceDraft, RpcDraft, TlsDraft, address};
 use super::foreign;
 use super::section::{Lens, Section};
 
@@ -47,6 +47,8 @@ pub static SECTIONS: &[&dyn Section] = &[
     &lens("http_stream", HTTP_STREAM, |draft, _| draft),
     &lens("sse", SSE, |draft, _| draft),
     &lens("emulation", EMULATION, |draft, _| draft),
+    &lens("engine", ENGINE, |draft, _| &mut draft.engine),
+    &Lens { prefix: "engine.redis", keys: ENGINE_REDIS, of: |draft, _| &mut draft.engine, when: foreign::REDIS_ENGINE },
     &lens("health", HEALTH, |draft, _| &mut draft.health),
     &lens("prometheus", PROMETHEUS, |draft, _| &mut draft.metrics),
     &lens("node", NODE, |draft, _| draft),
@@ -88,6 +90,18 @@ const HTTP_SERVER: &[Key<Draft>] = &[
     not(Bool, "h2c_external", ""),
     not(Bool, "external_http2_extended_connect", ""),
     not(Bool, "http3.enabled", ""),
+];
+
+const ENGINE: &[Key<EngineDraft>] =
+    &[key("type", "memory", "broker", Set::Choice(&["memory", "redis"], |engine, index| engine.is_redis = index == 1))];
+
+const ENGINE_REDIS: &[Key<EngineDraft>] = &[
+    key("prefix", "centrifugo", "broker.prefix", Set::Text(|engine, prefix| engine.prefix = prefix)),
+    key("address", "redis://127.0.0.1:6379", "broker.redis", Set::Texts(|engine, list| engine.addresses = list)),
+    key("cluster_address", "", "broker.redis", Set::Texts(|engine, list| engine.cluster = list)),
+    key("db", "0", "broker.redis", Set::Count(0, 65_535, |engine, number| engine.database = number)),
+    key("user", "", "broker.redis", Set::Text(|engine, user| engine.user = user)),
+    key("password", "", "broker.redis", Set::Text(|engine, password| engine.password = password)),
 ];
 
 const HTTP_SERVER_TLS: &[Key<TlsDraft>] = &[

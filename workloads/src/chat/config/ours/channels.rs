@@ -180,9 +180,10 @@ pub const NAMESPACE: &[Key<Namespace>] = &[
     ),
     key(
         "ack",
-        "\"wal\" with history and a log, else \"mem\"",
-        "when the reply to a publication leaves: in memory, written, on stable storage, committed by the database",
-        Set::Choice(&["mem", "page", "wal", "db"], |it, index| it.ack = Some(ACKS[index])),
+        "\"redis\" with history and a broker, \"wal\" with history and a log, else \"mem\"",
+        "when the reply to a publication leaves: in memory, written, on stable storage, taken by the broker's Redis and \
+         logged, committed by the database",
+        Set::Choice(&["mem", "page", "wal", "redis", "db"], |it, index| it.ack = Some(ACKS[index])),
     ),
     key(
         "idempotency_field",
@@ -218,7 +219,7 @@ const RECOVERY_MODE: Set<Namespace> =
 /// What publications must be, in the order of both dialects' names.
 pub const DATA_FORMATS: [DataFormat; 4] =
     [DataFormat::Any, DataFormat::Json, DataFormat::JsonObject, DataFormat::Binary];
-const ACKS: [Ack; 4] = [Ack::Mem, Ack::Page, Ack::Wal, Ack::Db];
+const ACKS: [Ack; 5] = [Ack::Mem, Ack::Page, Ack::Wal, Ack::Redis, Ack::Db];
 const SLOWS: [Slow; 3] = [Slow::Disconnect, Slow::DropOldest, Slow::KeepLatest];
 
 /// Reads it.

@@ -3,7 +3,7 @@
 use super::channels::{CHANNELS, NAMESPACE, set_namespaces};
 use super::hooks::HOOKS;
 use super::limits::set_limits;
-use super::storage::{ENCRYPTION, LOG, set_database};
+use super::storage::{BROKER, ENCRYPTION, LOG, set_database};
 use super::{DAY, HOUR, MANY, SECOND, TIB, key, origins, pem, secret, some};
 use crate::chat::config::keys::{Key, Set, expected, read_table};
 use crate::chat::config::model::{Admin, Api, Client, Compression, Config, Paths, PersonalChannel, Tls, Tokens};
@@ -178,6 +178,12 @@ pub const CHAT: &[Key<Config>] = &[
     ),
     key("log", "", "table `[chat.log]`", Set::Value("table", |chat, value| read_table(LOG, &mut chat.log, value))),
     key("database", "none", "table `[chat.database]`", Set::Value("table", set_database)),
+    key(
+        "broker",
+        "none",
+        "table `[chat.broker]`: what several nodes share; without it this node is alone",
+        Set::Value("table", |chat, value| read_table(BROKER, chat.broker.get_or_insert_default(), value)),
+    ),
     key(
         "encryption",
         "none",

@@ -1,8 +1,8 @@
-//! `[chat.log]`, `[chat.database]` and `[chat.encryption]`.
+//! `[chat.log]`, `[chat.database]`, `[chat.broker]` and `[chat.encryption]`.
 
 use super::{TIB, key, secret, some};
 use crate::chat::config::keys::{Key, Set, expected, members, read_table};
-use crate::chat::config::model::{Config, Database, Encryption, Log};
+use crate::chat::config::model::{Broker, Config, Database, Encryption, Log};
 use crate::chat::config::secret::{KeySource, Secret};
 use crate::gateway::config::tree::Value;
 
@@ -49,6 +49,23 @@ pub const LOG: &[Key<Log>] = &[
         "\"64MiB\"",
         "written between checkpoints; what a start reads again",
         Set::Bytes(1 << 20, TIB, |log, bytes| log.checkpoint_bytes = bytes),
+    ),
+];
+
+/// `[chat.broker]`.
+pub const BROKER: &[Key<Broker>] = &[
+    key(
+        "redis",
+        "\"redis://127.0.0.1:6379\"",
+        "the Redis that numbers publications and keeps history for all nodes: `redis://`, `rediss://` or \
+         `redis+cluster://` with `user:password@` if need be",
+        Set::Text(|broker, url| broker.redis = Secret::new(url)),
+    ),
+    key(
+        "prefix",
+        "\"annulus\"",
+        "what all names in it begin with; the same on all nodes of a chat, another for another chat",
+        Set::Text(|broker, prefix| broker.prefix = prefix),
     ),
 ];
 

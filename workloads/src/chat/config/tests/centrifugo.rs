@@ -323,8 +323,12 @@ fn every_error_has_its_place() {
             "c.json:1:34: http_server.tls.enabled: TLS is on, and needs",
         ),
         (
-            "{\"engine\":{\"type\":\"redis\"}}",
-            "c.json:1:19: engine.type: the text \"redis\" is not offered. Remove it, or start with --allow-unsupported",
+            "{\"map_broker\":{\"type\":\"redis\"}}",
+            "c.json:1:23: map_broker.type: the text \"redis\" is not offered. Remove it, or start with --allow-unsupported",
+        ),
+        (
+            "{\"engine\":{\"type\":\"redis\",\"redis\":{\"address\":[\"a:1\",\"b:2\"]}}}",
+            "c.json:1:46: engine.redis.address: several Redis servers side by side are not offered",
         ),
         ("{\"uni_sse\":{\"enabled\":true}}", "c.json:1:23: uni_sse.enabled: true is not offered"),
         (
@@ -405,7 +409,11 @@ fn wrong_variables_are_named() {
             "1",
             "CENTRIFUGO_CHANNEL_NAMESPACES_NEWS_PRESENCE: there is no variable",
         ),
-        ("CENTRIFUGO_ENGINE_TYPE", "redis", "CENTRIFUGO_ENGINE_TYPE: engine.type: the text \"redis\" is not offered"),
+        (
+            "CENTRIFUGO_MAP_BROKER_TYPE",
+            "redis",
+            "CENTRIFUGO_MAP_BROKER_TYPE: map_broker.type: the text \"redis\" is not offered",
+        ),
     ] {
         let said = said(&load_with("c.json", "", &[(name, value)], false).expect_err(name));
         assert!(said.starts_with(says), "{name}: {said}");
@@ -414,17 +422,38 @@ fn wrong_variables_are_named() {
 
 #[test]
 fn what_is_not_offered_can_be_passed_over() {
-    let text = "{\"engine\":{\"type\":\"redis\"},\"client\":{\"concurrency\":8},\"http_api\":{\"key\":\"a\"}}";
+    let text = "{\"map_broker\":{\"type\":\"redis\"},\"client\":{\"concurrency\":8},\"http_api\":{\"key\":\"a\"}}";
     let (config, notes) = load_with("c.json", text, &[], true).unwrap();
     assert_eq!(config.api.keys, [Secret::new("a")]);
     let said = said(&notes);
     assert!(
-        said.contains("c.json:1:19: engine.type: the text \"redis\" is not offered: the rest works without it"),
+        said.contains("c.json:1:23: map_broker.type: the text \"redis\" is not offered: the rest works without it"),
         "{said}"
     );
     assert!(said.contains("client.concurrency: it has no effect here: a connection's commands"), "{said}");
     // A key that nobody knows is a mistake all the same.
     assert!(load_with("c.json", "{\"enginee\":{}}", &[], true).is_err());
+}
+
+#[test]
+fn the_redis_of_an_engine_becomes_the_broker() {
+    let url = |redis: &str| {
+        let text = format!("{{\"engine\":{{\"type\":\"redis\",\"redis\":{redis}}}}}");
+        let (config, _) = load_with("c.json", &text, &[], false).unwrap();
+        let broker = config.broker.unwrap();
+        (broker.redis.reveal().to_owned(), broker.prefix)
+    };
+    for (redis, expected, prefix) in [
+        ("{}", "redis://127.0.0.1:6379", "centrifugo"),
+        ("{\"address\":\"redis:6379\",\"prefix\":\"x\"}", "redis://redis:6379", "x"),
+        ("{\"address\":\"rediss://a:1\",\"password\":\"p@/\",\"db\":2}", "rediss://:p%40%2F@a:1/2", "centrifugo"),
+        ("{\"address\":\"redis://u:p@a:1/3\",\"password\":\"q\",\"db\":2}", "redis://u:p@a:1/3", "centrifugo"),
+        ("{\"cluster_address\":[\"a:1\",\"redis://b:2\"],\"user\":\"u\"}", "redis+cluster://u:@a:1,b:2", "centrifugo"),
+    ] {
+        assert_eq!(url(redis), (expected.to_owned(), prefix.to_owned()), "{redis}");
+    }
+    let (config, _) = load_with("c.json", "{\"engine\":{\"redis\":{\"prefix\":\"x\"}}}", &[], false).unwrap();
+    assert_eq!(config.broker, None, "the engine is in memory");
 }
 
 #[test]

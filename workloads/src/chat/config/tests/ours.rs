@@ -127,10 +127,7 @@ fn a_whole_file_is_where_it_belongs() {
     assert_eq!(config.subscription_tokens().jwks_url.as_deref(), Some("https://a.b/jwks"));
     assert_eq!(config.channels.default.history_size, 3);
     let news = config.channels.namespace("news:a").unwrap();
-    assert_eq!(
-        (news.ack(&config.log), news.slow, news.recovery_mode),
-        (Ack::Db, Slow::KeepLatest, RecoveryMode::Cache)
-    );
+    assert_eq!((news.ack(&config), news.slow, news.recovery_mode), (Ack::Db, Slow::KeepLatest, RecoveryMode::Cache));
     assert_eq!((news.publication_data_format, news.encrypt), (DataFormat::JsonObject, true));
     let subscribe = config.hooks.of(Event::Subscribe, news.subscribe_hook.as_deref().unwrap()).unwrap();
     assert_eq!((subscribe.timeout_ms, &subscribe.http_headers[..]), (250, &["x-real-ip".to_owned()][..]));
@@ -138,7 +135,7 @@ fn a_whole_file_is_where_it_belongs() {
     assert_eq!(publish.endpoint, "https://a.b/moderate");
     assert_eq!(config.hooks.of_method("moderation:ban"), Some(publish));
     assert_eq!((config.hooks.of_method("closed:a"), config.hooks.of_method("other:a")), (None, None));
-    assert_eq!(config.channels.namespace("tick:a").unwrap().ack(&config.log), Ack::Mem);
+    assert_eq!(config.channels.namespace("tick:a").unwrap().ack(&config), Ack::Mem);
     assert_eq!(config.compression.as_ref().unwrap().min_bytes, 1024);
     let Database::Postgres { connections, batch_rows_max, .. } = &config.database else { panic!("PostgreSQL") };
     assert_eq!((*connections, *batch_rows_max), (20, 500));
@@ -172,7 +169,7 @@ fn what_is_wrong_is_named() {
         ("[[namespaces]]\npresence = true", "namespaces: each needs a name"),
         (
             "[[namespaces]]\nname = \"a\"\nack = \"disk\"",
-            "namespaces: a.ack: expected \"mem\", \"page\", \"wal\" or \"db\"",
+            "namespaces: a.ack: expected \"mem\", \"page\", \"wal\", \"redis\" or \"db\"",
         ),
         ("[hooks.named.a]\nendpont = \"x\"", "hooks: named: a.endpont: there is no key \"endpont\": did you mean"),
         ("[default]\nsubscribe_hook = \"a b\"", "default: subscribe_hook: expected true, false, or the name"),

@@ -19,7 +19,7 @@ fn logged(ack: Ack) -> World {
     world
 }
 
-fn tempfile() -> std::path::PathBuf {
+pub(super) fn tempfile() -> std::path::PathBuf {
     static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     std::env::temp_dir().join(format!("annulus-hub-{}-{count}", std::process::id()))

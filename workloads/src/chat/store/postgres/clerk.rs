@@ -22,12 +22,12 @@ use crossbeam_channel::Receiver;
 use super::insert::insert;
 use super::trouble::Trouble;
 use super::{PASSING, PostgresSettings};
-use crate::chat::store::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::chat::store::checkpoint::Checkpoint;
 use crate::chat::store::dead::DeadLetters;
 use crate::chat::store::feed::{Progress, Reins, Source, Teller};
 use crate::chat::store::row::Rows;
-use crate::chat::store::voice::Voice;
+use crate::voice::Voice;
 
 /// Rows and bytes read from the log at once: between two looks at what lanes say.
 const CHUNK_ROWS: usize = 1024;

@@ -47,11 +47,11 @@ pub use url::{SslMode, Target};
 use self::clerk::Clerk;
 use self::dial::Dialer;
 use self::pool::{Lane, Pool};
-use super::backoff::seed;
 use super::checkpoint::Checkpoint;
 use super::dead::{self, DeadLetters};
 use super::feed::{Feed, Mark, OnProgress, Source, Teller};
 use super::folder::Folder;
+use crate::backoff::seed;
 
 /// Connections made at the same time; others wait for their turn.
 const DIALS_MAX: usize = 4;

@@ -27,11 +27,11 @@ use super::insert::insert;
 use super::session::Session;
 use super::trouble::{Kind, Trouble};
 use super::{DIALS_MAX, PASSING, PostgresSettings, SETUP};
-use crate::chat::store::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::chat::store::feed::{FeedState, Mark, Reins};
 use crate::chat::store::row::Rows;
-use crate::chat::store::voice::Voice;
 use crate::serve::wire::{Crowd, Either, either};
+use crate::voice::Voice;
 
 /// What lanes share. They live on one shard: at one round trip per batch, fifty lanes are a few per cent of a core, and
 /// connections on several shards would only share less.

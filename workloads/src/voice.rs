@@ -9,21 +9,21 @@ const EVERY: Duration = Duration::from_secs(10);
 
 /// One subject.
 #[derive(Default)]
-pub(super) struct Voice {
+pub(crate) struct Voice {
     said: Option<Instant>,
     silent: u64,
 }
 
 impl Voice {
     /// Says it, or counts it.
-    pub(super) fn say(&mut self, words: &dyn Display) {
+    pub(crate) fn say(&mut self, words: &dyn Display) {
         if let Some(line) = self.line(Instant::now(), words) {
             crate::say!("chat: {line}");
         }
     }
 
     /// What is to be said, if it is time.
-    fn line(&mut self, now: Instant, words: &dyn Display) -> Option<String> {
+    pub(crate) fn line(&mut self, now: Instant, words: &dyn Display) -> Option<String> {
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < EVERY) {
             self.silent += 1;
             return None;

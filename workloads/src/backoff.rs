@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// A sequence of waits.
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
     failures: u32,
@@ -13,17 +13,17 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Waits between nothing and `first`, then twice that, up to `most`. Those of another `seed` differ.
-    pub(super) fn new(first: Duration, most: Duration, seed: u64) -> Backoff {
+    pub(crate) fn new(first: Duration, most: Duration, seed: u64) -> Backoff {
         Backoff { first, most, failures: 0, random: seed }
     }
 
     /// It worked: the next failure is a first one.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// It failed: how long to wait.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let cap = self.first.saturating_mul(1 << self.failures.min(20)).min(self.most);
         self.failures += 1;
         self.within(cap)
@@ -42,7 +42,7 @@ impl Backoff {
 }
 
 /// A seed that nobody shares.
-pub(super) fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let mut bytes = [0; 8];
     use ring::rand::SecureRandom;
     match ring::rand::SystemRandom::new().fill(&mut bytes) {
