@@ -11,7 +11,14 @@ use crate::chat_rig::streams::{Kind, Stream, post};
 use crate::chat_rig::{Chat, until};
 use crate::outside::redis::{Durability, Redis};
 
-const CONFIG: &str = "http_stream = true\nsse = true\nlog.enabled = false\n";
+const CONFIG: &str = r#"
+http_stream = true
+sse = true
+log.enabled = false
+[[chat.namespaces]]
+name = "plain"
+history_size = 0
+"#;
 /// A lease and a beat, on a busy machine.
 const LEASE_AND_MORE: Duration = Duration::from_secs(15);
 
@@ -63,8 +70,9 @@ fn nodes_know_who_lives_and_who_is_where_and_carry_orders_out_together() {
     for node in 0..3 {
         assert_eq!(present(fleet.node(node), "room"), ["ann", "ann", "bob"], "node {node}");
         assert_eq!(stats(fleet.node(node), "room"), (3, 2));
-        let channels = fleet.node(node).call("channels", "{}")["result"]["channels"].clone();
-        assert_eq!((&channels["room"]["num_clients"], &channels["elsewhere"]["num_clients"]), (&3.into(), &1.into()));
+        let answer = fleet.node(node).call("channels", r#"{"pattern":"*"}"#);
+        let clients = |channel: &str| answer["result"]["channels"][channel]["num_clients"].as_u64();
+        assert_eq!((clients("room"), clients("elsewhere")), (Some(3), Some(1)), "{answer}");
     }
     // Clients are told the same.
     members[1].say(r#"{"id":3,"presence_stats":{"channel":"room"}}"#);
@@ -168,11 +176,11 @@ fn without_redis_each_node_answers_for_itself_and_together_again_afterwards() {
     let Some(mut redis) = Redis::start(Durability::None) else { return };
     let fleet = Fleet::start(2, &redis.url(), CONFIG);
     all_see_each_other(&fleet);
-    let members = [member(fleet.node(0), "ann", "room"), member(fleet.node(1), "bob", "room")];
+    let members = [member(fleet.node(0), "ann", "plain:room"), member(fleet.node(1), "bob", "plain:room")];
     let mut stream = Stream::connect(fleet.node(0).address, Kind::Http, "cid");
     redis.kill();
     until("leases end by themselves", || living(fleet.node(0)) == ["node-0"]);
-    let answer = fleet.node(0).call("presence", r#"{"channel":"room"}"#);
+    let answer = fleet.node(0).call("presence", r#"{"channel":"plain:room"}"#);
     assert_eq!(answer["result"]["presence"].as_object().unwrap().len(), 1, "{answer}");
     assert!(answer["result"]["missing"][0].as_str().unwrap().contains("Redis is away"), "{answer}");
     let answer = fleet.node(0).call("info", "{}");
@@ -182,8 +190,8 @@ fn without_redis_each_node_answers_for_itself_and_together_again_afterwards() {
     assert!(matches!(stream.say(fleet.node(1).address, "{}"), 404 | 503));
     redis.start_again();
     all_see_each_other(&fleet);
-    until("everybody is there again", || present(fleet.node(1), "room") == ["ann", "bob"]);
-    let answer = fleet.node(0).call("presence_stats", r#"{"channel":"room"}"#);
+    until("everybody is there again", || present(fleet.node(1), "plain:room") == ["ann", "bob"]);
+    let answer = fleet.node(0).call("presence_stats", r#"{"channel":"plain:room"}"#);
     assert!(answer["result"]["missing"].is_null(), "{answer}");
     assert_eq!(stream.say(fleet.node(1).address, r#"{"id":3,"rpc":{"method":"x"}}"#), 204);
     assert!(stream.hear_of(r#""id":3"#).contains("108"));
