@@ -9,7 +9,7 @@ use super::rig::Fleet;
 use crate::chat_rig::frames::Raw;
 use crate::chat_rig::streams::{Kind, Stream, post};
 use crate::chat_rig::{Chat, until};
-use crate::outside::redis::{Durability, Redis};
+use crate::outside::redis::{Cluster, Durability, Redis};
 
 const CONFIG: &str = r#"
 http_stream = true
@@ -98,6 +98,16 @@ fn nodes_know_who_lives_and_who_is_where_and_carry_orders_out_together() {
     assert_eq!(present(fleet.node(0), "elsewhere"), ["cid"]);
     drop(other);
 
+    // A node of another release: what it says is not guessed at, and what it does not say is named.
+    const STRANGER: &str = "00010203-0405-0607-0809-0a0b0c0d0e0f";
+    redis.cli(&["PUBLISH", "annulus.control", &format!("\u{9}{}", "a".repeat(60))]);
+    until("it is said", || fleet.node(0).logged().contains("speaks version 9"));
+    redis.cli(&["HSET", "annulus.nodes", STRANGER, "99999999999999:9"]);
+    let missing = || fleet.node(0).call("presence", r#"{"channel":"elsewhere"}"#)["result"]["missing"].clone();
+    until("it is missed", || missing() == serde_json::json!([STRANGER]));
+    redis.cli(&["HDEL", "annulus.nodes", STRANGER]);
+    until("it is gone", || missing().is_null());
+
     // In the long run each node writes its lease once a second, however many clients there are.
     let crowd: Vec<Raw> =
         (0..60).map(|number| member(fleet.node(number % 3), &format!("u{number}"), "crowd")).collect();
@@ -146,11 +156,27 @@ fn commands_that_come_to_another_node_find_their_session() {
 }
 
 #[test]
+fn over_a_cluster_of_redis_all_of_that_is_the_same() {
+    let Some(cluster) = Cluster::start(3, Durability::None) else { return };
+    let fleet = Fleet::start(2, &cluster.url(), CONFIG);
+    all_see_each_other(&fleet);
+    let members = [member(fleet.node(0), "ann", "plain:room"), member(fleet.node(1), "bob", "plain:room")];
+    until("both are there", || present(fleet.node(0), "plain:room") == ["ann", "bob"]);
+    let mut stream = Stream::connect(fleet.node(1).address, Kind::Http, "cid");
+    assert_eq!(stream.say(fleet.node(0).address, r#"{"id":2,"rpc":{"method":"x"}}"#), 204);
+    assert!(stream.hear().contains("108"));
+    assert_eq!(fleet.node(0).call("disconnect", r#"{"user":"cid"}"#), serde_json::json!({"result": {}}));
+    assert_eq!(stream.end(), Some(3503));
+    drop((members, stream));
+    fleet.stop();
+}
+
+#[test]
 fn a_killed_node_takes_its_clients_presence_with_it() {
     let Some(redis) = Redis::start(Durability::None) else { return };
     let mut fleet = Fleet::start(2, &redis.url(), CONFIG);
     all_see_each_other(&fleet);
-    let (_stays, _dies) = (member(fleet.node(0), "ann", "room"), member(fleet.node(1), "bob", "room"));
+    let members = (member(fleet.node(0), "ann", "room"), member(fleet.node(1), "bob", "room"));
     let stream = Stream::connect(fleet.node(1).address, Kind::Http, "cid");
     assert_eq!(present(fleet.node(0), "room"), ["ann", "bob"]);
     fleet.kill(1);
@@ -168,6 +194,7 @@ fn a_killed_node_takes_its_clients_presence_with_it() {
     assert_eq!(stream.say(fleet.node(0).address, "{}"), 404, "its client connects again");
     fleet.start_again(1);
     all_see_each_other(&fleet);
+    drop(members);
     fleet.stop();
 }
 
@@ -195,6 +222,6 @@ fn without_redis_each_node_answers_for_itself_and_together_again_afterwards() {
     assert!(answer["result"]["missing"].is_null(), "{answer}");
     assert_eq!(stream.say(fleet.node(1).address, r#"{"id":3,"rpc":{"method":"x"}}"#), 204);
     assert!(stream.hear_of(r#""id":3"#).contains("108"));
-    drop(members);
+    drop((members, stream));
     fleet.stop();
 }

@@ -272,11 +272,14 @@ impl Captain {
             done: Some(done),
         };
         self.asking.borrow_mut().insert(head.number, asking);
-        let sent = self.publish(self.control(), &head, &message).await;
-        if sent.is_ok() && !awaited.is_empty() {
-            // Who has not answered when it ends is looked up below.
-            let _all = self.shard.timeout(ANSWER_MAX, all_answered).await;
-        }
+        let answers = async {
+            let sent = self.publish(self.control(), &head, &message).await;
+            if sent.is_ok() && !awaited.is_empty() {
+                all_answered.await;
+            }
+        };
+        // Who has not answered when it ends is looked up below.
+        let _all = self.shard.timeout(ANSWER_MAX, answers).await;
         let asking = self.asking.borrow_mut().remove(&head.number);
         let Some(Asking { waiting, found, refused, .. }) = asking else { return Survey::default() };
         let mut roster = self.roster.borrow_mut();
@@ -292,10 +295,12 @@ impl Captain {
         if !self.roster.borrow().has(node) {
             return Forwarded::Unknown;
         }
-        match self.publish(self.channel_of(node), &self.head(), &Message::Emulated { session, message }).await {
-            Ok(0) => Forwarded::Unknown,
-            Ok(_) => Forwarded::Sent,
-            Err(trouble) => Forwarded::Away(trouble.to_string()),
+        let (channel, head, message) = (self.channel_of(node), self.head(), Message::Emulated { session, message });
+        match self.shard.timeout(ANSWER_MAX, self.publish(channel, &head, &message)).await {
+            Ok(Ok(0)) => Forwarded::Unknown,
+            Ok(Ok(_)) => Forwarded::Sent,
+            Ok(Err(trouble)) => Forwarded::Away(trouble.to_string()),
+            Err(_) => Forwarded::Away("Redis does not answer in time".to_owned()),
         }
     }
 

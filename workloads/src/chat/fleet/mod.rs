@@ -48,7 +48,7 @@ const INBOX: &str = "chat fleet";
 /// How often a node renews its lease.
 pub const BEAT: Duration = Duration::from_secs(1);
 /// How long a lease lasts. A node that does not beat for so long is gone.
-pub const LEASE: Duration = Duration::from_secs(4);
+pub const LEASE: Duration = Duration::from_secs(3);
 /// How long the other nodes' answers are waited for.
 pub const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How old an order, or a client's message, may be when it arrives.
