@@ -173,6 +173,57 @@ fn a_killed_server_leaves_doubt_only_where_something_was_sent() {
 }
 
 #[test]
+fn what_was_said_of_calls_is_true_whenever_the_server_dies() {
+    let Some(server) = Server::start(Durability::Always) else { return };
+    let server = Arc::new(std::sync::Mutex::new(server));
+    on_a_shard(move |shard| {
+        let server = server.clone();
+        async move {
+            let url = server.lock().unwrap().url();
+            let redis = connected(&shard, &url).await;
+            let stop = std::rc::Rc::new(std::cell::Cell::new(false));
+            let tasks: Vec<_> = (0..8)
+                .map(|_| {
+                    let (redis, stop, own) = (redis.clone(), stop.clone(), shard.clone());
+                    shard.spawn(async move {
+                        let (mut done, mut doubtful, mut undone) = (0, 0, 0);
+                        while !stop.get() {
+                            match redis.call(["INCR", "counter"]).await {
+                                Ok(_) => done += 1,
+                                Err(Trouble::Doubtful(_)) => doubtful += 1,
+                                Err(_) => {
+                                    undone += 1;
+                                    own.sleep(Duration::from_millis(1)).await;
+                                }
+                            }
+                        }
+                        (done, doubtful, undone)
+                    })
+                })
+                .collect();
+            for _ in 0..5 {
+                shard.sleep(Duration::from_millis(30)).await;
+                server.lock().unwrap().kill();
+                until(&shard, "it is noticed", || !redis.is_up()).await;
+                shard.sleep(Duration::from_millis(5)).await;
+                server.lock().unwrap().start_again();
+                shard.timeout(PATIENCE, redis.up()).await.expect("it connects by itself");
+            }
+            stop.set(true);
+            let mut sums = (0, 0, 0);
+            for task in tasks {
+                let (done, doubtful, undone) = task.await.unwrap();
+                sums = (sums.0 + done, sums.1 + doubtful, sums.2 + undone);
+            }
+            let (done, doubtful, undone) = sums;
+            let counter = redis.call(["GET", "counter"]).await.unwrap().as_int().unwrap();
+            assert!((done..=done + doubtful).contains(&counter), "{counter}: {done} done, {doubtful} in doubt");
+            assert!(done > 0 && doubtful > 0 && undone > 0, "{done} done, {doubtful} in doubt, {undone} not");
+        }
+    });
+}
+
+#[test]
 fn a_frozen_server_is_given_up() {
     let Some(server) = Server::start(Durability::None) else { return };
     on_a_shard({
@@ -357,6 +408,27 @@ fn tls_believes_whom_it_should() {
             let (subscriber, mut events) = Subscriber::start(&shard, &settings(&server.url()), "tests");
             subscriber.subscribe("a");
             assert_eq!(heard(&shard, &mut events).await, event("subscribed", "a", ""));
+        }
+    });
+}
+
+#[test]
+fn a_full_server_is_waited_for() {
+    let Some(server) = Server::start_with(Durability::None, &["--maxclients", "1"]) else { return };
+    let url = server.url();
+    on_a_shard(move |shard| {
+        let url = url.clone();
+        async move {
+            let first = connected(&shard, &url).await;
+            let second = Redis::start(&shard, &settings(&url), "tests");
+            let says_so = async {
+                while !matches!(second.call(["PING"]).await, Err(Trouble::Away(why)) if why.contains("maxclients")) {
+                    shard.sleep(Duration::from_millis(2)).await;
+                }
+            };
+            shard.timeout(PATIENCE, says_so).await.expect("it says that it is full");
+            drop(first);
+            shard.timeout(PATIENCE, second.up()).await.expect("there is room");
         }
     });
 }

@@ -22,7 +22,12 @@ fn with<T>(subject: &str, then: impl FnOnce(&mut Subject) -> T) -> T {
 }
 
 /// It cannot be used, and why: now and again.
-pub(super) fn say_trouble(subject: &str, why: &dyn Display) {
+pub(super) fn say_trouble(subject: &str, why: &str) {
+    // Where it is was said already.
+    let why = match why.split_once(": ") {
+        Some((place, rest)) if subject.ends_with(&format!(" {place}")) => rest,
+        _ => why,
+    };
     let line = with(subject, |known| {
         known.is_well = false;
         known.trouble.line(std::time::Instant::now(), &format_args!("{why}; trying again"))

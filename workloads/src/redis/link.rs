@@ -151,6 +151,9 @@ impl Rude {
             }
             "NOPERM" => Unreachable::setup(format!("{words}. Fix: let this user do that (ACL SETUSER)")),
             "LOADING" | "MASTERDOWN" | "BUSY" | "CLUSTERDOWN" => Unreachable::passing(words),
+            "ERR" if message.contains("max number of clients") => {
+                Unreachable::passing(format!("{words}. Fix: raise the server's maxclients"))
+            }
             _ => Unreachable::setup(words),
         })
     }

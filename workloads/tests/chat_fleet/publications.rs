@@ -96,6 +96,8 @@ fn redis_that_has_lost_something_means_a_new_epoch_and_no_silently_wrong_history
         client.begins_anew();
         let reply = client.subscribe("room");
         assert_ne!(reply["subscribe"]["recovered"], true, "{reply}");
+        // It may not have been heard there yet.
+        client.hear_up_to(offset);
         assert_eq!((client.offset, &client.epoch), (offset, &next));
         let refused = r#"{"id":9,"history":{"channel":"room","limit":9,"since":{"offset":1,"epoch":"EPOCH"}}}"#;
         client.raw.say(&refused.replace("EPOCH", &epoch));

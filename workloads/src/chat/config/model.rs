@@ -170,6 +170,13 @@ impl Config {
         self.http_stream || self.sse
     }
 
+    /// Whether a channel may be called so, whatever its length: printable ASCII, and with a broker no brace that ends its
+    /// part of a key before that has begun.
+    pub fn is_channel_name(&self, name: &str) -> bool {
+        let is_taggable = self.broker.is_none() || !name.starts_with('}');
+        is_taggable && name.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+    }
+
     /// What subscription tokens must be signed with.
     pub fn subscription_tokens(&self) -> &Tokens {
         self.subscription_tokens.as_ref().unwrap_or(&self.tokens)

@@ -548,7 +548,7 @@ impl Hub {
     fn namespace(&self, channel: &str) -> Result<&Namespace, ErrorCode> {
         let config = &self.common.config;
         let fits = (1..=config.client.channel_bytes_max).contains(&channel.len());
-        if !fits || !channel.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        if !fits || !config.is_channel_name(channel) {
             return Err(ErrorCode::BAD_REQUEST);
         }
         config.channels.namespace(channel).ok_or(ErrorCode::UNKNOWN_CHANNEL)

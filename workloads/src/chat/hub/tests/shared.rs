@@ -358,7 +358,7 @@ fn another_life_of_a_channel_sends_its_members_to_begin_anew() {
     fleet.say(clients[0], &publish(4, "2"));
     for client in clients {
         let heard = fleet.heard(client).join("\n");
-        assert!(heard.contains("2500") && offsets(&[heard.clone()]).is_empty(), "{heard}");
+        assert!(heard.contains("2500") && offsets(std::slice::from_ref(&heard)).is_empty(), "{heard}");
     }
     fleet.say(clients[1], &recover(1, &epoch));
     let heard = fleet.heard(clients[1]).join("\n");
@@ -529,7 +529,7 @@ fn the_intent_is_durable_before_the_broker_sees_it_and_the_place_is_logged_befor
 fn what_the_broker_does_not_take_is_dropped_and_what_is_in_doubt_is_not() {
     let mut fleet = logged(Ack::Redis);
     let client = fleet.connected(0, 0);
-    let mut fail = |fleet: &mut Fleet, id: u32, record: u64, failure: Failure| {
+    let fail = |fleet: &mut Fleet, id: u32, record: u64, failure: Failure| {
         fleet.say(client, &publish(id, "1"));
         fleet.nodes[0].log(0, Told::Durable { last: record, end: Lsn(record) });
         let Some((_, _, Wish::Add(add))) = fleet.next_wish() else { panic!("nothing was given to the broker") };
