@@ -97,6 +97,11 @@ fn an_old_client_is_closed_on_or_kept_by_request() {
     let expected = [response(200, &[("x", "y"), ("connection", "close")], false), Heard::Body(b"all of it".to_vec())];
     assert_eq!(client_hears(&["GET"], &wire), expected);
 
+    // Ended by the connection, by choice.
+    let (wire, closes) = answer(get(), 200, BodyLength::UntilClose, &[b"all ", b"of it"]);
+    assert!(closes);
+    assert_eq!(client_hears(&["GET"], &wire), expected);
+
     let kept = exchange("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let (wire, closes) = answer(kept, 200, BodyLength::Known(2), &[b"ok"]);
     assert!(!closes);

@@ -5,6 +5,8 @@
 mod chat_rig;
 mod outside;
 
+#[path = "chat_fleet/control.rs"]
+mod control;
 #[path = "chat_fleet/publications.rs"]
 mod publications;
 #[path = "chat_fleet/rig.rs"]

@@ -4,6 +4,8 @@
 
 mod chat_rig;
 mod outside;
+#[path = "chat_garbage/streams.rs"]
+mod streams;
 
 use std::thread;
 use std::time::Duration;

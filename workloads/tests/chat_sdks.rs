@@ -35,6 +35,21 @@ fn the_javascript_client_in_both_forms() {
 }
 
 #[test]
+fn the_javascript_client_without_a_websocket() {
+    if !has_node("centrifuge (npm) over HTTP streams and server-sent events") {
+        return;
+    }
+    let folder = Folder::new();
+    let config = format!("{CONFIG}\nhttp_stream = true\nsse = true");
+    // On two shards most requests come to another one than their session's.
+    let chat = Setup { shards: "2", ..Setup::ours(&config) }.start(&folder);
+    for (carrier, form) in [("http_stream", "json"), ("http_stream", "protobuf"), ("sse", "json")] {
+        passes(Path::new("node"), "sdks.mjs", &[&format!("{carrier}+{}", chat.url()), form]);
+    }
+    chat.stop();
+}
+
+#[test]
 fn the_python_client_in_both_forms() {
     let Some(python) = python("centrifuge-python (PyPI) in JSON and Protobuf") else { return };
     on_each_server(|chat| {

@@ -39,6 +39,7 @@ mod codec;
 mod codes;
 mod command;
 mod commands;
+mod emulation;
 mod form;
 mod json;
 mod protobuf;
@@ -53,6 +54,7 @@ pub use codes::{
 };
 pub use command::{Command, Connect, HEADERS_MAX, History, Method, Position, SERVER_SUBS_MAX, ServerSub, Subscribe};
 pub use commands::{Commands, Malformed};
+pub use emulation::Emulation;
 pub use reply::{
     ClientInfo, ConnectResult, HistoryResult, Payload, Publication, RefreshResult, SubRefreshResult, SubscribeResult,
 };

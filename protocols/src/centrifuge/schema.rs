@@ -84,6 +84,8 @@ messages! {
     RpcRequest { Data "data" = 1, Method "method" = 2 }
     RefreshRequest { Token "token" = 1 }
     SubRefreshRequest { Channel "channel" = 1, Token "token" = 2 }
+    // What carries commands to a session whose transport goes one way only.
+    EmulationRequest { Node "node" = 1, Session "session" = 2, Data "data" = 3 }
 }
 
 // What servers send.

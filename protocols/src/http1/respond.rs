@@ -56,6 +56,9 @@ pub enum BodyLength {
     Known(u64),
     /// Not known: chunked, or until the connection closes for an HTTP/1.0 client.
     Unknown,
+    /// Until the connection closes (RFC 9112 section 6.3), whatever the client's version: for what is written without a
+    /// [`BodyWriter`], by many hands, and in the same bytes to all.
+    UntilClose,
 }
 
 /// Appends the interim answer that lets the client send its body (RFC 9110 section 15.2.1).
@@ -118,7 +121,7 @@ impl BodyMode {
             (BodyLength::None, _) => Self::Length(0),
             (BodyLength::Known(len), _) => Self::Length(len),
             (BodyLength::Unknown, Version::Http11) => Self::Chunked,
-            (BodyLength::Unknown, Version::Http10) => Self::UntilClose,
+            (BodyLength::Unknown, Version::Http10) | (BodyLength::UntilClose, _) => Self::UntilClose,
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use annulus_engine::ConnId;
 
-use super::session::{ChannelSlot, Dialect, Subscription};
+use super::dialect::Dialect;
+use super::session::{ChannelSlot, Subscription};
 use super::slots::{Named, Slots};
 use super::stream::{Epoch, Stream};
 
@@ -81,17 +82,45 @@ impl Members {
     }
 }
 
+/// One of a channel's lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Members(Dialect),
+    Watchers(Dialect),
+}
+
 /// What few channels have.
 #[derive(Debug, Default)]
 pub struct Rare {
-    /// Members of dialects other than the usual one.
-    others: [Members; Dialect::COUNT - 1],
-    /// Members that want to know who comes and goes, by dialect.
-    watchers: [Members; Dialect::COUNT],
+    /// Members of dialects other than the usual one, and members that want to know who comes and goes: none of them empty,
+    /// and hardly ever more than two.
+    lists: Vec<(Which, Members)>,
     /// Members that do not get what the others get.
     pub apart: HashMap<ConnId, Apart>,
     /// Fan-outs under way.
     pub fanning: u32,
+}
+
+impl Rare {
+    fn list(&self, which: Which) -> &[ConnId] {
+        let found = self.lists.iter().find(|(other, _)| *other == which);
+        found.map_or(&[], |(_, members)| members.as_slice())
+    }
+
+    fn add(&mut self, which: Which, conn: ConnId) {
+        match self.lists.iter_mut().find(|(other, _)| *other == which) {
+            Some((_, members)) => members.push(conn),
+            None => self.lists.push((which, Members::One(conn))),
+        }
+    }
+
+    fn remove(&mut self, which: Which, conn: ConnId) {
+        let Some(at) = self.lists.iter().position(|(other, _)| *other == which) else { return };
+        self.lists[at].1.remove(conn);
+        if self.lists[at].1.as_slice().is_empty() {
+            self.lists.swap_remove(at);
+        }
+    }
 }
 
 /// One channel on this shard.
@@ -114,16 +143,16 @@ pub struct Channel {
 impl Channel {
     /// Members of one dialect.
     pub fn members(&self, dialect: Dialect) -> &[ConnId] {
-        match (dialect.index(), &self.rare) {
-            (0, _) => self.members.as_slice(),
-            (index, Some(rare)) => rare.others[index - 1].as_slice(),
-            (_, None) => &[],
+        match &self.rare {
+            _ if dialect.index() == 0 => self.members.as_slice(),
+            Some(rare) => rare.list(Which::Members(dialect)),
+            None => &[],
         }
     }
 
     /// Members of one dialect that want to know who comes and goes.
     pub fn watchers(&self, dialect: Dialect) -> &[ConnId] {
-        self.rare.as_ref().map_or(&[], |rare| rare.watchers[dialect.index()].as_slice())
+        self.rare.as_ref().map_or(&[], |rare| rare.list(Which::Watchers(dialect)))
     }
 
     /// All members of all dialects.
@@ -141,28 +170,27 @@ impl Channel {
         self.rare.get_or_insert_with(Default::default)
     }
 
-    fn list(&mut self, dialect: Dialect) -> &mut Members {
-        match dialect.index() {
-            0 => &mut self.members,
-            index => &mut self.rare_mut().others[index - 1],
-        }
-    }
-
     /// Adds a member that has everything up to `offset`.
     pub fn enter(&mut self, conn: ConnId, dialect: Dialect, subscription: Subscription, offset: u64) {
-        self.list(dialect).push(conn);
+        match dialect.index() {
+            0 => self.members.push(conn),
+            _ => self.rare_mut().add(Which::Members(dialect), conn),
+        }
         if subscription.watches() {
-            self.rare_mut().watchers[dialect.index()].push(conn);
+            self.rare_mut().add(Which::Watchers(dialect), conn);
         }
         self.set_apart_if_fanning(conn, Apart::Has(offset));
     }
 
     /// Takes a member out.
     pub fn leave(&mut self, conn: ConnId, dialect: Dialect, subscription: Subscription) {
-        self.list(dialect).remove(conn);
+        if dialect.index() == 0 {
+            self.members.remove(conn);
+        }
         if let Some(rare) = &mut self.rare {
+            rare.remove(Which::Members(dialect), conn);
             if subscription.watches() {
-                rare.watchers[dialect.index()].remove(conn);
+                rare.remove(Which::Watchers(dialect), conn);
             }
             rare.apart.remove(&conn);
         }
@@ -188,10 +216,7 @@ impl Channel {
 
     /// Gives up what is empty.
     pub fn tidy(&mut self) {
-        let is_empty = |rare: &Rare| {
-            let mut lists = rare.others.iter().chain(&rare.watchers);
-            rare.fanning == 0 && rare.apart.is_empty() && lists.all(|list| list.as_slice().is_empty())
-        };
+        let is_empty = |rare: &Rare| rare.fanning == 0 && rare.apart.is_empty() && rare.lists.is_empty();
         if self.rare.as_deref().is_some_and(is_empty) {
             self.rare = None;
         }
@@ -286,7 +311,6 @@ impl Channels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use annulus_protocols::centrifuge::Codec;
 
     const TTL: u64 = 1000;
 
@@ -312,17 +336,22 @@ mod tests {
         let mut channels = Channels::default();
         let slot = channels.open("a");
         let channel = channels.at(slot);
-        let conns: Vec<ConnId> = (1..=8).map(ConnId::from_bits).collect();
+        let conns: Vec<ConnId> = (1..=2 * Dialect::COUNT as u64).map(ConnId::from_bits).collect();
+        let of = |at: usize| {
+            let dialect = Dialect::all().nth(at % Dialect::COUNT).unwrap();
+            (dialect, Subscription::new(slot, false, at > 5))
+        };
         for (at, &conn) in conns.iter().enumerate() {
-            let dialect = Dialect::new(if at % 2 == 0 { Codec::Json } else { Codec::Protobuf }, at % 4 > 1);
-            channel.enter(conn, dialect, Subscription::new(slot, false, at > 5), 0);
+            let (dialect, subscription) = of(at);
+            channel.enter(conn, dialect, subscription, 0);
         }
-        assert_eq!(channel.count(), 8);
-        assert_eq!(Dialect::all().map(|dialect| channel.members(dialect).len()).collect::<Vec<_>>(), [2; 4]);
-        assert_eq!(Dialect::all().map(|dialect| channel.watchers(dialect).len()).sum::<usize>(), 2);
+        assert_eq!(channel.count(), conns.len());
+        assert!(Dialect::all().all(|dialect| channel.members(dialect).len() == 2));
+        assert_eq!(Dialect::all().map(|dialect| channel.watchers(dialect).len()).sum::<usize>(), conns.len() - 6);
         for (at, &conn) in conns.iter().enumerate() {
-            let dialect = Dialect::new(if at % 2 == 0 { Codec::Json } else { Codec::Protobuf }, at % 4 > 1);
-            channel.leave(conn, dialect, Subscription::new(slot, false, at > 5));
+            let (dialect, subscription) = of(at);
+            channel.leave(conn, dialect, subscription);
+            assert!(!channel.everybody().any(|member| member == conn));
         }
         assert_eq!(channel.count(), 0);
         assert!(channel.rare.is_none(), "nothing is kept for what is not there any more");

@@ -3,7 +3,8 @@
 use annulus_protocols::http1::{BodyLength, Exchange, RequestHead, write_response_head};
 
 use super::admin;
-use super::config::{Config, Paths};
+use super::config::Config;
+use super::dialect::Carrier;
 use crate::serve::visitor::is_local_name;
 
 /// The page at `/`, in the binary.
@@ -11,11 +12,20 @@ const PAGE: &str = include_str!("page.html");
 /// The page needs its own script and style, and connections to where it came from; nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// How long a browser may go by what it was told of other origins.
+const PREFLIGHT_SECONDS: &str = "300";
+
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// A WebSocket.
     Connect,
+    /// A stream of messages, by this carrier.
+    Stream(Carrier),
+    /// A message of a stream's client.
+    Emulation,
+    /// Whether a page of another origin may ask for either.
+    Preflight,
     /// The page.
     Page,
     /// `/health`
@@ -33,10 +43,14 @@ pub enum Route {
 }
 
 /// Chooses by method and path.
-pub fn route(paths: &Paths, method: &str, path: &str) -> Route {
+pub fn route(config: &Config, method: &str, path: &str) -> Route {
+    let paths = &config.paths;
     let reads = matches!(method, "GET" | "HEAD");
     if path == paths.websocket {
         return Route::Connect;
+    }
+    if let Some(route) = emulation_route(config, method, path) {
+        return route;
     }
     if let Some(rest) = path.strip_prefix(paths.api.as_str()).and_then(|rest| rest.strip_prefix('/')) {
         return if method == "POST" { Route::Api(rest.to_owned()) } else { Route::NotAllowed("POST") };
@@ -51,6 +65,63 @@ pub fn route(paths: &Paths, method: &str, path: &str) -> Route {
         _ => return Route::NotFound,
     };
     if reads { route } else { Route::NotAllowed("GET, HEAD") }
+}
+
+/// What a path of clients without a WebSocket is asked for; `None`: it is none of theirs.
+fn emulation_route(config: &Config, method: &str, path: &str) -> Option<Route> {
+    let paths = &config.paths;
+    let (route, allow) = match path {
+        _ if config.http_stream && path == paths.http_stream => (Route::Stream(Carrier::HttpStream), "POST, OPTIONS"),
+        _ if config.sse && path == paths.sse => (Route::Stream(Carrier::EventStream), "GET, POST, OPTIONS"),
+        _ if config.has_emulation() && path == paths.emulation => (Route::Emulation, "POST, OPTIONS"),
+        _ => return None,
+    };
+    Some(match allow.split(", ").any(|allowed| allowed == method) {
+        true if method == "OPTIONS" => Route::Preflight,
+        true => route,
+        false => Route::NotAllowed(allow),
+    })
+}
+
+/// What a page of another origin may read: what it asks for, if it was let in (Fetch, section 3.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors(Option<String>);
+
+impl Cors {
+    /// Nothing.
+    pub const NONE: Cors = Cors(None);
+
+    /// Of a request whose origin was let in.
+    pub fn of(head: &RequestHead<'_>) -> Cors {
+        let origin = head.fields().get("origin").and_then(|origin| std::str::from_utf8(origin).ok());
+        Cors(origin.map(str::to_owned))
+    }
+
+    /// The fields that say so.
+    pub fn fields(&self) -> Vec<(&'static str, &str)> {
+        match &self.0 {
+            None => Vec::new(),
+            Some(origin) => vec![
+                ("access-control-allow-origin", origin),
+                ("access-control-allow-credentials", "true"),
+                ("vary", "origin"),
+            ],
+        }
+    }
+}
+
+/// Appends the answer to a browser that asks before it lets a page ask. Whether the connection must close after it.
+pub fn answer_preflight(out: &mut Vec<u8>, exchange: &Exchange, head: &RequestHead<'_>) -> bool {
+    let cors = Cors::of(head);
+    let wanted =
+        head.fields().get("access-control-request-headers").and_then(|wanted| std::str::from_utf8(wanted).ok());
+    let mut fields = cors.fields();
+    fields.extend([
+        ("access-control-allow-methods", "GET, POST, OPTIONS"),
+        ("access-control-allow-headers", wanted.unwrap_or("content-type")),
+        ("access-control-max-age", PREFLIGHT_SECONDS),
+    ]);
+    answer(out, exchange, 204, &fields, b"")
 }
 
 /// Whether the page that a request comes from may do that: there is none (not a browser), it is where the request goes
@@ -140,8 +211,18 @@ mod tests {
 
     #[test]
     fn routes_know_their_methods() {
-        let paths = Paths::default();
-        let route = |method, path| route(&paths, method, path);
+        let mut config = Config::default();
+        assert_eq!(route(&config, "POST", "/connection/http_stream"), Route::NotFound, "off unless it is switched on");
+        assert_eq!(route(&config, "POST", "/emulation"), Route::NotFound);
+        config.sse = true;
+        assert_eq!(route(&config, "POST", "/connection/http_stream"), Route::NotFound);
+        assert_eq!(route(&config, "GET", "/connection/sse"), Route::Stream(Carrier::EventStream));
+        config.http_stream = true;
+        let route = |method, path| route(&config, method, path);
+        assert_eq!(route("POST", "/connection/http_stream"), Route::Stream(Carrier::HttpStream));
+        assert_eq!(route("GET", "/connection/http_stream"), Route::NotAllowed("POST, OPTIONS"));
+        assert_eq!(route("OPTIONS", "/emulation"), Route::Preflight);
+        assert_eq!(route("POST", "/emulation"), Route::Emulation);
         assert_eq!(route("GET", "/"), Route::Page);
         assert_eq!(route("POST", "/"), Route::NotAllowed("GET, HEAD"));
         assert_eq!(route("GET", "/connection/websocket"), Route::Connect);

@@ -9,12 +9,13 @@ use annulus_protocols::centrifuge::{Disconnect, ErrorCode};
 
 pub use super::api::Overrides;
 use super::broker::News;
+use super::dialect::Dialect;
 use super::evidence::{Found, Present};
 use super::hub::Verifiers;
 pub use super::log::Key;
 use super::log::Told;
 use super::past::Partial;
-use super::session::{ClientId, Dialect};
+use super::session::ClientId;
 use super::stream::{Author, Content, Epoch, Stored};
 
 /// Who waits for an answer.
@@ -182,7 +183,7 @@ pub struct Recovery {
     pub missed: Option<Vec<Stored>>,
 }
 
-/// One message as a whole WebSocket frame, for each dialect that somebody speaks.
+/// One message as it is on the wire, for each dialect that somebody speaks.
 #[derive(Clone, Debug, Default)]
 pub struct Frames {
     /// By dialect.
@@ -295,6 +296,13 @@ pub enum Letter {
     Log(Told),
     /// All rows up to this position of the log are in the database.
     Stored(u64),
+    /// A message of a client that came as a request of its own.
+    Emulated {
+        /// The connection that carries its session down.
+        conn: ConnId,
+        /// The message.
+        message: Vec<u8>,
+    },
     /// An answer of the API, to be written to its connection.
     Replied {
         /// Whose.
@@ -320,6 +328,8 @@ pub struct Target {
     pub user: String,
     /// Only this client.
     pub client: Option<ClientId>,
+    /// Only the client of the session with this name; empty: of any.
+    pub session: String,
     /// Not these.
     pub except: Vec<ClientId>,
 }

@@ -1,4 +1,4 @@
-//! `annulus chat`: real-time messaging for Centrifuge clients over WebSocket.
+//! `annulus chat`: real-time messaging for Centrifuge clients over WebSocket and streams.
 //!
 //! ```text
 //!   serve/ ◄──► hub/ ──► channel, stream, session, users      one of each per shard
@@ -12,7 +12,9 @@
 //! |---|---|
 //! | `config/` | one model, two dialects: ours and Centrifugo's |
 //! | `node.rs`, `secure.rs` | what all shards share, and what happens before they start |
-//! | `serve/` | one task per shard: sockets, HTTP, WebSocket; `http.rs`: routes and answers, `page.html`: the page at / |
+//! | `dialect.rs`, `emulation.rs` | what carries messages and how they look there; names of sessions without a WebSocket |
+//! | `serve/` | one task per shard: sockets, HTTP, WebSocket, streams; `http.rs`: routes and answers, `page.html`: the page at / |
+//! | `fleet/` | several nodes as one chat: who lives, orders and questions to all |
 //! | `hub/` | one hub per shard: what clients may do, who hears what; no socket |
 //! | `letters.rs`, `evidence.rs` | what hubs say to each other, and what is found out for commands that wait |
 //! | `past.rs` | pages of history that reach behind memory, into the database |
@@ -28,8 +30,11 @@ pub mod broker;
 pub mod bucket;
 pub mod channel;
 pub mod config;
+pub mod dialect;
+pub mod emulation;
 pub mod evidence;
 pub mod feeding;
+pub mod fleet;
 pub mod hooks;
 mod http;
 pub mod hub;

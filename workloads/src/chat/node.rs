@@ -10,6 +10,7 @@ use annulus_engine::tls::rustls::{ClientConfig, ServerConfig};
 
 use super::admin::Console;
 use super::config::{self, Config, Tokens};
+use super::emulation::Sessions;
 use super::feeding::{Bell, Tail};
 use super::hub::{Common, Restored, Restorer, Verifiers};
 use super::log::{self, LogId, Opened};
@@ -128,6 +129,7 @@ impl Node {
             connects: AtomicU64::new(0),
             fan_outs: AtomicUsize::new(0),
             log: opened.as_ref().map(|opened| opened.state.clone()),
+            sessions: Sessions::new()?,
             config,
         };
         Ok(Arc::new(Node {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use annulus_protocols::centrifuge::Codec;
-
 use super::bucket::Bucket;
+use super::dialect::Dialect;
 use super::evidence::Evidence;
 use super::letters::Granted;
 
@@ -167,40 +166,6 @@ pub enum Phase {
     Refused,
 }
 
-/// How a client speaks: the codec, and whether its frames may be compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dialect(u8);
-
-impl Dialect {
-    /// How many there are.
-    pub const COUNT: usize = 4;
-
-    /// The dialect of a codec.
-    pub fn new(codec: Codec, deflate: bool) -> Dialect {
-        Dialect(matches!(codec, Codec::Protobuf) as u8 | (deflate as u8) << 1)
-    }
-
-    /// All of them.
-    pub fn all() -> impl Iterator<Item = Dialect> {
-        (0..Self::COUNT as u8).map(Dialect)
-    }
-
-    /// From 0 to [`Dialect::COUNT`].
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    /// Its codec.
-    pub fn codec(self) -> Codec {
-        if self.0 & 1 == 0 { Codec::Json } else { Codec::Protobuf }
-    }
-
-    /// Whether frames may be compressed.
-    pub fn deflates(self) -> bool {
-        self.0 & 2 != 0
-    }
-}
-
 /// What commands that are held back wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits {
@@ -272,7 +237,7 @@ pub struct Client {
     pub expires_at: u32,
     /// How far it is.
     pub phase: Phase,
-    /// How it speaks.
+    /// How it speaks, and what carries that.
     pub dialect: Dialect,
     /// A ping is out and not answered.
     pub ping_outstanding: bool,
@@ -356,15 +321,6 @@ mod tests {
         assert_eq!(ClientText::from(id).id(), id);
         for bad in ["", "0", "00010203-0405-0607-0809-0a0b0c0d0ef", "000102030405060708090a0b0c0d0eff", "é"] {
             assert_eq!(ClientId::parse(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn dialects_are_told_apart() {
-        let all: Vec<_> = Dialect::all().collect();
-        for (index, dialect) in all.iter().enumerate() {
-            assert_eq!(dialect.index(), index);
-            assert_eq!(Dialect::new(dialect.codec(), dialect.deflates()), *dialect);
         }
     }
 }

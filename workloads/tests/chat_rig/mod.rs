@@ -4,6 +4,7 @@
 #![allow(dead_code)] // Each test program uses a part of it.
 
 pub mod frames;
+pub mod streams;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

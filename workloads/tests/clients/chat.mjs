@@ -23,12 +23,41 @@ export const when = (emitter, event, which = () => true) =>
     emitter.on(event, listener);
   });
 export const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
+// What browsers have and Node has not: as much of it as the client needs.
+class EventSource {
+  #abort = new AbortController();
+  constructor(url) {
+    this.#read(url).catch(error => this.#abort.signal.aborted || this.onerror(error));
+  }
+  async #read(url) {
+    const response = await fetch(url, { headers: { Accept: "text/event-stream" }, signal: this.#abort.signal });
+    if (!response.ok || !response.headers.get("content-type").startsWith("text/event-stream")) throw new Error(response.status);
+    this.onopen();
+    const decoder = new TextDecoder();
+    let text = "";
+    for await (const piece of response.body) {
+      const events = (text + decoder.decode(piece, { stream: true })).split("\n\n");
+      text = events.pop();
+      for (const event of events) this.onmessage({ data: event.trim().replace(/^data: /, "") });
+    }
+    throw new Error("ended");
+  }
+  close() {
+    this.#abort.abort();
+  }
+}
+
 // A client that is not connected yet.
 export const make = (url, form, options = {}) => {
   const { data, ...others } = options;
   const given = { websocket: WebSocket, minReconnectDelay: 50, maxReconnectDelay: 500, ...others };
   if (data !== undefined) given.data = encode(form, data);
-  return new (form === "protobuf" ? Protobuf : Json)(url, given);
+  const [, transport, address] = /^(http_stream|sse)\+(.*)$/.exec(url) ?? [, "websocket", url];
+  if (transport === "websocket") return new (form === "protobuf" ? Protobuf : Json)(address, given);
+  const base = address.replace("ws://", "http://").replace("/connection/websocket", "");
+  const emulated = { ...given, eventsource: EventSource, emulationEndpoint: `${base}/emulation` };
+  const endpoint = `${base}/connection/${transport}`;
+  return new (form === "protobuf" ? Protobuf : Json)([{ transport, endpoint }], emulated);
 };
 export const connect = async (url, form, options) => {
   const client = make(url, form, options);

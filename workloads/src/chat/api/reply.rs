@@ -33,6 +33,13 @@ pub enum Answer<'a> {
     Channels(Vec<(&'a str, u64)>),
     /// To info.
     Info(Vec<NodeInfo<'a>>),
+    /// One of these, as far as it is known: an object, which also has `missing`.
+    Partial {
+        /// What is known.
+        known: Box<Answer<'a>>,
+        /// The nodes that have not said theirs.
+        missing: &'a [String],
+    },
 }
 
 /// Where a publication is.
@@ -186,6 +193,14 @@ fn write_answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
             put(out, "{\"nodes\":");
             list(out, nodes, write_node);
             out.push(b'}');
+        }
+        Answer::Partial { known, missing } => {
+            write_answer(out, known);
+            if !missing.is_empty() && out.pop_if(|last| *last == b'}').is_some() {
+                member(out, "missing");
+                list(out, *missing, |out, name| write_string(out, name));
+                out.push(b'}');
+            }
         }
     }
 }
@@ -356,6 +371,14 @@ mod tests {
                 "{\"channels\":{\"news\":{\"num_clients\":2},\"{\":{},\"odd\":{\"num_clients\":1}}}",
             ),
             (Answer::Channels(vec![]), "{\"channels\":{}}"),
+            (
+                Answer::Partial {
+                    known: Box::new(Answer::Channels(vec![])),
+                    missing: &["a".to_owned(), "b".to_owned()],
+                },
+                "{\"channels\":{},\"missing\":[\"a\",\"b\"]}",
+            ),
+            (Answer::Partial { known: Box::new(Answer::Channels(vec![])), missing: &[] }, "{\"channels\":{}}"),
         ] {
             assert_eq!(response(&Ok(answer)), format!("{{\"result\":{expected}}}"));
         }

@@ -88,6 +88,9 @@ impl Config {
         let paths = &self.paths;
         let all = [
             ("paths.websocket", Some(&paths.websocket)),
+            ("paths.http_stream", Some(&paths.http_stream).filter(|_| self.http_stream)),
+            ("paths.sse", Some(&paths.sse).filter(|_| self.sse)),
+            ("paths.emulation", Some(&paths.emulation).filter(|_| self.has_emulation())),
             ("paths.api", Some(&paths.api)),
             ("paths.health", paths.health.as_ref()),
             ("paths.metrics", paths.metrics.as_ref()),

@@ -19,6 +19,10 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Where what is asked for is found.
     pub paths: Paths,
+    /// Whether clients may come by HTTP streams.
+    pub http_stream: bool,
+    /// Whether clients may come by server-sent events.
+    pub sse: bool,
     /// Origins whose pages may connect; `*` stands for anything but a slash. Requests without an origin always may.
     pub allowed_origins: Vec<String>,
     /// Whether pages of the origin that the request itself goes to may connect without being listed.
@@ -79,6 +83,8 @@ impl Default for Config {
             listen: ([127, 0, 0, 1], 8000).into(),
             tls: None,
             paths: Paths::default(),
+            http_stream: false,
+            sse: false,
             allowed_origins: Vec::new(),
             allow_own_origin: true,
             message_bytes_max: 65_536,
@@ -159,6 +165,11 @@ impl Config {
         self.api.insecure.unwrap_or_else(|| self.api.keys.is_empty() && self.is_insecure())
     }
 
+    /// Whether clients may come by what carries messages down only.
+    pub fn has_emulation(&self) -> bool {
+        self.http_stream || self.sse
+    }
+
     /// Whether a channel may be called so, whatever its length: printable ASCII, and with a broker no brace that ends its
     /// part of a key before that has begun.
     pub fn is_channel_name(&self, name: &str) -> bool {
@@ -186,6 +197,12 @@ pub struct Tls {
 pub struct Paths {
     /// Where clients connect by WebSocket.
     pub websocket: String,
+    /// Where clients connect by HTTP streams, if they may.
+    pub http_stream: String,
+    /// Where clients connect by server-sent events, if they may.
+    pub sse: String,
+    /// Where clients of these two send their commands.
+    pub emulation: String,
     /// What the methods of the HTTP API are under.
     pub api: String,
     /// Whether the node is well; none: it is not told.
@@ -198,6 +215,9 @@ impl Default for Paths {
     fn default() -> Paths {
         Paths {
             websocket: "/connection/websocket".to_owned(),
+            http_stream: "/connection/http_stream".to_owned(),
+            sse: "/connection/sse".to_owned(),
+            emulation: "/emulation".to_owned(),
             api: "/api".to_owned(),
             health: Some("/health".to_owned()),
             metrics: Some("/metrics".to_owned()),

@@ -15,6 +15,8 @@ use super::subscribe::{as_json, result_of};
 use super::{Hub, Outcome, Ports, Step, Turn, USER_BYTES_MAX, VISIT_SECONDS};
 use crate::chat::channel::{Apart, KEPT_FRAMES_MAX};
 use crate::chat::config::hooks::OWN;
+use crate::chat::dialect::Carrier;
+use crate::chat::emulation::Place;
 use crate::chat::evidence::{Connecting, Found};
 use crate::chat::hooks::wire::{self, Question};
 use crate::chat::hooks::{HookError, Kind, Unfit, Verdict};
@@ -78,7 +80,7 @@ impl Hub {
         let subscriptions = granted.iter().map(|granted| (granted.clone(), None)).collect();
         let connecting = Connecting { id: turn.id, data: credentials.data, ttl, subscriptions, missing };
         if missing == 0 {
-            self.write_connected(turn.client, turn.now, &connecting, turn.out);
+            self.write_connected(turn.conn, turn.client, turn.now, &connecting, turn.out);
             return Step::Replied;
         }
         turn.evidence.connecting = Some(Box::new(connecting));
@@ -261,7 +263,7 @@ impl Hub {
         let asker = wire::Asker {
             client: if is_new { "" } else { id.as_str() },
             user,
-            transport: "websocket",
+            transport: client.dialect.carrier().name(),
             protocol: match client.dialect.codec() {
                 annulus_protocols::centrifuge::Codec::Json => "json",
                 annulus_protocols::centrifuge::Codec::Protobuf => "protobuf",
@@ -386,8 +388,8 @@ impl Hub {
     fn connected(&mut self, ports: &mut impl Ports, now: u64, conn: ConnId, client: &mut Client) {
         let connecting = client.held.as_mut().and_then(|held| held.evidence.connecting.take()).unwrap_or_default();
         let mut out = Vec::new();
-        self.write_connected(client, now, &connecting, &mut out);
-        ports.send(conn, client.dialect.codec(), &out);
+        self.write_connected(conn, client, now, &connecting, &mut out);
+        ports.send(conn, client.dialect, &out);
         for &subscription in client.subscriptions.as_slice() {
             let rare = self.channels.at(subscription.slot()).rare.as_mut();
             if let Some(Apart::Behind { asked, .. }) = rare.and_then(|rare| rare.apart.get_mut(&conn)) {
@@ -402,8 +404,14 @@ impl Hub {
         self.go_on(ports, now, conn, client);
     }
 
-    fn write_connected(&self, client: &Client, now: u64, connecting: &Connecting, out: &mut Vec<u8>) {
+    fn write_connected(&self, conn: ConnId, client: &Client, now: u64, connecting: &Connecting, out: &mut Vec<u8>) {
         let config = &self.common.config.client;
+        let (session, node) = match client.dialect.carrier() {
+            Carrier::WebSocket => (String::new(), ""),
+            Carrier::HttpStream | Carrier::EventStream => {
+                (self.common.sessions.name(Place { shard: self.shard, conn }), &*self.common.config.uid)
+            }
+        };
         let id = ClientText::from(client.id);
         let joined = connecting.subscriptions.iter().filter_map(|(granted, joined)| Some((granted, joined.as_ref()?)));
         let subs: Vec<_> = joined.map(|(granted, joined)| (&*granted.channel, result_of(granted, joined, 0))).collect();
@@ -417,8 +425,8 @@ impl Hub {
             subs: &subs,
             ping_seconds: if pings { (config.ping_interval_ms / 1000).max(1) as u32 } else { 0 },
             pong: pings && config.pong_timeout_ms > 0,
-            session: "",
-            node: "",
+            session: &session,
+            node,
             time_ms: if config.include_server_time { now } else { 0 },
         };
         write_connect(client.dialect.codec(), out, connecting.id, &result);
@@ -482,7 +490,7 @@ impl Hub {
                     client.ping_outstanding = config.pong_timeout_ms > 0;
                     let mut out = Vec::new();
                     write_ping(client.dialect.codec(), &mut out);
-                    ports.send(conn, client.dialect.codec(), &out);
+                    ports.send(conn, client.dialect, &out);
                 }
             }
         }

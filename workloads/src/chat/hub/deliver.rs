@@ -21,13 +21,13 @@ use annulus_protocols::centrifuge::{
     ClientInfo, Codec, Disconnect, Payload, Publication, Unsubscribed, write_join, write_leave, write_publication,
 };
 use annulus_protocols::websocket::deflate::{CompressOptions, Compressor};
-use annulus_protocols::websocket::message_header;
 
 use super::{DELIVERY, Hub, Ports};
 use crate::chat::channel::{Apart, Channel, KEPT_FRAMES_MAX};
 use crate::chat::config::{Namespace, Slow};
+use crate::chat::dialect::Dialect;
 use crate::chat::letters::{Answer, Ask, Asker, Frames, Letter};
-use crate::chat::session::{ChannelSlot, Client, Dialect};
+use crate::chat::session::{ChannelSlot, Client};
 use crate::chat::stream::{Author, Content, Stored};
 
 /// Receivers of one channel that are sent to at once. The others of a larger room follow in later turns, so that small
@@ -41,6 +41,9 @@ pub const FOLLOW_MAX: usize = 128;
 pub const MOVES_AT_ONCE: usize = 16;
 /// Comings and goings that are told together. Beyond, the oldest are not told.
 pub const MOVES_MAX: usize = 1024;
+
+/// What a message usually has around it on the wire, in bytes: room is made for it at once.
+const AROUND_MESSAGE_BYTES: usize = 16;
 
 /// Makes frames. Its buffers are used again and again.
 pub(super) struct Framer {
@@ -68,14 +71,14 @@ impl Framer {
     }
 
     fn frame(&mut self, dialect: Dialect) -> Arc<[u8]> {
-        let kind = dialect.codec().message_kind();
-        if let Some(compressor) = self.compressor.as_mut().filter(|_| dialect.deflates()) {
-            let mut frame = Vec::new();
-            compressor.write_message(&mut frame, kind, &self.scratch, None);
-            return frame.into();
+        let mut frame = Vec::with_capacity(self.scratch.len() + AROUND_MESSAGE_BYTES);
+        match self.compressor.as_mut().filter(|_| dialect.deflates()) {
+            Some(compressor) => {
+                compressor.write_message(&mut frame, dialect.codec().message_kind(), &self.scratch, None);
+            }
+            None => dialect.write_message(&mut frame, &self.scratch),
         }
-        let header = message_header(kind, self.scratch.len());
-        [header.as_bytes(), &self.scratch].concat().into()
+        frame.into()
     }
 }
 
@@ -375,7 +378,7 @@ impl Hub {
             ports.tell_drained(conn);
         }
         if !out.is_empty() {
-            ports.send(conn, codec, &out);
+            ports.send(conn, client.dialect, &out);
         }
     }
 

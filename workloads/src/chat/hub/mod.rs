@@ -50,6 +50,8 @@ use super::broker::Wish;
 use super::bucket::Bucket;
 use super::channel::Channels;
 use super::config::{Config, Namespace};
+use super::dialect::Dialect;
+use super::emulation::Sessions;
 use super::evidence::{Evidence, Found};
 use super::hooks::{Kind, Unfit};
 use super::letters::{Answer, Ask, Asker, Letter, Work};
@@ -69,6 +71,9 @@ pub use shared::Intent;
 pub const USER_BYTES_MAX: usize = 255;
 /// Replies to publications that one client may wait for. Beyond, its commands are held back.
 pub const UNANSWERED_MAX: u8 = 64;
+/// Largest messages' worth of commands that may wait of a client whose commands come as requests of their own. Beyond:
+/// disconnect 3013.
+pub const HELD_MESSAGES_MAX: usize = 4;
 /// Seconds between looks at one session.
 pub const VISIT_SECONDS: u64 = 5;
 
@@ -88,8 +93,8 @@ static DELIVERY: trace::Kind = trace::Kind {
 /// What a hub does to the world.
 pub trait Ports {
     /// Sends one message to a client.
-    fn send(&mut self, to: ConnId, codec: Codec, message: &[u8]);
-    /// Sends one encoded WebSocket frame to many; those for whom too much waits already are appended to `full`
+    fn send(&mut self, to: ConnId, dialect: Dialect, message: &[u8]);
+    /// Sends one message as it is on the wire to many; those for whom too much waits already are appended to `full`
     /// instead.
     fn send_all(&mut self, to: &[ConnId], frame: &[u8], full: &mut Vec<ConnId>);
     /// Sends a WebSocket ping.
@@ -191,6 +196,8 @@ pub struct Common {
     pub connects: std::sync::atomic::AtomicU64,
     /// The log, if there is one.
     pub log: Option<Arc<super::log::LogState>>,
+    /// Names sessions whose commands come as requests of their own.
+    pub sessions: Sessions,
 }
 
 impl Common {
@@ -291,7 +298,7 @@ impl<P: Ports> Turn<'_, P> {
     /// Sends the replies so far: nothing that follows may overtake them.
     fn flush(&mut self) {
         if !self.out.is_empty() {
-            self.ports.send(self.conn, self.client.dialect.codec(), self.out);
+            self.ports.send(self.conn, self.client.dialect, self.out);
             self.out.clear();
         }
     }
@@ -401,6 +408,31 @@ impl Hub {
         self.carry_on(ports, now, conn, client, message, None)
     }
 
+    /// Takes one message of a client that came as a request of its own. Behind commands that wait it waits, too: nobody holds
+    /// it back as a socket's pause would, so there is a limit to that.
+    pub fn receive_aside(
+        &mut self,
+        ports: &mut impl Ports,
+        now: u64,
+        conn: ConnId,
+        client: &mut Client,
+        message: &[u8],
+    ) -> Outcome {
+        let separator: &[u8] = if client.dialect.codec() == Codec::Json { b"\n" } else { b"" };
+        let Some(held) = &mut client.held else { return self.receive(ports, now, conn, client, message) };
+        if message.is_empty() {
+            return Outcome::Close(Disconnect::BAD_REQUEST);
+        }
+        if held.commands.len() + message.len() > HELD_MESSAGES_MAX * self.common.config.message_bytes_max {
+            return Outcome::Close(Disconnect::TOO_MANY_REQUESTS);
+        }
+        if !held.commands.is_empty() && !held.commands.ends_with(b"\n") {
+            held.commands.extend_from_slice(separator);
+        }
+        held.commands.extend_from_slice(message);
+        Outcome::Wait
+    }
+
     /// Carries commands out, the first of them with what was found out for it.
     fn carry_on(
         &mut self,
@@ -440,7 +472,7 @@ impl Hub {
             break Outcome::Wait;
         };
         if !out.is_empty() {
-            ports.send(conn, codec, &out);
+            ports.send(conn, client.dialect, &out);
         }
         outcome
     }
@@ -619,7 +651,7 @@ impl Hub {
             Letter::Log(told) => self.on_log(ports, now, told),
             Letter::Stored(lsn) => self.on_stored(ports, now, lsn),
             // For the connections' side: nothing of a hub's.
-            Letter::Replied { .. } => {}
+            Letter::Emulated { .. } | Letter::Replied { .. } => {}
         }
     }
 
@@ -665,7 +697,7 @@ impl Hub {
             }
             Answer::Cleared(_) => {}
         }
-        ports.send(conn, codec, &out);
+        ports.send(conn, client.dialect, &out);
         let waits = client.held.as_ref().map(|held| held.waits);
         let goes_on = match was_publication {
             true => {

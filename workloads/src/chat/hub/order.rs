@@ -25,10 +25,18 @@ impl Hub {
             | Order::Disconnect { target, .. }
             | Order::Refresh { target, .. } => target,
         };
+        let place = match target.session.is_empty() {
+            true => None,
+            false => match self.common.sessions.find(&target.session) {
+                Some(place) if place.shard == self.shard => Some(place.conn),
+                // Another shard's, another node's, or nobody's.
+                _ => return 0,
+            },
+        };
         let mut concerned = 0;
         for conn in clients.all() {
             let Some(client) = clients.client(conn) else { continue };
-            if client.phase == Phase::Connected && self.is_target(client, target) {
+            if client.phase == Phase::Connected && self.is_target(conn, client, target, place) {
                 concerned += 1;
                 self.carry_out_for(ports, now, conn, client, order);
             }
@@ -36,9 +44,10 @@ impl Hub {
         concerned
     }
 
-    fn is_target(&self, client: &Client, target: &Target) -> bool {
+    fn is_target(&self, conn: ConnId, client: &Client, target: &Target, place: Option<ConnId>) -> bool {
         *self.users.name(client.user) == *target.user
             && target.client.is_none_or(|only| only == client.id)
+            && place.is_none_or(|only| only == conn)
             && !target.except.contains(&client.id)
     }
 

@@ -103,7 +103,7 @@ impl Hub {
             Ok(Page { publications, top, epoch }) => write_page(codec, &mut out, id, &publications, top, &epoch),
             Err(error) => self.write_refusal(codec, &mut out, id, &error),
         }
-        ports.send(conn, codec, &out);
+        ports.send(conn, client.dialect, &out);
         if client.held.as_ref().is_some_and(|held| held.waits == Waits::Owner) {
             self.go_on(ports, now, conn, client);
         }

@@ -297,7 +297,7 @@ impl Hub {
             self.not_arriving(ports, now, channel);
             let (codec, mut out) = (client.dialect.codec(), Vec::new());
             self.write_refusal(codec, &mut out, id, &ErrorCode::ALREADY_SUBSCRIBED);
-            ports.send(conn, codec, &out);
+            ports.send(conn, client.dialect, &out);
             return self.go_on(ports, now, conn, client);
         }
         let slot = self.enter(conn, client, channel, &joining.granted, false, &joined);
@@ -308,7 +308,7 @@ impl Hub {
         };
         write_subscribe(codec, &mut out, id, &result_of(&joining.granted, &joined, ttl));
         // The reply goes out before anything that the announcement may bring.
-        ports.send(conn, codec, &out);
+        ports.send(conn, client.dialect, &out);
         self.announce(ports, client, slot, true);
         self.go_on(ports, now, conn, client);
     }
@@ -338,7 +338,7 @@ impl Hub {
         let slot = self.enter(conn, client, channel, &granted, true, &joined);
         let (codec, mut out) = (client.dialect.codec(), Vec::new());
         write_subscribe_push(codec, &mut out, channel, &result_of(&granted, &joined, 0));
-        ports.send(conn, codec, &out);
+        ports.send(conn, client.dialect, &out);
         self.announce(ports, client, slot, true);
     }
 
@@ -409,7 +409,7 @@ impl Hub {
         self.leave(ports, now, conn, client, slot);
         let (codec, mut out) = (client.dialect.codec(), Vec::new());
         write_unsubscribe_push(codec, &mut out, &name, why);
-        ports.send(conn, codec, &out);
+        ports.send(conn, client.dialect, &out);
     }
 
     /// Takes a member out of a channel.

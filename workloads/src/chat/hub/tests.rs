@@ -26,8 +26,8 @@ struct Fake {
 }
 
 impl Ports for Fake {
-    fn send(&mut self, to: ConnId, codec: Codec, message: &[u8]) {
-        assert_eq!(codec, Codec::Json);
+    fn send(&mut self, to: ConnId, dialect: Dialect, message: &[u8]) {
+        assert_eq!(dialect.codec(), Codec::Json);
         self.sent.push((to, String::from_utf8(message.to_vec()).unwrap()));
     }
 
@@ -37,7 +37,7 @@ impl Ports for Fake {
         for &conn in to {
             match self.full.contains(&conn) {
                 true => full.push(conn),
-                false => self.send(conn, Codec::Json, text),
+                false => self.send(conn, Dialect::default(), text),
             }
         }
     }
@@ -274,6 +274,7 @@ fn common(config: Config) -> Common {
         connects: Default::default(),
         fan_outs: Default::default(),
         log: None,
+        sessions: Sessions::new().unwrap(),
         config,
     }
 }

@@ -10,12 +10,12 @@ use annulus_engine::compute::{self, ticket};
 use annulus_engine::{ConnId, Shard};
 use annulus_protocols::centrifuge::{Disconnect, ErrorCode};
 
-use super::meters::Sums;
 use super::work::Works;
 use super::{INBOX, Service};
 use crate::chat::api::request::{History, Message, Refresh, Subscribe, Whom};
 use crate::chat::api::{self, Close, Fault, Outcome, Request, reply};
 use crate::chat::evidence::Present;
+use crate::chat::fleet::{Census, Figures, Question, Survey};
 use crate::chat::hub::{count, key_of, owner};
 use crate::chat::letters::{Answer, Ask, Asker, CallTicket, Granted, Letter, Order, Publish, Reply, Target};
 use crate::chat::node::Node;
@@ -49,7 +49,17 @@ enum Told {
     Stats(u64, u64),
     History(Vec<Stored>, u64, String),
     Channels(Vec<(Arc<str>, u64)>),
-    Info,
+    /// Of each node: what it is called, and what it says of itself.
+    Info(Vec<(String, Figures)>),
+    /// What is known, and the nodes that have not said theirs.
+    Partial(Box<Told>, Vec<String>),
+}
+
+impl Told {
+    /// The same without what those nodes would say.
+    fn without(self, missing: Vec<String>) -> Told {
+        if missing.is_empty() { self } else { Told::Partial(Box::new(self), missing) }
+    }
 }
 
 impl Service {
@@ -146,12 +156,13 @@ impl Caller {
                 Request::Disconnect { whom, close, whitelist } => self.disconnect(whom, close, whitelist).await,
                 Request::Refresh(refresh) => self.refresh(refresh).await,
                 Request::Presence { channel } => {
-                    let most = PRESENCE_MAX;
-                    Ok(Told::Presence(self.present(channel, most).await?))
+                    let (present, missing) = self.present(channel, PRESENCE_MAX).await?;
+                    Ok(Told::Presence(present).without(missing))
                 }
                 Request::PresenceStats { channel } => {
-                    let (clients, users) = count(&self.present(channel, 0).await?);
-                    Ok(Told::Stats(clients as u64, users as u64))
+                    let (present, missing) = self.present(channel, 0).await?;
+                    let (clients, users) = count(&present);
+                    Ok(Told::Stats(clients as u64, users as u64).without(missing))
                 }
                 Request::History(history) => self.history(history).await,
                 Request::HistoryRemove { channel } => match self.ask(channel, Ask::Clear).await? {
@@ -166,7 +177,7 @@ impl Caller {
                     _ => Ok(Told::Done),
                 },
                 Request::Channels { pattern } => self.channels(pattern).await,
-                Request::Info => Ok(Told::Info),
+                Request::Info => Ok(self.info().await),
                 // They are read so that none is in another.
                 Request::Batch { .. } => Err(ErrorCode::BAD_REQUEST),
             }
@@ -211,11 +222,31 @@ impl Caller {
         }
     }
 
-    /// Gives every shard an order; how many clients it concerned.
-    async fn order(&self, order: Order) -> Result<usize, ErrorCode> {
+    /// Gives every shard of every node an order. Where a node has not confirmed it, it is told which: the order may be given
+    /// again, and does nothing where it was carried out.
+    async fn order(&self, order: Order) -> Result<(), ErrorCode> {
         let order = Arc::new(order);
-        let concerned = self.ask_all(|reply| Letter::Order { order: order.clone(), reply }).await?;
-        Ok(concerned.into_iter().sum())
+        let _concerned = self.ask_all(|reply| Letter::Order { order: order.clone(), reply }).await?;
+        let missing = match self.works.fleet() {
+            Some(fleet) => fleet.order(&order).await,
+            None => Vec::new(),
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let message = format!("internal server error: not confirmed by {}", missing.join(", "));
+        Err(ErrorCode { message: message.into(), ..ErrorCode::INTERNAL })
+    }
+
+    /// What all nodes say of themselves.
+    async fn info(&self) -> Told {
+        let own = (self.node.common.config.uid.clone(), super::figures(&self.shard, &self.node));
+        let census = match self.works.fleet() {
+            Some(fleet) => fleet.census().await,
+            None => Census::default(),
+        };
+        let others = census.nodes.into_iter().map(|(id, figures)| (id.to_string(), figures));
+        Told::Info(std::iter::once(own).chain(others).collect()).without(census.missing)
     }
 
     /// Asks every shard.
@@ -279,7 +310,7 @@ impl Caller {
         Ok(Told::Done)
     }
 
-    async fn present(&self, channel: &str, most: usize) -> Result<Vec<Present>, ErrorCode> {
+    async fn present(&self, channel: &str, most: usize) -> Result<(Vec<Present>, Vec<String>), ErrorCode> {
         if !self.check_channel(channel)?.presence {
             return Err(ErrorCode::NOT_AVAILABLE);
         }
@@ -309,57 +340,61 @@ impl Caller {
 
     async fn channels(&self, pattern: &str) -> Result<Told, ErrorCode> {
         let of_shards = self.ask_all(|reply| Letter::Channels { pattern: pattern.to_owned(), reply }).await?;
+        let survey = match self.works.fleet() {
+            Some(fleet) => fleet.ask(Question::Channels { pattern: pattern.to_owned() }).await,
+            None => Survey::default(),
+        };
+        let own = of_shards.into_iter().flatten().map(|(name, count)| (name, count as u64));
+        let others = survey.found.into_iter().flat_map(|found| found.channels);
         let mut all = std::collections::BTreeMap::new();
-        for (name, count) in of_shards.into_iter().flatten() {
-            *all.entry(name).or_insert(0) += count as u64;
+        for (name, count) in own.chain(others) {
+            let sum: &mut u64 = all.entry(name).or_insert(0);
+            *sum = sum.saturating_add(count);
         }
-        Ok(Told::Channels(all.into_iter().collect()))
+        Ok(Told::Channels(all.into_iter().collect()).without(survey.missing))
     }
 
     /// Writes what came of a request.
     fn write(&self, out: &mut Vec<u8>, name: &str, outcome: &Result<Told, ErrorCode>) {
-        let told = match outcome {
-            Ok(told) => told,
-            Err(error) => return reply::write_reply(out, name, &Err(error.clone())),
-        };
-        let answer = match told {
-            Told::Done => reply::Answer::Done,
-            Told::Published(offset, epoch) => reply::Answer::Published(published(*offset, epoch)),
-            Told::Broadcast(all) => {
-                let one = |one: &'_ Result<(u64, String), ErrorCode>| one.clone();
-                let all: Vec<_> = all.iter().map(one).collect();
-                let told = all.iter().map(|one| one.as_ref().map(|(offset, epoch)| published(*offset, epoch)));
-                let told: Vec<Result<_, ErrorCode>> = told.map(|one| one.map_err(Clone::clone)).collect();
-                return reply::write_reply(out, name, &Ok(reply::Answer::Broadcast(told)));
-            }
-            Told::Presence(present) => reply::Answer::Presence(present.iter().map(as_present).collect()),
-            Told::Stats(clients, users) => reply::Answer::PresenceStats { clients: *clients, users: *users },
-            Told::History(page, top, epoch) => {
-                let publications = page.iter().map(as_kept).collect();
-                reply::Answer::History(reply::HistoryPage { publications, epoch, offset: *top })
-            }
-            Told::Channels(all) => reply::Answer::Channels(all.iter().map(|(name, count)| (&**name, *count)).collect()),
-            Told::Info => return self.write_info(out, name),
-        };
-        let outcome: Outcome<'_> = Ok(answer);
+        let outcome: Outcome<'_> = outcome.as_ref().map(answer_of).map_err(Clone::clone);
         reply::write_reply(out, name, &outcome);
     }
+}
 
-    fn write_info(&self, out: &mut Vec<u8>, name: &str) {
-        let sums = Sums::of(&self.shard);
-        let config = &self.node.common.config;
-        let node_name = self.node.name();
-        let info = reply::NodeInfo {
-            uid: &config.uid,
-            name: &node_name,
-            version: VERSION,
-            clients: sums.clients,
-            users: sums.users,
-            subscriptions: sums.subscriptions,
-            channels: sums.channels,
-            uptime: self.node.uptime(),
-        };
-        reply::write_reply(out, name, &Ok(reply::Answer::Info(vec![info])));
+/// What is told, as it is written.
+fn answer_of(told: &Told) -> reply::Answer<'_> {
+    match told {
+        Told::Done => reply::Answer::Done,
+        Told::Published(offset, epoch) => reply::Answer::Published(published(*offset, epoch)),
+        Told::Broadcast(all) => {
+            let told = all.iter().map(|each| match each {
+                Ok((offset, epoch)) => Ok(published(*offset, epoch)),
+                Err(error) => Err(error.clone()),
+            });
+            reply::Answer::Broadcast(told.collect())
+        }
+        Told::Presence(present) => reply::Answer::Presence(present.iter().map(as_present).collect()),
+        Told::Stats(clients, users) => reply::Answer::PresenceStats { clients: *clients, users: *users },
+        Told::History(page, top, epoch) => {
+            let publications = page.iter().map(as_kept).collect();
+            reply::Answer::History(reply::HistoryPage { publications, epoch, offset: *top })
+        }
+        Told::Channels(all) => reply::Answer::Channels(all.iter().map(|(name, count)| (&**name, *count)).collect()),
+        Told::Info(nodes) => reply::Answer::Info(nodes.iter().map(|(uid, figures)| as_node(uid, figures)).collect()),
+        Told::Partial(known, missing) => reply::Answer::Partial { known: Box::new(answer_of(known)), missing },
+    }
+}
+
+fn as_node<'a>(uid: &'a str, figures: &'a Figures) -> reply::NodeInfo<'a> {
+    reply::NodeInfo {
+        uid,
+        name: &figures.name,
+        version: &figures.release,
+        clients: figures.clients,
+        users: figures.users,
+        subscriptions: figures.subscriptions,
+        channels: figures.channels,
+        uptime: figures.uptime,
     }
 }
 
@@ -367,16 +402,13 @@ fn published(offset: u64, epoch: &str) -> reply::Published<'_> {
     reply::Published { offset, epoch }
 }
 
-/// Whose clients are meant; `None`: nobody's, because no client of ours has such an id, or none has a session.
+/// Whose clients are meant; `None`: nobody's, because no client of ours has such an id.
 fn target(whom: &Whom<'_>) -> Option<Target> {
-    if !whom.session.is_empty() {
-        return None;
-    }
     let client = match whom.client.is_empty() {
         true => None,
         false => Some(ClientId::parse(&whom.client)?),
     };
-    Some(Target { user: whom.user.to_string(), client, except: Vec::new() })
+    Some(Target { user: whom.user.to_string(), client, session: whom.session.to_string(), except: Vec::new() })
 }
 
 fn as_present(present: &Present) -> reply::Present<'_> {

@@ -7,6 +7,7 @@ use annulus_engine::Shard;
 use annulus_engine::metrics::{Counter, Gauge, Histogram, Unit};
 
 use crate::chat::admin::OfShard;
+use crate::chat::dialect::Carrier;
 use crate::chat::hub::{Counts, Hub};
 use crate::chat::store::FeedState;
 
@@ -31,6 +32,11 @@ pub(super) struct Meters {
     begun_anew: Arc<Counter>,
     given_up: Arc<Counter>,
     turned_away: Arc<Counter>,
+    /// Sessions, and how many have begun, by carrier.
+    sessions: [(Arc<Gauge>, Arc<Counter>); Carrier::ALL.len()],
+    emulated: Arc<Counter>,
+    emulated_forwarded: Arc<Counter>,
+    emulated_unknown: Arc<Counter>,
     /// See [`Sockets`](super::world::Sockets), which records it.
     pub(super) delivery: Arc<Histogram>,
     closed: Vec<(u16, Arc<Counter>)>,
@@ -50,6 +56,10 @@ impl Meters {
             let help = "Connections that the server closed, by close code.";
             metrics.counter_with("annulus_chat_closed_total", help, &[("code", code)])
         };
+        let emulated = |result: &str| {
+            let help = "Messages of clients that came as requests of their own, by what became of them.";
+            metrics.counter_with("annulus_chat_emulated_total", help, &[("result", result)])
+        };
         Meters {
             clients: metrics.gauge("annulus_chat_clients", "Connected clients."),
             users: metrics.gauge("annulus_chat_users", "Users with connected clients, per shard."),
@@ -65,6 +75,17 @@ impl Meters {
             slow: counter("annulus_chat_slow_clients_total", "Times that a subscriber was too slow for a publication."),
             fallen_off: counter("annulus_chat_fallen_off_total", "Slow subscribers that had to begin anew."),
             dropped: counter("annulus_chat_dropped_total", "Publications that slow subscribers were not given."),
+            turned_away: counter("annulus_chat_turned_away_total", "WebSockets and streams that were not opened."),
+            sessions: Carrier::ALL.map(|carrier| {
+                let labels = [("transport", carrier.name())];
+                let help = "Clients' connections, by what carries them.";
+                let sessions = metrics.gauge_with("annulus_chat_sessions", help, &labels);
+                let help = "Clients' connections that have begun, by what carries them.";
+                (sessions, metrics.counter_with("annulus_chat_sessions_total", help, &labels))
+            }),
+            emulated: emulated("sent"),
+            emulated_forwarded: emulated("forwarded"),
+            emulated_unknown: emulated("unknown"),
             attached: metrics.gauge("annulus_chat_broker_channels", "Channels that are listened to at the broker."),
             resynced: counter("annulus_chat_broker_gaps_total", "Times that something was not heard, and was read."),
             begun_anew: counter("annulus_chat_broker_begun_anew_total", "Channels whose members had to begin anew."),
@@ -72,7 +93,6 @@ impl Meters {
                 "annulus_chat_broker_given_up_total",
                 "Logged publications not given to the broker in time.",
             ),
-            turned_away: counter("annulus_chat_turned_away_total", "WebSockets that were not opened."),
             delivery: metrics.histogram("annulus_chat_delivery_seconds", DELIVERY, Unit::Micros),
             closed: CODES.iter().map(|code| (*code, closed(&code.to_string()))).collect(),
             others: closed("other"),
@@ -147,7 +167,34 @@ impl Meters {
         known.map_or(&self.others, |(_, counter)| counter).add(1);
     }
 
-    /// Counts a WebSocket that was not opened.
+    /// Counts a client's connection that begins.
+    pub(super) fn opened(&self, carrier: Carrier) {
+        let (sessions, total) = &self.sessions[carrier.index()];
+        sessions.add(1);
+        total.add(1);
+    }
+
+    /// Counts a client's connection that has ended.
+    pub(super) fn ended(&self, carrier: Carrier) {
+        self.sessions[carrier.index()].0.sub(1);
+    }
+
+    /// Counts a message that came as a request of its own and is on its way to its session.
+    pub(super) fn emulated(&self) {
+        self.emulated.add(1);
+    }
+
+    /// Counts a message that came as a request of its own and is sent on to another node.
+    pub(super) fn emulated_forwarded(&self) {
+        self.emulated_forwarded.add(1);
+    }
+
+    /// Counts a message that came as a request of its own for a session that nobody knows.
+    pub(super) fn emulated_unknown(&self) {
+        self.emulated_unknown.add(1);
+    }
+
+    /// Counts a WebSocket or stream that was not opened.
     pub(super) fn refused(&self) {
         self.turned_away.add(1);
     }

@@ -12,7 +12,8 @@
 //! |---|---|
 //! | `mod.rs` | the loop, the beginning, the end |
 //! | `world.rs` | what the hub does to the world |
-//! | `session.rs` | connections: HTTP first, then WebSocket |
+//! | `session.rs` | connections: HTTP first, then WebSocket or a stream |
+//! | `stream.rs` | clients without a WebSocket: HTTP streams, server-sent events, and their commands |
 //! | `upgrade.rs` | who may open a WebSocket, and how it will be spoken |
 //! | `work.rs` | what takes longer than a turn |
 //! | `call.rs` | calls of the HTTP API, each a task |
@@ -28,6 +29,7 @@ mod meters;
 mod past;
 mod secure;
 mod session;
+mod stream;
 mod upgrade;
 mod work;
 mod world;
@@ -44,12 +46,13 @@ use annulus_engine::{
 };
 
 use super::broker::link::Link;
+use super::fleet::{Captain, Figures};
 use super::hub::Hub;
 use super::letters::Letter;
 use super::node::Node;
 use crate::gateway::access::AccessLog;
 pub use call::HttpReply;
-use meters::{DatabaseMeters, Meters};
+use meters::{DatabaseMeters, Meters, Sums};
 use secure::Doorway;
 use session::Session;
 use work::Works;
@@ -89,6 +92,10 @@ pub async fn run(shard: Shard, node: Arc<Node>) -> Result<(), String> {
     let mut group = shard.group::<Session>(options);
     let doorway = open(&shard, &node, &mut group).await?;
     let mut service = Service::new(&shard, &node, &group)?;
+    let captain = match config.broker.as_ref().filter(|_| shard.index() == 0) {
+        Some(broker) => Some(Captain::start(&shard, &node, broker)?),
+        None => None,
+    };
     let mut inbox = shard.inbox::<Letter>(INBOX);
     loop {
         match woken(&shard, &mut group, &mut inbox, &doorway, service.has_more).await {
@@ -102,6 +109,9 @@ pub async fn run(shard: Shard, node: Arc<Node>) -> Result<(), String> {
     group.stop_listening();
     drop(doorway);
     service.say_farewell(&mut group, &mut inbox).await;
+    if let Some(captain) = captain {
+        captain.leave().await;
+    }
     keeper.finish(&shard, &node, &mut service, &mut group, &mut inbox).await;
     Ok(())
 }
@@ -263,6 +273,9 @@ impl Service {
         if let Letter::Replied { conn, reply } = letter {
             return self.replied(group, conn, &reply);
         }
+        if let Letter::Emulated { conn, message } = letter {
+            return self.emulated(group, conn, &message);
+        }
         self.hub.on_letter(&mut self.sockets, &mut Visitors(group), now, letter);
     }
 
@@ -284,17 +297,15 @@ impl Service {
             }
             Event::Ended(id) => self.ended(group, id),
             Event::Closed(id, _) => {
-                let now = self.now();
-                if let Some(Session::Chat(chat)) = group.session(id) {
-                    self.note_end(id, &chat.client, "gone");
-                    self.hub.remove(&mut self.sockets, now, id, &mut chat.client);
-                    self.node.count_connection(-1);
+                if let Some(client) = group.session(id).and_then(Session::client) {
+                    self.note_end(id, client, "gone");
+                    self.forget(id, client);
                 }
             }
             Event::Drained(id) => {
                 let now = self.now();
-                if let Some(Session::Chat(chat)) = group.session(id) {
-                    self.hub.drained(&mut self.sockets, now, id, &mut chat.client);
+                if let Some(client) = group.session(id).and_then(Session::client) {
+                    self.hub.drained(&mut self.sockets, now, id, client);
                 }
             }
             Event::Tick(cohort) => self.tick(group, cohort),
@@ -369,6 +380,21 @@ impl Service {
             let _ready = shard.timeout(patience.saturating_sub(shard.now()), group.ready()).await;
             self.turn(group, inbox);
         }
+    }
+}
+
+/// What a node says of itself.
+pub(super) fn figures(shard: &Shard, node: &Node) -> Figures {
+    let sums = Sums::of(shard);
+    Figures {
+        name: node.name(),
+        release: call::VERSION.to_owned(),
+        clients: sums.clients,
+        users: sums.users,
+        subscriptions: sums.subscriptions,
+        channels: sums.channels,
+        uptime: node.uptime(),
+        beat: 0,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Connections: HTTP first, then WebSocket.
+//! Connections: HTTP first, then WebSocket, or a stream.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,16 +6,18 @@ use std::time::Duration;
 use annulus_engine::trace::{Stage, Trace};
 use annulus_engine::{Chunk, Close, ConnId, Group, Reason, Sent};
 use annulus_protocols::Input;
-use annulus_protocols::centrifuge::Disconnect;
+use annulus_protocols::centrifuge::{Codec, Disconnect};
 use annulus_protocols::http1::{self, Exchange, Server};
 use annulus_protocols::websocket::{CloseCode, Event as WsEvent, WebSocket, write_pong};
 
 use super::call::HttpReply;
+use super::stream::{self, Opening};
 use super::upgrade::Opened;
 use super::{Service, address_of};
 use crate::chat::admin::LOGIN_BYTES_MAX;
 use crate::chat::api;
-use crate::chat::http::{self, Route};
+use crate::chat::dialect::Dialect;
+use crate::chat::http::{self, Cors, Route};
 use crate::chat::hub::Outcome;
 use crate::chat::session::Client;
 use crate::gateway::access::Line;
@@ -54,13 +56,28 @@ pub(super) enum Purpose {
     Call(String),
     /// A token of the console, for somebody at this address.
     Login(Option<IpAddr>),
+    /// The first commands of a stream.
+    Stream(Opening),
+    /// A message of a stream's client, in this codec.
+    Emulation(Codec, Cors),
 }
 
 impl Purpose {
-    fn body_bytes_max(&self) -> usize {
+    fn body_bytes_max(&self, message_bytes_max: usize) -> usize {
         match self {
             Purpose::Call(_) => api::request::BODY_BYTES_MAX,
             Purpose::Login(_) => LOGIN_BYTES_MAX,
+            Purpose::Stream(_) => stream::body_bytes_max(message_bytes_max, false),
+            Purpose::Emulation(..) => stream::body_bytes_max(message_bytes_max, true),
+        }
+    }
+
+    /// What a page of another origin may read of the answer.
+    fn cors(&self) -> &Cors {
+        match self {
+            Purpose::Call(_) | Purpose::Login(_) => &Cors::NONE,
+            Purpose::Stream(opening) => opening.cors(),
+            Purpose::Emulation(_, cors) => cors,
         }
     }
 }
@@ -74,8 +91,21 @@ pub enum Session {
     Http(Box<Http>),
     /// A WebSocket.
     Chat(Chat),
+    /// A stream.
+    Stream(Client),
     /// Told everything; what still comes is ignored.
     Done,
+}
+
+impl Session {
+    /// Its client, if it has one.
+    pub(super) fn client(&mut self) -> Option<&mut Client> {
+        match self {
+            Session::Chat(chat) => Some(&mut chat.client),
+            Session::Stream(client) => Some(client),
+            Session::New(_) | Session::Http(_) | Session::Done => None,
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Option<Session>>() <= 120, "idle clients are counted in bytes");
@@ -91,21 +121,25 @@ impl Service {
                 Some(next.unwrap_or_else(|| Session::Http(Box::new(http))))
             }
             Session::Http(http) => self.http(id, http, &mut input),
-            Session::Chat(_) | Session::Done => None,
+            Session::Chat(_) | Session::Stream(_) | Session::Done => None,
         };
         if let Some(next) = next {
             *session = next;
         }
         let closes = match session {
             Session::Chat(chat) => self.chat(id, chat, &mut input),
-            Session::New(_) | Session::Http(_) | Session::Done => None,
+            Session::New(_) | Session::Http(_) | Session::Stream(_) | Session::Done => None,
         };
         self.sockets.trace = Trace::NONE;
         let rest = input.take_rest();
+        if matches!(session, Session::Stream(_)) && !rest.is_empty() {
+            // Commands come by requests of their own: here is nobody who knows what to do.
+            return self.disconnect(id, session, &Disconnect::BAD_REQUEST);
+        }
         let waits = match session {
             Session::Chat(chat) => chat.client.held.is_some(),
             Session::Http(http) => http.request.is_some() && !rest.is_empty(),
-            Session::New(_) | Session::Done => false,
+            Session::New(_) | Session::Stream(_) | Session::Done => false,
         };
         if waits && !rest.is_empty() {
             let rest = rest.to_vec();
@@ -121,34 +155,52 @@ impl Service {
     /// The peer will send nothing more. A client that only stopped speaking is gone; a caller of the API may wait for its
     /// answer.
     pub(super) fn ended(&mut self, group: &mut Group<Session>, id: ConnId) {
-        if let Some(Session::Http(http)) = group.session(id)
-            && http.request.is_some()
-        {
-            return;
+        match group.session(id) {
+            Some(Session::Http(http)) if http.request.is_some() => return,
+            Some(session @ Session::Stream(_)) => return self.break_off(id, session),
+            _ => {}
         }
         self.sockets.outlet.close(id, Close::Graceful, Reason::Peer);
     }
 
     /// Ends a session: what was written leaves, then the connection closes.
-    fn end(&mut self, id: ConnId, session: &mut Session) {
-        if let Session::Chat(chat) = session {
-            let now = self.now();
-            self.hub.remove(&mut self.sockets, now, id, &mut chat.client);
-            self.node.count_connection(-1);
+    pub(super) fn end(&mut self, id: ConnId, session: &mut Session) {
+        if let Some(client) = session.client() {
+            self.forget(id, client);
         }
         *session = Session::Done;
         self.sockets.outlet.close(id, Close::Graceful, Reason::Local);
     }
 
+    /// A client has come.
+    pub(super) fn opened(&mut self, dialect: Dialect) {
+        self.node.count_connection(1);
+        self.meters.opened(dialect.carrier());
+    }
+
+    /// A client is gone.
+    pub(super) fn forget(&mut self, id: ConnId, client: &mut Client) {
+        let now = self.now();
+        self.hub.remove(&mut self.sockets, now, id, client);
+        self.node.count_connection(-1);
+        self.meters.ended(client.dialect.carrier());
+    }
+
     /// Sends a client away, with a code; anybody else without.
     pub(super) fn disconnect(&mut self, id: ConnId, session: &mut Session, why: &Disconnect) {
         let is_slow = why.code == Disconnect::SLOW.code;
-        if let Session::Chat(chat) = session {
+        if let Some(client) = session.client() {
             self.meters.closed(why.code);
-            self.note_end(id, &chat.client, &why.code.to_string());
-            chat.websocket.write_close(&mut self.out, CloseCode::new(why.code), &why.reason, None);
-            self.flush_out(id);
+            self.note_end(id, client, &why.code.to_string());
         }
+        match session {
+            Session::Chat(chat) => {
+                chat.websocket.write_close(&mut self.out, CloseCode::new(why.code), &why.reason, None);
+            }
+            Session::Stream(client) => self.write_farewell(client.dialect, why),
+            Session::New(_) | Session::Http(_) | Session::Done => {}
+        }
+        self.flush_out(id);
         self.end(id, session);
         if is_slow {
             // Nothing more can be told to it: it takes nothing.
@@ -156,7 +208,7 @@ impl Service {
         }
     }
 
-    fn flush_out(&mut self, id: ConnId) {
+    pub(super) fn flush_out(&mut self, id: ConnId) {
         if !self.out.is_empty() {
             if self.sockets.outlet.send_copy(id, &[&self.out]) == Sent::Full {
                 self.sockets.closing.push((id, Disconnect::SLOW));
@@ -191,6 +243,23 @@ impl Service {
                             http.request = None;
                             closes.then_some(Session::Done)
                         }
+                        Some(Request { purpose: Purpose::Stream(_), .. }) => {
+                            http.request.take().and_then(|request| self.begin_stream(id, http.peer, request))
+                        }
+                        Some(Request { purpose: Purpose::Emulation(codec, cors), body, exchange, .. }) => {
+                            let body = std::mem::take(body);
+                            let Some((status, problem)) = self.emulate(id, *codec, &body) else {
+                                self.sockets.outlet.pause(id);
+                                return None;
+                            };
+                            let fields = cors.fields();
+                            let closes = match status {
+                                204 => http::answer(&mut self.out, exchange, 204, &fields, b""),
+                                _ => http::answer_problem(&mut self.out, exchange, status, problem, &fields),
+                            };
+                            http.request = None;
+                            closes.then_some(Session::Done)
+                        }
                         None => None,
                     }
                 }
@@ -215,8 +284,28 @@ impl Service {
         let exchange = head.exchange();
         let node = self.node.clone();
         let config = &node.common.config;
-        match http::route(&config.paths, head.method(), head.path()) {
+        match http::route(config, head.method(), head.path()) {
             Route::Connect => return Some(self.open_websocket(head, peer)),
+            Route::Stream(carrier) => match self.wish(carrier, head, peer) {
+                Ok(purpose) => {
+                    self.take_on(http, exchange, purpose, false);
+                    return None;
+                }
+                Err(closes) => return closes.then_some(Session::Done),
+            },
+            Route::Emulation | Route::Preflight if !http::is_page_allowed(head, config) => {
+                let title = "this origin may not connect: add it to chat.allowed_origins";
+                http::answer_problem(&mut self.out, &exchange.closing(), 403, title, &[]);
+            }
+            Route::Emulation => {
+                let purpose = Purpose::Emulation(stream::codec_of(head), Cors::of(head));
+                self.take_on(http, exchange, purpose, false);
+                return None;
+            }
+            Route::Preflight => {
+                let closes = http::answer_preflight(&mut self.out, &exchange, head);
+                return closes.then_some(Session::Done);
+            }
             Route::Api(_) if !config.api.enabled => {
                 http::answer_problem(&mut self.out, &exchange.closing(), 404, "the API is switched off", &[]);
             }
@@ -259,9 +348,11 @@ impl Service {
     /// A part of a request's body.
     fn body(&mut self, http: &mut Http, part: &[u8]) -> Option<Session> {
         let request = http.request.as_mut()?;
-        if request.body.len() + part.len() > request.purpose.body_bytes_max() {
+        let most = request.purpose.body_bytes_max(self.node.common.config.message_bytes_max);
+        if request.body.len() + part.len() > most {
             let exchange = request.exchange.closing();
-            http::answer_problem(&mut self.out, &exchange, 413, "the body is larger than may be", &[]);
+            let fields = request.purpose.cors().fields();
+            http::answer_problem(&mut self.out, &exchange, 413, "the body is larger than may be", &fields);
             return Some(Session::Done);
         }
         request.body.extend_from_slice(part);
@@ -275,14 +366,17 @@ impl Service {
         let Some(request) = http.request.take() else { return };
         let peer = http.peer.or_else(|| address_of(self.sockets.outlet.peer(id)));
         let took = self.sockets.shard.now().saturating_sub(request.came);
-        let path = match &request.purpose {
-            Purpose::Call(method) => format!("{}/{method}", self.node.common.config.paths.api),
-            Purpose::Login(_) => "/admin/login".to_owned(),
-        };
-        self.note_request(peer, "POST", &path, reply.status, took);
-        let closes = match &reply.problem {
-            Some(title) => http::answer_problem(&mut self.out, &request.exchange, reply.status, title, &[]),
-            None => http::answer_json(&mut self.out, &request.exchange, reply.status, &reply.body),
+        if let Purpose::Call(method) = &request.purpose {
+            let path = format!("{}/{method}", self.node.common.config.paths.api);
+            self.note_request(peer, "POST", &path, reply.status, took);
+        }
+        let fields = request.purpose.cors().fields();
+        let closes = match (&reply.problem, &request.purpose) {
+            (Some(title), _) => http::answer_problem(&mut self.out, &request.exchange, reply.status, title, &fields),
+            (None, Purpose::Emulation(..)) => {
+                http::answer(&mut self.out, &request.exchange, reply.status, &fields, &reply.body)
+            }
+            (None, _) => http::answer_json(&mut self.out, &request.exchange, reply.status, &reply.body),
         };
         self.flush_out(id);
         match closes {
@@ -291,11 +385,18 @@ impl Service {
         }
     }
 
+    /// The first commands of a stream are there.
+    fn begin_stream(&mut self, id: ConnId, peer: Option<IpAddr>, request: Request) -> Option<Session> {
+        let Request { exchange, purpose: Purpose::Stream(opening), body, .. } = request else { return None };
+        let peer = peer.or_else(|| address_of(self.sockets.outlet.peer(id)));
+        Some(self.open_stream(id, peer, &exchange, opening, &body))
+    }
+
     fn open_websocket(&mut self, head: &http1::RequestHead<'_>, peer: Option<IpAddr>) -> Session {
         let now = self.now();
         match self.door.open(&self.node, head, peer, now, &mut self.out) {
             Opened::Chat { websocket, client } => {
-                self.node.count_connection(1);
+                self.opened(client.dialect);
                 self.note_request(peer, head.method(), head.path(), 101, Duration::ZERO);
                 Session::Chat(Chat { websocket, client })
             }
@@ -308,7 +409,7 @@ impl Service {
     }
 
     /// Logs a request. A refused WebSocket has status 0: why, the client was told.
-    fn note_request(&self, peer: Option<IpAddr>, method: &str, path: &str, status: u16, took: Duration) {
+    pub(super) fn note_request(&self, peer: Option<IpAddr>, method: &str, path: &str, status: u16, took: Duration) {
         if let Some(access) = &self.access {
             let client = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
             access.add(&Line { client, method, path, status, bytes: None, took, id: "", why: None });
@@ -345,9 +446,13 @@ impl Service {
             Route::NotAllowed(allow) => {
                 http::answer_problem(&mut self.out, exchange, 405, "method not allowed", &[("allow", allow)])
             }
-            Route::Connect | Route::Api(_) | Route::Admin(_) | Route::NotFound => {
-                http::answer_problem(&mut self.out, exchange, 404, "there is nothing here", &[])
-            }
+            Route::Connect
+            | Route::Stream(_)
+            | Route::Emulation
+            | Route::Preflight
+            | Route::Api(_)
+            | Route::Admin(_)
+            | Route::NotFound => http::answer_problem(&mut self.out, exchange, 404, "there is nothing here", &[]),
         }
     }
 
@@ -415,11 +520,11 @@ impl Service {
                 self.flush_out(id);
                 self.end(id, session);
             }
-            Session::Chat(chat) => {
+            Session::Chat(Chat { client, .. }) | Session::Stream(client) => {
                 if self.sockets.count_waiting(waiting) {
                     return self.disconnect(id, session, &Disconnect::SLOW);
                 }
-                match self.hub.visit(&mut self.sockets, now, id, &mut chat.client) {
+                match self.hub.visit(&mut self.sockets, now, id, client) {
                     Outcome::Close(disconnect) => self.disconnect(id, session, &disconnect),
                     Outcome::Continue | Outcome::Wait => {}
                 }

@@ -1,4 +1,4 @@
-//! The door: who may open a WebSocket, and how it will be spoken.
+//! The door: who may open a WebSocket or a stream, and how it will be spoken.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -12,9 +12,10 @@ use annulus_protocols::websocket::{Role, WebSocket};
 use crate::chat::admin::network;
 use crate::chat::bucket::Bucket;
 use crate::chat::config::{Config, Rate};
-use crate::chat::http;
+use crate::chat::dialect::Dialect;
+use crate::chat::http::{self, Cors};
 use crate::chat::node::Node;
-use crate::chat::session::{Client, Dialect};
+use crate::chat::session::Client;
 
 /// The subprotocols that a client may ask for; the usual one asks for none.
 const JSON: &str = "centrifuge-json";
@@ -109,6 +110,34 @@ impl Door {
         client.native_ping = has(query, "cf_ws_frame_ping_pong", "true");
         take_fields(config, head, &mut client);
         Opened::Chat { websocket, client }
+    }
+
+    /// Answers a request for a stream, if it is refused; otherwise its client, whose answer begins later.
+    pub(super) fn open_stream(
+        &mut self,
+        node: &Node,
+        head: &RequestHead<'_>,
+        peer: Option<IpAddr>,
+        now: u64,
+        dialect: Dialect,
+        out: &mut Vec<u8>,
+    ) -> Option<Client> {
+        let exchange = head.exchange().closing();
+        let config = &node.common.config;
+        if !http::is_page_allowed(head, config) {
+            let title = "this origin may not connect: add it to chat.allowed_origins";
+            http::answer_problem(out, &exchange, 403, title, &[]);
+            return None;
+        }
+        if let Some((status, title)) = self.turn_away(node, peer, now) {
+            let cors = Cors::of(head);
+            let fields = [&[("retry-after", "1")], &*cors.fields()].concat();
+            http::answer_problem(out, &exchange, status, title, &fields);
+            return None;
+        }
+        let mut client = Client { dialect, ..Client::default() };
+        take_fields(config, head, &mut client);
+        Some(client)
     }
 
     /// Whether too many are here, or come at once; with which status and why.

@@ -16,6 +16,7 @@ use super::past::Past;
 use crate::chat::config::Secret;
 use crate::chat::config::hooks::{Hook as HookConfig, OWN};
 use crate::chat::evidence::{Checked, Found, Present};
+use crate::chat::fleet::{Fleet, Question};
 use crate::chat::hooks::{self, Headers, Hook, HookError, Kind, Outbound, Unfit};
 use crate::chat::hub::Verifiers;
 use crate::chat::letters::{self, Letter, Work};
@@ -30,6 +31,8 @@ const NAME_TTL_MAX: Duration = Duration::from_secs(30);
 const FETCH_MAX: Duration = Duration::from_secs(5);
 /// How often somebody who waits for another's fetch looks whether it has ended.
 const FETCH_LOOK: Duration = Duration::from_millis(20);
+/// Clients that are counted in a channel of all nodes, at most.
+const COUNTED_MAX: usize = 4_000_000;
 /// Tasks of one shard at the same time. Beyond, what needs one is told to come again.
 const TASKS_MAX: usize = 16_384;
 
@@ -61,6 +64,8 @@ pub struct Works {
     /// What is older than memory, where a namespace reads that.
     pub(super) past: Option<Past>,
     tasks: Cell<usize>,
+    /// The other nodes, if there can be any.
+    fleet: Option<Fleet>,
     /// Keys of the last set that are not used, as far as that was said.
     skipped: Cell<Skipped>,
 }
@@ -85,7 +90,8 @@ impl Works {
         }
         let (tasks, skipped) = (Cell::new(0), Cell::default());
         let past = Past::new(shard, node)?;
-        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), outbound, hooks, past, tasks, skipped }))
+        let fleet = node.common.config.broker.as_ref().map(|_| Fleet::new(shard));
+        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), outbound, hooks, past, tasks, fleet, skipped }))
     }
 
     /// Begins a piece of work for a connection.
@@ -129,7 +135,10 @@ impl Works {
                 };
                 Found::Hook(purpose, answer)
             }
-            Work::Presence { channel, most } => Found::Presence(self.presence(&channel, most).await),
+            Work::Presence { channel, most } => {
+                // The protocol has no word for what is missing: clients are told what is known.
+                Found::Presence(self.presence(&channel, most).await.map(|(present, _missing)| present))
+            }
             Work::Past { id, channel, partial } => {
                 let page = match &self.past {
                     Some(past) => past.complete(&channel, *partial).await,
@@ -212,8 +221,14 @@ impl Works {
         }
     }
 
-    /// Asks every shard who is in a channel; `None`: one of them could not be asked.
-    pub(super) async fn presence(&self, channel: &Arc<str>, most: usize) -> Option<Vec<Present>> {
+    /// The other nodes, if there can be any.
+    pub(super) fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref()
+    }
+
+    /// Asks every shard of every node who is in a channel, and which nodes have not said; `None`: one of ours could not be
+    /// asked.
+    pub(super) async fn presence(&self, channel: &Arc<str>, most: usize) -> Option<(Vec<Present>, Vec<String>)> {
         let mut replies = Vec::new();
         for shard in 0..self.shard.count() {
             let (ticket, reply) = ticket();
@@ -225,7 +240,19 @@ impl Works {
         for reply in replies {
             present.extend(reply.await?);
         }
-        Some(present)
+        let Some(fleet) = &self.fleet else { return Some((present, Vec::new())) };
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let survey = fleet.ask(Question::Presence { channel: channel.to_string(), most }).await;
+        for found in survey.found {
+            present.extend(found.present);
+            for (user, clients) in found.counted {
+                let user: Arc<str> = user.to_string().into();
+                let room = COUNTED_MAX.saturating_sub(present.len());
+                let clients = usize::try_from(clients).map_or(room, |clients| clients.min(room));
+                present.extend((0..clients).map(|_| Present { user: user.clone(), ..Present::default() }));
+            }
+        }
+        Some((present, survey.missing))
     }
 
     async fn check(&self, namespace: usize, data: Vec<u8>) -> Checked {

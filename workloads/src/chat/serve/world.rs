@@ -8,7 +8,7 @@ use annulus_engine::frame::FrameArena;
 use annulus_engine::metrics::Histogram;
 use annulus_engine::trace::{self, Stage, Trace};
 use annulus_engine::{ConnId, Group, MailboxFull, Outlet, Sent, Shard};
-use annulus_protocols::centrifuge::{Codec, Disconnect};
+use annulus_protocols::centrifuge::Disconnect;
 use annulus_protocols::websocket::{message_header, write_ping};
 
 use super::meters::Meters;
@@ -17,6 +17,7 @@ use super::work::Works;
 use super::{COHORTS, INBOX};
 use crate::chat::broker::Wish;
 use crate::chat::broker::link::Link;
+use crate::chat::dialect::{Carrier, Dialect};
 use crate::chat::hooks::{Kind, Unfit};
 use crate::chat::hub::{Clients, Ports};
 use crate::chat::letters::{Letter, Work};
@@ -36,6 +37,8 @@ pub struct Sockets {
     /// Where frames for many are made. Replies are made elsewhere: nothing comes between publications that follow each
     /// other, so that they lie in one piece, and each receiver gets them as one.
     frames: FrameArena,
+    /// The message at hand, as it is on the wire of a stream.
+    scratch: Vec<u8>,
     /// Connections that are to be closed, and why.
     pub(super) closing: Vec<(ConnId, Disconnect)>,
     /// Letters that did not fit, by shard.
@@ -75,6 +78,7 @@ impl Sockets {
             broadcast: outlet.with_outbox_bytes_max((config.outbox_bytes_max / 4).max(1)),
             outlet,
             frames: FrameArena::default(),
+            scratch: Vec::new(),
             closing: Vec::new(),
             overflow: (0..shard.count()).map(|_| VecDeque::new()).collect(),
             missed: HashSet::new(),
@@ -144,9 +148,19 @@ impl Sockets {
 }
 
 impl Ports for Sockets {
-    fn send(&mut self, to: ConnId, codec: Codec, message: &[u8]) {
-        let header = message_header(codec.message_kind(), message.len());
-        if self.outlet.send_copy(to, &[header.as_bytes(), message]) == Sent::Full {
+    fn send(&mut self, to: ConnId, dialect: Dialect, message: &[u8]) {
+        let sent = match dialect.carrier() {
+            Carrier::WebSocket => {
+                let header = message_header(dialect.codec().message_kind(), message.len());
+                self.outlet.send_copy(to, &[header.as_bytes(), message])
+            }
+            Carrier::HttpStream | Carrier::EventStream => {
+                self.scratch.clear();
+                dialect.write_message(&mut self.scratch, message);
+                self.outlet.send_copy(to, &[&self.scratch])
+            }
+        };
+        if sent == Sent::Full {
             self.closing.push((to, Disconnect::SLOW));
         }
     }
@@ -228,10 +242,7 @@ pub struct Visitors<'g>(pub &'g mut Group<Session>);
 
 impl Clients for Visitors<'_> {
     fn client(&mut self, conn: ConnId) -> Option<&mut Client> {
-        match self.0.session(conn) {
-            Some(Session::Chat(chat)) => Some(&mut chat.client),
-            _ => None,
-        }
+        self.0.session(conn)?.client()
     }
 
     fn all(&mut self) -> Vec<ConnId> {

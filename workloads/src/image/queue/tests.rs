@@ -675,7 +675,11 @@ fn measures_commits() {
 fn events_are_kept_with_their_changes_until_they_are_sent_and_have_a_limit() {
     let home = Home::new("events");
     let options = QueueOptions { events_max: 6, attempts_max: 2, ..PATIENT };
-    let queue = open(&home, &options);
+    let open = |home: &Home, options: &QueueOptions| -> (Arc<SqliteQueue>, Arc<dyn Queue>) {
+        let outbox = Arc::new(SqliteQueue::open(home.path(), options.clone()).unwrap());
+        (outbox.clone(), outbox)
+    };
+    let (outbox, queue) = open(&home, &options);
     let told = |queue: &SqliteQueue| -> Vec<(String, String, i64)> {
         let events = Outbox::first(queue, 100).wait().unwrap();
         assert!(events.windows(2).all(|pair| pair[0].place < pair[1].place));
@@ -687,31 +691,31 @@ fn events_are_kept_with_their_changes_until_they_are_sent_and_have_a_limit() {
     enter(&queue, Order { tenant: Tenant::named("b"), ..order("a", 1) });
     let lease = lease_one(&queue);
     let four = [event("a", "accepted", 0), event("b", "accepted", 0), event("a", "leased", 1), event("b", "leased", 1)];
-    let (mut both, mut expected) = (told(&queue), four.to_vec());
+    let (mut both, mut expected) = (told(&outbox), four.to_vec());
     both.sort();
     expected.sort();
     assert_eq!(both, expected);
     // They outlive the process; what was sent does not come again.
-    let sent = Outbox::first(&queue, 100).wait().unwrap()[3].place;
-    drop(queue);
-    let queue = open(&home, &options);
-    let after: Vec<_> = told(&queue).into_iter().skip(4).map(|(_, event, _)| event).collect();
+    let sent = Outbox::first(&*outbox, 100).wait().unwrap()[3].place;
+    drop((outbox, queue));
+    let (outbox, queue) = open(&home, &options);
+    let after: Vec<_> = told(&outbox).into_iter().skip(4).map(|(_, event, _)| event).collect();
     assert_eq!(after, ["expired", "expired"], "and then two more did not fit");
-    assert_eq!(Outbox::figures(&queue), (6, 2));
-    Outbox::forget(&queue, sent).wait().unwrap();
-    assert_eq!(Outbox::figures(&queue), (2, 2));
+    assert_eq!(Outbox::figures(&*outbox), (6, 2));
+    Outbox::forget(&*outbox, sent).wait().unwrap();
+    assert_eq!(Outbox::figures(&*outbox), (2, 2));
     assert_eq!(queue.complete(lease.id, manifest()).wait().unwrap(), Settled::Ended);
-    let after: Vec<_> = told(&queue).into_iter().map(|(_, event, _)| event).collect();
+    let after: Vec<_> = told(&outbox).into_iter().map(|(_, event, _)| event).collect();
     assert_eq!(after, ["expired", "expired", "done", "done"]);
     // Each job's revisions name its events for good.
-    let events = Outbox::first(&queue, 100).wait().unwrap();
+    let events = Outbox::first(&*outbox, 100).wait().unwrap();
     let names: std::collections::HashSet<_> =
         events.iter().map(|noted| (&noted.job, noted.revision, &noted.event)).collect();
     assert_eq!(names.len(), 4);
-    drop(queue);
+    drop((outbox, queue));
     // Without an account nothing is noted.
     let other = Home::new("no-events");
-    let queue = open(&other, &PATIENT);
+    let (outbox, queue) = open(&other, &PATIENT);
     enter(&queue, order("a", 1));
-    assert_eq!((told(&queue).len(), Outbox::figures(&queue)), (0, (0, 0)));
+    assert_eq!((told(&outbox).len(), Outbox::figures(&*outbox)), (0, (0, 0)));
 }

@@ -149,8 +149,6 @@ pub static SECTIONS: &[Lens<()>] = &[
         CONSUMERS_AZURE_SERVICE_BUS_PUBLICATION_DATA_MODE,
         None,
     ),
-    section("sse", SSE, None),
-    section("http_stream", HTTP_STREAM, None),
     section("webtransport", WEBTRANSPORT, None),
     section("uni_sse", UNI_SSE, None),
     section("uni_sse.connect_code_to_http_response", CLIENT_CONNECT_CODE_TO_UNIDIRECTIONAL_DISCONNECT, None),
@@ -159,7 +157,6 @@ pub static SECTIONS: &[Lens<()>] = &[
     section("uni_websocket", UNI_WEBSOCKET, None),
     section("uni_grpc", UNI_GRPC, None),
     section("uni_grpc.tls", TLS, None),
-    section("emulation", EMULATION, None),
     section("swagger", SWAGGER, None),
     section("debug", DEBUG, None),
     section("init", INIT, None),
@@ -561,18 +558,6 @@ const CONSUMERS_AZURE_SERVICE_BUS_PUBLICATION_DATA_MODE: &[Key<()>] = &[
     not(Text, "tags_property_prefix", "centrifugo-tag-"),
 ];
 
-const SSE: &[Key<()>] = &[
-    not(Bool, "enabled", ""),
-    not(Text, "handler_prefix", "/connection/sse"),
-    not(Number, "max_request_body_size", "65536"),
-];
-
-const HTTP_STREAM: &[Key<()>] = &[
-    not(Bool, "enabled", ""),
-    not(Text, "handler_prefix", "/connection/http_stream"),
-    not(Number, "max_request_body_size", "65536"),
-];
-
 const WEBTRANSPORT: &[Key<()>] = &[
     not(Bool, "enabled", ""),
     not(Text, "handler_prefix", "/connection/webtransport"),
@@ -614,9 +599,6 @@ const UNI_GRPC: &[Key<()>] = &[
     not(Number, "port", "11000"),
     not(Number, "max_receive_message_size", ""),
 ];
-
-const EMULATION: &[Key<()>] =
-    &[not(Text, "handler_prefix", "/emulation"), not(Number, "max_request_body_size", "65536")];
 
 const SWAGGER: &[Key<()>] = &[not(Bool, "enabled", ""), not(Text, "handler_prefix", "/swagger")];
 

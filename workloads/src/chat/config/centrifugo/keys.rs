@@ -44,6 +44,9 @@ pub static SECTIONS: &[&dyn Section] = &[
     &lens("http_api", HTTP_API, |draft, _| draft),
     &lens("admin", ADMIN, |draft, _| draft),
     &lens("websocket", WEBSOCKET, |draft, _| draft),
+    &lens("http_stream", HTTP_STREAM, |draft, _| draft),
+    &lens("sse", SSE, |draft, _| draft),
+    &lens("emulation", EMULATION, |draft, _| draft),
     &lens("engine", ENGINE, |draft, _| &mut draft.engine),
     &Lens { prefix: "engine.redis", keys: ENGINE_REDIS, of: |draft, _| &mut draft.engine, when: foreign::REDIS_ENGINE },
     &lens("health", HEALTH, |draft, _| &mut draft.health),
@@ -553,6 +556,35 @@ const WEBSOCKET: &[Key<Draft>] = &[
         Set::Bytes(256, 16 << 20, |draft, bytes| draft.config.message_bytes_max = bytes as usize),
     ),
     not(Number, "decompressed_message_size_limit", ""),
+];
+
+const ONE_SIZE: &str = "a client's message is as large as websocket.message_size_limit says, whatever carries it";
+
+const HTTP_STREAM: &[Key<Draft>] = &[
+    key("enabled", "", "http_stream", Set::Bool(|draft, is| draft.config.http_stream = is)),
+    key(
+        "handler_prefix",
+        "/connection/http_stream",
+        "paths.http_stream",
+        Set::Text(|draft, path| draft.config.paths.http_stream = path),
+    ),
+    inert(Number, "max_request_body_size", "65536", ONE_SIZE),
+];
+
+const SSE: &[Key<Draft>] = &[
+    key("enabled", "", "sse", Set::Bool(|draft, is| draft.config.sse = is)),
+    key("handler_prefix", "/connection/sse", "paths.sse", Set::Text(|draft, path| draft.config.paths.sse = path)),
+    inert(Number, "max_request_body_size", "65536", ONE_SIZE),
+];
+
+const EMULATION: &[Key<Draft>] = &[
+    key(
+        "handler_prefix",
+        "/emulation",
+        "paths.emulation",
+        Set::Text(|draft, path| draft.config.paths.emulation = path),
+    ),
+    inert(Number, "max_request_body_size", "65536", ONE_SIZE),
 ];
 
 const HEALTH: &[Key<Door>] = &[

@@ -92,6 +92,13 @@ pub const CHAT: &[Key<Config>] = &[
         "a line for each API call, WebSocket and end of a session",
         Set::Bool(|chat, is| chat.access_log = is),
     ),
+    key(
+        "http_stream",
+        "false",
+        "clients may also come by HTTP streams, and send commands to `paths.emulation`",
+        Set::Bool(|chat, is| chat.http_stream = is),
+    ),
+    key("sse", "false", "clients may also come by server-sent events, likewise", Set::Bool(|chat, is| chat.sse = is)),
     key("node_name", "host and port", "what the node calls itself", Set::Text(|chat, name| chat.node_name = name)),
     key(
         "history_size",
@@ -209,6 +216,24 @@ pub const PATHS: &[Key<Paths>] = &[
         "\"/connection/websocket\"",
         "where clients connect",
         Set::Text(|paths, path| paths.websocket = path),
+    ),
+    key(
+        "http_stream",
+        "\"/connection/http_stream\"",
+        "where clients connect by HTTP streams",
+        Set::Text(|paths, path| paths.http_stream = path),
+    ),
+    key(
+        "sse",
+        "\"/connection/sse\"",
+        "where clients connect by server-sent events",
+        Set::Text(|paths, path| paths.sse = path),
+    ),
+    key(
+        "emulation",
+        "\"/emulation\"",
+        "where clients of these two send their commands",
+        Set::Text(|paths, path| paths.emulation = path),
     ),
     key("api", "\"/api\"", "what the methods of the HTTP API are under", Set::Text(|paths, path| paths.api = path)),
     key(
