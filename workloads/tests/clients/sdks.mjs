@@ -28,7 +28,7 @@ scenario(`javascript ${form}`, 30, async () => {
     assert.equal(publication.offset, 1);
   }
   // Published one after the other without waiting: heard in that order, by both, and the publisher too.
-  const many = 200, got = [[], []];
+  const many = url.includes("+") ? 50 : 200, got = [[], []];
   const all = Promise.all([hers, his].map((subscription, index) =>
     when(subscription, "publication", ({ data }) => got[index].push(decode(form, data).number) === many)));
   const publish = number => bob.publish(channel, encode(form, { number }));

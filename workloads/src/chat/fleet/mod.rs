@@ -12,7 +12,7 @@
 //! | `captain.rs` | what goes through Redis, on one shard of each node |
 //! | `serving.rs` | what other nodes ask and order |
 //! | `roster.rs` | who is alive |
-//! | `wire.rs` | what is said |
+//! | `wire.rs`, `fields.rs` | what is said, and what that is made of |
 //!
 //! # What holds
 //!
@@ -27,6 +27,7 @@
 //!   everything goes on by itself.
 
 mod captain;
+mod fields;
 mod roster;
 mod serving;
 pub mod wire;

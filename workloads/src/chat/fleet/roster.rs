@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::wire::{NodeId, Reader, VERSION, Writer};
+use super::fields::{Reader, Writer};
+use super::wire::{NodeId, VERSION};
 
 /// What a node says of itself with each beat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
