@@ -257,10 +257,10 @@ fn work(directory: PathBuf, jobs: &Receiver<Job>) {
 }
 
 fn opened<'r>(reader: &'r mut Option<Reader>, directory: &Path) -> Result<&'r mut Reader, String> {
-    if reader.is_none() {
-        *reader = Some(Reader::open(directory)?);
+    match reader {
+        Some(reader) => Ok(reader),
+        none => Ok(none.insert(Reader::open(directory)?)),
     }
-    reader.as_mut().ok_or_else(|| "it was just opened".to_owned())
 }
 
 /// Rows on their way to be a part of a page.
@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn bytes_have_a_limit_and_one_row_always_fits() {
         let data = vec![b'1'; BYTES_MAX];
-        let row = Row { data: &data, tags: "", client: [0; 16], sealed: false, ..Rows::one() };
+        let row = Row { data: &data, ..one() };
         let mut gathering = Gathering::new(None);
         assert!(gathering.take(&row), "it fits");
         assert!(!gathering.take(&row));
@@ -424,24 +424,20 @@ mod tests {
         assert!(found.is_cut && found.rows.len() == 1);
     }
 
-    struct Rows;
-
-    impl Rows {
-        fn one() -> Row<'static> {
-            Row {
-                channel: "a",
-                epoch: *b"abcd",
-                offset: 1,
-                time_ms: 1,
-                user: "",
-                client: [0; 16],
-                conn_info: b"",
-                chan_info: b"",
-                tags: "",
-                data: b"1",
-                sealed: false,
-                binary: false,
-            }
+    fn one() -> Row<'static> {
+        Row {
+            channel: "a",
+            epoch: *b"abcd",
+            offset: 1,
+            time_ms: 1,
+            user: "",
+            client: [0; 16],
+            conn_info: b"",
+            chan_info: b"",
+            tags: "",
+            data: b"1",
+            sealed: false,
+            binary: false,
         }
     }
 }
