@@ -127,7 +127,9 @@ impl Gateway {
         };
         let endpoint = |path: &str, method: &str, more: &str| {
             format!(
+                // None is shed: how fast this machine is says nothing about the protocol.
                 "{{\"endpoint\": \"{path}\", \"method\": \"{method}\", {more}
+                   \"extra_config\": {{\"annulus\": {{\"priority\": \"critical\"}}}},
                    \"backend\": [{{\"url_pattern\": \"{path}\", \"method\": \"{method}\" {}}}]}}",
                 if more.is_empty() { "" } else { ", \"encoding\": \"no-op\"" }
             )
