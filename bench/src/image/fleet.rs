@@ -218,7 +218,9 @@ fn measure(settings: &Settings, count: usize) -> Result<Measured, String> {
                 while Instant::now() < until {
                     let image = marked(bytes, numbers.fetch_add(1, Ordering::Relaxed));
                     match one(to, of, &image) {
-                        Ok(()) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        Ok(()) => {
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
                         Err(why) => lost.lock().expect("nobody panics with it").push(why),
                     }
                 }
