@@ -3,12 +3,17 @@
 
 SEEDS ?= 100000
 KILLS ?= 200
-.PHONY: run test check bench crash sim fuzz setup-run setup-test clean
+.PHONY: run cluster test check bench crash sim fuzz setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
 	cargo build --release --package annulus --package annulus-bench
 	@bash .ci/run-all
+
+# Two nodes of everything around Redis, PostgreSQL and an S3 store of their own, all on this machine.
+cluster: setup-cluster
+	cargo build --release --package annulus --package annulus-bench
+	@bash .ci/run-cluster
 
 test: setup-test
 	bash .ci/test
@@ -37,6 +42,9 @@ sim:
 
 setup-run:
 	@bash .ci/setup run
+
+setup-cluster:
+	@bash .ci/setup cluster
 
 setup-test:
 	@bash .ci/setup test

@@ -123,6 +123,12 @@ struct Chat {
     /// How often it is killed.
     #[arg(long, default_value_t = 200)]
     kills: u32,
+    /// So many nodes on one Redis: what each adds, or with --case crash what a killed one costs.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+    nodes: Option<u8>,
+    /// With --case crash and --nodes: Redis is killed, with its append-only file synced always, and not a node.
+    #[arg(long, requires = "nodes")]
+    kill_redis: bool,
 }
 
 impl Chat {
@@ -139,6 +145,8 @@ impl Chat {
             shards: self.shards,
             kills: self.kills,
             seconds,
+            nodes: self.nodes.map(usize::from),
+            kills_redis: self.kill_redis,
         };
         if self.seed_target { chat::seed_target(settings, asked) } else { chat::run(settings, self.case, asked) }
     }

@@ -2,6 +2,7 @@
 
 mod gateway;
 mod peers;
+pub mod redis;
 mod versions;
 
 pub use gateway::Upstream;
@@ -177,7 +178,7 @@ pub fn wait_until_free(address: SocketAddr) -> Result<Duration, String> {
     }
 }
 
-fn free_address() -> Result<SocketAddr, String> {
+pub(crate) fn free_address() -> Result<SocketAddr, String> {
     let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
     probe.local_addr().map_err(|error| error.to_string())
 }

@@ -51,6 +51,8 @@ pub struct Chat<'a> {
     pub directory: Option<&'a Path>,
     /// Where rows go: the URL of PostgreSQL, or a folder for the embedded database; one beside the log when none.
     pub database: Option<&'a str>,
+    /// The URL of the Redis that several nodes share.
+    pub broker: Option<&'a str>,
     /// What publications are validated and encrypted with.
     pub work: Option<&'a WorkFiles>,
     /// Clients need tokens signed with this.
@@ -90,6 +92,9 @@ impl Chat<'_> {
         if let Some(database) = self.database.map(str::to_owned).or(beside) {
             let kind = if database.starts_with("postgres") { "postgres" } else { "sqlite" };
             text += &format!("\n[chat.database]\n{kind} = {database:?}\n");
+        }
+        if let Some(redis) = self.broker {
+            text += &format!("\n[chat.broker]\nredis = {redis:?}\n");
         }
         if let Some(WorkFiles { key, .. }) = self.work {
             text += &format!("\n[chat.encryption]\ncurrent = \"bench\"\nkeys.bench = \"file:{}\"\n", key.display());
@@ -156,6 +161,8 @@ mod tests {
         let text = chat.text();
         assert!(text.contains("insecure = false") && text.contains("hmac_secret = \"s\""), "{text}");
         assert!(text.contains("keys.bench = \"file:/tmp/key\"") && text.contains("encrypt = true"), "{text}");
+        let fleet = Chat { broker: Some("redis://a"), ..Chat::default() }.text();
+        assert!(fleet.contains("[chat.broker]\nredis = \"redis://a\"\n"), "{fleet}");
         let of = |url| Chat { database: Some(url), ..Chat::default() }.text();
         assert!(of("postgres://a@b/c").contains("postgres = \"postgres://a@b/c\""));
         assert!(of("/tmp/rows").contains("sqlite = \"/tmp/rows\""));

@@ -4,6 +4,7 @@
 use super::config::Chat;
 use super::ledger::Ledger;
 use super::member::{Field, Member, backend, size};
+use super::nodes::Nodes;
 use super::talk::{PAGE, Seen, Talk};
 use super::wire::{self, CONNECT_ID, Credentials, Position};
 use super::{Folder, Options};
@@ -39,17 +40,16 @@ type Read = Vec<Position>;
 pub fn run(options: &Options) -> Result<Vec<Row>, String> {
     let folder = Folder::new(options.asked.directory.as_deref())?;
     let log = folder.log();
-    let text = Chat { keeps_all: true, ..options.chat(&log, None) }.text();
-    let server = Server::start_chat(&text, None)?;
-    let field = field(server.address, options);
-    let mut run = Run {
-        field: &field,
-        text,
-        server: Some(server),
-        read: vec![Position::default(); CHANNELS],
-        random: Random::new(1),
-        lost: 0,
+    let victims = match options.asked.nodes {
+        Some(count) => Victims::Nodes(Nodes::start(options, &folder, count, true)?, options.asked.kills_redis),
+        None => {
+            let text = Chat { keeps_all: true, ..options.chat(&log, None) }.text();
+            Victims::One(Some(Server::start_chat(&text, None)?), text)
+        }
     };
+    let field = field(victims.addresses(), options);
+    let mut run =
+        Run { field: &field, victims, read: vec![Position::default(); CHANNELS], random: Random::new(1), lost: 0 };
     let mut starts = Vec::new();
     let tops = std::thread::scope(|scope| {
         let members: Vec<_> = (0..MEMBERS)
@@ -82,9 +82,9 @@ pub fn run(options: &Options) -> Result<Vec<Row>, String> {
     rows(&field, options.asked.kills, run.lost, behind, &starts)
 }
 
-fn field(address: SocketAddr, options: &Options) -> Field {
+fn field(addresses: Vec<SocketAddr>, options: &Options) -> Field {
     Field {
-        address,
+        addresses,
         prefix: options.prefix(),
         channels: CHANNELS,
         ledger: Mutex::new(Ledger::new(CHANNELS)),
@@ -101,10 +101,56 @@ fn field(address: SocketAddr, options: &Options) -> Field {
     }
 }
 
+/// What is killed.
+enum Victims {
+    /// A server without others, and its configuration.
+    One(Option<Server>, String),
+    /// Nodes, or the Redis that they share.
+    Nodes(Nodes, bool),
+}
+
+impl Victims {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        match self {
+            Victims::One(server, _) => server.iter().map(|server| server.address).collect(),
+            Victims::Nodes(nodes, _) => nodes.addresses.clone(),
+        }
+    }
+
+    /// Kills one of them; whom.
+    fn kill(&mut self, random: &mut Random) -> Result<usize, String> {
+        match self {
+            Victims::One(server, _) => {
+                drop(server.take());
+                Ok(0)
+            }
+            // It comes back at once: nobody can look for what was promised without it.
+            Victims::Nodes(nodes, true) => nodes.redis.kill_and_start().map(|()| 0),
+            Victims::Nodes(nodes, false) => {
+                let number = random.below(nodes.addresses.len());
+                nodes.kill(number);
+                Ok(number)
+            }
+        }
+    }
+
+    /// Starts it where it was.
+    fn start_again(&mut self, number: usize, addresses: &[SocketAddr]) -> Result<(), String> {
+        match self {
+            Victims::One(server, text) => {
+                wait_until_free(addresses[number])?;
+                *server = Some(Server::start_chat(text, Some(addresses[number]))?);
+                Ok(())
+            }
+            Victims::Nodes(_, true) => Ok(()),
+            Victims::Nodes(nodes, false) => nodes.start_again(number),
+        }
+    }
+}
+
 struct Run<'a> {
     field: &'a Field,
-    text: String,
-    server: Option<Server>,
+    victims: Victims,
     read: Read,
     random: Random,
     /// Acknowledged before a kill and not in history after it, summed over kills.
@@ -116,12 +162,11 @@ impl Run<'_> {
     /// milliseconds until it accepted.
     fn kill(&mut self) -> Result<f64, String> {
         std::thread::sleep(Duration::from_millis((LIFE_MS.0 + self.random.below(LIFE_MS.1 - LIFE_MS.0)) as u64));
-        drop(self.server.take());
+        let victim = self.victims.kill(&mut self.random)?;
         // Acknowledged by now is what an answer came for; one under way is in nobody's hands any more.
         let promised = self.field.ledger.lock().map_err(|error| error.to_string())?.acknowledged();
-        wait_until_free(self.field.address)?;
         let started = Instant::now();
-        self.server = Some(Server::start_chat(&self.text, Some(self.field.address))?);
+        self.victims.start_again(victim, &self.field.addresses)?;
         let took = started.elapsed().as_secs_f64() * 1e3;
         self.read_on()?;
         let ledger = self.field.ledger.lock().map_err(|error| error.to_string())?;
@@ -140,7 +185,7 @@ impl Run<'_> {
 
     /// Reads what history has beyond what was read before.
     fn read_on(&mut self) -> Result<(), String> {
-        let mut talk = Talk::open(self.field.address, MEMBERS)?;
+        let mut talk = Talk::open(self.field.addresses[0], MEMBERS)?;
         talk.say(&wire::join(Credentials::Claim("reader"), &[], false))?;
         talk.reply(CONNECT_ID)?;
         for channel in 0..CHANNELS {
@@ -149,7 +194,12 @@ impl Run<'_> {
                 // With the epoch, a server whose stream lives anew would refuse; what it has then is looked at.
                 let since = Position { epoch: String::new(), offset: self.read[channel].offset };
                 talk.say(&wire::history(HISTORY_ID, &name, &since, PAGE))?;
-                let reply = talk.reply(HISTORY_ID)?;
+                let reply = talk.reply_or_error(HISTORY_ID)?;
+                if reply["error"]["code"] == 100 && self.field.addresses.len() > 1 {
+                    // What nodes share is not found again yet.
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
                 let page = &reply["history"];
                 let epoch = page["epoch"].as_str().unwrap_or_default().to_owned();
                 let publications = page["publications"].as_array().map(Vec::as_slice).unwrap_or_default();

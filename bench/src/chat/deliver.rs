@@ -73,12 +73,21 @@ impl Loaded {
 /// A sentence: somebody could not join.
 pub fn warm(rig: &Rig, options: &Options, settings: &Settings, rate: f64) -> Result<Fleet, String> {
     let mut fleet = Fleet::new(rig.plan(options))?;
+    warm_up(&mut fleet, settings, rate)?;
+    Ok(fleet)
+}
+
+/// All clients join, and are loaded for a moment.
+///
+/// # Errors
+/// As [`warm`].
+pub fn warm_up(fleet: &mut Fleet, settings: &Settings, rate: f64) -> Result<(), String> {
     let took = fleet.join(AT_ONCE, JOIN_MAX)?;
     eprintln!("  {} clients joined in {took:.1} s", fleet.live());
     fleet.load(Schedule::new(Spread::Constant, rate, 1), WARM_UP_S.min(settings.seconds))?;
     fleet.settle(SETTLE_MAX)?;
     fleet.take_times();
-    Ok(fleet)
+    Ok(())
 }
 
 /// Loads it, and waits for the last delivery.

@@ -33,8 +33,8 @@ const BUFFER_BYTES: usize = 512 * 1024;
 
 /// What a fleet is made of.
 pub struct Plan {
-    /// Where the server is.
-    pub address: SocketAddr,
+    /// Where the server is, or its nodes: clients are spread over them.
+    pub addresses: Vec<SocketAddr>,
     /// How many clients.
     pub clients: usize,
     /// Members of a room; the last room may have fewer.
@@ -53,7 +53,7 @@ pub struct Plan {
 
 /// The clients.
 pub struct Fleet {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     size: usize,
     speech: Speech,
     room_size: usize,
@@ -91,7 +91,7 @@ impl Fleet {
             Client::new(index, room, channels, token)
         };
         Ok(Fleet {
-            address: plan.address,
+            addresses: plan.addresses,
             size: plan.size,
             speech: plan.speech,
             room_size: plan.room_size,
@@ -289,7 +289,8 @@ impl Fleet {
     fn connect(&mut self, index: usize) {
         let now = self.now();
         self.joining += 1;
-        if let Err(gone) = self.clients[index].connect(now, self.address, self.alarm.poll.registry()) {
+        let address = self.addresses[index % self.addresses.len()];
+        if let Err(gone) = self.clients[index].connect(now, address, self.alarm.poll.registry()) {
             self.gone(index, &gone);
         }
     }
@@ -327,11 +328,12 @@ impl Fleet {
             own: &mut self.own,
         };
         for event in self.events.iter().filter(|event| event.token() != TIMER) {
-            let client = &mut self.clients[event.token().0];
+            let index = event.token().0;
+            let client = &mut self.clients[index];
             let before = client.phase;
             let mut done = Ok(());
             if event.is_writable() {
-                done = client.on_writable(self.address);
+                done = client.on_writable(self.addresses[index % self.addresses.len()]);
             }
             if done.is_ok() && event.is_readable() {
                 done = client.on_readable(&mut world);

@@ -28,8 +28,8 @@ const KEPT: usize = 8;
 
 /// What all of them share.
 pub struct Field {
-    /// Where the server is, whenever it is.
-    pub address: SocketAddr,
+    /// Where the server is, whenever it is, or its nodes.
+    pub addresses: Vec<SocketAddr>,
     /// What channels' names begin with.
     pub prefix: String,
     /// How many channels.
@@ -84,6 +84,11 @@ impl Field {
         format!("{}crash-{channel}", self.prefix)
     }
 
+    /// Where somebody goes at their n-th attempt: to one node after the other.
+    fn address(&self, who: usize, attempt: usize) -> SocketAddr {
+        self.addresses[(who + attempt) % self.addresses.len()]
+    }
+
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -91,6 +96,11 @@ impl Field {
     /// Whether nothing more is published there: all is about to end, or the channel would forget.
     fn is_quiet(&self, channel: usize) -> bool {
         self.quiet.load(Ordering::Relaxed) || self.ledger().published(channel) >= PUBLICATIONS_MAX
+    }
+
+    /// Whether an error says that what nodes share is away for now, which it is while it is killed.
+    fn is_for_now(&self, error: &Value) -> bool {
+        self.addresses.len() > 1 && error["code"] == 100
     }
 
     fn refuse(&self, error: &Value) {
@@ -108,6 +118,8 @@ pub struct Member<'a> {
     /// Publications since the last subscription, and what its reply told.
     since: u32,
     joined: String,
+    /// Connections so far.
+    sessions: usize,
     random: Random,
 }
 
@@ -122,6 +134,7 @@ impl<'a> Member<'a> {
             position: None,
             since: 0,
             joined: String::new(),
+            sessions: 0,
             random,
         }
     }
@@ -137,7 +150,8 @@ impl<'a> Member<'a> {
     }
 
     fn session(&mut self) -> Result<(), String> {
-        let mut talk = Talk::open(self.field.address, self.index)?;
+        self.sessions += 1;
+        let mut talk = Talk::open(self.field.address(self.index, self.sessions), self.index)?;
         let user = format!("m{}", self.index);
         let channel = [(self.field.channel(self.channel), self.position.clone())];
         talk.say(&wire::join(Credentials::Claim(&user), &channel, true))?;
@@ -153,7 +167,9 @@ impl<'a> Member<'a> {
             }
         };
         if let Some(error) = joined.get("error") {
-            self.field.refuse(error);
+            if !self.field.is_for_now(error) {
+                self.field.refuse(error);
+            }
             return Err("no subscription".into());
         }
         self.subscribed(&joined["subscribe"])?;
@@ -202,7 +218,10 @@ impl<'a> Member<'a> {
         }
         let Some(index) = line["id"].as_u64().and_then(|id| id.checked_sub(first.into())) else { return Ok(false) };
         if let Some(error) = line.get("error") {
-            self.field.refuse(error);
+            // Published or not, as without an answer.
+            if !self.field.is_for_now(error) {
+                self.field.refuse(error);
+            }
         } else if let Some(&number) = numbers.get(index as usize) {
             self.field.ledger().acknowledge(self.channel, number);
         }
@@ -287,9 +306,9 @@ fn insist(field: &Field, channel: usize, index: usize, number: u32) -> Option<(V
         if field.is_over() {
             return None;
         }
-        match post(field.address, "publish", &body) {
-            Ok(answer) => return Some((answer, attempt)),
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        match post(field.address(index, attempt as usize), "publish", &body) {
+            Ok(answer) if !field.is_for_now(&answer["error"]) => return Some((answer, attempt)),
+            Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     }
     None

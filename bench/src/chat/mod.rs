@@ -6,6 +6,7 @@
 //!   wire.rs     the protocol's texts             token.rs    who one is            config.rs  work.rs  what the server is told
 //!   client.rs   one client, without blocking     fleet.rs    all of them on one poll       book.rs    what they measured
 //!   deliver.rs  storm.rs  room.rs  ack.rs  idle.rs               the cases
+//!   nodes.rs    several around one Redis
 //!   crash.rs    kills            member.rs   their clients       ledger.rs   what was promised      talk.rs  blocking
 //! ```
 //!
@@ -22,6 +23,7 @@ pub mod fleet;
 mod idle;
 mod ledger;
 mod member;
+mod nodes;
 mod room;
 pub mod stamp;
 mod storm;
@@ -90,6 +92,10 @@ pub struct Asked {
     pub kills: u32,
     /// Seconds per round.
     pub seconds: Option<f64>,
+    /// Nodes that share a Redis; one without, if none.
+    pub nodes: Option<usize>,
+    /// With kills of several nodes: Redis is killed, and not a node.
+    pub kills_redis: bool,
 }
 
 impl Asked {
@@ -139,15 +145,16 @@ impl Options {
             directory: Some(directory),
             database: self.asked.database.as_deref(),
             work,
+            broker: None,
             token_secret: self.asked.token_secret.as_deref(),
             keeps_all: false,
             pings_nobody: false,
         }
     }
 
-    fn plan(&self, address: SocketAddr) -> Plan {
+    fn plan(&self, addresses: Vec<SocketAddr>) -> Plan {
         Plan {
-            address,
+            addresses,
             clients: self.clients,
             room_size: self.room_size,
             prefix: self.prefix(),
@@ -188,7 +195,7 @@ impl Rig {
     }
 
     fn plan(&self, options: &Options) -> Plan {
-        options.plan(self.server.address)
+        options.plan(vec![self.server.address])
     }
 }
 
@@ -226,6 +233,11 @@ impl Drop for Folder {
 pub fn run(settings: &Settings, case: Case, asked: Asked) -> Result<Record, String> {
     let options = |asked, clients, room_size, rate| Options::new(settings, asked, clients, room_size, rate);
     let rows = match case {
+        Case::Deliver if asked.nodes.is_some() => {
+            let nodes = asked.nodes.unwrap_or(1);
+            nodes::scaling(settings, &options(asked, 1000, 100, 250.0), nodes)
+        }
+        Case::Crash if asked.nodes.is_some() => crash::run(&options(asked, 1, 1, 0.0)),
         Case::Deliver => return deliver::run(settings, &options(asked, 1000, 100, 250.0), Goals::default()),
         Case::Storm => storm::run(settings, &options(asked, 10_000, 100, 100.0)),
         Case::Room => {

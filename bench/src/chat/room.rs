@@ -60,7 +60,7 @@ impl Side {
         };
         let server = server.map_err(failed)?;
         let speech = if peer.is_none() { Speech::Centrifuge { recoverable: false } } else { Speech::Raw };
-        let mut fleet = Fleet::new(Plan { speech, room_size: options.clients, ..options.plan(server.address) })?;
+        let mut fleet = Fleet::new(Plan { speech, room_size: options.clients, ..options.plan(vec![server.address]) })?;
         fleet.join(AT_ONCE, JOIN_MAX).map_err(failed)?;
         Ok(Side { name, server, fleet, per_cpu: Vec::new(), per_second: Vec::new(), open: Vec::new() })
     }

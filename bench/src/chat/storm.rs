@@ -36,7 +36,7 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let (order, orders) = channel();
     std::thread::scope(|scope| {
         // On a thread of its own, which pins itself; this one starts servers, and they would inherit the pin.
-        let load = scope.spawn(move || storms(options.plan(address), pid, settings, options, &order));
+        let load = scope.spawn(move || storms(options.plan(vec![address]), pid, settings, options, &order));
         let mut freed = Duration::ZERO;
         for () in orders {
             drop(server.take());

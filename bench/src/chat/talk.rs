@@ -81,13 +81,22 @@ impl Talk {
     /// # Errors
     /// As [`Talk::hear`]; or it is an error.
     pub fn reply(&mut self, id: u32) -> Result<Value, String> {
+        let line = self.reply_or_error(id)?;
+        match line.get("error") {
+            Some(error) => Err(format!("command {id}: {error}")),
+            None => Ok(line),
+        }
+    }
+
+    /// The reply to a command, which may be an error.
+    ///
+    /// # Errors
+    /// A sentence: the connection is gone.
+    pub fn reply_or_error(&mut self, id: u32) -> Result<Value, String> {
         loop {
             let line = self.hear()?;
             if line["id"] == id {
-                return match line.get("error") {
-                    Some(error) => Err(format!("command {id}: {error}")),
-                    None => Ok(line),
-                };
+                return Ok(line);
             }
         }
     }

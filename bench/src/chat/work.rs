@@ -91,7 +91,7 @@ fn trial(options: &Options, folder: &Folder, checks: usize) -> Result<f64, Strin
     let files = write(&folder.path, checks)?;
     let log = Folder::new(Some(&folder.path))?;
     let server = Server::start_chat(&options.chat(&log.path, Some(&files)).text(), None)?;
-    let plan = Plan { clients: 1, room_size: 1, size: SIZE, ..options.plan(server.address) };
+    let plan = Plan { clients: 1, room_size: 1, size: SIZE, ..options.plan(vec![server.address]) };
     let rate = options.rate.max(TRIAL_RATE_LEAST);
     // On a thread of its own, which pins itself: this one starts servers.
     std::thread::scope(|scope| {

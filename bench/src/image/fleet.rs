@@ -4,20 +4,21 @@
 use super::Folder;
 use super::photos;
 use super::server::{Server, check_outputs, ended, marked, upload};
+use crate::process::free_address;
+use crate::process::redis::Redis;
 use crate::random::Random;
 use crate::report::{Row, Target};
 use crate::sampler::Sample;
 use crate::scenario::Settings;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long Redis and the S3 server may take to start.
+/// How long the S3 server may take to start.
 const START_MAX: Duration = Duration::from_secs(20);
 /// Uploads that wait for their end at once, for each node.
 const AT_ONCE: usize = 4;
@@ -36,8 +37,7 @@ const KEY: (&str, &str) = ("annulus-bench", "annulus-bench-secret");
 
 /// Redis and an S3 server, ended when dropped.
 struct Backing {
-    redis: Child,
-    redis_address: SocketAddr,
+    redis: Redis,
     store: Child,
     store_address: SocketAddr,
     folder: PathBuf,
@@ -47,34 +47,22 @@ impl Backing {
     /// # Errors
     /// A sentence: a program is not installed, or does not start.
     fn start(folder: &Path) -> Result<Backing, String> {
-        let (redis_folder, store_folder) = (folder.join("redis"), folder.join("store"));
-        for folder in [redis_folder.clone(), store_folder.join(BUCKET)] {
-            std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-        }
-        let (redis_address, store_address) = (free_address()?, free_address()?);
-        let mut redis = Command::new("redis-server");
-        redis.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
-        redis.args(["--port", &redis_address.port().to_string(), "--dir"]).arg(&redis_folder);
+        let store_folder = folder.join("store");
+        let bucket = store_folder.join(BUCKET);
+        std::fs::create_dir_all(&bucket).map_err(|error| format!("cannot create {}: {error}", bucket.display()))?;
+        let redis = Redis::start(&folder.join("redis"))?;
+        let store_address = free_address()?;
         let mut store = Command::new(store_program());
         store.args(["--host", "127.0.0.1", "--port", &store_address.port().to_string()]);
         store.args(["--access-key", KEY.0, "--secret-key", KEY.1]).arg(&store_folder).env("RUST_LOG", "error");
-        let redis = spawn(redis, "redis-server: apt-get install redis-server")?;
-        let mut backing = match spawn(store, "s3s-fs: make setup-test installs it") {
-            Ok(store) => Backing { redis, redis_address, store, store_address, folder: store_folder },
-            Err(why) => {
-                end(redis);
-                return Err(why);
-            }
-        };
+        let store = spawn(store, "s3s-fs: make setup-test installs it")?;
+        let mut backing = Backing { redis, store, store_address, folder: store_folder };
         let started = Instant::now();
-        for (address, name) in [(redis_address, "redis-server"), (store_address, "s3s-fs")] {
-            while TcpStream::connect(address).is_err() {
-                let ended = [&mut backing.redis, &mut backing.store].map(|child| child.try_wait().ok().flatten());
-                if ended.iter().any(Option::is_some) || started.elapsed() > START_MAX {
-                    return Err(format!("{name} does not answer at {address}"));
-                }
-                std::thread::sleep(Duration::from_millis(10));
+        while TcpStream::connect(store_address).is_err() {
+            if backing.store.try_wait().ok().flatten().is_some() || started.elapsed() > START_MAX {
+                return Err(format!("s3s-fs does not answer at {store_address}"));
             }
+            std::thread::sleep(Duration::from_millis(10));
         }
         Ok(backing)
     }
@@ -82,26 +70,13 @@ impl Backing {
     /// Lines for the section `[image]`, and the store's own.
     fn settings(&self, more: &str) -> String {
         format!(
-            "redis = \"redis://{}\"\n{more}[image.s3]\nendpoint = \"http://{}\"\nbucket = \"{BUCKET}\"\n\
+            "redis = \"{}\"\n{more}[image.s3]\nendpoint = \"http://{}\"\nbucket = \"{BUCKET}\"\n\
              region = \"us-east-1\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
-            self.redis_address, self.store_address, KEY.0, KEY.1
+            self.redis.url(),
+            self.store_address,
+            KEY.0,
+            KEY.1
         )
-    }
-
-    /// Scripts that Redis was asked to run, and all commands, those inside scripts included.
-    fn commands(&self) -> Result<(f64, f64), String> {
-        let wrong = |error: std::io::Error| format!("Redis at {}: {error}", self.redis_address);
-        let mut stream = TcpStream::connect(self.redis_address).map_err(wrong)?;
-        stream.write_all(b"INFO everything\r\nQUIT\r\n").map_err(wrong)?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).map_err(wrong)?;
-        let calls = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
-            line.and_then(|line| line.split(',').next()?.parse::<f64>().ok()).unwrap_or(0.0)
-        };
-        let all = text.lines().find_map(|line| line.strip_prefix("total_commands_processed:")?.trim().parse().ok());
-        let scripts = calls("cmdstat_evalsha") + calls("cmdstat_eval");
-        Ok((scripts, all.ok_or("Redis does not tell how many commands it processed")?))
     }
 
     /// Names of the outputs that are in the store.
@@ -115,16 +90,9 @@ impl Backing {
 
 impl Drop for Backing {
     fn drop(&mut self) {
-        for child in [&mut self.redis, &mut self.store] {
-            let _already_gone = child.kill();
-            let _reaped = child.wait();
-        }
+        let _already_gone = self.store.kill();
+        let _reaped = self.store.wait();
     }
-}
-
-fn end(mut child: Child) {
-    let _already_gone = child.kill();
-    let _reaped = child.wait();
 }
 
 fn spawn(mut command: Command, install: &str) -> Result<Child, String> {
@@ -132,11 +100,6 @@ fn spawn(mut command: Command, install: &str) -> Result<Child, String> {
     command
         .spawn()
         .map_err(|error| format!("cannot start {}: {error}. Install {install}", command.get_program().display()))
-}
-
-fn free_address() -> Result<SocketAddr, String> {
-    let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
-    probe.local_addr().map_err(|error| error.to_string())
 }
 
 /// Where `make setup-test` puts it, or wherever it is.
@@ -205,8 +168,8 @@ fn measure(settings: &Settings, count: usize) -> Result<Measured, String> {
     };
     let numbers = AtomicU64::new(0);
     let (done, lost) = (AtomicU64::new(0), Mutex::new(Vec::new()));
-    let (cpu_before, redis_before) = (cpu(&nodes)?, Sample::of_tree(backing.redis.id())?.cpu_s);
-    let (scripts_before, commands_before) = backing.commands()?;
+    let (cpu_before, redis_before) = (cpu(&nodes)?, Sample::of_tree(backing.redis.pid())?.cpu_s);
+    let (scripts_before, commands_before) = backing.redis.commands()?;
     let started = Instant::now();
     let until = started + Duration::from_secs_f64(settings.seconds.max(2.0));
     std::thread::scope(|scope| {
@@ -218,7 +181,9 @@ fn measure(settings: &Settings, count: usize) -> Result<Measured, String> {
                 while Instant::now() < until {
                     let image = marked(bytes, numbers.fetch_add(1, Ordering::Relaxed));
                     match one(to, of, &image) {
-                        Ok(()) => drop(done.fetch_add(1, Ordering::Relaxed)),
+                        Ok(()) => {
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
                         Err(why) => lost.lock().expect("nobody panics with it").push(why),
                     }
                 }
@@ -227,12 +192,12 @@ fn measure(settings: &Settings, count: usize) -> Result<Measured, String> {
     });
     let took = started.elapsed().as_secs_f64();
     let jobs = (done.load(Ordering::Relaxed) as f64).max(1.0);
-    let (scripts, commands) = backing.commands()?;
+    let (scripts, commands) = backing.redis.commands()?;
     Ok(Measured {
         nodes: count,
         jobs_per_s: jobs / took,
         cpu_ms: (cpu(&nodes)? - cpu_before) * 1e3 / jobs,
-        redis_cpu_ms: (Sample::of_tree(backing.redis.id())?.cpu_s - redis_before) * 1e3 / jobs,
+        redis_cpu_ms: (Sample::of_tree(backing.redis.pid())?.cpu_s - redis_before) * 1e3 / jobs,
         scripts: (scripts - scripts_before) / jobs,
         commands: (commands - commands_before) / jobs,
         lost: lost.into_inner().map_err(|error| error.to_string())?,
