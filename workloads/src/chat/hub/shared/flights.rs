@@ -58,6 +58,8 @@ pub(in crate::chat::hub) struct Flights {
     last: u64,
     all: HashMap<u64, Flight>,
     bytes: usize,
+    /// For how many somebody waits.
+    waiting: usize,
     /// Whose intents are not durable, by their records.
     intents: VecDeque<(u64, u64)>,
     /// Whose places are not written.
@@ -71,7 +73,7 @@ pub(in crate::chat::hub) struct Flights {
 impl Flights {
     /// For how many somebody waits.
     pub(in crate::chat::hub) fn waiting(&self) -> usize {
-        self.all.values().filter(|flight| flight.asker.is_some()).count()
+        self.waiting
     }
 
     /// Whether there are as many as may be.
@@ -87,6 +89,7 @@ impl Flights {
     fn add(&mut self, flight: Flight) -> u64 {
         self.last += 1;
         self.bytes += flight.intent.content.data.len();
+        self.waiting += usize::from(flight.asker.is_some());
         self.all.insert(self.last, flight);
         self.last
     }
@@ -94,7 +97,16 @@ impl Flights {
     fn remove(&mut self, id: u64) -> Option<Flight> {
         let flight = self.all.remove(&id)?;
         self.bytes -= flight.intent.content.data.len();
+        self.waiting -= usize::from(flight.asker.is_some());
         Some(flight)
+    }
+
+    /// Takes who waits for one, and where it was to be published: they are told something before its end is known.
+    fn take_asker(&mut self, id: u64) -> Option<(Asker, Arc<str>)> {
+        let flight = self.all.get_mut(&id)?;
+        let asker = flight.asker.take()?;
+        self.waiting -= 1;
+        Some((asker, flight.intent.channel.clone()))
     }
 }
 
@@ -195,9 +207,7 @@ impl Hub {
             Ok(added) => self.on_numbered_by_broker(ports, id, &added),
             Err(Failure::Doubtful) => {
                 // Whoever waits is told to try again; what becomes of it is heard later.
-                let flight = self.shared.flights.all.get_mut(&id);
-                let asker = flight.and_then(|flight| Some((flight.asker.take()?, flight.intent.channel.clone())));
-                if let Some((asker, channel)) = asker {
+                if let Some((asker, channel)) = self.shared.flights.take_asker(id) {
                     self.tell(ports, asker, &channel, Answer::NotPublished(ErrorCode::INTERNAL));
                 }
             }
