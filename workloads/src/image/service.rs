@@ -144,8 +144,11 @@ pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
     Ok(format!("{plan}\n\nmade of each: the preset {}\n{measured}", config.default_preset))
 }
 
-/// The queue that is configured, and what it keeps for the account of jobs, if it keeps that.
-fn queue(config: &Config) -> Result<(Arc<dyn Queue>, Option<Arc<dyn Outbox>>), String> {
+/// A queue, and what it keeps for the account of jobs, if it keeps that.
+type Accounted = (Arc<dyn Queue>, Option<Arc<dyn Outbox>>);
+
+/// The queue that is configured.
+fn queue(config: &Config) -> Result<Accounted, String> {
     if let Some(settings) = &config.redis {
         if config.audit.is_some() {
             return Err("image.audit: the account of jobs is kept with the embedded queue, and image.redis is another. Leave one \

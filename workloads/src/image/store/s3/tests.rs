@@ -67,7 +67,7 @@ fn large_objects_go_in_parts(server: &S3Server) {
     let inside = store.clone();
     on_shard(move |shard| {
         let (store, whole) = (inside.clone(), whole.clone());
-        async move { streams_large(&shard, &*store, &whole).await }
+        async move { streams_large(&shard, &store, &whole).await }
     });
     let list = |folder: &str| {
         let mut found = 0;
