@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod gateway;
 pub mod image;
 pub mod nearest;
+mod percent;
 pub mod postgres;
 pub mod redis;
 pub mod serve;

@@ -21,11 +21,11 @@ use super::meters::BackendMeters;
 use super::part::{Part, QUANTUM_BYTES, Reading};
 use super::request::Request;
 use super::retry::{Budget, is_worth_it};
-use super::route::{encode_into, encode_path_into};
 use super::shed::Level;
 use super::targets::{Target, Targets};
 use super::throttle::Load;
 use super::upstream::Answer;
+use crate::percent::{encode_into, encode_path_into};
 
 /// Bytes of a failed answer that are read. One that is longer is given up.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;

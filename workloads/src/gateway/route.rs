@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 
 use super::config::model::{Endpoint, Method, Segment};
+use crate::percent::decode;
 
 /// Deepest path that is looked at, in segments. Beyond: not found.
 const SEGMENTS_MAX: usize = 64;
@@ -194,53 +195,9 @@ impl Search<'_> {
     }
 }
 
-/// Resolves percent-encoding; `None` where it is broken or the result is no UTF-8.
-pub fn decode(text: &str) -> Option<String> {
-    if !text.contains('%') {
-        return Some(text.to_owned());
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || (bytes.next()? as char).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        out.push((high << 4 | low) as u8);
-    }
-    String::from_utf8(out).ok()
-}
-
 fn is_harmless(text: &str) -> bool {
     !matches!(text, "." | "..")
         && !text.bytes().any(|byte| matches!(byte, b'/' | b'\\' | b'?' | b'#' | b'%') || byte.is_ascii_control())
-}
-
-/// Appends `text` percent-encoded, so that it is data and nothing else in a path segment or a query's value
-/// (RFC 3986 section 2.3).
-pub fn encode_into(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(byte as char);
-        } else {
-            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-            out.push('%');
-            out.push(DIGITS[usize::from(byte >> 4)] as char);
-            out.push(DIGITS[usize::from(byte & 15)] as char);
-        }
-    }
-}
-
-/// As [`encode_into`], of a path of several segments: slashes stay.
-pub fn encode_path_into(out: &mut String, text: &str) {
-    for (index, segment) in text.split('/').enumerate() {
-        if index > 0 {
-            out.push('/');
-        }
-        encode_into(out, segment);
-    }
 }
 
 #[cfg(test)]
@@ -364,14 +321,5 @@ pub(super) mod tests {
             assert_eq!(router.find("GET", path), Route::BadParameter, "{path}");
         }
         assert_eq!(router.find("GET", &"/b".repeat(100)), Route::NotFound);
-    }
-
-    #[test]
-    fn what_was_encoded_is_decoded_to_itself() {
-        let text = "a b/ü?&=%#~";
-        let mut encoded = String::new();
-        encode_into(&mut encoded, text);
-        assert_eq!(encoded, "a%20b%2F%C3%BC%3F%26%3D%25%23~");
-        assert_eq!(decode(&encoded).as_deref(), Some(text));
     }
 }

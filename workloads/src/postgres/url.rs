@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::nearest::nearest;
+use crate::percent;
 
 /// Whether the connection is encrypted, and whom it believes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -272,22 +273,10 @@ fn ssl_mode(value: &str) -> Result<SslMode, String> {
     }
 }
 
-/// Undoes percent encoding (RFC 3986 section 2.1).
+/// Undoes percent-encoding.
 fn decode(text: &str) -> Result<String, String> {
     let wrong = || "the database URL has a % that is not followed by two hexadecimal digits of UTF-8".to_owned();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-        match byte {
-            b'%' => match (digit(rest.next()), digit(rest.next())) {
-                (Some(high), Some(low)) => bytes.push((high << 4 | low) as u8),
-                _ => return Err(wrong()),
-            },
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    percent::decode(text).ok_or_else(wrong)
 }
 
 #[cfg(test)]

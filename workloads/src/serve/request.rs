@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use annulus_protocols::http1::{Fields, RequestHead};
 
+use crate::percent;
+
 /// A request's head and where it came from.
 #[derive(Debug)]
 pub struct Request {
@@ -83,20 +85,7 @@ impl Request {
 
 /// Percent-decoding, and `+` for a space, as forms write queries.
 fn decode(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits = [bytes.next()?, bytes.next()?].map(|digit| (digit as char).to_digit(16));
-                let [Some(high), Some(low)] = digits else { return None };
-                (high << 4 | low) as u8
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(decoded).ok()
+    percent::decode(&text.replace('+', " "))
 }
 
 #[cfg(test)]

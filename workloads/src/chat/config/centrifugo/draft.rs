@@ -7,6 +7,7 @@ use super::super::channels::{DataFormat, Namespace};
 use super::super::hooks::{self, Hook, RpcNamespace};
 use super::super::model::{Broker, Compression, Config, PersonalChannel, Tls, Tokens};
 use super::super::secret::{Pem, Secret};
+use crate::percent::encode_into;
 
 /// What all keys together say.
 pub struct Draft {
@@ -130,22 +131,19 @@ impl EngineDraft {
     fn login(&self) -> String {
         match (self.user.is_empty(), self.password.is_empty()) {
             (true, true) => String::new(),
-            _ => format!("{}:{}@", percent(&self.user), percent(&self.password)),
+            _ => {
+                let mut login = String::new();
+                encode_into(&mut login, &self.user);
+                login.push(':');
+                encode_into(&mut login, &self.password);
+                login + "@"
+            }
         }
     }
 }
 
 fn without_scheme(address: &str) -> &str {
     address.split_once("://").map_or(address, |(_, rest)| rest)
-}
-
-/// A text as a part of a URL (RFC 3986 section 2.1).
-fn percent(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }
 
 /// TLS as Centrifugo has it.
