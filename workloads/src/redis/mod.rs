@@ -17,7 +17,7 @@
 //!   only the caller knows whether twice is the same as once.
 //! - **Calls never wait for a connection.** Without one they are told at once; `up` waits for it.
 //! - Everything that a server or a caller can grow has a limit: replies ([`REPLY_BYTES_MAX`]), calls without answers
-//!   ([`CALLS_MAX`], [`CALL_BYTES_MAX`]), messages that nobody takes ([`subscriber`]).
+//!   ([`CALLS_MAX`], [`CALL_BYTES_MAX`]), messages that nobody takes (`subscriber.rs`).
 //!
 //! A call that waits at the server (`BLOCK`) holds up those behind it, so it needs a handle of its own, with settings whose
 //! longest answer ([`Settings::with_answer_max`]) is longer than it waits.
