@@ -107,7 +107,7 @@ fn what_will_never_work_is_refused_early_and_leaves_nothing() {
     service.post("", "", &image[..200]).is_problem(422, "cut off");
     service.post("?preset=nope", "", &image).is_problem(422, "there are: ");
     service.post("?ops=qq:1", "", &image).is_problem(422, "qq");
-    service.post("?size=1", "", &image).is_problem(422, "preset, ops and priority");
+    service.post("?size=1", "", &image).is_problem(422, "preset, ops, priority and upload");
     service.post("?priority=now", "", &image).is_problem(422, "interactive");
     service.post("", &format!("Idempotency-Key: {}\r\n", "k".repeat(256)), &image).is_problem(400, "255");
     // Forms that are none.

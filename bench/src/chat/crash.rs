@@ -27,6 +27,8 @@ const BACKENDS: usize = 2;
 const LIFE_MS: (usize, usize) = (20, 600);
 /// How long members have in the end to come back and to hear everything.
 const QUIET: Duration = Duration::from_secs(2);
+/// How long nodes may take to find again what they share.
+const HEAL_MAX: Duration = Duration::from_secs(30);
 /// Of commands for history; below are those of joining.
 const HISTORY_ID: u32 = 100;
 
@@ -47,7 +49,8 @@ pub fn run(options: &Options) -> Result<Vec<Row>, String> {
             Victims::One(Some(Server::start_chat(&text, None)?), text)
         }
     };
-    let field = field(victims.addresses(), options);
+    let is_shared = options.asked.nodes.is_some();
+    let field = Field { is_shared, ..field(victims.addresses(), options) };
     let mut run =
         Run { field: &field, victims, read: vec![Position::default(); CHANNELS], random: Random::new(1), lost: 0 };
     let mut starts = Vec::new();
@@ -85,6 +88,7 @@ pub fn run(options: &Options) -> Result<Vec<Row>, String> {
 fn field(addresses: Vec<SocketAddr>, options: &Options) -> Field {
     Field {
         addresses,
+        is_shared: false,
         prefix: options.prefix(),
         channels: CHANNELS,
         ledger: Mutex::new(Ledger::new(CHANNELS)),
@@ -189,16 +193,18 @@ impl Run<'_> {
         talk.say(&wire::join(Credentials::Claim("reader"), &[], false))?;
         talk.reply(CONNECT_ID)?;
         for channel in 0..CHANNELS {
-            let name = self.field.channel(channel);
+            let (name, asked) = (self.field.channel(channel), Instant::now());
             loop {
                 // With the epoch, a server whose stream lives anew would refuse; what it has then is looked at.
                 let since = Position { epoch: String::new(), offset: self.read[channel].offset };
                 talk.say(&wire::history(HISTORY_ID, &name, &since, PAGE))?;
                 let reply = talk.reply_or_error(HISTORY_ID)?;
-                if reply["error"]["code"] == 100 && self.field.addresses.len() > 1 {
-                    // What nodes share is not found again yet.
+                if self.field.is_for_now(&reply["error"]) && asked.elapsed() < HEAL_MAX {
                     std::thread::sleep(Duration::from_millis(10));
                     continue;
+                }
+                if let Some(error) = reply.get("error") {
+                    return Err(format!("history of {name}: {error}"));
                 }
                 let page = &reply["history"];
                 let epoch = page["epoch"].as_str().unwrap_or_default().to_owned();

@@ -30,6 +30,8 @@ const KEPT: usize = 8;
 pub struct Field {
     /// Where the server is, whenever it is, or its nodes.
     pub addresses: Vec<SocketAddr>,
+    /// Whether they share a Redis, which is away while it is killed.
+    pub is_shared: bool,
     /// What channels' names begin with.
     pub prefix: String,
     /// How many channels.
@@ -98,9 +100,9 @@ impl Field {
         self.quiet.load(Ordering::Relaxed) || self.ledger().published(channel) >= PUBLICATIONS_MAX
     }
 
-    /// Whether an error says that what nodes share is away for now, which it is while it is killed.
-    fn is_for_now(&self, error: &Value) -> bool {
-        self.addresses.len() > 1 && error["code"] == 100
+    /// Whether an error says that what nodes share is away for now.
+    pub fn is_for_now(&self, error: &Value) -> bool {
+        self.is_shared && error["code"] == 100
     }
 
     fn refuse(&self, error: &Value) {

@@ -27,6 +27,8 @@ const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(50);
 /// A node lives between these before one is killed, in milliseconds.
 const LIFE_MS: (usize, usize) = (20, 600);
+/// The pause after an upload that was not taken: nothing was promised then.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long all that was promised may take in the end.
 const END_MAX: Duration = Duration::from_secs(180);
 /// Outputs of the preset.
@@ -181,9 +183,10 @@ fn measure(settings: &Settings, count: usize) -> Result<Measured, String> {
                 while Instant::now() < until {
                     let image = marked(bytes, numbers.fetch_add(1, Ordering::Relaxed));
                     match one(to, of, &image) {
-                        Ok(()) => {
+                        Ok(true) => {
                             done.fetch_add(1, Ordering::Relaxed);
                         }
+                        Ok(false) => std::thread::sleep(REFUSED_PAUSE),
                         Err(why) => lost.lock().expect("nobody panics with it").push(why),
                     }
                 }
@@ -204,14 +207,17 @@ fn measure(settings: &Settings, count: usize) -> Result<Measured, String> {
     })
 }
 
-/// A job from its upload to the last byte of its outputs.
-fn one(to: SocketAddr, of: SocketAddr, image: &[u8]) -> Result<(), String> {
+/// A job from its upload to the last byte of its outputs. Whether the upload was taken.
+fn one(to: SocketAddr, of: SocketAddr, image: &[u8]) -> Result<bool, String> {
     let answer = upload(to, "web", image)?;
+    if matches!(answer.status, 429 | 503) {
+        return Ok(false);
+    }
     let document = answer.document();
     let id = document["id"].as_str().ok_or_else(|| format!("status {} without a job", answer.status))?;
     let document = ended(of, id, END_MAX)?;
     match (document["state"].as_str(), check_outputs(of, &document)?) {
-        (Some("done"), OUTPUTS) => Ok(()),
+        (Some("done"), OUTPUTS) => Ok(true),
         (state, count) => Err(format!("{id} is {state:?} with {count} outputs")),
     }
 }

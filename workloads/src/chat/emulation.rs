@@ -50,6 +50,11 @@ impl Sessions {
         name
     }
 
+    /// Whether a name may be one that some node gave.
+    pub fn is_name(name: &str) -> bool {
+        name.len() == 2 * NAME_BYTES && name.bytes().all(|byte| digit(byte).is_some())
+    }
+
     /// Where the session of that name is, or was; `None`: it is no name that was given here.
     pub fn find(&self, name: &str) -> Option<Place> {
         let mut bytes = [0; NAME_BYTES];

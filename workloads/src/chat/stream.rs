@@ -229,11 +229,9 @@ impl Stream {
             return None;
         }
         let missed: Vec<Stored> = self.after(offset).take(most).cloned().collect();
-        let complete = match (missed.first(), missed.last()) {
-            (Some(first), Some(last)) => first.offset == offset + 1 && last.offset == self.settled(),
-            _ => self.settled() == offset,
-        };
-        complete.then_some(missed)
+        let is_whole = missed.iter().zip(offset + 1..).all(|(stored, expected)| stored.offset == expected);
+        let reached = missed.last().map_or(offset, |last| last.offset);
+        (is_whole && reached == self.settled()).then_some(missed)
     }
 
     /// Up to `most` publications, or about so many bytes, that follow `offset` without a gap; `None` when the next one is gone.
@@ -246,8 +244,8 @@ impl Stream {
             is_first || bytes <= bytes_max
         };
         let page: Vec<Stored> = self.after(offset).take(most).take_while(fits).cloned().collect();
-        let follows = page.first().map_or(offset >= self.settled(), |first| first.offset == offset + 1);
-        follows.then_some(page)
+        let is_whole = page.iter().zip(offset + 1..).all(|(stored, expected)| stored.offset == expected);
+        (is_whole && (!page.is_empty() || offset >= self.settled())).then_some(page)
     }
 
     /// The latest publication, unless a client at `offset` of `epoch` has it.

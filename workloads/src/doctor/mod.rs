@@ -21,6 +21,7 @@ use crate::chat::config::Database;
 use crate::chat::store::postgres::CONNECTIONS;
 use crate::config::Config;
 use crate::postgres::Target;
+use crate::redis::Settings;
 
 /// Descriptors that are not connections: rings, listeners, standard streams, files.
 const FILES_RESERVED: u64 = 64;
@@ -86,7 +87,13 @@ enum Server {
     /// PostgreSQL at this URL, and how many connections are wanted of it.
     Postgres { target: Box<Result<Target, String>>, connections: usize, what_for: &'static str },
     /// Redis at this URL.
-    Redis { url: String },
+    Redis { settings: Box<Result<Settings, String>> },
+}
+
+impl Server {
+    fn redis(url: &str) -> Server {
+        Server::Redis { settings: Box::new(Settings::parse(url)) }
+    }
 }
 
 /// What is to be looked at besides this machine.
@@ -98,7 +105,7 @@ pub struct Doctor {
 impl Doctor {
     /// Looks at these servers.
     pub fn new(redis: &[String], postgres: &[String]) -> Doctor {
-        let redis = redis.iter().map(|url| Server::Redis { url: url.clone() });
+        let redis = redis.iter().map(|url| Server::redis(url));
         let postgres = postgres.iter().map(|url| Server::Postgres {
             target: Box::new(Target::parse(url)),
             connections: CONNECTIONS,
@@ -116,7 +123,10 @@ impl Doctor {
             self.servers.push(Server::Postgres { target, connections, what_for: "the chat" });
         }
         if let Some(broker) = &config.chat.broker {
-            self.servers.push(Server::Redis { url: broker.redis.reveal().to_owned() });
+            self.servers.push(Server::redis(broker.redis.reveal()));
+        }
+        if let Some(queue) = &config.image.redis {
+            self.servers.push(Server::Redis { settings: Box::new(Ok(queue.redis.clone())) });
         }
         if let Some(target) = config.image.audit.clone() {
             let target = Box::new(Ok(target));
@@ -164,7 +174,7 @@ fn title(server: &Server) -> String {
             Ok(target) => format!("PostgreSQL at {target}, for {what_for}"),
             Err(_) => format!("PostgreSQL for {what_for}"),
         },
-        Server::Redis { url } => match crate::redis::Settings::parse(url) {
+        Server::Redis { settings } => match &**settings {
             Ok(settings) => format!("Redis at {}", settings.shown()),
             Err(_) => "Redis".to_owned(),
         },
@@ -181,7 +191,10 @@ fn look(server: Server) -> Vec<Finding> {
                     Ok(target) => postgres::look(&shard, &target, connections).await,
                     Err(error) => vec![Finding::no(error, "correct the URL")],
                 },
-                Server::Redis { url } => redis::look(&shard, &url).await,
+                Server::Redis { settings } => match *settings {
+                    Ok(settings) => redis::look(&shard, &settings).await,
+                    Err(error) => vec![Finding::no(error, "correct the URL")],
+                },
             }
         }
     };

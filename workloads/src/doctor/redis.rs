@@ -10,13 +10,9 @@ use crate::redis::{Durability, Redis, ServerFacts, Settings};
 /// The oldest release whose commands are all that are used here; a cluster needs 7, whose channels belong to shards.
 const MAJOR_MIN: u32 = 6;
 
-/// Looks at the server of a URL, or at one of a cluster's.
-pub(super) async fn look(shard: &Shard, url: &str) -> Vec<Finding> {
-    let settings = match Settings::parse(url) {
-        Ok(settings) => settings,
-        Err(error) => return vec![Finding::no(error, "correct the URL")],
-    };
-    let redis = Redis::start(shard, &settings, "doctor");
+/// Looks at a server, or at one of a cluster's.
+pub(super) async fn look(shard: &Shard, settings: &Settings) -> Vec<Finding> {
+    let redis = Redis::start(shard, settings, "doctor");
     if shard.timeout(LOOK_MAX, redis.up()).await.is_err() {
         let says = format!("it does not let us in within {LOOK_MAX:?}; the lines above say why");
         let remedy = "start it, and let this machine reach it; name the primary, not a replica; see user and password";

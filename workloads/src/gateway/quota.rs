@@ -183,13 +183,16 @@ struct Unable {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Away;
 
+/// What tells a bucket from others: a digest, so that no client chooses its length, and that no braces in it choose its slot.
+type Name = [u8; DIGEST_BYTES];
+
 /// One limit of one endpoint, with a bucket for each of its clients or one for all.
 pub struct Limit {
     quota: Rc<Quota>,
     rate: Rate,
     /// What tells its buckets from those of others.
     name: String,
-    purses: RefCell<HashMap<String, Rc<Purse>>>,
+    purses: RefCell<HashMap<Name, Rc<Purse>>>,
 }
 
 impl Limit {
@@ -203,7 +206,8 @@ impl Limit {
     /// # Errors
     /// [`Away`].
     pub async fn take(&self, who: &str) -> Result<Result<(), Duration>, Away> {
-        let (quota, purse) = (&self.quota, self.purse(who));
+        let name = self.name_of(who);
+        let (quota, purse) = (&self.quota, self.purse(name));
         purse.count(quota.shard.now());
         loop {
             if let Some(outcome) = purse.spend(quota.shard.now()) {
@@ -219,7 +223,7 @@ impl Limit {
                     // Who else comes in this turn is fetched for, too.
                     quota.shard.yield_now().await;
                     let want = purse.want(self.rate.capacity);
-                    let fetched = quota.fetch(&self.key(who), &self.rate, want).await;
+                    let fetched = quota.fetch(&self.key(&name), &self.rate, want).await;
                     match fetched {
                         Ok((tokens, wait)) => purse.fill(quota.shard.now(), tokens, wait),
                         Err(unable) => purse.away_until.set(quota.pause(&unable)),
@@ -229,9 +233,9 @@ impl Limit {
         }
     }
 
-    fn purse(&self, who: &str) -> Rc<Purse> {
+    fn purse(&self, name: Name) -> Rc<Purse> {
         let mut purses = self.purses.borrow_mut();
-        if let Some(purse) = purses.get(who) {
+        if let Some(purse) = purses.get(&name) {
             return purse.clone();
         }
         if purses.len() >= PURSES_MAX {
@@ -240,15 +244,19 @@ impl Limit {
         }
         let purse = Rc::new(Purse::default());
         if purses.len() < PURSES_MAX {
-            purses.insert(who.to_owned(), purse.clone());
+            purses.insert(name, purse.clone());
         }
         purse
     }
 
-    /// The bucket's key: a digest, so that no client chooses its length, and that no braces in it choose its slot.
-    fn key(&self, who: &str) -> String {
+    fn name_of(&self, who: &str) -> Name {
         let sum = digest(&SHA256, [self.name.as_bytes(), b"\0", who.as_bytes()].concat().as_slice());
-        format!("{}{}", self.quota.prefix, URL_SAFE_NO_PAD.encode(&sum.as_ref()[..DIGEST_BYTES]))
+        sum.as_ref()[..DIGEST_BYTES].try_into().expect("SHA-256 is longer")
+    }
+
+    /// The bucket's key.
+    fn key(&self, name: &Name) -> String {
+        format!("{}{}", self.quota.prefix, URL_SAFE_NO_PAD.encode(name))
     }
 }
 

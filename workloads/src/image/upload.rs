@@ -25,7 +25,7 @@ use super::job::{Document, Tenant};
 use super::keys::Caller;
 use super::pipeline;
 use super::queue::{Enqueued, Forecast};
-use super::store::Upload;
+use super::store::{Direct, Upload};
 use super::work::{ContentHash, Idempotency, Order, Work, WorkKey};
 use crate::serve::{Body, Problem, Reply, Request};
 
@@ -164,13 +164,18 @@ async fn collected<'a>(api: &'a Api, name: String, wishes: Wishes) -> Result<(In
     let direct = api.shelf.direct().ok_or_else(no_direct_way)?;
     let Some(object) = direct.collect(&name).await.map_err(of_store)? else {
         let detail = "There is no such upload. Put the image at the address that POST /v1/uploads told, then name it here, \
-                      once.";
+                      within the time that it told.";
         return Err(Problem::new(404, detail));
     };
     let len = object.meta().len;
-    let reading = async {
-        let mut intake = Intake::new(api, &asked, Some(len))?;
-        intake.home = Home::Put(name.clone());
+    // Taken like a body that comes: the address is still the client's, who may put something else there at any moment, so what
+    // was hashed and judged is written to where only we write. What lies there stays for the sweep: an answer that is lost can
+    // be asked for again.
+    let mut intake = match Intake::new(api, &asked, Some(len)) {
+        Ok(intake) => intake,
+        Err(problem) => return Err(refused(direct, &name, problem).await),
+    };
+    let arriving = async {
         let mut at = 0;
         while at < len {
             let piece = object.read_at(Vec::with_capacity(WRITE_BYTES), WRITE_BYTES, at).await.map_err(of_store)?;
@@ -180,22 +185,26 @@ async fn collected<'a>(api: &'a Api, name: String, wishes: Wishes) -> Result<(In
             at += piece.len() as u64;
             intake.take(&piece).await?;
         }
-        intake.ends().await?;
-        Ok::<_, Problem>(intake)
+        intake.ends().await
     };
-    match reading.await {
-        Ok(intake) => Ok((intake, asked)),
+    match arriving.await {
+        Ok(()) => Ok((intake, asked)),
         Err(problem) => {
-            // What will never be an image is no use where it is; the sweep finds what cannot be removed now.
-            if (400..500).contains(&problem.status)
-                && problem.status != 429
-                && let Err(error) = direct.discard(&name).await
-            {
-                crate::say!("image: an upload that was refused: {error}");
-            }
-            Err(problem)
+            let problem = intake.give_up(problem).await;
+            Err(refused(direct, &name, problem).await)
         }
     }
+}
+
+/// What will never be an image is no use where it was put; the sweep finds what cannot be removed now. Passes on why.
+async fn refused(direct: &dyn Direct, name: &str, problem: Problem) -> Problem {
+    if (400..500).contains(&problem.status)
+        && problem.status != 429
+        && let Err(error) = direct.discard(name).await
+    {
+        crate::say!("image: an upload that was refused: {error}");
+    }
+    problem
 }
 
 fn asked(api: &Api, wishes: &Wishes) -> Result<Asked, Problem> {
@@ -333,8 +342,6 @@ enum Home {
     Unknown,
     /// In the store, as far as it came.
     Coming(Box<dyn Upload>),
-    /// In the store, where its client put it.
-    Put(String),
 }
 
 /// An image on its way in.
@@ -404,9 +411,7 @@ impl<'a> Intake<'a> {
         let cost = pipeline::predict(&header, &self.recipes);
         judge(self.api.desk.gate.ask(Some(&cost)))?;
         self.header = Some(header);
-        if let Home::Unknown = self.home {
-            self.home = Home::Coming(self.api.shelf.create().await.map_err(of_store)?);
-        }
+        self.home = Home::Coming(self.api.shelf.create().await.map_err(of_store)?);
         self.pending.extend_from_slice(&self.head);
         self.write(WRITE_BYTES).await
     }
@@ -416,10 +421,7 @@ impl<'a> Intake<'a> {
         if self.pending.len() < least {
             return Ok(());
         }
-        let Home::Coming(upload) = &mut self.home else {
-            self.pending.clear();
-            return Ok(());
-        };
+        let Home::Coming(upload) = &mut self.home else { return Ok(()) };
         let next = if least > 1 { Vec::with_capacity(WRITE_BYTES) } else { Vec::new() };
         let frame = Frame::owned(std::mem::replace(&mut self.pending, next));
         upload.write(frame).await.map_err(of_store)
@@ -474,7 +476,6 @@ async fn enter(
     let original = salt.original(&content);
     let put = match home {
         Home::Coming(upload) => upload.publish(original).await,
-        Home::Put(name) => api.shelf.direct().ok_or_else(no_direct_way)?.adopt(&name, original).await,
         Home::Unknown => return Err(of_fault(&Fault::new(Kind::BadImage, "the upload is no image"))),
     };
     let put = put.map_err(of_store)?;

@@ -59,16 +59,23 @@ const LOCK: &str = "x'616e6e756c7573'::bigint";
 /// Tables in use are waited for so long, since all that comes after us waits, too; then it is tried again later.
 const LOCK_TIMEOUT: &str = "5s";
 
-/// Where versions are.
+/// Where versions are. Made once: whoever has other tables in the same schema does not own it.
 const VERSIONS: &str = "\
-CREATE TABLE IF NOT EXISTS annulus_schema (
-    name text PRIMARY KEY,
-    version integer NOT NULL,
-    least integer NOT NULL,
-    changed timestamptz NOT NULL DEFAULT now()
-);
-COMMENT ON TABLE annulus_schema IS 'versions of the tables of annulus; least: what a program must know to go on with them';
-GRANT SELECT ON annulus_schema TO PUBLIC;
+DO $$ BEGIN
+IF NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class WHERE relname = 'annulus_schema' AND pg_catalog.pg_table_is_visible(oid)
+) THEN
+    CREATE TABLE annulus_schema (
+        name text PRIMARY KEY,
+        version integer NOT NULL,
+        least integer NOT NULL,
+        changed timestamptz NOT NULL DEFAULT now()
+    );
+    COMMENT ON TABLE annulus_schema IS
+        'versions of the tables of annulus; least: what a program must know to go on with them';
+    GRANT SELECT ON annulus_schema TO PUBLIC;
+END IF;
+END $$;
 ";
 
 impl Schema {
@@ -146,7 +153,13 @@ impl Schema {
     /// # Errors
     /// Nothing was changed then.
     pub async fn migrate(&self, session: &mut Session) -> Result<(), Trouble> {
-        session.query(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await?;
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; SELECT pg_advisory_xact_lock({LOCK})");
+        if let Err(trouble) = session.query(&begin).await {
+            if trouble.session_lives {
+                session.query("ROLLBACK").await?;
+            }
+            return Err(trouble);
+        }
         match self.migrate_locked(session).await {
             Ok(()) => session.query("COMMIT").await.map(drop),
             Err(trouble) => {
@@ -167,7 +180,7 @@ impl Schema {
             Standing::Ours { version, .. } => (version.max(0), self.version()),
             Standing::Absent | Standing::Foreign => (0, self.version()),
         };
-        session.query(&format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; {VERSIONS}")).await?;
+        session.query(VERSIONS).await?;
         let lacking = self.steps.iter().skip(usize::try_from(from).unwrap_or(0));
         for step in lacking {
             session.query(step.words).await?;

@@ -166,11 +166,13 @@ impl Pool {
     }
 
     async fn open(self: &Rc<Self>) -> Result<Session, Trouble> {
-        let mut session = Session::open(&self.dialer).await?;
-        if let Some(schema) = self.settings.schema {
-            schema.ensure(&mut session).await?;
-        }
-        Ok(session)
+        let session = Session::open(&self.dialer).await?;
+        let Some(schema) = self.settings.schema else { return Ok(session) };
+        let mut at_work = AtWork { pool: self, session: Some(session) };
+        let session = at_work.session.as_mut().expect("it was just put there");
+        let ensured = schema.ensure(session).await;
+        let session = at_work.session.take().expect("only dropping takes it, and this is not dropped");
+        ensured.map(|()| session)
     }
 
     fn take_idle(&self) -> Option<Session> {

@@ -29,7 +29,10 @@ impl Session {
     /// each. Where sessions were opened last is tried first.
     pub(crate) async fn open(dialer: &Dialer) -> Result<Session, Trouble> {
         let mut troubles = Vec::new();
-        for host in dialer.order() {
+        let order: Vec<usize> = dialer.order().collect();
+        for (at, &host) in order.iter().enumerate() {
+            // Whoever waits may have less patience than all of this takes: then the next one begins where this one ended.
+            dialer.set_favourite(order[(at + 1) % order.len()]);
             match Session::open_at(dialer, host).await {
                 Ok(session) => {
                     dialer.set_favourite(host);

@@ -118,7 +118,8 @@ fn remedy(code: &str) -> Option<&'static str> {
         "28000" => Some("let this user and this machine in, in the server's pg_hba.conf"),
         "3D000" => Some("create the database, or name another one in the database URL"),
         "42501" => Some(
-            "grant this user INSERT and SELECT on the tables of annulus, and CREATE on the schema where they are not there",
+            "grant this user INSERT and SELECT on the tables of annulus; where they are not there, CREATE on the schema, and, if \
+             another user made annulus_schema, INSERT and UPDATE on that",
         ),
         "42P01" | "42703" => Some("restore that table, or drop the tables of annulus: they are made anew when absent"),
         "42P07" => Some("rename what has that name, or give annulus another schema (options=-c search_path=...)"),

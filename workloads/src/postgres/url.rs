@@ -248,7 +248,8 @@ fn host(place: &str) -> Result<Host, String> {
         None => PORT,
         Some(port) => match port.parse() {
             Ok(port) if port != 0 => port,
-            _ => return Err(format!("the database URL's port is 1 to 65535, not {port:?}")),
+            // Not shown: with a / in a password that is not encoded, it is a part of that.
+            _ => return Err("the database URL's port is 1 to 65535; a / in a password is written %2F".to_owned()),
         },
     };
     Ok(Host { name: decode(name)?, port })

@@ -312,8 +312,11 @@ impl Ear {
 
     fn hear_error(&self, code: &str, message: &str, told: &mut Told) -> Option<String> {
         match (code, told.pop()) {
-            ("MOVED" | "CLUSTERDOWN" | "TRYAGAIN", Some((true, channel))) if self.is_sharded => {
-                self.lose(&channel);
+            ("MOVED" | "CLUSTERDOWN" | "TRYAGAIN", oldest) if self.is_sharded => {
+                // Of what is not wanted any more, it is as good as done.
+                if let Some((true, channel)) = oldest {
+                    self.lose(&channel);
+                }
                 None
             }
             _ => Some(format!("it refused a subscription: {code} {message}")),

@@ -46,7 +46,7 @@ pub struct ServerFacts {
     pub maxmemory_policy: String,
 }
 
-/// What the answers to the greeting say; see [`super::greet`].
+/// What the answers to the greeting say.
 #[derive(Default)]
 pub(super) struct Told {
     info: Vec<(String, String)>,

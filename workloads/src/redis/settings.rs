@@ -92,9 +92,7 @@ impl Settings {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         // What stands before the last @ is secret, whatever else it looks like: no message may show a part of it.
         let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
-        if login.is_empty()
-            && query.split('=').next().is_some_and(|name| !PARAMETERS.contains(&name) && query.contains('@'))
-        {
+        if query.split('=').next().is_some_and(|name| !PARAMETERS.contains(&name) && query.contains('@')) {
             return Err("a ? in a Redis URL's password is written %3F".to_owned());
         }
         let (hosts, database) = place.split_once('/').unwrap_or((place, ""));

@@ -48,15 +48,6 @@ impl Value {
         }
     }
 
-    /// The fraction that it is, or that its bytes spell.
-    pub fn as_double(&self) -> Option<f64> {
-        match self {
-            Value::Double(number) => Some(*number),
-            Value::Int(number) => Some(*number as f64),
-            other => other.as_str()?.parse().ok(),
-        }
-    }
-
     /// Its bytes.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {

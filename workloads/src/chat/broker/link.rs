@@ -3,13 +3,12 @@
 //! What was carried out, or may have been, is known here: a publication whose answer did not come is given again under the
 //! same key, so that it is there once. While that goes on its hub is told so ([`Failure::Doubtful`]), and again at the end.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_engine::{MailboxFull, Shard};
+use annulus_engine::Shard;
 use bytes::Bytes;
 
 use super::scripts::{ADD, CLEAR, READ};
@@ -26,8 +25,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long a publication that somebody waits for is tried before they are told that it is in doubt.
 const DOUBT_AFTER: Duration = Duration::from_secs(10);
-/// Until a hub that has no room for a letter is told again.
-const RETRY: Duration = Duration::from_millis(2);
 
 /// See the module's description.
 pub struct Link {
@@ -39,8 +36,8 @@ pub struct Link {
     publish: &'static str,
     /// For epochs: letters that nobody can foretell are not needed, but different ones are.
     drawn: Cell<u64>,
-    /// News that the hub had no room for.
-    waiting: RefCell<VecDeque<News>>,
+    /// Refusals so far that waiting does not cure.
+    refusals: Cell<u64>,
     /// Milliseconds of the Unix clock when the shard's was at zero.
     epoch_ms: u64,
 }
@@ -57,8 +54,10 @@ impl Names<'_> {
     }
 
     fn key(&self, digest: &[u8; 16]) -> Vec<u8> {
-        let hexadecimal: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}.key.{{{}}}.{hexadecimal}", self.prefix, self.channel).into_bytes()
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut name = format!("{}.key.{{{}}}.", self.prefix, self.channel).into_bytes();
+        name.extend(digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]));
+        name
     }
 }
 
@@ -79,7 +78,7 @@ impl Link {
             prefix: broker.prefix.clone(),
             publish: if settings.is_cluster() { "SPUBLISH" } else { "PUBLISH" },
             drawn: Cell::new(seed),
-            waiting: RefCell::default(),
+            refusals: Cell::new(0),
             epoch_ms,
         });
         drop(shard.spawn(link.clone().look()));
@@ -132,34 +131,10 @@ impl Link {
         std::array::from_fn(|at| LETTERS[((bits >> (at * 16) & 0xffff) % 62) as usize])
     }
 
-    /// Tells the hub, in order; what it has no room for waits.
-    fn tell(self: &Rc<Self>, news: News) {
-        let mut waiting = self.waiting.borrow_mut();
-        let was_empty = waiting.is_empty();
-        waiting.push_back(news);
-        if was_empty && !self.go_on_telling(&mut waiting) {
-            let link = self.clone();
-            drop(self.shard.spawn(async move {
-                loop {
-                    link.shard.sleep(RETRY).await;
-                    if link.go_on_telling(&mut link.waiting.borrow_mut()) {
-                        return;
-                    }
-                }
-            }));
-        }
-    }
-
-    fn go_on_telling(&self, waiting: &mut VecDeque<News>) -> bool {
-        while let Some(news) = waiting.pop_front() {
-            if let Err(MailboxFull(Letter::Broker(news))) =
-                self.shard.post(self.shard.index(), INBOX, Letter::Broker(news))
-            {
-                waiting.push_front(news);
-                return false;
-            }
-        }
-        true
+    /// Tells this shard's hub.
+    fn tell(&self, news: News) {
+        let told = self.shard.post(self.shard.index(), INBOX, Letter::Broker(news));
+        debug_assert!(told.is_ok(), "a letter to oneself always fits");
     }
 
     /// Tells whether the broker answers, for as long as the shard runs.
@@ -231,11 +206,9 @@ impl Link {
                 Err(Trouble::Away(_)) if !is_in_doubt && !add.is_patient => break Err(Failure::Away),
                 Err(Trouble::Away(_)) => {}
                 Err(Trouble::Doubtful(_)) => is_in_doubt = true,
-                Err(trouble) if trouble.is_passing() && (is_in_doubt || add.is_patient) => {}
-                Err(trouble) => {
-                    crate::say!("chat: the broker refuses a publication to {:?}: {trouble}", add.channel);
-                    break Err(Failure::Refused);
-                }
+                Err(trouble) if trouble.is_passing() && !is_in_doubt && !add.is_patient => break Err(Failure::Away),
+                Err(trouble) if trouble.is_passing() => {}
+                Err(trouble) => break Err(self.refused(&add.channel, &trouble)),
             }
             if !told_doubt && self.shard.now() >= began + DOUBT_AFTER {
                 told_doubt = true;
@@ -279,11 +252,29 @@ impl Link {
         let answer = self.run(&READ, &[names.of("meta"), names.of("stream")], &rest).await;
         let outcome = match answer {
             Ok(answer) => {
-                read_page(answer).ok_or_else(|| Failure::of(&read.channel, &strange("a history", &Value::Nil)))
+                read_page(answer).ok_or_else(|| self.failure(&read.channel, &strange("a history", &Value::Nil)))
             }
-            Err(trouble) => Err(Failure::of(&read.channel, &trouble)),
+            Err(trouble) => Err(self.failure(&read.channel, &trouble)),
         };
         self.tell(News::Read { id: read.id, outcome });
+    }
+
+    /// What a trouble comes to for whoever only asked.
+    fn failure(&self, channel: &str, trouble: &Trouble) -> Failure {
+        match trouble {
+            Trouble::Doubtful(_) => Failure::Doubtful,
+            trouble if trouble.is_passing() => Failure::Away,
+            trouble => self.refused(channel, trouble),
+        }
+    }
+
+    /// A refusal that waiting does not cure: said the first time, and each thousandth.
+    fn refused(&self, channel: &str, trouble: &Trouble) -> Failure {
+        let before = self.refusals.replace(self.refusals.get() + 1);
+        if before.is_multiple_of(1000) {
+            crate::say!("chat: the broker refuses what is about {channel:?}: {trouble} ({before} refusals before)");
+        }
+        Failure::Refused
     }
 
     async fn clear(self: Rc<Self>, id: u64, channel: Arc<str>, meta_ttl_ms: u64) {
@@ -291,21 +282,8 @@ impl Link {
         let keys = [names.of("meta"), names.of("stream"), names.of("chan")];
         let meta_ttl = meta_ttl_ms.to_string();
         let answer = self.run(&CLEAR, &keys, &[meta_ttl.as_bytes(), self.publish.as_bytes()]).await;
-        let outcome = answer.map(drop).map_err(|trouble| Failure::of(&channel, &trouble));
+        let outcome = answer.map(drop).map_err(|trouble| self.failure(&channel, &trouble));
         self.tell(News::Cleared { id, outcome });
-    }
-}
-
-impl Failure {
-    fn of(channel: &str, trouble: &Trouble) -> Failure {
-        match trouble {
-            Trouble::Away(_) => Failure::Away,
-            Trouble::Doubtful(_) => Failure::Doubtful,
-            Trouble::Refused { .. } => {
-                crate::say!("chat: the broker refuses to tell of {channel:?}: {trouble}");
-                Failure::Refused
-            }
-        }
     }
 }
 

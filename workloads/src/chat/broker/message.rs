@@ -128,12 +128,10 @@ pub fn said(node: &str, channel: &str, now: u64, content: &Content) -> Vec<u8> {
 }
 
 /// Somebody who came or left, for the other nodes.
-pub fn moved(node: &str, channel: &str, now: u64, came: bool, who: &Author) -> Vec<u8> {
+pub fn moved(node: &str, channel: &str, came: bool, who: &Author) -> Vec<u8> {
     let content = Content { data: Box::default(), binary: false, author: Some(who.clone()), tags: Vec::new() };
     let kind = if came { b'J' } else { b'L' };
-    with_publication(Place::none(channel), now, None, &content, None, |publication| {
-        write_said(kind, node, &publication)
-    })
+    with_publication(Place::none(channel), 0, None, &content, None, |publication| write_said(kind, node, &publication))
 }
 
 fn write_said(kind: u8, node: &str, publication: &Publication<'_>) -> Vec<u8> {
@@ -165,7 +163,7 @@ mod tests {
         assert_eq!(crate::chat::kept::content_of(&publication, None), Some(content.clone()));
         let who = content.author.unwrap();
         for came in [true, false] {
-            let message = moved("n", "room", 5, came, &who);
+            let message = moved("n", "room", came, &who);
             assert_eq!(read(&message), Ok(Message::Moved { node: "n", came, who: who.clone() }));
         }
     }

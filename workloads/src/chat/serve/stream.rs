@@ -23,6 +23,7 @@ use super::call::HttpReply;
 use super::session::{Purpose, Session};
 use super::{INBOX, Service};
 use crate::chat::dialect::{Carrier, Dialect};
+use crate::chat::emulation::Sessions;
 use crate::chat::fleet::{Forwarded, NodeId};
 use crate::chat::http::Cors;
 use crate::chat::hub::{Outcome, Ports};
@@ -154,6 +155,10 @@ impl Service {
             return Some((413, "the message is larger than may be (chat.message_bytes_max)"));
         }
         let is_ours = *emulation.node == *common.config.uid;
+        if !Sessions::is_name(&emulation.session) {
+            self.meters.emulated_unknown();
+            return Some((404, UNKNOWN));
+        }
         if let Some((fleet, node)) =
             self.works.fleet().cloned().zip(NodeId::parse(&emulation.node)).filter(|_| !is_ours)
         {

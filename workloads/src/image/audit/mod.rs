@@ -24,8 +24,7 @@ pub use sender::{Figures, send};
 pub const EVENTS_MAX: u64 = 1_000_000;
 
 /// What happened to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// It was entered, durably.
     Accepted,

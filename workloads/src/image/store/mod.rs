@@ -169,9 +169,6 @@ pub trait Direct {
     /// Opens what was put there by the name of its invitation; `None`: nothing was, or that is no such name.
     fn collect(&self, invited: &str) -> Pending<'_, Option<Box<dyn Object>>>;
 
-    /// Gives what was put there its name. An object of that key stays, and counts as newly wanted.
-    fn adopt(&self, invited: &str, key: Key) -> Pending<'_, Put>;
-
     /// Removes what was put there.
     fn discard(&self, invited: &str) -> Pending<'_, ()>;
 

@@ -256,8 +256,11 @@ impl Hub {
             false => self.counts.publications += 1,
         }
         flight.place = Some((added.epoch, added.offset));
-        if !flight.is_logged || self.has_log_failed() {
-            return self.arrived(ports, id);
+        match (flight.is_logged, self.has_log_failed()) {
+            (false, _) => return self.arrived(ports, id),
+            // It is published, and that it is in the log or in the database cannot be promised any more.
+            (true, true) => return self.drop_flight(ports, id, ErrorCode::INTERNAL),
+            (true, false) => {}
         }
         let Some(flight) = self.shared.flights.all.get(&id) else { return };
         let intent = &flight.intent;
@@ -279,7 +282,7 @@ impl Hub {
             (Err(error), _) => {
                 // Its intent fitted, and its place is some bytes longer: it is published, and the database lacks it.
                 crate::say!("chat: a publication to {:?} is not in the log: {error}", intent.channel);
-                self.arrived(ports, id);
+                self.drop_flight(ports, id, ErrorCode::INTERNAL);
             }
         }
     }

@@ -37,6 +37,8 @@ pub use flights::Intent;
 const SYNC_PAGE: usize = 256;
 /// What was heard of a channel while it is being read. Beyond, it is read once more.
 const EARLY_MAX: usize = 1024;
+/// Channels that are tried again at once, where many could not be read: five times a second.
+const UNREAD_AT_ONCE: usize = 1024;
 /// How long somebody waits to become a member before that is refused, in milliseconds: the client tries again.
 const JOIN_WAIT_MS_MAX: u64 = 5_000;
 /// How long a channel without members is still listened to, in milliseconds.
@@ -72,6 +74,8 @@ struct Attachment {
     early: VecDeque<(Epoch, u64, Bytes)>,
     /// Not all of it.
     is_early_cut: bool,
+    /// A history that was forgotten while the copy was read: the copy must not have it afterwards.
+    cleared: Option<(Epoch, u64)>,
     idle_since: Option<u64>,
 }
 
@@ -102,9 +106,21 @@ enum Reading {
     /// Somebody who recovers from before the copy's beginning.
     Join(Arc<str>, Waiting),
     /// A page of history.
-    Page { asker: Asker, channel: Arc<str>, since_epoch: String },
+    Page(PageWish),
     /// It is cleared.
     Clear(Asker, Arc<str>),
+}
+
+/// A page that somebody wants.
+struct PageWish {
+    asker: Asker,
+    channel: Arc<str>,
+    /// The life of the channel that it is wanted of; empty: of any.
+    since_epoch: String,
+    limit: usize,
+    /// How many were asked for.
+    asked: usize,
+    is_forward: bool,
 }
 
 impl Attachment {
@@ -115,6 +131,7 @@ impl Attachment {
             waiting: Vec::new(),
             early: VecDeque::new(),
             is_early_cut: false,
+            cleared: None,
             idle_since: None,
         }
     }
@@ -165,13 +182,7 @@ impl Hub {
             }
             News::Attached(channel) => self.on_attached(ports, now, &channel),
             News::Heard { channel, message } => self.on_heard(ports, now, &channel, &message),
-            News::Lost => {
-                for attachment in self.shared.attached.values_mut() {
-                    attachment.state = State::Asked;
-                    // What was missed is read; what came before that is in it.
-                    attachment.early.clear();
-                }
-            }
+            News::Lost => self.on_lost(),
             News::Added { id, outcome } => self.on_added(ports, now, id, outcome),
             News::Read { id, outcome } => self.on_read(ports, now, id, outcome),
             News::Cleared { id, outcome } => {
@@ -182,6 +193,18 @@ impl Hub {
                     };
                     self.tell(ports, asker, &channel, answer);
                 }
+            }
+        }
+    }
+
+    /// Nothing is heard any more, and not that a history was forgotten either: copies go on from where they are, and keep
+    /// nothing from before.
+    fn on_lost(&mut self) {
+        for (channel, attachment) in &mut self.shared.attached {
+            attachment.state = State::Asked;
+            let slot = self.channels.find(channel);
+            if let Some(stream) = slot.and_then(|slot| self.channels.at(slot).stream.as_mut()) {
+                stream.clear(stream.settled());
             }
         }
     }
@@ -275,9 +298,11 @@ impl Hub {
         }
     }
 
-    /// Asks what the copy lacks.
+    /// Asks what the copy lacks. What was heard so far is in that.
     fn begin_sync(&mut self, ports: &mut impl Ports, channel: &Arc<str>) {
-        let Some(attachment) = self.shared.attached.get(channel) else { return };
+        let Some(attachment) = self.shared.attached.get_mut(channel) else { return };
+        attachment.early.clear();
+        attachment.is_early_cut = false;
         let is_known = attachment.is_known;
         let slot = self.channels.open(channel);
         let settled = self.channels.at(slot).stream.as_ref().map_or(0, |stream| stream.settled());
@@ -295,21 +320,34 @@ impl Hub {
         match self.shared.reads.remove(&id) {
             Some(Reading::Sync(channel)) => self.on_sync(ports, now, id, &channel, outcome),
             Some(Reading::Join(channel, waiting)) => self.on_recovered(ports, now, &channel, waiting, outcome),
-            Some(Reading::Page { asker, channel, since_epoch }) => {
-                let answer = match outcome {
-                    Ok(page) if !since_epoch.is_empty() && since_epoch != epoch_text(&page.epoch) => {
-                        Answer::Refused(ErrorCode::UNRECOVERABLE_POSITION)
-                    }
-                    Ok(page) => {
-                        let (top, epoch) = (page.top, epoch_text(&page.epoch).to_owned());
-                        Answer::Page { page: self.stored(now, &channel, page), top, epoch }
-                    }
-                    Err(_) => Answer::Refused(ErrorCode::INTERNAL),
-                };
-                self.tell(ports, asker, &channel, answer);
-            }
+            Some(Reading::Page(wish)) => self.on_page_read(ports, now, wish, outcome),
             Some(Reading::Clear(..)) | None => {}
         }
+    }
+
+    fn on_page_read(&mut self, ports: &mut impl Ports, now: u64, mut wish: PageWish, outcome: Result<Page, Failure>) {
+        let answer = match outcome {
+            Ok(page) if !wish.since_epoch.is_empty() && wish.since_epoch != epoch_text(&page.epoch) => {
+                Answer::Refused(ErrorCode::UNRECOVERABLE_POSITION)
+            }
+            Ok(page) => {
+                let (top, epoch, count) = (page.top, epoch_text(&page.epoch).to_owned(), page.entries.len());
+                let last = page.entries.last().map_or(0, |(offset, _)| *offset);
+                let mut page = self.stored(now, &wish.channel, page);
+                if wish.is_forward && count == wish.asked && page.len() < wish.limit && wish.limit > 0 {
+                    // The oldest are too old and still there: the page goes on behind them, or behind what is not.
+                    let from = page.first().map_or(last, |first| first.offset - 1);
+                    wish.asked = wish.limit.max(SYNC_PAGE);
+                    let (channel, asked) = (wish.channel.clone(), wish.asked);
+                    self.ask_broker(ports, &channel, From::After(from), asked, Reading::Page(wish));
+                    return;
+                }
+                page.truncate(wish.limit);
+                Answer::Page { page, top, epoch }
+            }
+            Err(_) => Answer::Refused(ErrorCode::INTERNAL),
+        };
+        self.tell(ports, wish.asker, &wish.channel, answer);
     }
 
     /// What was read for a copy.
@@ -362,18 +400,24 @@ impl Hub {
                     return self.begin_sync(ports, channel);
                 }
                 attachment.state = State::Live;
+                if let Some((epoch, upto)) = attachment.cleared.take() {
+                    self.forget(channel, epoch, upto);
+                }
                 return self.let_in(ports, now, channel);
             };
             let (known, settled) = self.position(channel);
             match epoch == known && offset <= settled + 1 {
                 true => self.take_next(ports, now, channel, offset, &entry),
-                false => {
-                    if let Some(attachment) = self.shared.attached.get_mut(channel) {
-                        attachment.early.push_front((epoch, offset, entry));
-                    }
-                    return self.begin_sync(ports, channel);
-                }
+                false => return self.begin_sync(ports, channel),
             }
+        }
+    }
+
+    /// A copy's part of a history that is forgotten.
+    fn forget(&mut self, channel: &str, epoch: Epoch, upto: u64) {
+        let slot = self.channels.open(channel);
+        if let Some(stream) = self.channels.at(slot).stream.as_mut().filter(|stream| stream.epoch == epoch) {
+            stream.clear(upto);
         }
     }
 
@@ -433,13 +477,12 @@ impl Hub {
             Some((publication.time_ms, Arc::new(content)))
         });
         let Some((time_ms, content)) = read else {
-            // Its number counts: members would take what follows for a gap.
             self.tell_strange(
                 channel,
                 "a publication of another node cannot be read: is its encryption key known here?",
             );
-            let stream = self.channels.stream(slot, || *b"none");
-            return stream.restore_top(offset);
+            let (name, epoch) = (self.channels.at(slot).name.clone(), self.position(channel).0);
+            return self.begin_anew(ports, &name, epoch, offset);
         };
         let stream = self.channels.stream(slot, || *b"none");
         stream.number(time_ms, content.clone());
@@ -469,9 +512,10 @@ impl Hub {
                 self.on_numbered(ports, now, channel, epoch, offset, entry);
             }
             Ok(Message::Cleared { epoch, upto }) => {
-                let slot = self.channels.open(channel);
-                if let Some(stream) = self.channels.at(slot).stream.as_mut().filter(|stream| stream.epoch == epoch) {
-                    stream.clear(upto);
+                self.forget(channel, epoch, upto);
+                let attachment = self.shared.attached.get_mut(channel);
+                if let Some(attachment) = attachment.filter(|attachment| attachment.state != State::Live) {
+                    attachment.cleared = Some((epoch, upto));
                 }
             }
             Ok(Message::Said { node, .. } | Message::Moved { node, .. }) if is_own(node) => {}
@@ -503,7 +547,6 @@ impl Hub {
             }
             State::Live => {
                 // Something was not heard, or the channel has another life.
-                attachment.keep_early(epoch, offset, entry);
                 self.counts.resynced += 1;
                 self.begin_sync(ports, channel);
             }
@@ -557,13 +600,18 @@ impl Hub {
         outcome: Result<Page, Failure>,
     ) {
         let (known, _) = self.position(channel);
-        let is_live = self.shared.attached.get(channel).is_some_and(|attachment| attachment.state == State::Live);
-        let page = match outcome {
-            Ok(page) if is_live && page.epoch == known => page,
-            // The channel has changed meanwhile: from the beginning, for as long as it has patience.
-            Ok(_) if now.saturating_sub(waiting.since) < JOIN_WAIT_MS_MAX => {
-                let Waiting { asker, shard, join, .. } = waiting;
-                return self.join_shared(ports, now, asker, shard, channel, join);
+        let attachment = self.shared.attached.get_mut(channel);
+        let page = match (outcome, attachment) {
+            (Ok(page), Some(Attachment { state: State::Live, .. })) if page.epoch == known => page,
+            (Ok(_), Some(attachment)) => {
+                // The channel has another life, or will soon be known to: with the others, once it is read.
+                attachment.waiting.push(waiting);
+                let is_live = attachment.state == State::Live;
+                self.shared.late.push_back((now, channel.clone()));
+                if is_live {
+                    self.begin_sync(ports, channel);
+                }
+                return;
             }
             _ => return self.tell(ports, waiting.asker, channel, Answer::NotJoined(ErrorCode::INTERNAL)),
         };
@@ -630,8 +678,8 @@ impl Hub {
             (since, false) => From::After(since.as_ref().map_or(0, |since| since.0)),
         };
         let (channel, since_epoch): (Arc<str>, _) = (channel.into(), since.map_or(String::new(), |since| since.1));
-        let reading = Reading::Page { asker, channel: channel.clone(), since_epoch };
-        self.ask_broker(ports, &channel, from, limit, reading);
+        let wish = PageWish { asker, channel: channel.clone(), since_epoch, limit, asked: limit, is_forward: !reverse };
+        self.ask_broker(ports, &channel, from, limit, Reading::Page(wish));
     }
 
     /// Forgets a history that is shared.
@@ -659,7 +707,7 @@ impl Hub {
     /// Tells the other nodes who came or left.
     pub(super) fn move_elsewhere(&mut self, ports: &mut impl Ports, channel: &str, came: bool, who: &Author) {
         if self.has_broker() {
-            let message = message::moved(&self.common.config.uid, channel, 0, came, who);
+            let message = message::moved(&self.common.config.uid, channel, came, who);
             ports.wish(Wish::Say { channel: channel.into(), message });
         }
     }
@@ -679,8 +727,11 @@ impl Hub {
         }
     }
 
+    /// Tries some of them again.
     fn read_unread(&mut self, ports: &mut impl Ports) {
-        for channel in std::mem::take(&mut self.shared.unread) {
+        let count = self.shared.unread.len().min(UNREAD_AT_ONCE);
+        let some: Vec<Arc<str>> = self.shared.unread.drain(..count).collect();
+        for channel in some {
             if self.shared.attached.get(&channel).is_some_and(|attachment| attachment.state == State::Unread) {
                 self.begin_sync(ports, &channel);
             }
@@ -712,6 +763,10 @@ impl Hub {
         let attachment = self.shared.attached.get(&channel);
         let is_idle = attachment.is_some_and(|it| it.idle_since == Some(since) && it.waiting.is_empty());
         let Some(slot) = self.channels.find(&channel).filter(|_| is_idle) else { return };
+        // Whoever waited when the last one left may have come in since.
+        if self.channels.at(slot).stream.as_ref().is_some_and(|stream| stream.shards != 0) {
+            return;
+        }
         self.shared.attached.remove(&channel);
         if self.is_shared(&channel) {
             // The broker has it.

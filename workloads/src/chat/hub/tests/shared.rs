@@ -590,3 +590,82 @@ fn an_intent_of_an_earlier_life_is_made_once() {
     assert_eq!(next.broker.channels["c"].top, 1);
     assert_eq!(handed_over(&mut next), ["publication"]);
 }
+
+#[test]
+fn a_member_that_comes_in_as_the_last_one_leaves_keeps_the_channel() {
+    let mut fleet = Fleet::new(1, 2, with_history(10));
+    let (leaves, comes) = (fleet.connected(0, 0), fleet.connected(0, 1));
+    fleet.say(leaves, SUBSCRIBE);
+    // It waits, because nothing is heard just now; meanwhile there is no member at all.
+    fleet.tell_all(0, || News::Lost);
+    fleet.say(comes, SUBSCRIBE);
+    fleet.say(leaves, "{\"id\":3,\"unsubscribe\":{\"channel\":\"c\"}}");
+    fleet.reconnect();
+    assert!(fleet.heard(comes)[0].contains("\"epoch\":\"ep0"));
+    fleet.tick(11_000);
+    assert_eq!(fleet.nodes[0].hubs.iter().map(Hub::attached).sum::<usize>(), 1);
+    fleet.say(leaves, &publish(4, "1"));
+    assert_eq!(offsets(&fleet.heard(comes)), [1]);
+}
+
+#[test]
+fn who_recovers_into_another_life_that_nobody_has_heard_of_is_answered() {
+    let mut fleet = Fleet::new(1, 1, with_history(10));
+    let (member, comes) = (fleet.connected(0, 0), fleet.connected(0, 0));
+    for n in 0..3 {
+        fleet.say(member, &publish(n + 3, "1"));
+    }
+    fleet.say(member, SUBSCRIBE);
+    fleet.heard(member);
+    fleet.broker.of("c").epoch = *b"next";
+    fleet.say(comes, &recover(0, ""));
+    assert!(fleet.heard(comes).join("\n").contains("\"epoch\":\"next\""));
+    assert!(fleet.heard(member).join("\n").contains("2500"));
+}
+
+#[test]
+fn what_is_too_old_does_not_hide_what_is_not() {
+    let mut config = with_history(10);
+    config.channels.default.history_ttl_ms = 1000;
+    let mut fleet = Fleet::new(1, 1, config);
+    let client = fleet.connected(0, 0);
+    for n in 0..7 {
+        fleet.nodes[0].now += if n == 5 { 10_000 } else { 0 };
+        fleet.say(client, &publish(n + 3, "1"));
+    }
+    fleet.heard(client);
+    for (limit, expected) in [(1, vec![6]), (2, vec![6, 7]), (9, vec![6, 7])] {
+        fleet.say(client, &format!("{{\"id\":20,\"history\":{{\"channel\":\"c\",\"limit\":{limit}}}}}"));
+        assert_eq!(within(&fleet.heard(client).join("\n")), expected, "{limit}");
+    }
+}
+
+#[test]
+fn what_was_cleared_while_nothing_was_heard_does_not_come_back() {
+    let mut fleet = Fleet::new(1, 1, with_history(10));
+    let (client, comes) = (fleet.connected(0, 0), fleet.connected(0, 0));
+    fleet.say(client, SUBSCRIBE);
+    let epoch = epoch_in(&fleet.heard(client)[0]);
+    for n in 0..3 {
+        fleet.say(client, &publish(n + 3, "1"));
+    }
+    fleet.broker.of("c").entries.clear();
+    fleet.reconnect();
+    fleet.say(comes, &recover(1, &epoch));
+    assert!(!fleet.heard(comes).join("\n").contains("\"recovered\":true"));
+}
+
+#[test]
+fn a_place_that_cannot_be_logged_any_more_is_not_promised() {
+    for ack in [Ack::Redis, Ack::Db] {
+        let mut fleet = logged(ack);
+        let client = fleet.connected(0, 0);
+        fleet.say(client, &publish(3, "1"));
+        fleet.nodes[0].log(0, Told::Durable { last: 1, end: Lsn(10) });
+        let Some((_, _, Wish::Add(add))) = fleet.next_wish() else { panic!("nothing was given to the broker") };
+        fleet.nodes[0].log(0, Told::Failed("the disk is gone".to_owned()));
+        let outcome = Ok(Added { epoch: *b"abcd", offset: 1, is_repeat: false, payload: add.key.payload });
+        fleet.tell(0, 0, News::Added { id: add.id, outcome });
+        assert!(fleet.heard(client)[0].contains("{\"id\":3,\"error\":{\"code\":100,"));
+    }
+}

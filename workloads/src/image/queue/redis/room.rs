@@ -320,10 +320,14 @@ impl Room {
                 Ok(lease) => leases.push(lease),
                 Err((id, why)) => {
                     let detail = format!("the queue's record of it cannot be read: {why}");
-                    crate::say!("image: a work is failed: {detail}");
+                    crate::say!("image: a work is given back: {detail}");
                     if let Some(id) = id {
-                        // Of no use to anyone: not tried again, by us or others.
-                        let _settled = self.end(id, "fail", &fault_args(&Fault::new(Kind::Io, detail), false)).await?;
+                        // A node of another version may read it; after some attempts it waits for a person.
+                        let mut args = fault_args(&Fault::new(Kind::Io, detail), true);
+                        args.extend(self.policy());
+                        if let Err(error) = self.end(id, "fail", &args).await {
+                            crate::say!("image: it stays leased until its time is over: {error}");
+                        }
                     }
                 }
             }

@@ -80,13 +80,15 @@ impl Client {
         let ranged = [("range", &range[..])];
         let fields = if start == 0 && end.is_none() { &[][..] } else { &ranged[..] };
         match self.begin(&Ask { fields, ..Ask::new(Method::Get, name) }).await {
-            Ok(answer) if fields.is_empty() || answer.status == 206 => Ok(Some(answer)),
+            Ok(answer) if fields.is_empty() || answer.status == 206 && begins_at(&answer.fields, start) => {
+                Ok(Some(answer))
+            }
             // Whoever does not know ranges would have us take the beginning for the middle.
             Ok(answer) => Err((
                 Trouble::Refused {
                     status: answer.status,
                     code: "NotImplemented".to_owned(),
-                    message: "it answered with the whole object where a range was asked for".to_owned(),
+                    message: "it answered with something else where a range was asked for".to_owned(),
                 },
                 None,
             )),
@@ -191,6 +193,13 @@ pub(super) fn ended_well(text: &str, expected: &str) -> Result<Node, Trouble> {
 
 pub(super) fn not_understood(expected: &str) -> Trouble {
     Trouble::Unheard(format!("its answer holds no {expected}"))
+}
+
+/// Whether an answer's range (RFC 9110 section 14.4) begins there.
+fn begins_at(fields: &FieldList, start: u64) -> bool {
+    let range = fields.get("content-range").and_then(|range| std::str::from_utf8(range).ok());
+    let range = range.and_then(|range| range.trim().strip_prefix("bytes "));
+    range.and_then(|range| range.split_once('-')).is_some_and(|(first, _)| first.trim().parse() == Ok(start))
 }
 
 fn number(fields: &FieldList, name: &str) -> Option<u64> {

@@ -7,9 +7,9 @@ use rusty_s3::Method;
 
 use super::client::Ask;
 use super::reading::Outgoing;
-use super::shelf::{S3Shelf, rename};
+use super::shelf::S3Shelf;
 use crate::image::job::from_hex;
-use crate::image::store::{Direct, Invitation, Key, Object, Pending, Put, StoreError, Suffix};
+use crate::image::store::{Direct, Invitation, Key, Object, Pending, StoreError, Suffix};
 
 /// Digits of an invitation's name.
 const DIGITS: usize = 32;
@@ -38,15 +38,6 @@ impl Direct for S3Shelf {
             // It has no key yet; this one is for sentences only.
             let key = Key { name: [0; 32], suffix: Suffix::Original };
             Ok(Some(Box::new(Outgoing::new(self.client.clone(), name, key, meta)) as Box<dyn Object>))
-        })
-    }
-
-    fn adopt(&self, invited: &str, key: Key) -> Pending<'_, Put> {
-        let name = self.incoming(invited);
-        Box::pin(async move {
-            let name = name.ok_or(StoreError::Missing(key))?;
-            let len = self.client.head(&name).await?.ok_or(StoreError::Missing(key))?.len;
-            rename(&self.client, name, &key, len).await
         })
     }
 

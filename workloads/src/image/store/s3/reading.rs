@@ -47,6 +47,9 @@ impl Stream {
             let trouble = match self.advance(client, name).await {
                 Ok(true) => {
                     self.attempt = 1;
+                    // No more than was asked for is believed.
+                    let left = self.end.map_or(usize::MAX, |end| (end - self.at) as usize);
+                    self.came.truncate(left);
                     self.at += self.came.len() as u64;
                     continue;
                 }
@@ -54,6 +57,8 @@ impl Stream {
                 Err(trouble) => trouble,
             };
             self.answer = None;
+            // A part of what broke may have come: it is asked for again, from where we are.
+            self.came.clear();
             client.pause(&mut self.attempt, trouble).await?;
         }
         Ok(true)

@@ -167,7 +167,7 @@ impl Upload for Incoming {
 }
 
 /// Gives what lies there its name, if nothing has it, and removes it there.
-pub(super) async fn rename(client: &Rc<Client>, from: String, key: &Key, len: u64) -> Result<Put, StoreError> {
+async fn rename(client: &Rc<Client>, from: String, key: &Key, len: u64) -> Result<Put, StoreError> {
     let put = match wanted_again(client, key).await? {
         Some(len) => Put::Existed(len),
         None => {
