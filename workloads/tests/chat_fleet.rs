@@ -5,8 +5,14 @@
 mod chat_rig;
 mod outside;
 
+#[path = "chat_fleet/cable.rs"]
+mod cable;
 #[path = "chat_fleet/control.rs"]
 mod control;
+#[path = "chat_fleet/network.rs"]
+mod network;
+#[path = "chat_fleet/past.rs"]
+mod past;
 #[path = "chat_fleet/publications.rs"]
 mod publications;
 #[path = "chat_fleet/rig.rs"]

@@ -13,6 +13,9 @@
 //! all that is wanted; if it lacks it, the feed may be behind, and the page must not go on beyond. Only when all that the
 //! log had at that moment is in the database, what is missing is missing for good (a dead letter, or deleted there), and a
 //! page goes on over it, as one does over what has expired.
+//!
+//! Where several nodes publish, each fills the database with what came by it, and none can see how far the others are. There
+//! what is missing before a publication that is old enough counts as missing for good.
 
 use super::stream::Stored;
 
@@ -41,6 +44,8 @@ pub struct Found {
     pub rows: Vec<Stored>,
     /// There are more, which did not fit into one read.
     pub is_cut: bool,
+    /// Up to there the history was removed: nothing is missing.
+    pub removed: u64,
 }
 
 /// A page that lacks its older part.
@@ -56,6 +61,18 @@ pub struct Partial {
     pub top: u64,
     /// The stream's life.
     pub epoch: String,
+    /// Other nodes publish here, too: what is missing may be on its way from one of them, unless what follows it was
+    /// published before this, in milliseconds of the Unix clock. `None`: only this node does.
+    pub elsewhere: Option<u64>,
+}
+
+impl Partial {
+    /// Whether what is missing before `next` is missing for good, if all that this node published is in the database.
+    /// Of what follows nothing that is kept we cannot tell, and believe it: it is older than the broker keeps anything.
+    fn is_gone_before(&self, next: Option<&Stored>) -> bool {
+        let (Some(old), Some(next)) = (self.elsewhere, next) else { return true };
+        next.time_ms < old
+    }
 }
 
 /// A page put together.
@@ -86,26 +103,26 @@ pub fn lacking(since: Option<u64>, reverse: bool, limit: usize, first: u64, have
     (span.most > 0 && span.after.saturating_add(1) < span.before).then_some(span)
 }
 
-/// Puts a page together. `is_settled`: all that was published when the owner looked was in the database, or refused by it,
-/// before the rows were read.
+/// Puts a page together. `is_settled`: all that this node had published when the owner looked was in the database, or refused
+/// by it, before the rows were read.
 pub fn join(partial: &Partial, found: Found, is_settled: bool) -> Joined {
     let Partial { recent, span, limit, .. } = partial;
-    let Found { mut rows, mut is_cut } = found;
-    if !is_settled {
-        is_cut |= cut_at_hole(&mut rows, span.reverse);
-    }
+    let Found { mut rows, mut is_cut, removed } = found;
+    let is_gone = |next: Option<&Stored>| is_settled && partial.is_gone_before(next);
+    is_cut |= cut_at_hole(&mut rows, span.reverse, is_gone);
     let at_seam = if span.reverse { rows.first() } else { rows.last() };
-    let touches = at_seam.map_or(span.after, |stored| stored.offset) + 1 == span.before;
+    let touches = at_seam.map_or(span.after.max(removed), |stored| stored.offset) + 1 >= span.before;
+    let is_joined = touches || is_gone(if span.reverse { recent.last() } else { recent.first() });
     match span.reverse {
         // Rows first: with enough of them, or a read's worth, the seam is not reached.
         false if rows.len() >= span.most || is_cut && !rows.is_empty() => Joined::Whole(rows),
-        false if is_settled || touches => {
+        false if is_joined => {
             rows.extend(recent.iter().cloned());
             rows.truncate(*limit);
             Joined::Whole(rows)
         }
         false => Joined::Short(rows),
-        true if is_settled || touches => {
+        true if is_joined => {
             let mut page = recent.clone();
             page.append(&mut rows);
             page.truncate(*limit);
@@ -115,13 +132,13 @@ pub fn join(partial: &Partial, found: Found, is_settled: bool) -> Joined {
     }
 }
 
-/// Cuts rows off behind a hole among them, since what is missing there may still come. Whether there was one.
-fn cut_at_hole(rows: &mut Vec<Stored>, reverse: bool) -> bool {
-    let follows = |pair: &[Stored]| match reverse {
-        false => pair[0].offset + 1 == pair[1].offset,
-        true => pair[1].offset + 1 == pair[0].offset,
+/// Cuts rows off behind a hole among them, where what is missing before the next one may still come. Whether there was one.
+fn cut_at_hole(rows: &mut Vec<Stored>, reverse: bool, is_gone: impl Fn(Option<&Stored>) -> bool) -> bool {
+    let may_come = |pair: &[Stored]| {
+        let (before, next) = if reverse { (&pair[1], &pair[0]) } else { (&pair[0], &pair[1]) };
+        before.offset + 1 < next.offset && !is_gone(Some(next))
     };
-    let Some(at) = rows.windows(2).position(|pair| !follows(pair)) else { return false };
+    let Some(at) = rows.windows(2).position(may_come) else { return false };
     rows.truncate(at + 1);
     true
 }
@@ -156,7 +173,7 @@ mod tests {
             rows.reverse();
         }
         rows.truncate(span.most);
-        Found { rows: rows.into_iter().map(stored).collect(), is_cut: false }
+        Found { rows: rows.into_iter().map(stored).collect(), ..Found::default() }
     }
 
     fn page(
@@ -170,7 +187,7 @@ mod tests {
         let offsets = |rows: &[Stored]| rows.iter().map(|stored| stored.offset).collect::<Vec<_>>();
         let (recent, span) = look(top, kept, since, reverse, limit);
         let Some(span) = span else { return Ok(offsets(&recent)) };
-        let partial = Partial { recent, span, limit, top, epoch: "abcd".to_owned() };
+        let partial = Partial { recent, span, limit, top, epoch: "abcd".to_owned(), elsewhere: None };
         match join(&partial, read(database, &span), is_settled) {
             Joined::Whole(page) => Ok(offsets(&page)),
             Joined::Short(page) => Err(offsets(&page)),
@@ -242,9 +259,36 @@ mod tests {
     #[test]
     fn a_read_that_was_cut_ends_the_page() {
         let (recent, span) = look(20, 5, Some(3), false, 100);
-        let partial = Partial { recent, span: span.unwrap(), limit: 100, top: 20, epoch: "abcd".to_owned() };
-        let found = Found { rows: (4..=9).map(stored).collect(), is_cut: true };
+        let (span, epoch) = (span.unwrap(), "abcd".to_owned());
+        let partial = Partial { recent, span, limit: 100, top: 20, epoch, elsewhere: None };
+        let found = Found { rows: (4..=9).map(stored).collect(), is_cut: true, removed: 0 };
         let Joined::Whole(page) = join(&partial, found, true) else { panic!("it is whole") };
         assert_eq!((page.len(), page[5].offset), (6, 9));
+    }
+
+    #[test]
+    fn what_other_nodes_published_is_waited_for_while_it_is_young() {
+        // Publications are as old as their number; 5 and 6 are on their way, or were never to come, and so is 15.
+        let database = [1, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14];
+        let page = |since, reverse, old| {
+            let (recent, span) = look(20, 5, since, reverse, 30);
+            let (span, epoch) = (span.unwrap(), "abcd".to_owned());
+            let partial = Partial { recent, span, limit: 30, top: 20, epoch, elsewhere: Some(old) };
+            let (Joined::Whole(page) | Joined::Short(page)) = join(&partial, read(&database, &span), true);
+            page.iter().map(|stored| stored.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(page(Some(2), false, 7), [3, 4]);
+        assert_eq!(page(Some(2), false, 8), [3, 4, 7, 8, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(page(Some(10), false, 17), (11..=20).filter(|offset| *offset != 15).collect::<Vec<_>>());
+        assert_eq!(page(None, true, 16), [20, 19, 18, 17, 16]);
+        assert_eq!(page(None, true, 17).len(), 5 + database.len());
+        assert_eq!(page(Some(9), true, 7), [8, 7]);
+        // What was removed is not waited for.
+        let (recent, span) = look(20, 5, Some(0), false, 30);
+        let (span, epoch) = (span.unwrap(), "abcd".to_owned());
+        let partial = Partial { recent, span, limit: 30, top: 20, epoch, elsewhere: Some(7) };
+        let whole = join(&partial, Found { removed: 15, ..Found::default() }, true);
+        assert!(matches!(whole, Joined::Whole(page) if page.len() == 5));
+        assert_eq!(join(&partial, Found { removed: 14, ..Found::default() }, true), Joined::Short(vec![]));
     }
 }

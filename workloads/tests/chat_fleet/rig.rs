@@ -10,23 +10,28 @@ use crate::chat_rig::{Chat, Folder, KEY, Setup};
 /// Nodes that share a Redis, each with a folder of its own.
 pub struct Fleet {
     url: String,
-    more: &'static str,
+    more: String,
     pub nodes: Vec<Option<Chat>>,
     pub folders: Vec<Folder>,
 }
 
 impl Fleet {
     /// So many nodes around the Redis at `url`; `more` is what else their section `[chat]` says.
-    pub fn start(nodes: usize, url: &str, more: &'static str) -> Fleet {
-        let folders = (0..nodes).map(|_| Folder::new()).collect();
-        let mut fleet = Fleet { url: url.to_owned(), more, nodes: (0..nodes).map(|_| None).collect(), folders };
+    pub fn start(nodes: usize, url: &str, more: &str) -> Fleet {
+        let mut fleet = Fleet::prepare(nodes, url, more);
         (0..nodes).for_each(|node| fleet.start_again(node));
         fleet
     }
 
+    /// As [`Fleet::start`], and none of them runs yet.
+    pub fn prepare(nodes: usize, url: &str, more: &str) -> Fleet {
+        let folders = (0..nodes).map(|_| Folder::new()).collect();
+        Fleet { url: url.to_owned(), more: more.to_owned(), nodes: (0..nodes).map(|_| None).collect(), folders }
+    }
+
     /// Starts a node in its folder, on any port, with one shard or two by turns.
     pub fn start_again(&mut self, node: usize) {
-        let (url, more) = (&self.url, self.more);
+        let (url, more) = (&self.url, &self.more);
         let config = format!("api_key = \"{KEY}\"\nnode_name = \"node-{node}\"\nbroker.redis = \"{url}\"\n{more}\n");
         let shards = if node.is_multiple_of(2) { "1" } else { "2" };
         self.nodes[node] = Some(Setup { shards, ..Setup::ours(&config) }.start(&self.folders[node]));

@@ -282,7 +282,10 @@ impl Link {
         let keys = [names.of("meta"), names.of("stream"), names.of("chan")];
         let meta_ttl = meta_ttl_ms.to_string();
         let answer = self.run(&CLEAR, &keys, &[meta_ttl.as_bytes(), self.publish.as_bytes()]).await;
-        let outcome = answer.map(drop).map_err(|trouble| self.failure(&channel, &trouble));
+        let answer = answer.and_then(|answer| {
+            read_position(&answer).ok_or_else(|| strange("a history that it is to forget", &answer))
+        });
+        let outcome = answer.map_err(|trouble| self.failure(&channel, &trouble));
         self.tell(News::Cleared { id, outcome });
     }
 }
@@ -310,6 +313,12 @@ fn read_added(answer: &Value) -> Option<Added> {
         is_repeat: is_repeat.as_int()? == 1,
         payload: u64::from_str_radix(payload.as_str()?, 16).ok()?,
     })
+}
+
+/// A channel's life and last number.
+fn read_position(answer: &Value) -> Option<(Epoch, u64)> {
+    let [epoch, top] = answer.as_list()? else { return None };
+    Some((read_epoch(epoch)?, read_number(top)?))
 }
 
 fn read_page(answer: Value) -> Option<Page> {

@@ -152,8 +152,8 @@ pub enum News {
     Cleared {
         /// Which wish it was.
         id: u64,
-        /// Or it may not be.
-        outcome: Result<(), Failure>,
+        /// Of which life, and up to which number; or it may not be.
+        outcome: Result<(Epoch, u64), Failure>,
     },
 }
 

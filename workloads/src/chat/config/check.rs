@@ -264,9 +264,11 @@ impl Config {
         }
         if namespace.history_from_database {
             match namespace.ack(self) {
-                _ if namespace.is_shared(self) => {
-                    add("history_from_database", "histories that nodes share are read from the broker alone");
-                }
+                _ if namespace.is_shared(self) && !matches!(self.database, Database::Postgres { .. }) => add(
+                    "history_from_database",
+                    "nodes that share a history need one database for all that they publish: choose database.postgres, the \
+                     same on each",
+                ),
                 _ if self.database == Database::None => {
                     add("history_from_database", "there is no database to read from: choose chat.database");
                 }

@@ -80,7 +80,9 @@ impl Hub {
                 };
                 match span {
                     None => Answer::Page { page, top, epoch },
-                    Some(span) => Answer::Partial(Box::new(Partial { recent: page, span, limit, top, epoch })),
+                    Some(span) => {
+                        Answer::Partial(Box::new(Partial { recent: page, span, limit, top, epoch, elsewhere: None }))
+                    }
                 }
             }
         };

@@ -19,6 +19,10 @@ use crate::voice::Voice;
 
 /// How often a feed that is behind is looked at.
 const LOOK: Duration = Duration::from_millis(10);
+/// What other nodes published is looked for so often,
+const LOOKS_ELSEWHERE: usize = 4;
+/// and so long after each other.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(300);
 
 /// See the module's description.
 pub struct Past {
@@ -90,7 +94,7 @@ impl Past {
         let feed = self.node.feed();
         let is_settled = is_there(&feed, mark);
         let (epoch, span) = (&partial.epoch, partial.span);
-        let first = match join(partial, self.archive.read(channel, epoch, span).await?, is_settled) {
+        let mut short = match join(partial, self.archive.read(channel, epoch, span).await?, is_settled) {
             Joined::Whole(page) => return Ok(page),
             Joined::Short(page) => page,
         };
@@ -101,19 +105,25 @@ impl Past {
             }
         };
         if self.shard.timeout(READ_MAX / 2, waiting).await.is_ok() {
-            let found = self.archive.read(channel, epoch, span).await?;
-            if let Joined::Whole(page) = join(partial, found, true) {
-                return Ok(page);
+            let looks = if partial.elsewhere.is_some() { LOOKS_ELSEWHERE } else { 1 };
+            for look in 0..looks {
+                if look > 0 {
+                    self.shard.sleep(LOOK_ELSEWHERE).await;
+                }
+                match join(partial, self.archive.read(channel, epoch, span).await?, true) {
+                    Joined::Whole(page) => return Ok(page),
+                    Joined::Short(page) => short = page,
+                }
             }
         }
-        match first.is_empty() {
+        match short.is_empty() {
             true => {
                 let sentence = format!("{channel:?} has publications that the database does not have yet");
                 Err(Unread::Failed(sentence))
             }
             false => {
                 self.short.add(1);
-                Ok(first)
+                Ok(short)
             }
         }
     }

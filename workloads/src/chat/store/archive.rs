@@ -76,6 +76,8 @@ SELECT "offset", time_ms, "user", client, conn_info, chan_info, tags, data, seal
     ) AS page
 ) AS sized WHERE before < $6::int8 ORDER BY "offset" DIRECTION"#;
 
+const REMOVED: &str = "SELECT upto FROM annulus_cleared WHERE channel = $1::text AND epoch = $2::text";
+
 /// Why nothing was read.
 #[derive(Debug)]
 pub enum Unread {
@@ -143,7 +145,13 @@ impl Archive {
                     let [after, before, most, bytes] = numbers.map(|number| bigint(number).to_string());
                     let texts = [channel, epoch, &after, &before, &most, &bytes].map(Some);
                     session.ask(&words, &texts, |row| gathering.take_row(channel, epoch, &row)).await?;
-                    gathering.finish().map_err(Trouble::row)
+                    let mut found = gathering.finish().map_err(Trouble::row)?;
+                    let removed = |row: postgres::Row| {
+                        found.removed = row.int8(0)?.cast_unsigned();
+                        Ok(())
+                    };
+                    session.ask(REMOVED, &texts[..2], removed).await?;
+                    Ok(found)
                 };
                 pool.with(read).await.map_err(|refusal| match refusal {
                     Refusal::Busy => Unread::Busy,
@@ -246,7 +254,8 @@ fn work(directory: PathBuf, jobs: &Receiver<Job>) {
                 ticket.answer(opened(&mut reader, &directory).and_then(|reader| {
                     let mut gathering = Gathering::new(sealer.as_deref());
                     reader.span(&channel, &epoch, span, |row| gathering.take(row))?;
-                    gathering.finish()
+                    let removed = reader.removed(&channel, &epoch)?;
+                    gathering.finish().map(|found| Found { removed, ..found })
                 }));
             }
             Job::Clear { channel, epoch, upto, ticket } => {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, params, params_from_iter};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params, params_from_iter};
 
 use super::archive::CLEARED_SQLITE;
 use super::feed::LogId;
@@ -27,6 +27,8 @@ const SPAN: &str = r#"SELECT channel, epoch, "offset", time_ms, "user", client, 
 
 const CLEAR: &str = "INSERT INTO annulus_cleared (channel, epoch, upto) VALUES (?1, ?2, ?3) ON CONFLICT (channel, epoch) \
                      DO UPDATE SET upto = max(upto, excluded.upto)";
+
+const REMOVED: &str = "SELECT upto FROM annulus_cleared WHERE channel = ?1 AND epoch = ?2";
 
 /// How long the feed's transactions are waited for.
 const BUSY_MAX: Duration = Duration::from_secs(2);
@@ -137,6 +139,19 @@ impl Reader {
             Ok(())
         };
         read().map_err(|error| describe(&self.path, &error))
+    }
+
+    /// Up to which number that life was removed.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be read.
+    pub(super) fn removed(&self, channel: &str, epoch: &str) -> Result<u64, String> {
+        let read = || {
+            let mut select = self.connection.prepare_cached(REMOVED)?;
+            select.query_row([channel, epoch], |row| row.get::<_, i64>(0)).optional()
+        };
+        let upto = read().map_err(|error| describe(&self.path, &error))?;
+        Ok(upto.map_or(0, i64::cast_unsigned))
     }
 
     /// Shows nothing of that life up to `upto` any more.

@@ -29,6 +29,7 @@ use crate::chat::config::{Namespace, RecoveryMode};
 use crate::chat::kept::content_of;
 use crate::chat::letters::{Answer, Asker, Join, Letter};
 use crate::chat::log::Publication;
+use crate::chat::past::{self, Partial, Span};
 use crate::chat::stream::{Author, Content, Epoch, Stored, Stream, epoch_text};
 pub(super) use flights::Flights;
 pub use flights::Intent;
@@ -115,12 +116,14 @@ enum Reading {
 struct PageWish {
     asker: Asker,
     channel: Arc<str>,
+    /// What it is to begin next to.
+    since: Option<u64>,
     /// The life of the channel that it is wanted of; empty: of any.
     since_epoch: String,
     limit: usize,
     /// How many were asked for.
     asked: usize,
-    is_forward: bool,
+    reverse: bool,
 }
 
 impl Attachment {
@@ -188,7 +191,7 @@ impl Hub {
             News::Cleared { id, outcome } => {
                 if let Some(Reading::Clear(asker, channel)) = self.shared.reads.remove(&id) {
                     let answer = match outcome {
-                        Ok(()) => Answer::Cleared(None),
+                        Ok((epoch, upto)) => Answer::Cleared(Some((upto, epoch))),
                         Err(_) => Answer::Refused(ErrorCode::INTERNAL),
                     };
                     self.tell(ports, asker, &channel, answer);
@@ -334,7 +337,7 @@ impl Hub {
                 let (top, epoch, count) = (page.top, epoch_text(&page.epoch).to_owned(), page.entries.len());
                 let last = page.entries.last().map_or(0, |(offset, _)| *offset);
                 let mut page = self.stored(now, &wish.channel, page);
-                if wish.is_forward && count == wish.asked && page.len() < wish.limit && wish.limit > 0 {
+                if !wish.reverse && count == wish.asked && page.len() < wish.limit && wish.limit > 0 {
                     // The oldest are too old and still there: the page goes on behind them, or behind what is not.
                     let from = page.first().map_or(last, |first| first.offset - 1);
                     wish.asked = wish.limit.max(SYNC_PAGE);
@@ -343,11 +346,27 @@ impl Hub {
                     return;
                 }
                 page.truncate(wish.limit);
-                Answer::Page { page, top, epoch }
+                match self.lacking(now, &wish, top, &page) {
+                    None => Answer::Page { page, top, epoch },
+                    Some((span, old)) => {
+                        let (limit, elsewhere) = (wish.limit, Some(old));
+                        Answer::Partial(Box::new(Partial { recent: page, span, limit, top, epoch, elsewhere }))
+                    }
+                }
             }
             Err(_) => Answer::Refused(ErrorCode::INTERNAL),
         };
         self.tell(ports, wish.asker, &wish.channel, answer);
+    }
+
+    /// What of a page the database has to give, if the namespace says so; and when a publication is old enough for what is
+    /// missing before it to be missing for good: intents of other nodes are given up by then.
+    fn lacking(&self, now: u64, wish: &PageWish, top: u64, page: &[Stored]) -> Option<(Span, u64)> {
+        let namespace = self.common.config.channels.namespace(&wish.channel).filter(|it| it.history_from_database)?;
+        let oldest = if wish.reverse { page.last() } else { page.first() };
+        let first = oldest.map_or(top + 1, |stored| stored.offset);
+        let span = past::lacking(wish.since, wish.reverse, wish.limit, first, page.len())?;
+        Some((span, now.saturating_sub(namespace.idempotency_window_ms)))
     }
 
     /// What was read for a copy.
@@ -677,8 +696,10 @@ impl Hub {
             (None, true) => From::End,
             (since, false) => From::After(since.as_ref().map_or(0, |since| since.0)),
         };
-        let (channel, since_epoch): (Arc<str>, _) = (channel.into(), since.map_or(String::new(), |since| since.1));
-        let wish = PageWish { asker, channel: channel.clone(), since_epoch, limit, asked: limit, is_forward: !reverse };
+        let channel: Arc<str> = channel.into();
+        let (since, since_epoch) = since.unzip();
+        let since_epoch = since_epoch.unwrap_or_default();
+        let wish = PageWish { asker, channel: channel.clone(), since, since_epoch, limit, asked: limit, reverse };
         self.ask_broker(ports, &channel, from, limit, Reading::Page(wish));
     }
 

@@ -104,9 +104,10 @@ impl Fleet {
             Wish::Clear { id, channel, .. } => {
                 let kept = self.broker.of(&channel);
                 kept.entries.clear();
+                let forgotten = (kept.epoch, kept.top);
                 let message = [b"1C", &kept.epoch[..], format!("{}:", kept.top).as_bytes()].concat();
                 self.pass_on(&channel, message.into());
-                self.tell(node, shard, News::Cleared { id, outcome: Ok(()) });
+                self.tell(node, shard, News::Cleared { id, outcome: Ok(forgotten) });
             }
             Wish::Add(add) => {
                 let outcome = match self.broker.is_away {
@@ -668,4 +669,30 @@ fn a_place_that_cannot_be_logged_any_more_is_not_promised() {
         fleet.tell(0, 0, News::Added { id: add.id, outcome });
         assert!(fleet.heard(client)[0].contains("{\"id\":3,\"error\":{\"code\":100,"));
     }
+}
+
+#[test]
+fn what_the_broker_keeps_no_more_of_a_page_is_asked_of_the_database() {
+    let mut config = with_history(3);
+    config.channels.default.history_from_database = true;
+    let mut fleet = Fleet::new(2, 1, config);
+    let here = fleet.connected(0, 0);
+    for n in 1..=8 {
+        fleet.say(here, &publish(n, &n.to_string()));
+    }
+    let mut ask = |which: &str| {
+        let there = fleet.connected(1, 0);
+        fleet.say(there, &format!("{{\"id\":9,\"history\":{{\"channel\":\"c\",{which}}}}}"));
+        match fleet.nodes[1].work.pop() {
+            Some((_, Work::Past { partial, .. })) => Ok((partial.span.after, partial.span.before, partial.span.most)),
+            Some(_) => panic!("other work"),
+            None => Err(within(&fleet.heard(there).join("\n"))),
+        }
+    };
+    assert_eq!(ask("\"limit\":9"), Err(vec![6, 7, 8]), "without a position it begins with the window");
+    assert_eq!(ask("\"limit\":9,\"since\":{\"offset\":5}"), Err(vec![6, 7, 8]));
+    assert_eq!(ask("\"limit\":2,\"reverse\":true"), Err(vec![8, 7]));
+    assert_eq!(ask("\"limit\":9,\"since\":{\"offset\":2}"), Ok((2, 6, 9)));
+    assert_eq!(ask("\"limit\":9,\"reverse\":true"), Ok((0, 6, 6)));
+    assert_eq!(ask("\"limit\":9,\"reverse\":true,\"since\":{\"offset\":4}"), Ok((0, 4, 9)));
 }
