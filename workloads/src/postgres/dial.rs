@@ -69,6 +69,13 @@ impl Dialer {
         self.favourite.set(host);
     }
 
+    /// None was opened there: where it is the favourite, the next one is.
+    pub(crate) fn pass_over(&self, host: usize) {
+        if self.favourite.get() == host {
+            self.favourite.set((host + 1) % self.target.hosts.len());
+        }
+    }
+
     /// A server, as people are shown it.
     pub(crate) fn shown(&self, host: usize) -> String {
         self.target.shown(&self.target.hosts[host])

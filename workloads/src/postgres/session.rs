@@ -17,6 +17,30 @@ use super::wire::Link;
 const IS_READ_ONLY: &str =
     "SELECT pg_catalog.pg_is_in_recovery() OR pg_catalog.current_setting('default_transaction_read_only')::boolean";
 
+/// An attempt at one server. Where it comes to nothing the next session begins with the next server, also when it is given
+/// up: whoever waits may have less patience than it takes to try all of them.
+struct Attempt<'d> {
+    dialer: &'d Dialer,
+    host: usize,
+    has_succeeded: bool,
+}
+
+impl Attempt<'_> {
+    fn succeeded(mut self, session: Session) -> Session {
+        self.has_succeeded = true;
+        self.dialer.set_favourite(self.host);
+        session
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.has_succeeded {
+            self.dialer.pass_over(self.host);
+        }
+    }
+}
+
 /// See the module's description.
 pub struct Session {
     pub(crate) link: Link,
@@ -29,15 +53,10 @@ impl Session {
     /// each. Where sessions were opened last is tried first.
     pub(crate) async fn open(dialer: &Dialer) -> Result<Session, Trouble> {
         let mut troubles = Vec::new();
-        let order: Vec<usize> = dialer.order().collect();
-        for (at, &host) in order.iter().enumerate() {
-            // Whoever waits may have less patience than all of this takes: then the next one begins where this one ended.
-            dialer.set_favourite(order[(at + 1) % order.len()]);
+        for host in dialer.order() {
+            let attempt = Attempt { dialer, host, has_succeeded: false };
             match Session::open_at(dialer, host).await {
-                Ok(session) => {
-                    dialer.set_favourite(host);
-                    return Ok(session);
-                }
+                Ok(session) => return Ok(attempt.succeeded(session)),
                 Err(trouble) => troubles.push((dialer.shown(host), trouble)),
             }
         }
