@@ -9,6 +9,8 @@ mod outside;
 mod cable;
 #[path = "chat_fleet/control.rs"]
 mod control;
+#[path = "chat_fleet/guide.rs"]
+mod guide;
 #[path = "chat_fleet/network.rs"]
 mod network;
 #[path = "chat_fleet/past.rs"]

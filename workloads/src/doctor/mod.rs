@@ -10,6 +10,7 @@
 
 mod postgres;
 mod redis;
+mod store;
 
 use std::fmt;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
 use crate::chat::config::Database;
 use crate::chat::store::postgres::CONNECTIONS;
 use crate::config::Config;
+use crate::image::store::S3Settings;
 use crate::postgres::Target;
 use crate::redis::Settings;
 
@@ -88,6 +90,8 @@ enum Server {
     Postgres { target: Box<Result<Target, String>>, connections: usize, what_for: &'static str },
     /// Redis at this URL.
     Redis { settings: Box<Result<Settings, String>> },
+    /// A store of objects.
+    Store { settings: Box<S3Settings> },
 }
 
 impl Server {
@@ -127,6 +131,9 @@ impl Doctor {
         }
         if let Some(queue) = &config.image.redis {
             self.servers.push(Server::Redis { settings: Box::new(Ok(queue.redis.clone())) });
+        }
+        if let Some(settings) = config.image.s3.clone() {
+            self.servers.push(Server::Store { settings: Box::new(settings) });
         }
         if let Some(target) = config.image.audit.clone() {
             let target = Box::new(Ok(target));
@@ -178,27 +185,37 @@ fn title(server: &Server) -> String {
             Ok(settings) => format!("Redis at {}", settings.shown()),
             Err(_) => "Redis".to_owned(),
         },
+        Server::Store { settings } => format!("bucket {:?} of an S3-compatible store", settings.bucket),
     }
 }
 
-/// Looks at a server, on a shard of its own.
+/// Looks at a server.
 fn look(server: Server) -> Vec<Finding> {
-    let main = move |shard: Shard| {
-        let server = server.clone();
-        async move {
-            match server {
-                Server::Postgres { target, connections, .. } => match *target {
-                    Ok(target) => postgres::look(&shard, &target, connections).await,
-                    Err(error) => vec![Finding::no(error, "correct the URL")],
-                },
-                Server::Redis { settings } => match *settings {
-                    Ok(settings) => redis::look(&shard, &settings).await,
-                    Err(error) => vec![Finding::no(error, "correct the URL")],
-                },
-            }
-        }
-    };
-    let running = Engine::builder().shards(1).compute(0).oversubscribed().start(main);
+    let wrong_url = |error: String| vec![Finding::no(error, "correct the URL")];
+    match server {
+        Server::Postgres { target, connections, .. } => match *target {
+            Ok(target) => on_shard(move |shard| {
+                let target = target.clone();
+                async move { postgres::look(&shard, &target, connections).await }
+            }),
+            Err(error) => wrong_url(error),
+        },
+        Server::Redis { settings } => match *settings {
+            Ok(settings) => on_shard(move |shard| {
+                let settings = settings.clone();
+                async move { redis::look(&shard, &settings).await }
+            }),
+            Err(error) => wrong_url(error),
+        },
+        Server::Store { settings } => store::look(*settings),
+    }
+}
+
+/// Runs that on a shard of its own.
+fn on_shard<F: Future<Output = Vec<Finding>> + 'static>(
+    look: impl Fn(Shard) -> F + Clone + Send + 'static,
+) -> Vec<Finding> {
+    let running = Engine::builder().shards(1).compute(0).oversubscribed().start(look);
     let ended = running.map_err(|error| error.to_string()).and_then(|running| {
         let shards = running.wait().map_err(|error| error.to_string())?;
         Ok(shards.into_iter().flatten().collect())

@@ -5,6 +5,7 @@ use std::process::Command;
 use crate::chat_rig::Folder;
 use crate::outside::postgres::Postgres;
 use crate::outside::redis::{Durability, Redis};
+use crate::outside::s3::S3Server;
 
 /// Whether all is well, and what it says.
 fn doctor(arguments: &[&str]) -> (bool, String) {
@@ -114,4 +115,19 @@ fn of_redis() {
         says(&text, &["yes it answers", "yes version"]);
         says(&text, lines);
     }
+}
+
+#[test]
+fn of_a_store() {
+    let Some(mut store) = S3Server::start("the doctor with an S3-compatible store") else { return };
+    let folder = Folder::new();
+    let file = folder.file("annulus.toml", &store.section());
+    let config = ["--config", file.to_str().unwrap()];
+    let (is_well, text) = doctor(&config);
+    assert!(is_well, "{text}");
+    says(&text, &["bucket \"photos\" of an S3-compatible store", "yes lets us write, list and remove"]);
+    store.crash();
+    let (is_well, text) = doctor(&config);
+    assert!(!is_well, "{text}");
+    says(&text, &["no ", &store.endpoint()]);
 }

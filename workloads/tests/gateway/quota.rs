@@ -38,6 +38,26 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
+fn what_the_guide_lets_a_gateway_do_at_redis_is_all_that_it_needs() {
+    let Some(mut redis) = Redis::start(Durability::None) else { return };
+    let url = redis.let_in_only("gateway");
+    let upstream = Upstream::start(|_| Upstream::json("{}"));
+    let endpoint = format!(
+        r#"{{"endpoint": "/few", "backend": [{{"host": ["http://{}"], "url_pattern": "/x"}}],
+            "extra_config": {{"qos/ratelimit/router": {{"max_rate": 5, "every": "1h"}}}}}}"#,
+        upstream.address
+    );
+    let store =
+        format!(r#", "extra_config": {{"annulus": {{"compat": "annulus", "rate_limit": {{"redis": "{url}"}}}}}}"#);
+    let gateway = Gateway::start(&config(&endpoint, &store));
+    until("Redis gives tokens", || {
+        ask(&gateway, "/few", "nobody");
+        metric(&gateway, "annulus_gateway_quota_tokens_total") > 0
+    });
+    assert!(!gateway.log.lock().unwrap().contains("NOPERM"));
+}
+
+#[test]
 fn two_gateways_keep_one_limit() {
     let Some(mut redis) = Redis::start(Durability::None) else { return };
     let upstream = Upstream::start(|_| Upstream::json("{}"));

@@ -89,6 +89,19 @@ impl Redis {
         }
     }
 
+    /// Lets only this user in, with what the operating guide's line for it allows, and nobody else; where it is, for that
+    /// user. Until it is started again.
+    pub fn let_in_only(&mut self, user: &str) -> String {
+        const GUIDE: &str = include_str!("../../docs/fleet.md");
+        let line = GUIDE.lines().find(|line| line.starts_with(&format!("ACL SETUSER {user} "))).unwrap();
+        let line = line.replace(">PASSWORD", ">secret");
+        assert_eq!(self.cli(&line.split(' ').collect::<Vec<_>>()), "OK", "{line}");
+        assert_eq!(self.cli(&["ACL", "SETUSER", "root", "on", ">secret", "~*", "&*", "+@all"]), "OK");
+        assert_eq!(self.cli(&["ACL", "SETUSER", "default", "off"]), "OK");
+        self.login = ["--user", "root", "--pass", "secret"].map(str::to_owned).to_vec();
+        format!("redis://{user}:secret@127.0.0.1:{}", self.port)
+    }
+
     /// Where its data is.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -90,6 +90,11 @@ impl S3 {
         Ok(store)
     }
 
+    /// Whether it creates an object only where there is none, when asked to.
+    pub fn creates_once(&self) -> bool {
+        self.ways.creates_once
+    }
+
     /// Where it is and what it keeps to, for the log.
     pub fn told(&self) -> Vec<String> {
         let mut lines = vec![format!("objects in {}", self.site.place(&self.site.settings.prefix))];
