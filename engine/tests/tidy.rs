@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Room, package, which of our packages it may use, and how many foreign crates it may bring at most.
-const ROOMS: [(&str, &str, &[&str], usize); 5] = [
+const ROOMS: [(&str, &str, &[&str], usize); 6] = [
     ("engine", "annulus-engine", &[], 45),
     ("protocols", "annulus-protocols", &[], 12),
-    ("workloads", "annulus", &["annulus-engine", "annulus-protocols", "annulus-perf"], 236),
+    ("workloads", "annulus", &["annulus-engine", "annulus-protocols", "annulus-perf", "annulus-pixels"], 236),
+    ("workloads/pixels", "annulus-pixels", &[], 100),
     ("bench", "annulus-bench", &["annulus-engine", "annulus-protocols", "annulus-perf"], 80),
     ("perf", "annulus-perf", &[], 60),
 ];
@@ -54,7 +55,7 @@ fn all_rust_files() -> Vec<(String, String)> {
 fn walls_between_rooms_stand() {
     for (room, _, allowed, _) in ROOMS {
         let manifest = fs::read_to_string(root().join(room).join("Cargo.toml")).unwrap();
-        for line in manifest.lines().filter(|line| line.contains("path = \"..")) {
+        for line in manifest.lines().filter(|line| line.starts_with("annulus")) {
             let package = line.split([' ', '=', '.']).next().unwrap();
             assert!(allowed.contains(&package), "{room} must not use {package}");
         }

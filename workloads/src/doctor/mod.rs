@@ -213,7 +213,7 @@ fn look(server: Server) -> Vec<Finding> {
 
 /// Runs that on a shard of its own.
 fn on_shard<F: Future<Output = Vec<Finding>> + 'static>(
-    look: impl Fn(Shard) -> F + Clone + Send + 'static,
+    look: impl Fn(Shard) -> F + Send + Sync + 'static,
 ) -> Vec<Finding> {
     let running = Engine::builder().shards(1).compute(0).oversubscribed().start(look);
     let ended = running.map_err(|error| error.to_string()).and_then(|running| {

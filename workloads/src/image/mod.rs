@@ -8,8 +8,8 @@
 //!   process:                                      sandboxed worker: pipeline (decode, resize, adjust, encode)
 //! ```
 //!
-//! `format`, `header`, `recipe` and `fault` are the vocabulary that all of them share. What runs in the worker is under
-//! `pipeline`; it is pure: bytes in, bytes out, no file, no clock, no thread.
+//! What is done to bytes is a crate of its own, [`annulus_pixels`]: the vocabulary that all of them share (`format`, `header`,
+//! `recipe`, `fault`), and `pipeline`, which runs in the worker; it is pure: bytes in, bytes out, no file, no clock, no thread.
 
 pub mod admission;
 mod api;
@@ -20,28 +20,23 @@ mod courier;
 mod delivery;
 pub mod dispatch;
 mod events;
-pub mod fault;
-pub mod format;
-pub mod header;
 pub mod job;
 pub mod keys;
 pub mod lanes;
 mod meters;
-pub mod options;
 #[cfg(test)]
 #[path = "../../tests/outside/mod.rs"]
 pub(crate) mod outside;
 mod pages;
-pub mod pipeline;
 pub mod plan;
 pub mod presets;
 pub mod pressure;
 pub mod process;
 pub mod queue;
-pub mod recipe;
 pub mod service;
-pub mod sniff;
 pub mod store;
 pub mod sweep;
 mod upload;
 pub mod work;
+
+pub use annulus_pixels::{fault, format, header, options, pipeline, recipe, sniff};

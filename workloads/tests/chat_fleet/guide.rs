@@ -8,7 +8,8 @@ use crate::outside::redis::{Durability, Redis};
 fn what_the_guide_lets_a_node_do_at_redis_is_all_that_it_needs() {
     let Some(mut redis) = Redis::start(Durability::None) else { return };
     let url = redis.let_in_only("chat");
-    let moves = "[[chat.namespaces]]\nname = \"open\"\njoin_leave = true\nforce_push_join_leave = true\nhistory_size = 0\n";
+    let moves =
+        "[[chat.namespaces]]\nname = \"open\"\njoin_leave = true\nforce_push_join_leave = true\nhistory_size = 0\n";
     let fleet = Fleet::start(2, &url, &format!("broker.prefix = \"shop\"\n{moves}"));
     let nodes = || fleet.node(0).call("info", "{}")["result"]["nodes"].as_array().unwrap().len();
     until("they see each other", || nodes() == 2);

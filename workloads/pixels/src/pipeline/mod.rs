@@ -1,0 +1,174 @@
+//! From the bytes of an image to the bytes of its outputs. Pure: no file, no thread, and a clock only to tell where the time went.
+//!
+//! ```text
+//!   bytes ─► decode (shrunk as far as all outputs allow) ─► upright sRGB pixels ─► largest output first, each made
+//!            from the last one that is large enough ─► adjust ─► encode ─► bytes
+//! ```
+
+pub mod adjust;
+pub mod avif;
+pub mod cascade;
+pub mod color;
+pub mod cost;
+pub mod exif;
+pub mod geometry;
+pub mod gif;
+pub mod jpeg;
+#[cfg(test)]
+mod mutation;
+pub mod picture;
+pub mod pixels;
+pub mod plan;
+pub mod png;
+pub mod resample;
+pub mod sharpen;
+#[cfg(test)]
+mod tests;
+pub mod tone;
+pub mod turn;
+pub mod webp;
+
+use std::time::{Duration, Instant};
+
+use super::fault::{Fault, Kind};
+use super::format::Format;
+use super::header::Header;
+use super::recipe::{Metadata, Recipe};
+use cascade::Cascade;
+use color::{Source, ToSrgb};
+use exif::Exif;
+use jpeg::Shrink;
+use picture::Picture;
+use pixels::{Layout, Pool};
+
+/// Bytes of a colour profile. A larger one is ignored; the header's limit refuses it before where that is smaller.
+pub const PROFILE_BYTES_MAX: usize = 16 << 20;
+
+/// Asked between strips of work; what it answers ends the job.
+pub trait Watch {
+    /// # Errors
+    /// [`Stopped`](super::fault::Kind::Stopped): give up at once.
+    fn check(&self) -> Result<(), Fault>;
+}
+
+/// A finished output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// The recipe's place in the list.
+    pub index: usize,
+    /// What it was encoded as.
+    pub format: Format,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// The encoded bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Where the time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Timings {
+    /// Decoding.
+    pub decode: Duration,
+    /// Resampling and adjusting.
+    pub transform: Duration,
+    /// Encoding.
+    pub encode: Duration,
+}
+
+/// What it will take, known from the header alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Bytes at the peak, without the input and the outputs.
+    pub peak_bytes: u64,
+    /// A guess of the processor time, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// Takes each output as soon as it is there; what it answers ends the job.
+pub type Made<'a> = &'a mut dyn FnMut(Output) -> Result<(), Fault>;
+
+/// Predicts what [`process`] will take.
+pub fn predict(header: &Header, recipes: &[Recipe]) -> Cost {
+    cost::predict(header, recipes)
+}
+
+/// Makes every recipe's output, largest first, and hands each over as soon as it is there.
+///
+/// # Errors
+/// A [`Fault`]; outputs that were handed over before are whole.
+pub fn process(
+    input: &[u8],
+    header: &Header,
+    recipes: &[Recipe],
+    pool: &mut Pool,
+    watch: &dyn Watch,
+    made: Made<'_>,
+) -> Result<Timings, Fault> {
+    let (plans, shrink) = plan::plan(header, recipes)?;
+    watch.check()?;
+    let started = Instant::now();
+    let (picture, to_srgb) = decode(input, header, shrink, pool, watch)?;
+    let decode = started.elapsed();
+    let extent = (f64::from(header.width) * shrink.factor(), f64::from(header.height) * shrink.factor());
+    let wanted = recipes.iter().any(|recipe| recipe.metadata == Metadata::KeepCopyright);
+    let rights = wanted.then(|| exif(input, header.format).rights()).flatten();
+    let mut cascade = Cascade { recipes, to_srgb, rights, pool, watch, encoding: Duration::ZERO };
+    cascade.run(picture, (header.width, header.height), extent, &plans, made)?;
+    let encode = cascade.encoding;
+    Ok(Timings { decode, transform: started.elapsed().saturating_sub(decode + encode), encode })
+}
+
+/// Decodes, a JPEG shrunk. Gives the way to sRGB where the pixels are not there yet: a JPEG's are converted when they are
+/// small, and what is in sRGB by another name stays in its planes.
+fn decode(
+    input: &[u8],
+    header: &Header,
+    shrink: Shrink,
+    pool: &mut Pool,
+    watch: &dyn Watch,
+) -> Result<(Picture, Option<ToSrgb>), Fault> {
+    let pixels = match header.format {
+        Format::Jpeg => {
+            let layout = if header.components == 1 { Layout::Gray } else { Layout::Rgb };
+            let profile = jpeg::profile(input, PROFILE_BYTES_MAX);
+            let picture = jpeg::decode(input, header, shrink, profile.as_deref(), pool, watch)?;
+            let to_srgb = profile.as_deref().and_then(Source::of_icc).and_then(|source| source.to_srgb(layout));
+            return Ok((picture, to_srgb));
+        }
+        Format::Png => png::decode(input, header, pool, watch)?,
+        Format::Webp => webp::decode(input, header, pool, watch)?,
+        Format::Avif => avif::decode(input, header, pool, watch)?,
+        Format::Gif => gif::decode(input, header, pool, watch)?,
+    };
+    Ok((Picture::Pixels(pixels), None))
+}
+
+/// Whose image it is.
+fn exif(input: &[u8], format: Format) -> Exif {
+    match format {
+        Format::Jpeg => Exif::of_jpeg(input),
+        Format::Png => png::exif(input),
+        Format::Webp => webp::exif(input),
+        // A GIF has no place for it, and of an AVIF its place is not looked for.
+        Format::Gif | Format::Avif => Exif::default(),
+    }
+}
+
+/// Encodes an upright picture, with a small EXIF where there is one. What is no JPEG comes as pixels.
+fn encode(format: Format, picture: &mut Picture, quality: Option<u8>, rights: Option<&[u8]>) -> Result<Vec<u8>, Fault> {
+    match (format, &*picture) {
+        (Format::Png, Picture::Pixels(pixels)) => png::encode(pixels, rights),
+        (Format::Webp, Picture::Pixels(pixels)) => webp::encode(pixels, quality, rights),
+        (Format::Avif, Picture::Pixels(pixels)) => avif::encode(pixels, quality, rights),
+        (Format::Jpeg, _) => {
+            let mut bytes = jpeg::encode(picture, quality)?;
+            if let Some(rights) = rights {
+                exif::into_jpeg(&mut bytes, rights);
+            }
+            Ok(bytes)
+        }
+        (other, _) => Err(Fault::new(Kind::BadRequest, format!("{} is not written here", other.name()))),
+    }
+}

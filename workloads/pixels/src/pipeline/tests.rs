@@ -1,0 +1,281 @@
+//! Whole images through the whole pipeline: every format into every other, and what every step does to four corners.
+
+use super::*;
+use crate::header::{Limits, Progress, read};
+use crate::options;
+use pixels::Pixels;
+
+struct Never;
+impl Watch for Never {
+    fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+const RED: [u8; 3] = [220, 30, 30];
+const GREEN: [u8; 3] = [30, 200, 40];
+const BLUE: [u8; 3] = [30, 50, 220];
+const WHITE: [u8; 3] = [240, 240, 240];
+
+/// Red, green, blue and white in the four corners, from the upper left by rows.
+fn corners(width: u32, height: u32) -> Pixels {
+    let mut samples = Vec::new();
+    for y in 0..height {
+        for x in 0..width {
+            samples.extend_from_slice(match (x < width / 2, y < height / 2) {
+                (true, true) => &RED,
+                (false, true) => &GREEN,
+                (true, false) => &BLUE,
+                (false, false) => &WHITE,
+            });
+        }
+    }
+    Pixels { width, height, layout: Layout::Rgb, samples }
+}
+
+fn header(file: &[u8]) -> Header {
+    match read(file, Some(file.len() as u64), &Limits::DEFAULT).unwrap() {
+        Progress::Header(header) => header,
+        Progress::NeedMore { .. } => panic!(),
+    }
+}
+
+fn file(format: Format, pixels: Pixels) -> Vec<u8> {
+    match format {
+        Format::Gif => {
+            let mut bytes = Vec::new();
+            let (width, height) = (pixels.width as u16, pixels.height as u16);
+            let palette = [RED, GREEN, BLUE, WHITE].concat();
+            let indexes: Vec<u8> = pixels
+                .samples
+                .chunks(3)
+                .map(|rgb| palette.chunks(3).position(|color| color == rgb).unwrap() as u8)
+                .collect();
+            let mut encoder = ::gif::Encoder::new(&mut bytes, width, height, &palette).unwrap();
+            let frame = ::gif::Frame { width, height, buffer: indexes.into(), ..::gif::Frame::default() };
+            encoder.write_frame(&frame).unwrap();
+            drop(encoder);
+            bytes
+        }
+        format => encode(format, &mut Picture::Pixels(pixels), Some(95), None).unwrap(),
+    }
+}
+
+fn outputs(file: &[u8], texts: &[&str]) -> Result<Vec<Output>, Fault> {
+    let recipes: Vec<Recipe> = texts.iter().map(|text| options::parse("test", text).unwrap()).collect();
+    let mut made = Vec::new();
+    let mut pool = Pool::new(1 << 26);
+    process(file, &header(file), &recipes, &mut pool, &Never, &mut |output| {
+        made.push(output);
+        Ok(())
+    })?;
+    made.sort_by_key(|output| output.index);
+    Ok(made)
+}
+
+/// An output's pixels, as red, green and blue, or with alpha.
+fn seen(output: &Output) -> Pixels {
+    let header = header(&output.bytes);
+    assert_eq!((header.format, header.width, header.height), (output.format, output.width, output.height));
+    if output.format == Format::Jpeg {
+        let image = turbojpeg::decompress(&output.bytes, turbojpeg::PixelFormat::RGB).unwrap();
+        return Pixels { width: header.width, height: header.height, layout: Layout::Rgb, samples: image.pixels };
+    }
+    let (picture, to_srgb) = decode(&output.bytes, &header, Shrink::Whole, &mut Pool::new(0), &Never).unwrap();
+    assert!(to_srgb.is_none());
+    let Picture::Pixels(pixels) = picture else { panic!("only a JPEG has planes") };
+    adjust::with_layout(pixels, Layout::Rgb, &mut Pool::new(0))
+}
+
+fn at(pixels: &Pixels, x: u32, y: u32) -> [u8; 3] {
+    let start = ((y * pixels.width + x) as usize) * pixels.layout.bytes();
+    [0, 1, 2].map(|channel| pixels.samples[start + channel])
+}
+
+fn near(a: [u8; 3], b: [u8; 3], most: u8) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= most)
+}
+
+/// The colours in the four corners, from the upper left by rows.
+fn corners_of(pixels: &Pixels) -> [[u8; 3]; 4] {
+    let (right, bottom) = (pixels.width - 1 - pixels.width / 6, pixels.height - 1 - pixels.height / 6);
+    let (left, top) = (pixels.width / 6, pixels.height / 6);
+    [(left, top), (right, top), (left, bottom), (right, bottom)].map(|(x, y)| at(pixels, x, y))
+}
+
+fn assert_corners(pixels: &Pixels, expected: [[u8; 3]; 4], why: &str) {
+    let found = corners_of(pixels);
+    assert!(found.iter().zip(expected).all(|(found, expected)| near(*found, expected, 14)), "{why}: {found:?}");
+}
+
+#[test]
+fn every_format_becomes_every_other() {
+    for from in [Format::Jpeg, Format::Png, Format::Webp, Format::Avif, Format::Gif] {
+        let file = file(from, corners(240, 160));
+        assert_eq!(header(&file).format, from);
+        for to in ["jpeg", "png", "webp", "avif"] {
+            let made = outputs(&file, &[&format!("rs:fit:60:60/f:{to}/q:95")]).unwrap();
+            assert_eq!((made[0].width, made[0].height), (60, 40));
+            assert_corners(&seen(&made[0]), [RED, GREEN, BLUE, WHITE], &format!("{from:?} to {to}"));
+        }
+        // Without a format: the source's own, where it can be written.
+        let made = outputs(&file, &["rs:fit:60:60"]).unwrap();
+        assert_eq!(made[0].format, if from == Format::Gif { Format::Jpeg } else { from });
+    }
+}
+
+#[test]
+fn turns_and_flips_are_the_viewers() {
+    for format in [Format::Jpeg, Format::Png] {
+        let file = file(format, corners(240, 160));
+        for (text, expected) in [
+            ("rot:90", [BLUE, RED, WHITE, GREEN]),
+            ("rot:180", [WHITE, BLUE, GREEN, RED]),
+            ("rot:270", [GREEN, WHITE, RED, BLUE]),
+            ("fl:1", [GREEN, RED, WHITE, BLUE]),
+            ("fl:0:1", [BLUE, WHITE, RED, GREEN]),
+            ("rot:90/fl:1", [RED, BLUE, GREEN, WHITE]),
+            ("rot:90/rs:fill:60:90", [BLUE, RED, WHITE, GREEN]),
+        ] {
+            let made = outputs(&file, &[text]).unwrap();
+            assert_corners(&seen(&made[0]), expected, text);
+        }
+        let made = outputs(&file, &["rot:90/rs:fill:60:60/g:no"]).unwrap();
+        assert_eq!((made[0].width, made[0].height), (60, 60));
+        // Of the turned picture, 160 by 240, the upper 160 rows: two thirds are blue and red.
+        let pixels = seen(&made[0]);
+        assert!(near(at(&pixels, 10, 40), BLUE, 14) && near(at(&pixels, 50, 55), GREEN, 14), "{pixels:?}");
+    }
+}
+
+#[test]
+fn orientation_and_turn_come_one_after_the_other() {
+    let mut file = file(Format::Jpeg, corners(240, 160));
+    // Turned a quarter clockwise by whoever shows it.
+    let exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    exif::into_jpeg(&mut file, exif);
+    let upright = [BLUE, RED, WHITE, GREEN];
+    assert_corners(&seen(&outputs(&file, &["rs:fit:90:90"]).unwrap()[0]), upright, "upright");
+    assert_corners(&seen(&outputs(&file, &["rot:270"]).unwrap()[0]), [RED, GREEN, BLUE, WHITE], "turned back");
+    assert_corners(&seen(&outputs(&file, &["ar:0"]).unwrap()[0]), [RED, GREEN, BLUE, WHITE], "as stored");
+    let made = outputs(&file, &["c:0.5:0.5:soea", "c:0.5:0.5:nowe/rot:180"]).unwrap();
+    assert!(near(at(&seen(&made[0]), 20, 20), GREEN, 14));
+    assert!(near(at(&seen(&made[1]), 20, 20), GREEN, 14));
+}
+
+#[test]
+fn canvas_background_and_colours() {
+    let file = file(Format::Png, corners(240, 160));
+    let made =
+        outputs(&file, &["rs:fit:60:60:0:1/pd:10/bg:ff00ff", "rs:fit:60:60:0:1", "rs:fit:60:60:0:1/f:jpeg"]).unwrap();
+    assert_eq!((made[0].width, made[0].height), (80, 80));
+    assert!(near(at(&seen(&made[0]), 5, 5), [255, 0, 255], 0));
+    assert!(near(at(&seen(&made[0]), 15, 25), RED, 14));
+    assert_eq!(seen(&made[1]).samples[..4], [0; 4]);
+    // Colour of the picture reaches into the white of its block by a little.
+    assert!(near(at(&seen(&made[2]), 2, 2), [255; 3], 24), "{:?}", at(&seen(&made[2]), 2, 2));
+    let made = outputs(&file, &["gray:1", "gray:1/f:jpeg", "br:20", "sa:0", "bl:3/rs:fit:60:60"]).unwrap();
+    assert_eq!(header(&made[0].bytes).components, 1);
+    assert_eq!(header(&made[1].bytes).components, 1);
+    assert!(near(at(&seen(&made[2]), 10, 10), RED.map(|sample| sample + 20), 1));
+    let [red, green, blue] = at(&seen(&made[3]), 10, 10);
+    assert!(red == green && green == blue);
+    // A blurred edge has colours of both sides.
+    assert!(!near(at(&seen(&made[4]), 30, 10), RED, 40) && !near(at(&seen(&made[4]), 30, 10), GREEN, 40));
+}
+
+#[test]
+fn transparency_lies_on_the_background_where_it_must() {
+    let mut pixels = adjust::with_layout(corners(40, 40), Layout::Rgba, &mut Pool::new(0));
+    pixels.samples.chunks_exact_mut(4).for_each(|pixel| pixel[3] = 0);
+    let file = file(Format::Png, pixels);
+    let made = outputs(&file, &["rs:fit:20:20", "f:jpeg", "f:jpeg/bg:0000ff", "bg:00ff00"]).unwrap();
+    assert!(header(&made[0].bytes).alpha);
+    assert!(near(at(&seen(&made[1]), 5, 5), [255; 3], 2));
+    assert!(near(at(&seen(&made[2]), 5, 5), [0, 0, 255], 6));
+    assert!(near(at(&seen(&made[3]), 5, 5), [0, 255, 0], 0));
+    assert!(!header(&made[3].bytes).alpha);
+}
+
+#[test]
+fn a_profile_is_applied_and_dropped() {
+    let plain = Pixels { width: 64, height: 64, layout: Layout::Rgb, samples: [128, 102, 77].repeat(64 * 64) };
+    let mut file = file(Format::Jpeg, plain);
+    let icc = moxcms::ColorProfile::new_display_p3().encode().unwrap();
+    let len = (2 + 14 + icc.len()) as u16;
+    let segment = [&[0xFF, 0xE2], &len.to_be_bytes()[..], b"ICC_PROFILE\0\x01\x01", &icc].concat();
+    file.splice(2..2, segment);
+    for text in ["rs:fit:32:32", "rs:fit:32:32/f:png", "lin:1/rs:fit:32:32"] {
+        let made = outputs(&file, &[text]).unwrap();
+        assert!(near(at(&seen(&made[0]), 5, 5), [131, 101, 74], 3), "{text}: {:?}", at(&seen(&made[0]), 5, 5));
+        assert!(jpeg::profile(&made[0].bytes, 1 << 20).is_none());
+    }
+}
+
+#[test]
+fn rights_are_kept_unless_told_otherwise() {
+    let rights = Exif { copyright: Some(b"(c) Somebody".to_vec()), ..Exif::default() };
+    for from in [Format::Jpeg, Format::Png, Format::Webp] {
+        let mut picture = Picture::Pixels(corners(40, 40));
+        let file = encode(from, &mut picture, None, rights.rights().as_deref()).unwrap();
+        let made = outputs(&file, &["f:jpeg", "f:png", "f:webp", "f:jpeg/kcr:0", "f:avif"]).unwrap();
+        for output in &made[..3] {
+            assert_eq!(exif(&output.bytes, output.format), rights, "{from:?} to {:?}", output.format);
+        }
+        assert_eq!(exif(&made[3].bytes, Format::Jpeg), Exif::default());
+        assert!(made[4].bytes.windows(12).any(|bytes| bytes == b"(c) Somebody"));
+    }
+}
+
+#[test]
+fn four_inks_become_three_colours() {
+    // What Adobe's programs write: inverted, here a pure cyan of no black.
+    let mut encoder = turbojpeg::Compressor::new().unwrap();
+    encoder.set_subsamp(turbojpeg::Subsamp::None).unwrap();
+    let inks: Vec<u8> = [0, 255, 255, 255].repeat(32 * 32);
+    let image = turbojpeg::Image {
+        pixels: &inks[..],
+        width: 32,
+        pitch: 32 * 4,
+        height: 32,
+        format: turbojpeg::PixelFormat::CMYK,
+    };
+    let file = encoder.compress_to_vec(image).unwrap();
+    assert_eq!(header(&file).components, 4);
+    let made = outputs(&file, &["f:png", "rs:fit:8:8"]).unwrap();
+    assert!(near(at(&seen(&made[0]), 5, 5), [0, 255, 255], 4), "{:?}", at(&seen(&made[0]), 5, 5));
+    assert!(near(at(&seen(&made[1]), 3, 3), [0, 255, 255], 8));
+}
+
+#[test]
+fn what_no_format_holds_is_refused_in_words() {
+    let file = file(Format::Png, corners(40, 2));
+    let fault = outputs(&file, &["rs:force:17000:1:1/f:webp"]).unwrap_err();
+    assert_eq!(fault.kind, Kind::BadRequest);
+    assert!(fault.detail.contains("16383"), "{fault}");
+}
+
+#[test]
+fn mutated_jpegs_do_no_harm() {
+    let mut progressive = turbojpeg::Compressor::new().unwrap();
+    progressive.set_progressive(true).unwrap();
+    let pixels = corners(48, 32);
+    let image = turbojpeg::Image {
+        pixels: &pixels.samples[..],
+        width: 48,
+        pitch: 48 * 3,
+        height: 32,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    let kinds = [file(Format::Jpeg, corners(48, 32)), progressive.compress_to_vec(image).unwrap()];
+    let recipes = [options::parse("test", "rs:fit:16:16/f:png").unwrap()];
+    let mut pool = Pool::new(1 << 24);
+    let (made, refused) = mutation::run(&kinds, 10_000, |file| {
+        let Progress::Header(header) = read(file, Some(file.len() as u64), &Limits::DEFAULT)? else { panic!() };
+        if header.pixels() > 1 << 20 {
+            return Err(Fault::new(Kind::TooLarge, "too large for a test"));
+        }
+        process(file, &header, &recipes, &mut pool, &Never, &mut |_| Ok(())).map(drop)
+    });
+    assert!(made > 0 && refused > 500, "{made} made, {refused} refused");
+}
