@@ -21,8 +21,8 @@ test: setup-test
 # Formatting, lints and documentation, as CI sees them.
 check:
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+	cargo clippy --workspace $(CARGO_FLAGS) --all-targets --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace $(CARGO_FLAGS) --no-deps --quiet
 
 # A short version of everything beside peers, into bench/results/DATE/. Some five minutes.
 bench:

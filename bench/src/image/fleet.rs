@@ -54,7 +54,7 @@ impl Backing {
         std::fs::create_dir_all(&bucket).map_err(|error| format!("cannot create {}: {error}", bucket.display()))?;
         let redis = Redis::start(&folder.join("redis"))?;
         let store_address = free_address()?;
-        let mut store = Command::new(store_program());
+        let mut store = Command::new("s3s-fs");
         store.args(["--host", "127.0.0.1", "--port", &store_address.port().to_string()]);
         store.args(["--access-key", KEY.0, "--secret-key", KEY.1]).arg(&store_folder).env("RUST_LOG", "error");
         let store = spawn(store, "s3s-fs: make setup-test installs it")?;
@@ -102,12 +102,6 @@ fn spawn(mut command: Command, install: &str) -> Result<Child, String> {
     command
         .spawn()
         .map_err(|error| format!("cannot start {}: {error}. Install {install}", command.get_program().display()))
-}
-
-/// Where `make setup-test` puts it, or wherever it is.
-fn store_program() -> PathBuf {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/s3s-fs");
-    if installed.is_file() { installed } else { PathBuf::from("s3s-fs") }
 }
 
 /// What was measured of so many nodes.

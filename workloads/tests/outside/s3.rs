@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 static FOLDERS: AtomicUsize = AtomicUsize::new(0);
 
+const PROGRAM: &str = "s3s-fs";
+
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -31,10 +33,9 @@ pub struct S3Server {
 impl S3Server {
     /// Starts it, with one empty bucket; reports the group where it is not installed.
     pub fn start(group: &str) -> Option<S3Server> {
-        let Some(_) = program() else {
-            super::not_run(group, "s3s-fs is not installed: make setup-test");
+        if !super::has(PROGRAM, group) {
             return None;
-        };
+        }
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("annulus-s3-{}-{number}", std::process::id()));
         let _absent = fs::remove_dir_all(&folder);
@@ -79,7 +80,7 @@ impl S3Server {
 
     /// Starts it again.
     pub fn resume(&mut self) {
-        let process = Command::new(program().unwrap())
+        let process = Command::new(PROGRAM)
             .args(["--host", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(&self.folder)
@@ -103,11 +104,6 @@ impl Drop for S3Server {
         self.crash();
         let _temporary = fs::remove_dir_all(&self.folder);
     }
-}
-
-fn program() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    Some(root.join("target/tools/bin/s3s-fs")).filter(|path| path.is_file())
 }
 
 /// A store that answers what it is told to, one answer per connection, and keeps what it was asked.

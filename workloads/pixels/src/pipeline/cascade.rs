@@ -18,7 +18,7 @@ use super::geometry::FloatBox;
 use super::picture::{Picture, Planes};
 use super::pixels::{Layout, Pixels, Pool};
 use super::plan::{self, MARGIN, Plan};
-use super::resample::{Raster, Target, Window, resample};
+use super::resample::{Raster, Target, Window, convolve, resample};
 use super::turn::{reversed, turn};
 use super::{Made, Output, Watch, adjust, encode, sharpen};
 use crate::fault::{Fault, Kind};
@@ -286,8 +286,10 @@ fn linear(from: &Pixels, (width, height): (u32, u32), to: &mut [u8]) -> Result<(
     let source = ImageRef::new(from.width, from.height, &from.samples, narrow)?;
     let mut light = Image::new(from.width, from.height, wide);
     mapper.forward_map(&source, &mut light)?;
+    let light = ImageRef::new(from.width, from.height, light.buffer(), wide)?;
     let mut small = Image::new(width, height, wide);
-    Resizer::new().resize(&light, &mut small, &ResizeOptions::new())?;
+    let whole = Window { left: 0, top: 0, width, height };
+    convolve(&mut Resizer::new(), &light, &mut small, whole, &ResizeOptions::new()).map_err(|fault| fault.detail)?;
     let mut target = Image::from_slice_u8(width, height, to, narrow)?;
     mapper.backward_map(&small, &mut target)?;
     Ok(())

@@ -3,8 +3,9 @@
 //! Columns first: that walks the source once, in order, and leaves a picture that is already short. Each axis is one
 //! pass, so that the filter of the rows, whose table is costly, is computed once and not once per band.
 
-use fast_image_resize::images::{CroppedImageMut, Image, ImageRef};
-use fast_image_resize::{CropBox, PixelType, ResizeOptions, Resizer, SrcCropping};
+use fast_image_resize::images::{Image, ImageRef, TypedCroppedImageMut};
+use fast_image_resize::pixels::{InnerPixel, U8, U8x3, U8x4, U16, U16x3, U16x4};
+use fast_image_resize::{CropBox, PixelTrait, PixelType, ResizeOptions, Resizer, SrcCropping};
 
 use super::Watch;
 use super::geometry::FloatBox;
@@ -94,7 +95,13 @@ fn squeeze(
         let mut part = Image::from_slice_u8(columns, rows, part, from.pixel).map_err(|error| unfit(&error))?;
         let (start, len) = down.part(top, rows);
         let crop = CropBox { left: f64::from(first), top: start, width: f64::from(columns), height: len };
-        resizer.resize(&source, &mut part, &options(crop)).map_err(|error| unfit(&error))?;
+        convolve(
+            &mut resizer,
+            &source,
+            &mut part,
+            Window { left: 0, top: 0, width: columns, height: rows },
+            &options(crop),
+        )?;
     }
     Ok(())
 }
@@ -114,13 +121,47 @@ fn stretch(
     let mut resizer = Resizer::new();
     for (top, rows) in bands(window.height, f64::from(from.width) * from.pixel.size() as f64) {
         watch.check()?;
-        let mut part = CroppedImageMut::new(&mut target, window.left, window.top + top, window.width, rows)
-            .map_err(|error| unfit(&error))?;
+        let part = Window { top: window.top + top, height: rows, ..window };
         let left = across.start - first;
         let crop = CropBox { left, top: f64::from(top), width: across.len, height: f64::from(rows) };
-        resizer.resize(&source, &mut part, &options(crop)).map_err(|error| unfit(&error))?;
+        convolve(&mut resizer, &source, &mut target, part, &options(crop))?;
     }
     Ok(())
+}
+
+/// Fills a window of a picture from another one of the same kind. Chosen here, because the library's own choice compiles
+/// thirteen kinds of pixels for each kind of picture that it is asked with, and we have six kinds in one.
+pub(super) fn convolve(
+    resizer: &mut Resizer,
+    from: &ImageRef<'_>,
+    to: &mut Image<'_>,
+    window: Window,
+    options: &ResizeOptions,
+) -> Result<(), Fault> {
+    match from.pixel_type() {
+        PixelType::U8 => convolve_as::<U8>(resizer, from, to, window, options),
+        PixelType::U8x3 => convolve_as::<U8x3>(resizer, from, to, window, options),
+        PixelType::U8x4 => convolve_as::<U8x4>(resizer, from, to, window, options),
+        PixelType::U16 => convolve_as::<U16>(resizer, from, to, window, options),
+        PixelType::U16x3 => convolve_as::<U16x3>(resizer, from, to, window, options),
+        PixelType::U16x4 => convolve_as::<U16x4>(resizer, from, to, window, options),
+        other => Err(unfit(&format_args!("nobody has pixels of {other:?}"))),
+    }
+}
+
+fn convolve_as<P: InnerPixel + PixelTrait>(
+    resizer: &mut Resizer,
+    from: &ImageRef<'_>,
+    to: &mut Image<'_>,
+    window: Window,
+    options: &ResizeOptions,
+) -> Result<(), Fault> {
+    let (Some(source), Some(target)) = (from.typed_image::<P>(), to.typed_image_mut::<P>()) else {
+        return Err(unfit(&"pixels of two kinds"));
+    };
+    let Window { left, top, width, height } = window;
+    let mut part = TypedCroppedImageMut::new(target, left, top, width, height).map_err(|error| unfit(&error))?;
+    resizer.resize_typed(&source, &mut part, options).map_err(|error| unfit(&error))
 }
 
 fn options(crop: CropBox) -> ResizeOptions {
