@@ -43,6 +43,9 @@ fn all_rust_files() -> Vec<(String, String)> {
     for (room, ..) in ROOMS {
         rust_files(&root().join(room), &mut files);
     }
+    // A room may be in another one.
+    files.sort();
+    files.dedup();
     assert!(files.len() > 50, "the tree was not found");
     let text = |path: PathBuf| {
         let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
@@ -55,7 +58,7 @@ fn all_rust_files() -> Vec<(String, String)> {
 fn walls_between_rooms_stand() {
     for (room, _, allowed, _) in ROOMS {
         let manifest = fs::read_to_string(root().join(room).join("Cargo.toml")).unwrap();
-        for line in manifest.lines().filter(|line| line.starts_with("annulus")) {
+        for line in manifest.lines().filter(|line| line.contains("{ path = \"") || line.starts_with("annulus")) {
             let package = line.split([' ', '=', '.']).next().unwrap();
             assert!(allowed.contains(&package), "{room} must not use {package}");
         }

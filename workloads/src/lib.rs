@@ -9,6 +9,7 @@ pub mod doctor;
 mod durable;
 pub mod fetch;
 pub mod gateway;
+mod hex;
 pub mod image;
 pub mod nearest;
 mod percent;

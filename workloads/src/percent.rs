@@ -19,6 +19,13 @@ pub fn decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
+/// A text percent-encoded, as by [`encode_into`].
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    encode_into(&mut encoded, text);
+    encoded
+}
+
 /// Appends `text` percent-encoded, so that it is data and nothing else in a path segment or a query's value
 /// (RFC 3986 section 2.3).
 pub fn encode_into(out: &mut String, text: &str) {
@@ -51,14 +58,11 @@ mod tests {
     #[test]
     fn what_is_encoded_is_data_and_comes_back() {
         for text in ["", "a b", "a/b?c#d%", "\u{e4}\0\r\n+", "-._~"] {
-            let mut encoded = String::new();
-            encode_into(&mut encoded, text);
+            let encoded = encode(text);
             assert!(encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)), "{encoded}");
             assert_eq!(decode(&encoded).as_deref(), Some(text));
         }
-        let mut encoded = String::new();
-        encode_into(&mut encoded, "a b/\u{fc}?&=%#~");
-        assert_eq!(encoded, "a%20b%2F%C3%BC%3F%26%3D%25%23~");
+        assert_eq!(encode("a b/\u{fc}?&=%#~"), "a%20b%2F%C3%BC%3F%26%3D%25%23~");
         let mut path = String::new();
         encode_path_into(&mut path, "a/b c");
         assert_eq!(path, "a/b%20c");

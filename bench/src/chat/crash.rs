@@ -49,8 +49,7 @@ pub fn run(options: &Options) -> Result<Vec<Row>, String> {
             Victims::One(Some(Server::start_chat(&text, None)?), text)
         }
     };
-    let is_shared = options.asked.nodes.is_some();
-    let field = Field { is_shared, ..field(victims.addresses(), options) };
+    let field = field(victims.addresses(), options);
     let mut run =
         Run { field: &field, victims, read: vec![Position::default(); CHANNELS], random: Random::new(1), lost: 0 };
     let mut starts = Vec::new();
@@ -88,7 +87,7 @@ pub fn run(options: &Options) -> Result<Vec<Row>, String> {
 fn field(addresses: Vec<SocketAddr>, options: &Options) -> Field {
     Field {
         addresses,
-        is_shared: false,
+        is_shared: options.asked.nodes.is_some(),
         prefix: options.prefix(),
         channels: CHANNELS,
         ledger: Mutex::new(Ledger::new(CHANNELS)),

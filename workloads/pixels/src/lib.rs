@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `format`, `header`, `recipe` and `fault` are the vocabulary, which whoever serves images shares. A crate of its own, because
-//! nothing here may know of a shard, a queue or a store; and because pixels are optimised where services need not be.
+//! nothing here may know of a shard, a queue or a store; and so that pixels are optimised where tests of services are not.
 
 pub mod fault;
 pub mod format;

@@ -12,6 +12,8 @@ use annulus_engine::ConnId;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
+use crate::hex;
+
 const PLACE_BYTES: usize = 9;
 const TAG_BYTES: usize = 32;
 const NAME_BYTES: usize = PLACE_BYTES + TAG_BYTES;
@@ -43,39 +45,26 @@ impl Sessions {
         let place = bytes_of(place);
         let tag = hmac::sign(&self.0, &place);
         let mut name = String::with_capacity(2 * NAME_BYTES);
-        for byte in place.iter().chain(tag.as_ref()) {
-            name.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            name.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
+        hex::encode_into(&mut name, &place);
+        hex::encode_into(&mut name, tag.as_ref());
         name
     }
 
     /// Whether a name may be one that some node gave.
     pub fn is_name(name: &str) -> bool {
-        name.len() == 2 * NAME_BYTES && name.bytes().all(|byte| digit(byte).is_some())
+        hex::decode_into(name, &mut [0; NAME_BYTES]).is_some()
     }
 
     /// Where the session of that name is, or was; `None`: it is no name that was given here.
     pub fn find(&self, name: &str) -> Option<Place> {
         let mut bytes = [0; NAME_BYTES];
-        if name.len() != 2 * NAME_BYTES {
-            return None;
-        }
-        for (byte, digits) in bytes.iter_mut().zip(name.as_bytes().chunks_exact(2)) {
-            *byte = digit(digits[0])? << 4 | digit(digits[1])?;
-        }
+        hex::decode_into(name, &mut bytes)?;
         let (place, tag) = bytes.split_at(PLACE_BYTES);
         hmac::verify(&self.0, place, tag).ok()?;
         let (shard, conn) = place.split_first()?;
         let conn = ConnId::from_bits(u64::from_be_bytes(conn.try_into().ok()?));
         Some(Place { shard: usize::from(*shard), conn })
     }
-}
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-fn digit(byte: u8) -> Option<u8> {
-    DIGITS.iter().position(|&digit| digit == byte).map(|at| at as u8)
 }
 
 fn bytes_of(place: Place) -> [u8; PLACE_BYTES] {

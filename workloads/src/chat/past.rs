@@ -44,7 +44,7 @@ pub struct Found {
     pub rows: Vec<Stored>,
     /// There are more, which did not fit into one read.
     pub is_cut: bool,
-    /// Up to there the history was removed: nothing is missing.
+    /// Where there are no rows: up to there the history was removed, and nothing is missing.
     pub removed: u64,
 }
 

@@ -26,7 +26,7 @@ use annulus_engine::Shard;
 use annulus_engine::metrics::Counter;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
 
 use super::config::model::{Rate, RateLimitStore};
 use crate::backoff::{Backoff, seed};
@@ -250,7 +250,9 @@ impl Limit {
     }
 
     fn name_of(&self, who: &str) -> Name {
-        let sum = digest(&SHA256, [self.name.as_bytes(), b"\0", who.as_bytes()].concat().as_slice());
+        let mut sum = Context::new(&SHA256);
+        [self.name.as_bytes(), b"\0", who.as_bytes()].into_iter().for_each(|part| sum.update(part));
+        let sum = sum.finish();
         sum.as_ref()[..DIGEST_BYTES].try_into().expect("SHA-256 is longer")
     }
 

@@ -20,6 +20,7 @@ use super::fault::{Fault, Kind};
 use super::format::Format;
 use super::pipeline::Timings;
 use super::store::Key;
+use crate::hex;
 
 /// A job's name: 128 random bits, so that nobody guesses another's. As text, 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,26 +87,9 @@ impl FromStr for JobId {
 
     fn from_str(text: &str) -> Result<JobId, NotAnId> {
         let mut id = [0; 16];
-        from_hex(text, &mut id).ok_or(NotAnId)?;
+        hex::decode_into(text, &mut id).ok_or(NotAnId)?;
         Ok(JobId(id))
     }
-}
-
-/// Reads exactly `bytes.len()` bytes written as hexadecimal digits in lower case.
-pub(super) fn from_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * bytes.len() {
-        return None;
-    }
-    let digit = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(())
 }
 
 impl Serialize for JobId {

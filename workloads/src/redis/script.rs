@@ -1,8 +1,8 @@
 //! Scripts in Lua: sent whole once per connection, by their SHA-1 afterwards.
 
-use std::fmt::Write;
-
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+use crate::hex;
 
 /// A script. Make it a `static`: `static ADD: LazyLock<Script> = LazyLock::new(|| Script::new("return 1"));`
 #[derive(Debug)]
@@ -17,12 +17,7 @@ impl Script {
     pub fn new(text: &str) -> Script {
         // SHA-1 is the protocol's choice, for a name and not for safety.
         let sum = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
-        let mut sha = String::with_capacity(40);
-        for byte in sum.as_ref() {
-            // Writing to a string cannot fail.
-            let _written = write!(sha, "{byte:02x}");
-        }
-        Script { text: text.to_owned(), sha }
+        Script { text: text.to_owned(), sha: hex::encode(sum.as_ref()) }
     }
 
     /// The text.

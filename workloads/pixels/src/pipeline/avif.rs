@@ -438,14 +438,7 @@ fn unpremultiply(samples: &mut [u8]) {
 /// memory.
 pub fn encode(pixels: &Pixels, quality: Option<u8>, rights: Option<&[u8]>) -> Result<Vec<u8>, Fault> {
     let (width, height) = (pixels.width, pixels.height);
-    if width.max(height) > SIDE_MAX {
-        return Err(Fault::new(
-            Kind::BadRequest,
-            format!(
-                "the output is {width}x{height} pixels; an AVIF has at most {SIDE_MAX} at a side. Ask for a smaller one."
-            ),
-        ));
-    }
+    super::check_sides("an AVIF", (width, height), SIDE_MAX)?;
     let quality = f32::from(quality.unwrap_or(QUALITY).clamp(1, 100));
     let mut encoder = ravif::Encoder::new()
         .with_quality(quality)

@@ -288,13 +288,7 @@ impl Inks {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Never;
-    impl Watch for Never {
-        fn check(&self) -> Result<(), Fault> {
-            Ok(())
-        }
-    }
+    use crate::pipeline::trial::Never;
 
     fn pixels(layout: Layout, samples: &[u8]) -> Pixels {
         let width = (samples.len() / layout.bytes()) as u32;

@@ -121,34 +121,13 @@ fn time(header: &Header, shrink: Shrink, plans: &[Plan]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::Orientation;
-    use crate::recipe::{Mode, Resize};
-
-    fn header(width: u32, height: u32, coefficient_bytes: u8) -> Header {
-        Header {
-            format: Format::Jpeg,
-            width,
-            height,
-            components: 3,
-            bits: 8,
-            alpha: false,
-            frames: 1,
-            coefficient_bytes,
-            orientation: Orientation::Normal,
-        }
-    }
-
-    fn fit(side: u32) -> Recipe {
-        let mut recipe = Recipe::named("fit");
-        recipe.resize = Some(Resize { mode: Mode::Fit, width: side, height: side, enlarge: false, extend: false });
-        recipe
-    }
+    use crate::pipeline::trial::{fit, jpeg};
 
     #[test]
     fn shrinking_in_the_decoder_costs_less_and_progressive_costs_more() {
-        let small = predict(&header(6000, 4000, 0), &[fit(256)]);
-        let large = predict(&header(6000, 4000, 0), &[fit(256), fit(1600)]);
-        let progressive = predict(&header(6000, 4000, 3), &[fit(256)]);
+        let small = predict(&jpeg(6000, 4000, 0), &[fit(256)]);
+        let large = predict(&jpeg(6000, 4000, 0), &[fit(256), fit(1600)]);
+        let progressive = predict(&jpeg(6000, 4000, 3), &[fit(256)]);
         assert!(small.peak_bytes < 6 << 20, "{small:?}");
         assert!((72_000_000..110_000_000).contains(&large.peak_bytes), "{large:?}");
         assert!(progressive.peak_bytes >= 72_000_000, "{progressive:?}");
@@ -156,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_seen_from_its_header() {
-        let bomb = predict(&header(16_000, 16_000, 6), &[fit(256)]);
+    fn a_bomb_is_seen_from_its_jpeg() {
+        let bomb = predict(&jpeg(16_000, 16_000, 6), &[fit(256)]);
         assert!(bomb.peak_bytes > 1_500_000_000 && bomb.cpu_us > 2_000_000, "{bomb:?}");
     }
 }

@@ -25,6 +25,8 @@ pub mod sharpen;
 #[cfg(test)]
 mod tests;
 pub mod tone;
+#[cfg(test)]
+mod trial;
 pub mod turn;
 pub mod webp;
 
@@ -92,6 +94,17 @@ pub type Made<'a> = &'a mut dyn FnMut(Output) -> Result<(), Fault>;
 /// Predicts what [`process`] will take.
 pub fn predict(header: &Header, recipes: &[Recipe]) -> Cost {
     cost::predict(header, recipes)
+}
+
+/// Whether a format can hold a picture of this size.
+fn check_sides(format: &str, (width, height): (u32, u32), side_max: u32) -> Result<(), Fault> {
+    if width.max(height) <= side_max {
+        return Ok(());
+    }
+    let detail = format!(
+        "the output is {width}x{height} pixels; {format} has at most {side_max} at a side. Ask for a smaller one."
+    );
+    Err(Fault::new(Kind::BadRequest, detail))
 }
 
 /// Makes every recipe's output, largest first, and hands each over as soon as it is there.

@@ -126,26 +126,11 @@ pub fn planar(plan: &Plan, recipe: &Recipe) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{Mode, Resize};
+    use crate::pipeline::trial::{self, fit};
+    use crate::recipe::Mode;
 
     fn header(width: u32, height: u32) -> Header {
-        Header {
-            format: Format::Jpeg,
-            width,
-            height,
-            components: 3,
-            bits: 8,
-            alpha: false,
-            frames: 1,
-            coefficient_bytes: 0,
-            orientation: Orientation::Normal,
-        }
-    }
-
-    fn fit(side: u32) -> Recipe {
-        let mut recipe = Recipe::named("fit");
-        recipe.resize = Some(Resize { mode: Mode::Fit, width: side, height: side, enlarge: false, extend: false });
-        recipe
+        trial::jpeg(width, height, 0)
     }
 
     #[test]

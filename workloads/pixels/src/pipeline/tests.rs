@@ -1,16 +1,9 @@
 //! Whole images through the whole pipeline: every format into every other, and what every step does to four corners.
 
 use super::*;
-use crate::header::{Limits, Progress, read};
 use crate::options;
 use pixels::Pixels;
-
-struct Never;
-impl Watch for Never {
-    fn check(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-}
+use trial::Never;
 
 const RED: [u8; 3] = [220, 30, 30];
 const GREEN: [u8; 3] = [30, 200, 40];
@@ -34,10 +27,7 @@ fn corners(width: u32, height: u32) -> Pixels {
 }
 
 fn header(file: &[u8]) -> Header {
-    match read(file, Some(file.len() as u64), &Limits::DEFAULT).unwrap() {
-        Progress::Header(header) => header,
-        Progress::NeedMore { .. } => panic!(),
-    }
+    trial::header(file).unwrap()
 }
 
 fn file(format: Format, pixels: Pixels) -> Vec<u8> {
@@ -271,10 +261,7 @@ fn mutated_jpegs_do_no_harm() {
     let recipes = [options::parse("test", "rs:fit:16:16/f:png").unwrap()];
     let mut pool = Pool::new(1 << 24);
     let (made, refused) = mutation::run(&kinds, 10_000, |file| {
-        let Progress::Header(header) = read(file, Some(file.len() as u64), &Limits::DEFAULT)? else { panic!() };
-        if header.pixels() > 1 << 20 {
-            return Err(Fault::new(Kind::TooLarge, "too large for a test"));
-        }
+        let header = trial::small_header(file)?;
         process(file, &header, &recipes, &mut pool, &Never, &mut |_| Ok(())).map(drop)
     });
     assert!(made > 0 && refused > 500, "{made} made, {refused} refused");

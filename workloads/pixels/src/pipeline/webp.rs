@@ -132,14 +132,7 @@ fn on_canvas(pixels: Pixels, frame: &Frame, header: &Header, pool: &mut Pool) ->
 /// [`Kind::BadRequest`]: it is larger than [`SIDE_MAX`]. [`Kind::Memory`]: libwebp failed, which it does without memory.
 pub fn encode(pixels: &Pixels, quality: Option<u8>, rights: Option<&[u8]>) -> Result<Vec<u8>, Fault> {
     let (width, height) = (pixels.width, pixels.height);
-    if width.max(height) > SIDE_MAX {
-        return Err(Fault::new(
-            Kind::BadRequest,
-            format!(
-                "the output is {width}x{height} pixels; a WebP has at most {SIDE_MAX} at a side. Ask for a smaller one."
-            ),
-        ));
-    }
+    super::check_sides("a WebP", (width, height), SIDE_MAX)?;
     let grey: Vec<u8>;
     let encoder = match pixels.layout {
         Layout::Gray => {
@@ -181,30 +174,11 @@ pub fn exif(input: &[u8]) -> Exif {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::{Limits, Progress, read};
-
-    struct Never;
-    impl Watch for Never {
-        fn check(&self) -> Result<(), Fault> {
-            Ok(())
-        }
-    }
-
-    fn header(file: &[u8]) -> Result<Header, Fault> {
-        match read(file, Some(file.len() as u64), &Limits::DEFAULT)? {
-            Progress::Header(header) => Ok(header),
-            Progress::NeedMore { .. } => panic!(),
-        }
-    }
+    use crate::pipeline::trial::{Never, checked, header, small_header};
 
     fn decoded(file: &[u8]) -> Result<Pixels, Fault> {
-        let header = header(file)?;
-        if header.pixels() > 1 << 20 {
-            return Err(Fault::new(Kind::TooLarge, "too large for a test"));
-        }
-        let pixels = decode(file, &header, &mut Pool::new(1 << 24), &Never)?;
-        assert_eq!(pixels.samples.len(), (pixels.width * pixels.height) as usize * pixels.layout.bytes());
-        Ok(pixels)
+        let header = small_header(file)?;
+        Ok(checked(decode(file, &header, &mut Pool::new(1 << 24), &Never)?))
     }
 
     fn smooth(width: u32, height: u32, layout: Layout) -> Pixels {

@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 use crate::chat::config::Config;
 use crate::chat::http;
+use crate::hex;
 use crate::serve::visitor::is_local_name;
 
 /// How long a token is good: 12 hours.
@@ -199,8 +200,7 @@ impl Door {
 
     fn token(&self, until_s: u64) -> String {
         let tag = hmac::sign(&self.signs, format!("{PURPOSE}{until_s}").as_bytes());
-        let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{until_s}.{hex}")
+        format!("{until_s}.{}", hex::encode(tag.as_ref()))
     }
 
     fn is_token(&self, shown: &[u8], now_s: u64) -> bool {

@@ -17,6 +17,7 @@ use crate::chat::config::Broker;
 use crate::chat::letters::Letter;
 use crate::chat::serve::INBOX;
 use crate::chat::stream::Epoch;
+use crate::hex;
 use crate::redis::{Durability, Event, Events, Redis, Script, ServerFacts, Settings, Subscriber, Trouble, Value};
 
 /// How often it is looked whether the broker answers.
@@ -54,10 +55,9 @@ impl Names<'_> {
     }
 
     fn key(&self, digest: &[u8; 16]) -> Vec<u8> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut name = format!("{}.key.{{{}}}.", self.prefix, self.channel).into_bytes();
-        name.extend(digest.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]));
-        name
+        let mut name = format!("{}.key.{{{}}}.", self.prefix, self.channel);
+        hex::encode_into(&mut name, digest);
+        name.into_bytes()
     }
 }
 
@@ -203,8 +203,6 @@ impl Link {
             match self.try_add(&add).await {
                 Ok(added) => break Ok(added),
                 // It may be there from an earlier attempt, so this one's not arriving says nothing.
-                Err(Trouble::Away(_)) if !is_in_doubt && !add.is_patient => break Err(Failure::Away),
-                Err(Trouble::Away(_)) => {}
                 Err(Trouble::Doubtful(_)) => is_in_doubt = true,
                 Err(trouble) if trouble.is_passing() && !is_in_doubt && !add.is_patient => break Err(Failure::Away),
                 Err(trouble) if trouble.is_passing() => {}

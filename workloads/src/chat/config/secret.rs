@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn keys_come_as_bytes_hexadecimal_or_base64() {
         let bytes: [u8; KEY_BYTES] = std::array::from_fn(|index| index as u8);
-        let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hexadecimal = crate::hex::encode(&bytes);
         assert_eq!(key(&bytes), Some(bytes));
         assert_eq!(key(format!("{hexadecimal}\n").as_bytes()), Some(bytes));
         assert_eq!(key(b"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="), Some(bytes));

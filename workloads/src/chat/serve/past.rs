@@ -19,8 +19,8 @@ use crate::voice::Voice;
 
 /// How often a feed that is behind is looked at.
 const LOOK: Duration = Duration::from_millis(10);
-/// What other nodes published is looked for so often,
-const LOOKS_ELSEWHERE: usize = 4;
+/// What other nodes published is looked for so often again,
+const LOOKS_ELSEWHERE: usize = 3;
 /// and so long after each other.
 const LOOK_ELSEWHERE: Duration = Duration::from_millis(300);
 
@@ -105,11 +105,12 @@ impl Past {
             }
         };
         if self.shard.timeout(READ_MAX / 2, waiting).await.is_ok() {
-            let looks = if partial.elsewhere.is_some() { LOOKS_ELSEWHERE } else { 1 };
-            for look in 0..looks {
-                if look > 0 {
-                    self.shard.sleep(LOOK_ELSEWHERE).await;
-                }
+            let (looks, pause) = match partial.elsewhere {
+                Some(_) => (LOOKS_ELSEWHERE, LOOK_ELSEWHERE),
+                None => (1, Duration::ZERO),
+            };
+            for _ in 0..looks {
+                self.shard.sleep(pause).await;
                 match join(partial, self.archive.read(channel, epoch, span).await?, true) {
                     Joined::Whole(page) => return Ok(page),
                     Joined::Short(page) => short = page,

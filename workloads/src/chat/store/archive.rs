@@ -146,11 +146,13 @@ impl Archive {
                     let texts = [channel, epoch, &after, &before, &most, &bytes].map(Some);
                     session.ask(&words, &texts, |row| gathering.take_row(channel, epoch, &row)).await?;
                     let mut found = gathering.finish().map_err(Trouble::row)?;
-                    let removed = |row: postgres::Row| {
-                        found.removed = row.int8(0)?.cast_unsigned();
-                        Ok(())
-                    };
-                    session.ask(REMOVED, &texts[..2], removed).await?;
+                    if found.rows.is_empty() {
+                        let removed = |row: postgres::Row| {
+                            found.removed = row.int8(0)?.cast_unsigned();
+                            Ok(())
+                        };
+                        session.ask(REMOVED, &texts[..2], removed).await?;
+                    }
                     Ok(found)
                 };
                 pool.with(read).await.map_err(|refusal| match refusal {
@@ -254,8 +256,11 @@ fn work(directory: PathBuf, jobs: &Receiver<Job>) {
                 ticket.answer(opened(&mut reader, &directory).and_then(|reader| {
                     let mut gathering = Gathering::new(sealer.as_deref());
                     reader.span(&channel, &epoch, span, |row| gathering.take(row))?;
-                    let removed = reader.removed(&channel, &epoch)?;
-                    gathering.finish().map(|found| Found { removed, ..found })
+                    let mut found = gathering.finish()?;
+                    if found.rows.is_empty() {
+                        found.removed = reader.removed(&channel, &epoch)?;
+                    }
+                    Ok(found)
                 }));
             }
             Job::Clear { channel, epoch, upto, ticket } => {

@@ -8,9 +8,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::dead::hex;
 use super::feed::LogId;
 use super::folder::Folder;
+use crate::hex;
 
 /// The position is written so often at most; rows of that time are sent again after a crash.
 pub(super) const WRITE_EVERY: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     /// Reads the position of that log in that database; 0 if none is known.
     pub(super) fn open(folder: Rc<Folder>, target: &str, log: LogId) -> Checkpoint {
-        let log = hex(&log);
+        let log = hex::encode(&log);
         let written = match std::fs::read_to_string(folder.file(NAME)) {
             Ok(text) => match parse(&text) {
                 Some((of, in_log, lsn)) if of == target && in_log == log => lsn,

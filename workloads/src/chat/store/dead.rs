@@ -11,6 +11,7 @@ use std::rc::Rc;
 use super::feed::now_ms;
 use super::folder::Folder;
 use super::row::{Rows, write_json_text};
+use crate::hex;
 
 const NAME: &str = "dead-letters.jsonl";
 
@@ -91,7 +92,7 @@ fn line(rows: &Rows, index: usize, error: &str) -> Vec<u8> {
     for (name, bytes) in [("conn_info", row.conn_info), ("chan_info", row.chan_info), ("data", row.data)] {
         match std::str::from_utf8(bytes) {
             Ok(value) => text(name, value),
-            Err(_) => text(&format!("{name}_hex"), &hex(bytes)),
+            Err(_) => text(&format!("{name}_hex"), &hex::encode(bytes)),
         }
     }
     let numbers = format!(
@@ -103,16 +104,9 @@ fn line(rows: &Rows, index: usize, error: &str) -> Vec<u8> {
     line
 }
 
-/// Two hexadecimal digits a byte.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)]));
-    bytes.iter().flat_map(digits).collect()
-}
-
 /// A client as RFC 9562 writes a UUID; none for zero, the server.
 pub(super) fn uuid(client: [u8; 16]) -> Option<String> {
-    let mut digits = hex(&client);
+    let mut digits = hex::encode(&client);
     [20, 16, 12, 8].into_iter().for_each(|at| digits.insert(at, '-'));
     (client != [0; 16]).then_some(digits)
 }

@@ -28,6 +28,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use super::shelf::DirectoryShelf;
 use super::{Key, Meta, Objects, Put, Shelf, StoreError, Swept, Wanted};
 use crate::durable::make_directory;
+use crate::hex;
 use crate::image::job::random;
 
 /// Bytes copied at a time.
@@ -71,8 +72,7 @@ impl Places {
     pub(super) fn temporary(&self) -> Result<PathBuf, StoreError> {
         let mut name = [0; 16];
         random(&mut name).map_err(|error| StoreError::Io(error.to_string()))?;
-        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(self.temporaries().join(name))
+        Ok(self.temporaries().join(hex::encode(&name)))
     }
 }
 

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::hex;
 use crate::image::format::Format;
-use crate::image::job::from_hex;
 
 /// An object's name: 256 bits that nobody can guess, and what it holds. As text, 64 hexadecimal digits, a dot, the
 /// suffix; nothing else is a key, so a key's text is safe in a path, an address and a header.
@@ -105,7 +105,7 @@ impl FromStr for Key {
         let (digits, suffix) = text.split_once('.').ok_or(NotAKey)?;
         let suffix = Suffix::ALL.into_iter().find(|known| known.text() == suffix).ok_or(NotAKey)?;
         let mut name = [0; 32];
-        from_hex(digits, &mut name).ok_or(NotAKey)?;
+        hex::decode_into(digits, &mut name).ok_or(NotAKey)?;
         Ok(Key { name, suffix })
     }
 }

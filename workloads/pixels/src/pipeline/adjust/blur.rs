@@ -167,13 +167,7 @@ fn unpremultiply(samples: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Never;
-    impl Watch for Never {
-        fn check(&self) -> Result<(), Fault> {
-            Ok(())
-        }
-    }
+    use crate::pipeline::trial::Never;
 
     fn blurred(mut pixels: Pixels, sigma: f32) -> Pixels {
         blur(&mut pixels, sigma, &mut Pool::new(1 << 20), &Never).unwrap();

@@ -1,30 +1,11 @@
 //! Decoding AVIF: colours, depths, transparency, grids and sequences, and what is broken.
 
 use super::*;
-use crate::header::{Limits, Progress, read};
-
-struct Never;
-impl Watch for Never {
-    fn check(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-}
-
-fn header(file: &[u8]) -> Result<Header, Fault> {
-    match read(file, Some(file.len() as u64), &Limits::DEFAULT)? {
-        Progress::Header(header) => Ok(header),
-        Progress::NeedMore { .. } => panic!(),
-    }
-}
+use crate::pipeline::trial::{Never, checked, header, small_header};
 
 fn decoded(file: &[u8]) -> Result<Pixels, Fault> {
-    let header = header(file)?;
-    if header.pixels() > 1 << 20 {
-        return Err(Fault::new(Kind::TooLarge, "too large for a test"));
-    }
-    let pixels = decode(file, &header, &mut Pool::new(1 << 24), &Never)?;
-    assert_eq!(pixels.samples.len(), (pixels.width * pixels.height) as usize * pixels.layout.bytes());
-    Ok(pixels)
+    let header = small_header(file)?;
+    Ok(checked(decode(file, &header, &mut Pool::new(1 << 24), &Never)?))
 }
 
 fn smooth(width: u32, height: u32, layout: Layout) -> Pixels {

@@ -7,7 +7,7 @@ use super::super::channels::{DataFormat, Namespace};
 use super::super::hooks::{self, Hook, RpcNamespace};
 use super::super::model::{Broker, Compression, Config, PersonalChannel, Tls, Tokens};
 use super::super::secret::{Pem, Secret};
-use crate::percent::encode_into;
+use crate::percent;
 
 /// What all keys together say.
 pub struct Draft {
@@ -131,13 +131,7 @@ impl EngineDraft {
     fn login(&self) -> String {
         match (self.user.is_empty(), self.password.is_empty()) {
             (true, true) => String::new(),
-            _ => {
-                let mut login = String::new();
-                encode_into(&mut login, &self.user);
-                login.push(':');
-                encode_into(&mut login, &self.password);
-                login + "@"
-            }
+            _ => format!("{}:{}@", percent::encode(&self.user), percent::encode(&self.password)),
         }
     }
 }

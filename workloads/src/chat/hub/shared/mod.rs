@@ -337,10 +337,11 @@ impl Hub {
                 let (top, epoch, count) = (page.top, epoch_text(&page.epoch).to_owned(), page.entries.len());
                 let last = page.entries.last().map_or(0, |(offset, _)| *offset);
                 let mut page = self.stored(now, &wish.channel, page);
-                if !wish.reverse && count == wish.asked && page.len() < wish.limit && wish.limit > 0 {
-                    // The oldest are too old and still there: the page goes on behind them, or behind what is not.
-                    let from = page.first().map_or(last, |first| first.offset - 1);
-                    wish.asked = wish.limit.max(SYNC_PAGE);
+                if !wish.reverse && count == wish.asked && page.len() < wish.limit {
+                    // Some are too old and still there: the page goes on behind them, and is asked for twice as much until it
+                    // is full or the stream has no more.
+                    let from = page.first().map_or(last, |stored| stored.offset - 1);
+                    wish.asked = (2 * wish.asked).max(SYNC_PAGE);
                     let (channel, asked) = (wish.channel.clone(), wish.asked);
                     self.ask_broker(ports, &channel, From::After(from), asked, Reading::Page(wish));
                     return;

@@ -696,3 +696,23 @@ fn what_the_broker_keeps_no_more_of_a_page_is_asked_of_the_database() {
     assert_eq!(ask("\"limit\":9,\"reverse\":true"), Ok((0, 6, 6)));
     assert_eq!(ask("\"limit\":9,\"reverse\":true,\"since\":{\"offset\":4}"), Ok((0, 4, 9)));
 }
+
+#[test]
+fn one_that_is_too_old_among_those_that_are_not_leaves_no_page_short_and_is_not_waited_for() {
+    let mut config = with_history(10);
+    config.channels.default.history_ttl_ms = 1000;
+    let mut fleet = Fleet::new(1, 1, config);
+    let client = fleet.connected(0, 0);
+    fleet.nodes[0].now += 10_000;
+    // A node's clock is behind.
+    for (n, behind) in [(1, 0), (2, 5_000), (3, 0)] {
+        fleet.nodes[0].now -= behind;
+        fleet.say(client, &publish(n, "1"));
+        fleet.nodes[0].now += behind;
+    }
+    fleet.heard(client);
+    for (limit, expected) in [(1, vec![1]), (2, vec![1, 3]), (3, vec![1, 3]), (9, vec![1, 3])] {
+        fleet.say(client, &format!("{{\"id\":20,\"history\":{{\"channel\":\"c\",\"limit\":{limit}}}}}"));
+        assert_eq!(within(&fleet.heard(client).join("\n")), expected, "{limit}");
+    }
+}

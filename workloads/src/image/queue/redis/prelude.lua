@@ -12,6 +12,7 @@
 --   ready:P             stream: works that are due        aside:P    stream: giants that were stepped over, in their order
 --   later               works by when they are due        dead       dead works by when they died
 --   idle:S              works that have ended and no job has, by when          obituary  stream: deaths, for who watches
+--   secret              what names of objects are made with
 --
 -- A work that waits is an entry of a stream, or in `later`. A lease is the entry delivered to a consumer of the group `lanes`:
 -- its idle time is the lease's age, renewing it claims it anew, and its end acknowledges and deletes it.

@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 
+use crate::hex;
 use crate::image::fault::Fault;
 use crate::image::header::Header;
-use crate::image::job::{Document, JobId, JobTimings, Priority, Problem, Source, State, from_hex};
+use crate::image::job::{Document, JobId, JobTimings, Priority, Problem, Source, State};
 use crate::image::pipeline::Cost;
 use crate::image::queue::{Counts, Depth, Lease, LeaseId};
 use crate::image::work::{Manifest, Work, WorkKey};
@@ -216,7 +217,7 @@ pub(super) fn lease(value: Value) -> Result<Lease, (Option<LeaseId>, Unreadable)
 
 fn leased(id: LeaseId, fields: &Fields) -> Result<Lease, Unreadable> {
     let mut key = [0; 32];
-    from_hex(fields.text("key")?, &mut key).ok_or("key is no work's")?;
+    hex::decode_into(fields.text("key")?, &mut key).ok_or("key is no work's")?;
     let original = fields.text("original")?;
     let recipes: Vec<_> = fields.json("recipes")?;
     Ok(Lease {

@@ -14,6 +14,7 @@ use super::news::{Message, News};
 use super::records::{self, Shown, Told, Versioned};
 use super::scripts::{ASK, CANCEL, ENQUEUE, HOLD, LEASE, RETRY, SETTLE, TEND};
 use super::settings::RedisQueueSettings;
+use crate::hex;
 use crate::image::fault::{Fault, Kind};
 use crate::image::job::{Document, JobId, Tenant, random};
 use crate::image::queue::options::QueueOptions;
@@ -65,6 +66,8 @@ pub(super) struct Room {
     news: News,
     beats: RefCell<HashMap<i64, Beat>>,
     secret: Cell<Option<[u8; 32]>>,
+    /// Redis has another secret, which was told.
+    is_another: Cell<bool>,
 }
 
 impl Room {
@@ -81,7 +84,7 @@ impl Room {
         let mut node = [0; 8];
         // Without randomness the process' number tells nodes of one machine apart.
         let _as_good_as_it_gets = random(&mut node);
-        let node: String = node.iter().map(|byte| format!("{byte:02x}")).collect();
+        let node = hex::encode(&node);
         Rc::new(Room {
             shard: shard.clone(),
             redis,
@@ -98,6 +101,7 @@ impl Room {
             news: News::default(),
             beats: RefCell::default(),
             secret: Cell::new(None),
+            is_another: Cell::new(false),
         })
     }
 
@@ -113,10 +117,9 @@ impl Room {
                 START_PATIENCE.as_secs()
             )));
         }
-        let secret = self.agree().await?;
-        self.secret.set(Some(secret));
         self.subscriber.subscribe(format!("{}:news", self.base));
         let first = self.tend(true).await?;
+        let secret = self.secret.get().ok_or_else(|| QueueError::Io("the queue has no secret".to_owned()))?;
         let (tends, listens) = (self.clone(), self.clone());
         drop(self.shard.spawn_background(async move { tends.keep_tending(first).await }));
         drop(self.shard.spawn(async move { listens.keep_listening().await }));
@@ -141,19 +144,34 @@ impl Room {
         lines
     }
 
-    /// The secret of all names: the first node's, for all.
-    async fn agree(&self) -> Result<[u8; 32], QueueError> {
-        let mut ours = [0; 32];
+    /// The secret of all names, or a new one for a queue that has none yet.
+    fn secret_or_new(&self) -> Result<[u8; 32], QueueError> {
+        let mut secret = [0; 32];
         match self.secret.get() {
-            Some(secret) => ours = secret,
-            None => random(&mut ours).map_err(|error| QueueError::Io(error.to_string()))?,
+            Some(known) => secret = known,
+            None => random(&mut secret).map_err(|error| QueueError::Io(error.to_string()))?,
         }
-        let name = format!("{}:secret", self.base);
-        let set: [&[u8]; 4] = [b"SET", name.as_bytes(), &ours, b"NX"];
-        let _set_or_there = self.redis.call(set).await.map_err(of_trouble)?;
-        let found = self.redis.call([b"GET", name.as_bytes()]).await.map_err(of_trouble)?;
-        let secret = found.as_bytes().and_then(|bytes| bytes.try_into().ok());
-        secret.ok_or_else(|| QueueError::Io(format!("{name} in {} is no secret of an image queue", self.where_)))
+        Ok(secret)
+    }
+
+    /// Takes the secret as Redis has it: the first node's, for all. One that changes later is not taken but told, for names that
+    /// were given would change with it.
+    fn agree(&self, found: Option<&[u8]>) -> Result<(), QueueError> {
+        let secret = found.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+            QueueError::Io(format!("{}:secret in {} is no secret of an image queue", self.base, self.where_))
+        })?;
+        let is_another = self.secret.get().is_some_and(|ours| ours != secret);
+        match is_another {
+            false => self.secret.set(Some(secret)),
+            true if !self.is_another.get() => crate::say!(
+                "image: THE QUEUE IN {} IS ANOTHER ONE THAN BEFORE: its secret differs, so names of images would. Fix: \
+                 restart all nodes, or bring the old Redis back",
+                self.where_
+            ),
+            true => {}
+        }
+        self.is_another.set(is_another);
+        Ok(())
     }
 
     /// Runs a script, again where its answer is lost and `again` says that twice is as good as once.
@@ -215,7 +233,7 @@ impl Room {
         let texts = [
             id.to_string(),
             order.tenant.0.to_string(),
-            hex(&work.key.0),
+            hex::encode(&work.key.0),
             work.original.to_string(),
             work.len.to_string(),
             json(&work.header),
@@ -404,7 +422,7 @@ impl Room {
         let name = format!("{}:w:{}", self.base, lease.work);
         let found = self.redis.call([b"HGET", name.as_bytes(), b"key"]).await.map_err(of_trouble)?;
         let mut key = [0; 32];
-        let read = found.as_str().and_then(|text| crate::image::job::from_hex(text, &mut key));
+        let read = found.as_str().and_then(|text| hex::decode_into(text, &mut key));
         Ok(read.map(|()| crate::image::work::WorkKey(key)))
     }
 
@@ -489,8 +507,10 @@ impl Room {
         args.push(u8::from(forgets).to_string().into_bytes());
         args.extend([kept(options.jobs_kept), kept(options.dead_kept)]);
         args.push(options.outputs_kept.map(kept).unwrap_or_default());
+        args.push(self.secret_or_new()?.to_vec());
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         let answer = self.run(&TEND, &args, true).await?.into_list().unwrap_or_default();
+        self.agree(answer.get(2).and_then(Value::as_bytes))?;
         let [next, more] = [0, 1].map(|at| answer.get(at).and_then(Value::as_int).unwrap_or(-1));
         let next = if more == 1 { Some(0) } else { u64::try_from(next).ok() };
         let most = TEND_MAX.min(options.lease / HOLDS_PER_LEASE).max(TEND_MIN);
@@ -543,15 +563,6 @@ impl Room {
 
     /// The connection was new: whatever happened before, nobody may have heard of it, and it may be another Redis' life.
     async fn caught_up(&self) {
-        match self.agree().await {
-            Ok(secret) if self.secret.get().is_some_and(|ours| ours != secret) => crate::say!(
-                "image: THE QUEUE IN {} IS ANOTHER ONE THAN BEFORE: its secret differs, so names of images would. Fix: \
-                 restart all nodes, or bring the old Redis back",
-                self.where_
-            ),
-            Ok(_) => {}
-            Err(error) => crate::say!("image: the queue's secret cannot be looked at: {error}"),
-        }
         // Sums that went back are those of a Redis that has lost something.
         self.version.set(0);
         if let Err(error) = self.tend(false).await {
@@ -573,10 +584,6 @@ fn fault_args(fault: &Fault, is_transient: bool) -> Vec<Vec<u8>> {
 
 fn idempotency_name(tenant: &Tenant, key: &str) -> String {
     format!("{}\0{key}", tenant.0)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

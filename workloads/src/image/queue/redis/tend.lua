@@ -1,6 +1,6 @@
 -- ARGV from 3: node, fault of a lost lease, whether that is a crash, policy (5), whether to forget, then how long jobs are kept,
--- dead ones, and works that are done (nothing: for good). What comes by itself: works become due, leases end, old things are
--- forgotten. Any node does it for all.
+-- dead ones, and works that are done (nothing: for good), and the node's secret. What comes by itself: works become due, leases
+-- end, old things are forgotten, and a secret that is gone is put back. Any node does it for all.
 local node, fault, is_crash, policy = ARGV[3], ARGV[4], ARGV[5] == '1', policy_at(6)
 
 -- Works and jobs that one round treats, at most, so that nobody waits long for it.
@@ -100,4 +100,10 @@ end
 
 -- How long until something is due by itself.
 local first = redis.call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
-return answer({ first and math.max(tonumber(first) - NOW, 0) or -1, more })
+local secret = redis.call('GET', P .. 'secret')
+-- Written only where it is missing: a Redis that is full refuses whatever writes.
+if not secret then
+  secret = ARGV[15]
+  redis.call('SET', P .. 'secret', secret)
+end
+return answer({ first and math.max(tonumber(first) - NOW, 0) or -1, more, secret })

@@ -22,6 +22,7 @@ use crate::gateway::fetching::{
     Answer, Call, Cause, Dialer, Failure, FieldList, Origin, Phase, Protocol, Settings, Upstream, client_config,
     system_resolver,
 };
+use crate::hex;
 use crate::image::job::random;
 use crate::image::store::{Key, StoreError};
 
@@ -73,8 +74,7 @@ impl Site {
     pub(super) fn nameless(&self, folder: &str) -> Result<String, StoreError> {
         let mut name = [0; 16];
         random(&mut name).map_err(|error| StoreError::Io(error.to_string()))?;
-        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("{}{folder}/{name}", self.settings.prefix))
+        Ok(format!("{}{folder}/{}", self.settings.prefix, hex::encode(&name)))
     }
 
     /// What a copy names as its source.

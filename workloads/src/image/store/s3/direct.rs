@@ -8,7 +8,7 @@ use rusty_s3::Method;
 use super::client::Ask;
 use super::reading::Outgoing;
 use super::shelf::S3Shelf;
-use crate::image::job::from_hex;
+use crate::hex;
 use crate::image::store::{Direct, Invitation, Key, Object, Pending, StoreError, Suffix};
 
 /// Digits of an invitation's name.
@@ -18,7 +18,7 @@ impl S3Shelf {
     /// Where an invitation leads; `None`: its name is none.
     fn incoming(&self, invited: &str) -> Option<String> {
         let mut bytes = [0; DIGITS / 2];
-        from_hex(invited, &mut bytes)?;
+        hex::decode_into(invited, &mut bytes)?;
         Some(format!("{}incoming/{invited}", self.client.site.settings.prefix))
     }
 }
