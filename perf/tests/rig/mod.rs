@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 #![allow(dead_code)] // Each test program uses a part of it.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -92,7 +92,17 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn start(program: &Path, words: &[&str]) -> Running {
-        Running(Command::new(program).args(words).spawn().unwrap())
+        let mut command = Command::new(program);
+        command.args(words);
+        loop {
+            match command.spawn() {
+                Ok(child) => return Running(child),
+                // It was copied just now, and a process that another test began meanwhile holds the copy open until it has
+                // become a program.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                Err(error) => panic!("{}: {error}", program.display()),
+            }
+        }
     }
 
     pub fn pid(&self) -> String {
