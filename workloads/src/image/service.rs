@@ -66,8 +66,7 @@ impl Image {
         let (cores, idle) = plan.cores(engine);
         let lanes = vec![LaneThreads { lane: Arc::new(lane), cores, idle }];
         let mut desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
-        let account = outbox.filter(|_| config.audit.is_some());
-        desk.audit = account.map(|outbox| Account { outbox, figures: Arc::default() });
+        desk.audit = config.audit.is_some().then(|| Account { outbox, figures: Arc::default() });
         let cannot = |error: std::io::Error| format!("the image service's threads cannot start: {error}");
         let dispatcher = Dispatcher::start(&desk, lanes, config.dispatch.clone()).map_err(cannot)?;
         let sweeper = Sweeper::start(&desk, config.sweep).map_err(cannot)?;
@@ -144,27 +143,22 @@ pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
     Ok(format!("{plan}\n\nmade of each: the preset {}\n{measured}", config.default_preset))
 }
 
-/// A queue, and what it keeps for the account of jobs, if it keeps that.
-type Accounted = (Arc<dyn Queue>, Option<Arc<dyn Outbox>>);
+/// A queue, and what it keeps for the account of jobs.
+type Accounted = (Arc<dyn Queue>, Arc<dyn Outbox>);
 
 /// The queue that is configured.
 fn queue(config: &Config) -> Result<Accounted, String> {
     if let Some(settings) = &config.redis {
-        if config.audit.is_some() {
-            return Err("image.audit: the account of jobs is kept with the embedded queue, and image.redis is another. Leave one \
-                        of them out"
-                .to_owned());
-        }
-        let queue = RedisQueue::open(settings, config.queue.clone()).map_err(|error| error.to_string())?;
+        let queue = Arc::new(RedisQueue::open(settings, config.queue.clone()).map_err(|error| error.to_string())?);
         queue.told().iter().for_each(|line| crate::say!("image     {line}"));
-        return Ok((Arc::new(queue), None));
+        return Ok((queue.clone(), queue));
     }
     let folder = &config.data_dir;
     std::fs::create_dir_all(folder).map_err(|error| {
         format!("image.data_dir {}: {error}. Name a directory that this user may write to", folder.display())
     })?;
     let queue = Arc::new(SqliteQueue::open(folder, config.queue.clone()).map_err(|error| error.to_string())?);
-    Ok((queue.clone(), Some(queue)))
+    Ok((queue.clone(), queue))
 }
 
 /// The store that is configured.

@@ -6,8 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::image_rig::{Service, files, folder, jpeg};
+use crate::outside::postgres::Postgres;
 use crate::outside::redis::{Durability, Redis};
 use crate::outside::s3::S3Server;
+use crate::{account, figure, until};
 
 /// What two nodes share.
 struct Fleet {
@@ -181,5 +183,42 @@ fn a_redis_that_is_killed_costs_nothing_that_was_promised() {
     }
     assert_eq!(fleet.outputs().len(), ids.len());
     one.stop();
+    other.stop();
+}
+
+#[test]
+fn the_account_of_jobs_has_what_happened_at_any_node() {
+    let Some(mut fleet) = Fleet::start() else { return };
+    let Some(mut postgres) = Postgres::start("the account of a fleet's image jobs") else { return };
+    fleet.url = fleet.redis.let_in_only("images");
+    let more = format!("audit_postgres = \"{}&connect_timeout=1\"\n", postgres.url());
+    let (doomed, other) = (fleet.node(&more), fleet.node(&more));
+    let made = |node: &Service, seed: u8| id_of(&node.post("?ops=tiny=rs:fit:64:64", "", &jpeg(320, 200, seed)).json());
+    let first = [made(&doomed, 1), made(&other, 2)];
+    let whole = ["accepted 0", "leased 1", "done 1"];
+    until("there is a table", || postgres.sql("SELECT to_regclass('annulus_image_events') IS NOT NULL") == "t");
+    let is_whole = |id: &String| account(&postgres, id) == whole;
+    until("both are in the account", || first.iter().all(is_whole));
+    let words = "SELECT lane, width, height, bytes_in > 1000, bytes_out > 100, error IS NULL FROM annulus_image_events \
+                 WHERE event = 'done'";
+    assert_eq!(postgres.sql(words), ["cpu|320|200|t|t|t"; 2].join("\n"));
+    // The database goes, and one of the nodes; what happened meanwhile is told when it is back.
+    postgres.crash();
+    let meanwhile = [3, 4, 5, 6].map(|seed| made(&doomed, seed));
+    meanwhile.iter().for_each(|id| assert_eq!(other.end_of(id, "")["state"], "done"));
+    until("it has tried", || {
+        figure(&other, "annulus_image_audit_retries_total") > 0
+            || figure(&doomed, "annulus_image_audit_retries_total") > 0
+    });
+    let _temporary = std::fs::remove_dir_all(doomed.kill());
+    postgres.resume();
+    until("all are in the account", || {
+        let of = |id: &String| account(&postgres, id);
+        meanwhile.iter().all(|id| {
+            of(id).first().is_some_and(|it| it == whole[0]) && of(id).last().is_some_and(|it| it.starts_with("done"))
+        })
+    });
+    until("nothing waits", || figure(&other, "annulus_image_audit_waiting") == 0);
+    assert_eq!(figure(&other, "annulus_image_audit_lost_total"), 0);
     other.stop();
 }

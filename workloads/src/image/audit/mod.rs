@@ -22,6 +22,8 @@ pub use sender::{Figures, send};
 
 /// Events in the outbox at most, some 200 bytes each. Beyond, new ones are lost to the account, and counted.
 pub const EVENTS_MAX: u64 = 1_000_000;
+/// The same where the outbox is in Redis: its memory is for jobs.
+pub const EVENTS_MAX_IN_REDIS: u64 = 100_000;
 
 /// What happened to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +68,16 @@ impl Event {
     }
 }
 
+/// Where an event is in an outbox; later ones are greater. What the numbers are is the outbox' own affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(pub u64, pub u64);
+
 /// An event in the outbox.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Noted {
     /// Its place in the outbox.
     #[serde(skip)]
-    pub place: i64,
+    pub place: Place,
     /// The job, as clients know it.
     pub job: String,
     /// The job's revision with this event.
@@ -100,13 +106,13 @@ pub struct Noted {
 
 /// Events that are to be sent, oldest first. Part of a queue, since it must not say what did not happen.
 pub trait Outbox: Send + Sync {
-    /// The first ones.
+    /// The first ones. None where another node of the fleet sends them.
     fn first(&self, most: usize) -> Answer<Vec<Noted>>;
 
     /// All up to this place are in the database.
-    fn forget(&self, upto: i64) -> Answer<()>;
+    fn forget(&self, upto: Place) -> Answer<()>;
 
-    /// How many wait, and how many were left out for want of room since the start.
+    /// How many wait, and how many this process left out for want of room since its start.
     fn figures(&self) -> (u64, u64);
 }
 

@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn an_event_is_json_that_postgresql_takes() {
         let noted = Noted {
-            place: 7,
+            place: super::super::Place(7, 0),
             job: "j".to_owned(),
             revision: 3,
             event: super::super::Event::Failed.name().to_owned(),

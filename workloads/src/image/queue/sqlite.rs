@@ -21,7 +21,7 @@ use super::ledger::{Ledger, is_one_row};
 use super::options::QueueOptions;
 use super::sums::Sums;
 use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled, schema};
-use crate::image::audit::{Noted, Outbox};
+use crate::image::audit::{Noted, Outbox, Place};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
 use crate::image::store::Key;
@@ -51,7 +51,7 @@ enum Call {
     Retry(Option<Tenant>, JobId, Slip<Option<Document>>),
     Wanted(Vec<Key>, Slip<Vec<bool>>),
     Events(usize, Slip<Vec<Noted>>),
-    Sent(i64, Slip<()>),
+    Sent(Place, Slip<()>),
 }
 
 impl Call {
@@ -206,7 +206,7 @@ impl Outbox for SqliteQueue {
         self.call(|slip| Call::Events(most, slip))
     }
 
-    fn forget(&self, upto: i64) -> Answer<()> {
+    fn forget(&self, upto: Place) -> Answer<()> {
         self.call(|slip| Call::Sent(upto, slip))
     }
 

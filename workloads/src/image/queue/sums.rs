@@ -41,6 +41,16 @@ impl Sums {
         self.events.iter().zip([waiting, lost]).for_each(|(sum, value)| sum.store(value, Ordering::Relaxed));
     }
 
+    /// How many events wait in an outbox that is elsewhere.
+    pub(super) fn set_events_waiting(&self, waiting: u64) {
+        self.events[0].store(waiting, Ordering::Relaxed);
+    }
+
+    /// Events that found no room just now.
+    pub(super) fn add_events_lost(&self, lost: u64) {
+        self.events[1].fetch_add(lost, Ordering::Relaxed);
+    }
+
     pub(super) fn events(&self) -> (u64, u64) {
         let [waiting, lost] = self.events.each_ref().map(|sum| sum.load(Ordering::Relaxed));
         (waiting, lost)

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::{Ledger, Sql, WorkState, now_ms, text};
-use crate::image::audit::{Event, Noted};
+use crate::image::audit::{Event, Noted, Place};
 use crate::image::fault::Fault;
 use crate::image::job::JobId;
 
@@ -134,7 +134,7 @@ impl Ledger {
         let mut statement = self.connection.prepare_cached(sql)?;
         let rows = statement.query_map(params![most as i64], |row| {
             Ok(Noted {
-                place: row.get("place")?,
+                place: Place(row.get::<_, i64>("place")?.unsigned_abs(), 0),
                 job: JobId(row.get("job")?).to_string(),
                 revision: row.get("revision")?,
                 event: row.get("event")?,
@@ -153,9 +153,10 @@ impl Ledger {
     }
 
     /// All up to this place were sent.
-    pub fn forget_events(&mut self, upto: i64) -> Sql<()> {
+    pub fn forget_events(&mut self, upto: Place) -> Sql<()> {
         let Some(outbox) = &mut self.outbox else { return Ok(()) };
-        let gone = self.connection.prepare_cached("DELETE FROM events WHERE place <= ?1")?.execute(params![upto])?;
+        let gone =
+            self.connection.prepare_cached("DELETE FROM events WHERE place <= ?1")?.execute(params![upto.0 as i64])?;
         outbox.changed -= gone as i64;
         Ok(())
     }

@@ -1,10 +1,10 @@
--- ARGV from 3: node, then for each lease its work, turn and progress. Renews leases: their idle time begins anew.
+-- ARGV from 4: node, then for each lease its work, turn and progress. Renews leases: their idle time begins anew.
 local held = {}
-for at = 4, #ARGV, 3 do
+for at = 5, #ARGV, 3 do
   local work = holds(ARGV[at], ARGV[at + 1])
   held[#held + 1] = work and 1 or 0
   if work then
-    redis.call('XCLAIM', work.stream, GROUP, ARGV[3], 0, work.entry, 'IDLE', 0, 'JUSTID')
+    redis.call('XCLAIM', work.stream, GROUP, ARGV[4], 0, work.entry, 'IDLE', 0, 'JUSTID')
     local key = P .. 'w:' .. work.id
     if redis.call('HGET', key, 'progress') ~= ARGV[at + 2] then
       redis.call('HSET', key, 'progress', ARGV[at + 2])

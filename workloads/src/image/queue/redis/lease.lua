@@ -1,7 +1,7 @@
--- ARGV from 3: node, lane, how many, bytes, bytes in all, a giant's bytes, whether a giant may be taken, bulk's share.
-local node, lane = ARGV[3], ARGV[4]
-local most, bytes, total = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local giant_bytes, giant, share = tonumber(ARGV[8]), ARGV[9] == '1', tonumber(ARGV[10])
+-- ARGV from 4: node, lane, how many, bytes, bytes in all, a giant's bytes, whether a giant may be taken, bulk's share.
+local node, lane = ARGV[4], ARGV[5]
+local most, bytes, total = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local giant_bytes, giant, share = tonumber(ARGV[9]), ARGV[10] == '1', tonumber(ARGV[11])
 
 -- Giants that are moved aside for one lease, at most.
 local ASIDE_MAX = 1000

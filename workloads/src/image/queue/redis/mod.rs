@@ -40,6 +40,7 @@ use self::room::Room;
 use super::options::QueueOptions;
 use super::sums::Sums;
 use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled};
+use crate::image::audit::{Noted, Outbox, Place};
 use crate::image::courier::{Courier, NotTaken};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
@@ -177,5 +178,19 @@ impl Queue for RedisQueue {
 
     fn counts(&self) -> Counts {
         self.sums.counts()
+    }
+}
+
+impl Outbox for RedisQueue {
+    fn first(&self, most: usize) -> Answer<Vec<Noted>> {
+        self.call(move |room| async move { room.events(None, most).await })
+    }
+
+    fn forget(&self, upto: Place) -> Answer<()> {
+        self.call(move |room| async move { room.events(Some(upto), 0).await.map(drop) })
+    }
+
+    fn figures(&self) -> (u64, u64) {
+        self.sums.events()
     }
 }

@@ -2,8 +2,8 @@
 -- comes between, and either all of it is in the append-only file or nothing.
 --
 -- KEYS[1] is what all names begin with. It holds a hash tag, so all keys are in one slot, and a cluster keeps the queue on one
--- of its servers. ARGV[1] is the command that publishes, ARGV[2] the longest lease in milliseconds; a script's own arguments
--- follow.
+-- of its servers. ARGV[1] is the command that publishes, ARGV[2] the longest lease in milliseconds, ARGV[3] how many events the
+-- account of jobs may have waiting (0: none is kept); a script's own arguments follow.
 --
 --   seq                 the last work's number            works      key -> number           depth   sums, and leases given
 --   w:N                 a work                            wj:N       the jobs that have it   wo:N    the objects it has made
@@ -13,6 +13,7 @@
 --   later               works by when they are due        dead       dead works by when they died
 --   idle:S              works that have ended and no job has, by when          obituary  stream: deaths, for who watches
 --   secret              what names of objects are made with
+--   events              stream: what happened to jobs, until it is in the account of jobs       sender  the node that sends them
 --
 -- A work that waits is an entry of a stream, or in `later`. A lease is the entry delivered to a consumer of the group `lanes`:
 -- its idle time is the lease's age, renewing it claims it anew, and its end acknowledges and deletes it.
@@ -20,6 +21,7 @@
 local P = KEYS[1] .. ':'
 local PUBLISH = ARGV[1]
 local LEASE_MS = ARGV[2]
+local EVENTS_MAX = tonumber(ARGV[3])
 local GROUP = 'lanes'
 local WAITING, LEASED, DONE, FAILED, DEAD, CANCELLED = 0, 1, 2, 3, 4, 5
 local OBITUARIES_MAX = 10000
@@ -59,6 +61,26 @@ local function depth()
   local sums = redis.call('HMGET', P .. 'depth', 'version', 'interactive', 'bulk', 'leased', 'dead', 'cpu')
   for at = 1, 6 do sums[at] = sums[at] or '0' end
   return sums
+end
+
+-- For the account of jobs: something happened to a job of this work.
+local function note(job, id, event, fault)
+  if EVENTS_MAX == 0 then return end
+  if redis.call('XLEN', P .. 'events') >= EVENTS_MAX then return count('unnoted') end
+  local told = redis.call('HMGET', P .. 'j:' .. job, 'tenant', 'revision')
+  local names = { 'revision', 'attempts', 'lane', 'len', 'header', 'made' }
+  local work = redis.call('HMGET', P .. 'w:' .. id, unpack(names))
+  redis.call('XADD', P .. 'events', '*', 'job', job, 'revision', whole(tonumber(told[2]) + tonumber(work[1])), 'event', event,
+    'time', whole(NOW), 'tenant', told[1], 'attempt', work[2], 'lane', work[3] or '', 'len', work[4], 'header', work[5],
+    'made', event == 'done' and work[6] or '', 'fault', fault or '')
+end
+
+-- The same of all jobs that want it.
+local function note_all(id, event, fault)
+  if EVENTS_MAX == 0 then return end
+  for _, job in ipairs(redis.call('SMEMBERS', P .. 'wj:' .. id)) do
+    if redis.call('HGET', P .. 'j:' .. job, 'cancelled') ~= '1' then note(job, id, event, fault) end
+  end
 end
 
 -- The end of every script that changes something: tells who listens, and answers with the sums.
@@ -108,6 +130,9 @@ local function place(work, due)
   redis.call('HSET', P .. 'w:' .. work.id, 'due', whole(due), 'stream', work.stream, 'entry', work.entry)
 end
 
+-- What becoming this is called in the account, where it is not what a work that waits came from.
+local BECAME = { [LEASED] = 'leased', [DONE] = 'done', [FAILED] = 'failed', [DEAD] = 'dead', [CANCELLED] = 'cancelled' }
+
 -- The one place where a work changes its state. `at` is when one that waits is due, and when any other became what it is.
 local function change(work, to, at, fault)
   local key = P .. 'w:' .. work.id
@@ -123,6 +148,7 @@ local function change(work, to, at, fault)
   elseif fault and fault ~= '' then
     redis.call('HSET', key, 'fault', fault)
   end
+  local waits_anew = fault and fault ~= '' and 'retried' or work.state == LEASED and 'released' or 'revived'
   local has_ended = to >= DONE
   work.state = to
   if has_ended then
@@ -148,6 +174,7 @@ local function change(work, to, at, fault)
       end
     end
   end
+  note_all(work.id, BECAME[to] or waits_anew, fault)
 end
 
 -- Begins anew, with all attempts before it.

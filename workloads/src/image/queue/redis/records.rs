@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 
 use crate::hex;
+use crate::image::audit::{Noted, Place};
 use crate::image::fault::Fault;
 use crate::image::header::Header;
 use crate::image::job::{Document, JobId, JobTimings, Priority, Problem, Source, State};
@@ -24,6 +25,8 @@ pub(super) struct Told {
     pub(super) depth: Versioned,
     /// What the script counted.
     pub(super) counts: Counts,
+    /// Events for which there was no room.
+    pub(super) unnoted: u64,
 }
 
 impl Told {
@@ -35,6 +38,7 @@ impl Told {
         let [result, sums, counted] = parts;
         let sums = sums.as_list().ok_or("the depth is no list")?;
         let mut counts = Counts { commits: 1, committed_calls: 1, ..Counts::default() };
+        let mut unnoted = 0;
         for (name, by) in counted.into_pairs().ok_or("the counts are no pairs")? {
             let by = by.as_int().unwrap_or(0).max(0) as u64;
             match name.as_str() {
@@ -46,11 +50,12 @@ impl Told {
                 Some("cancelled") => counts.cancelled = by,
                 Some("retried") => counts.retried = by,
                 Some("expired") => counts.expired = by,
+                Some("unnoted") => unnoted = by,
                 name => return Err(format!("the queue counts no {name:?}")),
             }
         }
         let depth = depth(sums.iter().map(Value::as_int)).ok_or("the depth is no six numbers")?;
-        Ok(Told { result, depth, counts })
+        Ok(Told { result, depth, counts, unnoted })
     }
 }
 
@@ -233,5 +238,30 @@ fn leased(id: LeaseId, fields: &Fields) -> Result<Lease, Unreadable> {
         attempt: fields.number("attempts")?,
         crashes: fields.number("crashes")?,
         priority: priority(fields.number("priority")?),
+    })
+}
+
+/// An event as the stream has it.
+pub(super) fn event(value: Value) -> Result<Noted, Unreadable> {
+    let parts: Option<[Value; 2]> = value.into_list().and_then(|parts| parts.try_into().ok());
+    let [place, fields] = parts.ok_or("an event is not its place and record")?;
+    let place = place.as_str().and_then(|place| place.split_once('-'));
+    let place = place.and_then(|(at, number)| Some(Place(at.parse().ok()?, number.parse().ok()?)));
+    let fields = Fields::read(fields)?;
+    let header: Header = fields.json("header")?;
+    Ok(Noted {
+        place: place.ok_or("an event has no place")?,
+        job: fields.text("job")?.to_owned(),
+        revision: fields.number("revision")?,
+        event: fields.text("event")?.to_owned(),
+        time_ms: fields.number("time")?,
+        tenant: fields.text("tenant")?.to_owned(),
+        attempt: fields.number("attempt")?,
+        lane: fields.find("lane").map(str::to_owned),
+        bytes_in: fields.number("len")?,
+        width: Some(header.width.into()),
+        height: Some(header.height.into()),
+        bytes_out: fields.find_number("made"),
+        error: fields.find("fault").map(str::to_owned),
     })
 }

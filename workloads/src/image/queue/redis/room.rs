@@ -12,9 +12,10 @@ use crossbeam_channel::Sender;
 
 use super::news::{Message, News};
 use super::records::{self, Shown, Told, Versioned};
-use super::scripts::{ASK, CANCEL, ENQUEUE, HOLD, LEASE, RETRY, SETTLE, TEND};
+use super::scripts::{ASK, CANCEL, ENQUEUE, EVENTS, HOLD, LEASE, RETRY, SETTLE, TEND};
 use super::settings::RedisQueueSettings;
 use crate::hex;
+use crate::image::audit::{EVENTS_MAX_IN_REDIS, Noted, Place};
 use crate::image::fault::{Fault, Kind};
 use crate::image::job::{Document, JobId, Tenant, random};
 use crate::image::queue::options::QueueOptions;
@@ -39,6 +40,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const HOLD_EVERY: Duration = Duration::from_millis(500);
 /// A lease is renewed so many times before it ends at least.
 const HOLDS_PER_LEASE: u32 = 4;
+/// How long a node that sends events for the account is the one that does, after it last asked for some.
+const SENDER_LEASE: Duration = Duration::from_secs(10);
 /// How long a follower trusts that it is told; then it looks.
 const FOLLOW_LOOK: Duration = Duration::from_secs(15);
 
@@ -177,7 +180,8 @@ impl Room {
     /// Runs a script, again where its answer is lost and `again` says that twice is as good as once.
     async fn run(&self, script: &'static Script, args: &[&[u8]], again: bool) -> Result<Value, QueueError> {
         let lease_ms = self.options.lease.as_millis().to_string();
-        let mut all: Vec<&[u8]> = vec![self.publish, lease_ms.as_bytes()];
+        let events_max = self.options.events_max.min(EVENTS_MAX_IN_REDIS).to_string();
+        let mut all: Vec<&[u8]> = vec![self.publish, lease_ms.as_bytes(), events_max.as_bytes()];
         all.extend_from_slice(args);
         let until = self.shard.now() + PATIENCE;
         loop {
@@ -185,6 +189,7 @@ impl Room {
                 Ok(value) => {
                     let told = Told::read(value).map_err(QueueError::Io)?;
                     self.sums.add_counts(&told.counts);
+                    self.sums.add_events_lost(told.unnoted);
                     self.note(told.depth);
                     return Ok(told.result);
                 }
@@ -408,7 +413,9 @@ impl Room {
     }
 
     pub(super) async fn complete(&self, lease: LeaseId, manifest: &Manifest) -> Result<Settled, QueueError> {
-        let mut args = vec![json(manifest).into_bytes(), manifest.lane.clone().into_bytes()];
+        let made: u64 = manifest.outputs.iter().map(|output| output.bytes).sum();
+        let mut args =
+            vec![json(manifest).into_bytes(), manifest.lane.clone().into_bytes(), made.to_string().into_bytes()];
         let key = self.key_of(lease).await?;
         if let (Some(key), Some(secret)) = (key, self.secret.get()) {
             args.push(key.manifest(&Salt::new(&secret)).to_string().into_bytes());
@@ -494,6 +501,22 @@ impl Room {
             )));
         }
         Ok(answers.iter().map(|answer| answer.as_int() == Some(1)).collect())
+    }
+
+    /// Events for the account: those up to a place go, and as many of the next ones come, if no other node sends them.
+    pub(super) async fn events(&self, sent: Option<Place>, most: usize) -> Result<Vec<Noted>, QueueError> {
+        let numbers = [SENDER_LEASE.as_millis().to_string(), most.to_string()];
+        let kept = sent.map_or_else(String::new, |Place(at, number)| format!("{at}-{}", number + 1));
+        let args = [self.node.as_bytes(), numbers[0].as_bytes(), numbers[1].as_bytes(), kept.as_bytes()];
+        let [waiting, events]: [Value; 2] = self
+            .run(&EVENTS, &args, true)
+            .await?
+            .into_list()
+            .and_then(|parts| parts.try_into().ok())
+            .ok_or_else(|| QueueError::Io("events are not their number and a list".to_owned()))?;
+        self.sums.set_events_waiting(waiting.as_int().unwrap_or(0).max(0) as u64);
+        let events = events.into_list().unwrap_or_default().into_iter().map(records::event);
+        events.collect::<Result<_, String>>().map_err(QueueError::Io)
     }
 
     /// One round of what comes by itself. How long until there is more to do.

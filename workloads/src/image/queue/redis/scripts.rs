@@ -29,4 +29,6 @@ scripts! {
     RETRY = "retry.lua";
     /// What comes by itself.
     TEND = "tend.lua";
+    /// Events for the account of jobs.
+    EVENTS = "events.lua";
 }

@@ -1,7 +1,7 @@
--- ARGV from 3: node, fault of a lost lease, whether that is a crash, policy (5), whether to forget, then how long jobs are kept,
+-- ARGV from 4: node, fault of a lost lease, whether that is a crash, policy (5), whether to forget, then how long jobs are kept,
 -- dead ones, and works that are done (nothing: for good), and the node's secret. What comes by itself: works become due, leases
 -- end, old things are forgotten, and a secret that is gone is put back. Any node does it for all.
-local node, fault, is_crash, policy = ARGV[3], ARGV[4], ARGV[5] == '1', policy_at(6)
+local node, fault, is_crash, policy = ARGV[4], ARGV[5], ARGV[6] == '1', policy_at(7)
 
 -- Works and jobs that one round treats, at most, so that nobody waits long for it.
 local ROUND_MAX = 100
@@ -19,6 +19,7 @@ for priority = 0, 1 do
       local work = found and find_work(found[2][2])
       if work and work.state == LEASED and work.entry == entry then
         count('expired')
+        note_all(work.id, 'expired')
         end_attempt(work, fault, true, is_crash, policy)
       else
         redis.call('XACK', stream, GROUP, entry)
@@ -26,7 +27,7 @@ for priority = 0, 1 do
       end
     end
     -- Consumers are nodes, and nodes that went leave theirs behind: those that hold nothing and did nothing for long.
-    if ARGV[11] == '1' then
+    if ARGV[12] == '1' then
       for _, told in ipairs(redis.call('XINFO', 'CONSUMERS', stream, GROUP)) do
         local consumer = {}
         for at = 1, #told, 2 do consumer[told[at]] = told[at + 1] end
@@ -59,7 +60,7 @@ local function forget_work(work)
 end
 
 local more = 0
-if ARGV[11] == '1' then
+if ARGV[12] == '1' then
   local function forget_jobs(set, kept)
     local old = redis.call('ZRANGEBYSCORE', set, '-inf', '(' .. whole(NOW - kept), 'LIMIT', 0, FORGOTTEN_MAX)
     if #old == FORGOTTEN_MAX then more = 1 end
@@ -80,11 +81,11 @@ if ARGV[11] == '1' then
       end
     end
   end
-  local jobs_kept, dead_kept = tonumber(ARGV[12]), tonumber(ARGV[13])
+  local jobs_kept, dead_kept = tonumber(ARGV[13]), tonumber(ARGV[14])
   forget_jobs(P .. 'finished', jobs_kept)
   forget_jobs(P .. 'finished:dead', math.max(dead_kept, jobs_kept))
   for state = DONE, CANCELLED do
-    local kept = state == DONE and tonumber(ARGV[14]) or state ~= DONE and jobs_kept
+    local kept = state == DONE and tonumber(ARGV[15]) or state ~= DONE and jobs_kept
     if kept then
       local set = P .. 'idle:' .. state
       local old = redis.call('ZRANGEBYSCORE', set, '-inf', '(' .. whole(NOW - kept), 'LIMIT', 0, FORGOTTEN_MAX)
@@ -103,7 +104,7 @@ local first = redis.call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES')[2]
 local secret = redis.call('GET', P .. 'secret')
 -- Written only where it is missing: a Redis that is full refuses whatever writes.
 if not secret then
-  secret = ARGV[15]
+  secret = ARGV[16]
   redis.call('SET', P .. 'secret', secret)
 end
 return answer({ first and math.max(tonumber(first) - NOW, 0) or -1, more, secret })

@@ -180,6 +180,48 @@ fn what_is_too_old_is_forgotten() {
 }
 
 #[test]
+fn events_are_kept_with_their_changes_until_one_node_has_sent_them_and_have_a_limit() {
+    let Some(server) = Redis::start(Durability::None) else { return };
+    let options = QueueOptions { events_max: 8, ..BRIEF };
+    let (one, other) = (node(&server, &options), node(&server, &options));
+    // One work that two jobs want: each has an account of its own.
+    let job = enter(&one, 1);
+    let twin = crate::image::work::Order { tenant: Tenant::named("b"), ..order("a", 1) };
+    assert!(matches!(other.enqueue(twin, Forecast::default()).wait().unwrap(), Enqueued::Accepted(_)));
+    // It is lost once, and done the second time.
+    drop(lease(&one));
+    assert_eq!(other.complete(lease(&other).id, manifest()).wait().unwrap(), Settled::Ended);
+    let events = one.first(100).wait().unwrap();
+    assert!(events.windows(2).all(|pair| pair[0].place < pair[1].place));
+    let of = |tenant: &str| -> Vec<(String, i64)> {
+        let own = events.iter().filter(|noted| noted.tenant == tenant);
+        own.map(|noted| (noted.event.clone(), noted.attempt)).collect()
+    };
+    let [accepted, leased, expired, retried] = ["accepted", "leased", "expired", "retried"];
+    let expected = [(accepted, 0), (leased, 1), (expired, 1), (retried, 1)].map(|(name, at)| (name.to_owned(), at));
+    assert_eq!((of("a"), of("b")), (expected.to_vec(), expected.to_vec()), "then there is no room for four more");
+    assert_eq!(one.figures().1 + other.figures().1, 4);
+    assert_eq!((events[0].job.clone(), events[0].time_ms >= job.created_ms as i64), (job.id.to_string(), true));
+    assert_eq!((events[0].width, events[0].bytes_in), (Some(6000), order("a", 1).work.len as i64));
+    assert!(events.iter().all(|noted| noted.error.is_some() == (noted.event == retried)));
+    // While one node sends, others do not.
+    assert_eq!((other.first(100).wait().unwrap(), other.figures().0), (Vec::new(), 8));
+    one.forget(events[5].place).wait().unwrap();
+    assert_eq!(one.figures().0, 2);
+    // It is gone, and its time is over.
+    drop(one);
+    server.cli(&["DEL", server.cli(&["KEYS", "*:sender"]).trim()]);
+    assert_eq!(other.first(100).wait().unwrap(), events[6..]);
+    other.forget(events[7].place).wait().unwrap();
+    // What is asked for again, taken, and given up.
+    let second = enter(&other, 2);
+    assert_eq!(other.release(lease(&other).id).wait().unwrap(), Settled::Again(std::time::Duration::ZERO));
+    assert!(other.cancel(&tenant(), second.id).wait().unwrap().is_some());
+    let names: Vec<String> = other.first(100).wait().unwrap().into_iter().map(|noted| noted.event).collect();
+    assert_eq!(names, [accepted, leased, "released", "cancelled"]);
+}
+
+#[test]
 fn a_redis_that_is_not_there_is_named_without_its_password() {
     let settings = RedisQueueSettings::new("redis://annulus:s3cret@127.0.0.1:1?connect_ms=200", "test").unwrap();
     assert!(!format!("{settings:?}").contains("s3cret"));
