@@ -56,18 +56,18 @@ fn main() -> ExitCode {
     };
     let ended = match args.command {
         Command::Help => {
-            print!("{HELP}");
+            annulus::say!("{}", HELP.trim_end());
             Ok(())
         }
         Command::Version => {
-            println!("annulus {}", env!("CARGO_PKG_VERSION"));
+            annulus::say!("annulus {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
         Command::Doctor => doctor(&args),
         Command::Check => check(&args),
         Command::Gateway if args.print_config => check(&args),
         Command::Image if args.plan => Config::load(&args).and_then(|config| {
-            println!("{}", plan(&config.image, args.measure.as_deref())?);
+            annulus::say!("{}", plan(&config.image, args.measure.as_deref())?);
             Ok(())
         }),
         Command::Run | Command::Chat | Command::Gateway | Command::Image => {
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 fn fetch() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(2).collect();
     if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
-        print!("{}", annulus::fetch::HELP);
+        annulus::say!("{}", annulus::fetch::HELP.trim_end());
         return ExitCode::SUCCESS;
     }
     match Fetch::read(words).and_then(Fetch::run) {
@@ -104,7 +104,7 @@ fn fetch() -> ExitCode {
 fn process() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(3).collect();
     if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
-        print!("{}", annulus::image::process::HELP);
+        annulus::say!("{}", annulus::image::process::HELP.trim_end());
         return ExitCode::SUCCESS;
     }
     match Process::read(words).map(|process| process.run()) {
@@ -121,7 +121,7 @@ fn process() -> ExitCode {
 fn offline() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(2).collect();
     if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
-        print!("{}", annulus::chat::offline::HELP);
+        annulus::say!("{}", annulus::chat::offline::HELP.trim_end());
         return ExitCode::SUCCESS;
     }
     match Offline::read(&words).and_then(|offline| offline.run()) {
@@ -241,28 +241,27 @@ fn check(args: &Args) -> Result<(), String> {
     let Some(source) = source(args) else {
         return Err("check which file? For example: annulus check shop.json".into());
     };
-    let lines = |findings: &[config::Finding]| findings.iter().map(|one| format!("{one}\n")).collect::<String>();
     match config::load(&source.path, &source.options) {
         Err(problems) => {
-            print!("{}", lines(&problems));
+            problems.iter().for_each(|problem| annulus::say!("{problem}"));
             let plural = if problems.len() == 1 { "" } else { "s" };
             Err(format!("{} has {} problem{plural}", source.path.display(), problems.len()))
         }
         Ok((gateway, _)) if args.print_config => {
-            println!("{}", config::print_effective(&gateway));
+            annulus::say!("{}", config::print_effective(&gateway));
             Ok(())
         }
         Ok((gateway, notes)) => {
-            print!("{}", lines(&notes));
+            notes.iter().for_each(|note| annulus::say!("{note}"));
             for difference in config::compat_differences(&gateway) {
-                println!("compat: {difference}");
+                annulus::say!("compat: {difference}");
             }
             let count = gateway.endpoints.len();
             // Where a file is checked, its certificates need not be.
             if let Err(why) = Edition::load(gateway) {
-                println!("note: here it could not start: {why}");
+                annulus::say!("note: here it could not start: {why}");
             }
-            println!("{}: {count} endpoints, no problems", source.path.display());
+            annulus::say!("{}: {count} endpoints, no problems", source.path.display());
             Ok(())
         }
     }

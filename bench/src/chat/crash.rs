@@ -7,7 +7,7 @@ use super::member::{Field, Member, backend, size};
 use super::nodes::Nodes;
 use super::talk::{PAGE, Seen, Talk};
 use super::wire::{self, CONNECT_ID, Credentials, Position};
-use super::{Folder, Options};
+use super::{Asked, Folder, Options};
 use crate::compare::median;
 use crate::process::{Server, wait_until_free};
 use crate::random::Random;
@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<Vec<Row>, String> {
         ended.and(tops)
     })?;
     let behind = tops.iter().filter(|(channel, offset)| *offset != run.read[*channel].offset).count();
-    rows(&field, options.asked.kills, run.lost, behind, &starts)
+    rows(&field, &options.asked, run.lost, behind, &starts)
 }
 
 fn field(addresses: Vec<SocketAddr>, options: &Options) -> Field {
@@ -236,7 +236,7 @@ impl Run<'_> {
     }
 }
 
-fn rows(field: &Field, kills: u32, lost: usize, behind: usize, starts: &[f64]) -> Result<Vec<Row>, String> {
+fn rows(field: &Field, asked: &Asked, lost: usize, behind: usize, starts: &[f64]) -> Result<Vec<Row>, String> {
     let counts = field.ledger.lock().map_err(|error| error.to_string())?.counts();
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let row = |what: &str, target, value: u64, note: String| {
@@ -247,13 +247,18 @@ fn rows(field: &Field, kills: u32, lost: usize, behind: usize, starts: &[f64]) -
     let disorder = field.disorder.lock().map_err(|error| error.to_string())?.clone();
     let why = field.why.lock().map_err(|error| error.to_string())?.clone();
     let unanswered = counts.published.saturating_sub(counts.acknowledged + of(&field.refused));
-    Ok(vec![
-        row("kills", Target::Fact, kills.into(), format!("after {} to {} ms each", LIFE_MS.0, LIFE_MS.1)),
+    // Where only Redis is killed clients stay, and have nothing to recover.
+    let (recovered, stay) = match asked.kills_redis {
+        true => (Target::Fact, "clients stay connected".to_owned()),
+        false => (some, String::new()),
+    };
+    let mut rows = vec![
+        row("kills", Target::Fact, asked.kills.into(), format!("after {} to {} ms each", LIFE_MS.0, LIFE_MS.1)),
         row(
             "publications acknowledged",
             some,
             counts.acknowledged,
-            format!("of {}; {unanswered} without an answer", counts.published),
+            format!("of {}; {unanswered} without an answer, or told to come again", counts.published),
         ),
         row(
             "of those lost",
@@ -265,13 +270,16 @@ fn rows(field: &Field, kills: u32, lost: usize, behind: usize, starts: &[f64]) -
         row("moved", none, counts.moved, "seen at an offset or in an epoch that is another's now".into()),
         row("damaged", none, counts.damaged, "other data than was published".into()),
         row("holes", none, counts.holes, "offsets without a publication".into()),
-        row("subscriptions recovered", some, of(&field.recovered), String::new()),
+        row("subscriptions recovered", recovered, of(&field.recovered), stay),
         row("subscriptions not recovered", none, of(&field.unrecovered), String::new()),
         row("out of order or after a gap", none, of(&field.disordered), disorder),
         row("subscribers that lack something", none, behind as u64, format!("of {MEMBERS}, in the end")),
         row("requests repeated after a kill", some, of(&field.repeated), "with their idempotency key".into()),
         row("of those answered with another place", none, of(&field.differing), String::new()),
         row("refused", none, of(&field.refused), why),
-        Row::fact("crash: start, median", median(starts), "ms until it accepted, log read"),
-    ])
+    ];
+    if !asked.kills_redis {
+        rows.push(Row::fact("crash: start, median", median(starts), "ms until it accepted, log read"));
+    }
+    Ok(rows)
 }

@@ -143,20 +143,20 @@ impl Doctor {
 
     /// Looks, and says what it finds. Whether all is well.
     pub fn run(self) -> bool {
-        println!("kernel interface");
-        print!("{}", describe_drivers());
-        println!("cores");
-        println!("  {}", Plan::new(&Grants::of_this_process(), &Request { compute: Some(0), ..Request::default() }));
-        println!("limits");
+        crate::say!("kernel interface");
+        crate::say!("{}", describe_drivers().trim_end());
+        crate::say!("cores");
+        crate::say!("  {}", Plan::new(&Grants::of_this_process(), &Request { compute: Some(0), ..Request::default() }));
+        crate::say!("limits");
         match raise_file_limit() {
-            Ok(files) => println!("  {}", capacity(files)),
-            Err(error) => println!("  the limit of open files cannot be read: {error}"),
+            Ok(files) => crate::say!("  {}", capacity(files)),
+            Err(error) => crate::say!("  the limit of open files cannot be read: {error}"),
         }
         let mut is_well = true;
         for server in self.servers {
-            println!("{}", title(&server));
+            crate::say!("{}", title(&server));
             for finding in look(server) {
-                println!("{finding}");
+                crate::say!("{finding}");
                 is_well &= finding.verdict != Verdict::No;
             }
         }
