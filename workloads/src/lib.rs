@@ -11,10 +11,13 @@ pub mod fetch;
 pub mod gateway;
 mod hex;
 pub mod image;
+pub mod jose;
 pub mod nearest;
+pub mod outbound;
 mod percent;
 pub mod postgres;
 pub mod redis;
+mod schema;
 pub mod serve;
 mod voice;
 

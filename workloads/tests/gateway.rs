@@ -12,12 +12,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "gateway/cache.rs"]
+mod cache;
 #[path = "gateway/cancelled.rs"]
 mod cancelled;
 #[path = "gateway/discovery.rs"]
 mod discovery;
 #[path = "gateway/flatmap.rs"]
 mod flatmap;
+#[path = "gateway/guards.rs"]
+mod guards;
+#[path = "gateway/hedging.rs"]
+mod hedging;
 #[path = "gateway/names.rs"]
 mod names;
 #[path = "gateway/quota.rs"]

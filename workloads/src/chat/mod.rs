@@ -45,7 +45,6 @@ pub mod node;
 pub mod offline;
 pub mod past;
 pub mod rules;
-pub mod schema;
 pub mod seal;
 mod secure;
 pub mod serve;

@@ -14,7 +14,6 @@ use super::emulation::Sessions;
 use super::feeding::{Bell, Tail};
 use super::hub::{Common, Restored, Restorer, Verifiers};
 use super::log::{self, LogId, Opened};
-use super::schema::Schema;
 use super::seal::Sealer;
 use super::secure;
 use super::store::{
@@ -25,6 +24,7 @@ use super::users::Counted;
 use crate::durable::make_directory;
 use crate::gateway::access::{AccessLog, Writer};
 use crate::postgres::Target;
+use crate::schema::Schema;
 
 /// The log's shard. The first one has the console already.
 const LOG_SHARD: usize = 0;
@@ -98,7 +98,7 @@ impl Node {
             Some(ring) => Some(Arc::new(Sealer::new(&ring.keys[ring.current].0, &ring.keys)?)),
         };
         let schemas = config.channels.all().map(|namespace| namespace.schema.as_deref().map(Schema::read).transpose());
-        let schemas = schemas.collect::<Result<Vec<_>, String>>()?;
+        let schemas = schemas.collect::<Result<Vec<_>, String>>().map_err(|error| format!("chat: {error}"))?;
         let tls = config.tls.as_ref().map(secure::server_config).transpose()?;
         let client_tls = secure::client_config()?;
         let admin = Console::open(&config)?;

@@ -3,8 +3,9 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use annulus_engine::Shard;
@@ -14,7 +15,10 @@ use annulus_protocols::json::write_string;
 use super::balance::Member;
 use super::breaker::{Breaker, Pass};
 use super::bucket::{Bucket, share};
+use super::cache::{Cache, Lifetime, Turn};
 use super::config::model::{self, Backend, Endpoint, Forward, Piece, Rate};
+use super::guard::Claims;
+use super::hedge::Hedging;
 use super::memory::Short;
 use super::message::{Call, Cause, Failure, FieldList, Phase};
 use super::meters::BackendMeters;
@@ -42,6 +46,8 @@ pub struct Asking<'a> {
     pub params: &'a [String],
     /// What every backend gets, whatever it is allowed of the client's fields: who asks, and what the request is called.
     pub own_fields: &'a FieldList,
+    /// What the client's token says, where the endpoint wants one.
+    pub claims: Option<&'a Claims>,
     /// Until when sub-requests are waited for, by the shard's clock.
     pub deadline: Duration,
     /// What is given up because there is too much.
@@ -59,7 +65,10 @@ pub struct Ready {
     breaker: Option<Breaker>,
     rate: Option<(Rate, Bucket)>,
     budget: Budget,
+    hedging: Option<Hedging>,
     meters: BackendMeters,
+    /// Answers that are kept.
+    cache: Option<Cache>,
     /// How long an answer's head may take, whatever the deadline.
     head_timeout: Option<Duration>,
 }
@@ -202,6 +211,23 @@ fn is_served(failure: &Failure) -> Option<bool> {
     }
 }
 
+/// The first of two that is good; where neither is, what came of the later.
+async fn first_good<T, E, F: Future<Output = Result<T, E>> + Unpin>(first: F, second: F) -> Result<T, E> {
+    let mut both = [Some(first), Some(second)];
+    std::future::poll_fn(|cx| {
+        for at in 0..2 {
+            let Some(one) = &mut both[at] else { continue };
+            let Poll::Ready(outcome) = Pin::new(one).poll(cx) else { continue };
+            both[at] = None;
+            if outcome.is_ok() || both[1 - at].is_none() {
+                return Poll::Ready(outcome);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 impl Ready {
     /// A backend with those whom it asks. `named` is what metrics call the endpoint and it.
     pub fn new(
@@ -209,6 +235,7 @@ impl Ready {
         named: (&str, &str),
         backend: Backend,
         targets: Rc<Targets>,
+        cache: Option<Cache>,
         head_timeout: Option<Duration>,
     ) -> Ready {
         let rate = backend.rate_limit.as_ref().map(|rate| {
@@ -220,7 +247,9 @@ impl Ready {
             breaker: backend.circuit_breaker.clone().map(Breaker::new),
             rate,
             budget: Budget::default(),
+            hedging: backend.hedge.as_ref().map(Hedging::new),
             meters: BackendMeters::new(shard, named.0, named.1),
+            cache,
             head_timeout,
             reading: Reading::new(&backend),
             backend,
@@ -233,10 +262,57 @@ impl Ready {
     /// # Errors
     /// Why there is no answer of use.
     pub async fn ask(&self, asking: &Asking<'_>, earlier: &[Option<Part>]) -> Result<Part, Refusal> {
-        let mut asked = self.admit(asking)?;
         let target = self.target(asking, earlier)?;
+        let deadline = asking.deadline.min(asking.shard.now() + self.backend.timeout);
+        match &self.cache {
+            Some(cache) => Box::pin(self.ask_unless_kept(cache, asking, &target, deadline)).await,
+            None => self.ask_backend(asking, &target, deadline).await,
+        }
+    }
+
+    /// Gives what is kept, or waits for whoever asks the same already, or asks.
+    async fn ask_unless_kept(
+        &self,
+        cache: &Cache,
+        asking: &Asking<'_>,
+        target: &str,
+        deadline: Duration,
+    ) -> Result<Part, Refusal> {
+        let (shard, fields) = (asking.shard, self.fields(asking));
+        let mut has_waited = false;
+        loop {
+            if let Some(part) = cache.find(shard.now(), target, &fields) {
+                self.meters.cached.add(1);
+                let mut held = asking.request.client.room();
+                held.grow_to(part.len())?;
+                return Ok(part.holding(held));
+            }
+            if has_waited {
+                return self.ask_backend(asking, target, deadline).await;
+            }
+            match cache.turn(shard.now(), target) {
+                Turn::Passes => return self.ask_backend(asking, target, deadline).await,
+                Turn::Leads(leading) => {
+                    let outcome = self.ask_backend(asking, target, deadline).await;
+                    leading.ended();
+                    return outcome;
+                }
+                Turn::Follows(reply) => {
+                    let left = deadline.saturating_sub(shard.now());
+                    let Ok(ended) = shard.timeout(left, reply).await else {
+                        return Err(Failure::timeout(Phase::Admission).into());
+                    };
+                    // One that was given up, with its client, is led by the next.
+                    has_waited = ended.is_some();
+                }
+            }
+        }
+    }
+
+    async fn ask_backend(&self, asking: &Asking<'_>, target: &str, deadline: Duration) -> Result<Part, Refusal> {
+        let mut asked = self.admit(asking, deadline)?;
         let left = asked.deadline.saturating_sub(asking.shard.now());
-        let outcome = match asking.shard.timeout(left, pin!(self.attempts(asking, &target, &asked))).await {
+        let outcome = match asking.shard.timeout(left, pin!(self.attempts(asking, target, &asked))).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(Failure::timeout(asked.progress.get()).into()),
         };
@@ -249,8 +325,9 @@ impl Ready {
     /// # Errors
     /// Why there is no answer.
     pub async fn pass(&self, asking: &Asking<'_>) -> Result<Answer, Refusal> {
-        let mut asked = self.admit(asking)?;
         let target = self.target(asking, &[])?;
+        let deadline = asking.deadline.min(asking.shard.now() + self.backend.timeout);
+        let mut asked = self.admit(asking, deadline)?;
         let left = asked.deadline.saturating_sub(asking.shard.now());
         let outcome = match asking.shard.timeout(left, pin!(self.send(asking, &target, &asked))).await {
             Ok(outcome) => outcome,
@@ -269,7 +346,7 @@ impl Ready {
     }
 
     /// Whether the backend is asked at all.
-    fn admit<'a>(&'a self, asking: &Asking<'a>) -> Result<Asked<'a>, Failure> {
+    fn admit<'a>(&'a self, asking: &Asking<'a>, deadline: Duration) -> Result<Asked<'a>, Failure> {
         let shard = asking.shard;
         let now = shard.now();
         if asking.level >= Level::RequiredOnly
@@ -293,7 +370,6 @@ impl Ready {
             self.meters.refused.add(1);
             return Err(refused("its circuit breaker is open"));
         };
-        let deadline = asking.deadline.min(now + self.backend.timeout);
         Ok(Asked { ready: self, shard, deadline, began: now, pass: Some(pass), progress: Cell::new(Phase::Admission) })
     }
 
@@ -301,10 +377,10 @@ impl Ready {
     async fn attempts(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Part, Refusal> {
         let mut repeated = 0;
         if let Some(retry) = &self.backend.retry {
-            self.budget.earn(retry);
+            self.budget.earn(retry.budget);
         }
         loop {
-            let refusal = match self.attempt(asking, target, asked).await {
+            let refusal = match self.attempt_once_or_twice(asking, target, asked).await {
                 Ok(part) => return Ok(part),
                 Err(refusal) => refusal,
             };
@@ -320,6 +396,36 @@ impl Ready {
             repeated += 1;
             self.meters.retries.add(1);
         }
+    }
+
+    /// Asks, and where that is slow a second time beside it. The first good answer counts, the other call is given up.
+    async fn attempt_once_or_twice(
+        &self,
+        asking: &Asking<'_>,
+        target: &str,
+        asked: &Asked<'_>,
+    ) -> Result<Part, Refusal> {
+        let Some(hedging) = self.hedging.as_ref().filter(|_| self.backend.method.is_idempotent()) else {
+            return self.attempt(asking, target, asked).await;
+        };
+        let (shard, began) = (asking.shard, asking.shard.now());
+        let mut first = Box::pin(self.attempt(asking, target, asked));
+        let in_time = match hedging.begin() {
+            Some(patience) => shard.timeout(patience, first.as_mut()).await.ok(),
+            None => Some(first.as_mut().await),
+        };
+        let outcome = match in_time {
+            Some(outcome) => outcome,
+            None if asking.level >= Level::NoRetries || !hedging.spend() => first.await,
+            None => {
+                self.meters.hedges.add(1);
+                first_good(first, Box::pin(self.attempt(asking, target, asked))).await
+            }
+        };
+        if outcome.is_ok() {
+            hedging.learn(shard.now().saturating_sub(began));
+        }
+        outcome
     }
 
     async fn attempt(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Part, Refusal> {
@@ -363,7 +469,14 @@ impl Ready {
                 break;
             }
         }
-        Ok(self.reading.read(body, &check).map_err(malformed)?.holding(held))
+        let part = self.reading.read(body, &check).map_err(malformed)?;
+        if let Some(cache) = self.cache.as_ref().filter(|_| answer.status == 200) {
+            let fields = self.fields(asking);
+            let is_authorized = asking.claims.is_some_and(|claims| claims.are_told_in(&fields));
+            let lifetime = Lifetime::of(&answer.fields, &fields, is_authorized);
+            cache.keep(asking.shard.now(), target, &fields, lifetime, &part);
+        }
+        Ok(part.holding(held))
     }
 
     /// Sends the question to one host and waits for the head of its answer.
@@ -397,6 +510,11 @@ impl Ready {
         };
         counted.settle(&answered);
         answered
+    }
+
+    /// Forgets answers that are out of date.
+    pub fn sweep(&self, now: Duration) {
+        self.cache.iter().for_each(|cache| cache.sweep(now));
     }
 
     /// How long its calls took, since the start.
@@ -435,6 +553,11 @@ impl Ready {
         let template = &self.backend.url_pattern;
         let mut target = String::with_capacity(template.source.len() + 32);
         self.fill(&mut target, &template.path, asking, earlier)?;
+        let is_literal = template.path.iter().all(|piece| matches!(piece, Piece::Literal(_)));
+        if !is_literal && target.split('/').any(|segment| matches!(segment, "." | "..")) {
+            let cause = Cause::Malformed("what its path is made of leads somewhere else".to_owned());
+            return Err(Failure { phase: Phase::Admission, cause, unprocessed: true });
+        }
         let mut separator = '?';
         if !template.query.is_empty() {
             target.push(separator);
@@ -486,8 +609,13 @@ impl Ready {
                     encode_into(target, &value.ok_or_else(missing)?);
                 }
                 Piece::Claim(path) => {
-                    let cause = Cause::Malformed(format!("no token was checked for the claim {}", path.join(".")));
-                    return Err(Failure { phase: Phase::Admission, cause, unprocessed: true });
+                    let value = asking.claims.and_then(|claims| claims.text(path));
+                    let missing = || Failure {
+                        phase: Phase::Admission,
+                        cause: Cause::Malformed(format!("the token has no claim {}", path.join("."))),
+                        unprocessed: true,
+                    };
+                    encode_into(target, &value.ok_or_else(missing)?);
                 }
             }
         }
@@ -504,11 +632,20 @@ impl Ready {
         let mut fields = own.clone();
         // What is merged has to be read here, and compressed bodies are not.
         let is_merged = asking.endpoint.output_encoding != model::OutputEncoding::NoOp;
+        let claimed = asking.claims.map(|claims| &claims.fields);
+        let goes_on =
+            |name: &str| asking.endpoint.input_headers.allows(name) && self.backend.input_headers.allows(name);
         for (name, value) in request.fields.iter() {
             let is_own = matches!(name, "host" | "content-length")
                 || (is_merged && name == "accept-encoding")
-                || own.get(name).is_some();
-            if !is_own && asking.endpoint.input_headers.allows(name) && self.backend.input_headers.allows(name) {
+                || own.get(name).is_some()
+                || claimed.is_some_and(|claimed| claimed.get(name).is_some());
+            if !is_own && goes_on(name) {
+                fields.push(name, value);
+            }
+        }
+        for (name, value) in claimed.iter().flat_map(|claimed| claimed.iter()) {
+            if own.get(name).is_none() && goes_on(name) {
                 fields.push(name, value);
             }
         }

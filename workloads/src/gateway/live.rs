@@ -16,12 +16,14 @@ use annulus_protocols::http1::{self, RequestHead};
 use super::access::{AccessLog, Line};
 use super::backend::{Asking, Ready};
 use super::bucket::{self, Bucket, Clients};
+use super::cache::Cache;
 use super::client::{Client, Expected};
 use super::config::model::{self, ClientKey, Gateway, Rate};
 use super::dns::Resolver;
 use super::endpoint::Service;
 use super::fanout;
 use super::figures::Figures;
+use super::guard::{self, Claims, Guarded, Guards};
 use super::identity::Identities;
 use super::memory::Memory;
 use super::message::{FieldList, is_hop_by_hop};
@@ -36,6 +38,8 @@ use super::service::Edition;
 use super::shed::Shedder;
 use super::targets::Targets;
 use super::upstream::{Dialer, Settings, Upstreams};
+use crate::jose::Fetcher;
+use crate::outbound::Outbound;
 
 /// How long idle connections are kept when the gateway is asked to stop: a request that was sent before the client could
 /// know of it is still answered.
@@ -61,6 +65,8 @@ pub struct Live {
     limits: Vec<Option<Limits>>,
     quota: Option<Rc<Quota>>,
     identities: Identities,
+    guards: Arc<Guards>,
+    fetcher: Rc<Fetcher>,
     /// How much is given up.
     pub shedder: Shedder,
     /// What answers take.
@@ -95,6 +101,7 @@ impl Live {
                     (&name_of(endpoint), &backend_name(endpoint, place)),
                     backend.clone(),
                     Targets::new(shard, backend, &upstreams, resolver),
+                    backend.cache.as_ref().map(|limits| Cache::new(limits, memory, shard.count())),
                     gateway.pool.response_header_timeout,
                 ))
             });
@@ -113,6 +120,7 @@ impl Live {
         let quota = store.map(|store| Quota::new(shard, store, before.and_then(|before| before.quota.as_deref())));
         let together = quota.as_ref().zip(store.map(|store| store.gateways));
         let limits = gateway.endpoints.iter().map(|endpoint| Limits::new(shard, endpoint, together)).collect();
+        let outbound = Outbound::new(shard, resolver.clone(), &edition.client_tls);
         let meters = Meters::new(shard);
         let endpoint_meters = gateway.endpoints.iter().map(|endpoint| EndpointMeters::new(shard, endpoint)).collect();
         Rc::new(Live {
@@ -122,6 +130,8 @@ impl Live {
             limits,
             quota,
             identities: Identities::new(shard.index()),
+            guards: edition.guards.clone(),
+            fetcher: Fetcher::new(shard, &outbound, "gateway"),
             shedder: Shedder::default(),
             memory: memory.clone(),
             figures: figures.clone(),
@@ -133,6 +143,14 @@ impl Live {
             in_flight: Cell::new(0),
             successor: RefCell::default(),
         })
+    }
+
+    /// What is to be done now and then: key sets that have become old are fetched, answers that are out of date forgotten.
+    pub fn tend(&self) {
+        let due = self.guards.tokens().filter(|tokens| tokens.is_due(&self.fetcher));
+        due.for_each(|tokens| tokens.refresh(&self.fetcher));
+        let backends = self.services.iter().flat_map(|service| &service.backends);
+        backends.for_each(|backend| backend.sweep(self.shard.now()));
     }
 
     /// The configuration that is in force now.
@@ -252,14 +270,30 @@ impl Live {
         let began = self.shard.precise_now();
         let client = self.client_address(request);
         let own_fields = self.own_fields(request, client);
-        let (index, reply) = match own::answer(self, request) {
+        let origins = self.guards.origins.as_ref();
+        let preflight = || origins.and_then(|origins| origins.preflight(request));
+        let (index, reply) = match own::answer(self, request).or_else(preflight) {
             Some(reply) => (None, reply),
-            None => match self.router.find(&request.method, &request.path) {
-                Route::Found(index, params) => {
-                    (Some(index), self.serve(index, request, &params, client, &own_fields).await)
-                }
-                other => (None, self.answer_unrouted(request, other)),
-            },
+            None => {
+                let (index, reply) = match self.router.find(&request.method, &request.path) {
+                    _ if self.guards.bots.as_ref().is_some_and(|bots| bots.refuses(request)) => {
+                        self.meters.denied.add(1);
+                        (None, refused_program())
+                    }
+                    Route::Found(index, params) => {
+                        (Some(index), self.serve(index, request, &params, client, &own_fields).await)
+                    }
+                    other => (None, self.answer_unrouted(request, other)),
+                };
+                let origins = self.guards.origins.as_ref();
+                (
+                    index,
+                    match origins {
+                        Some(origins) => origins.mark(request, reply),
+                        None => reply,
+                    },
+                )
+            }
         };
         let id = own_fields.text("x-request-id").unwrap_or_default();
         // Refusals carry it too: it is what a person who was refused can name. An upstream's own word stays.
@@ -344,6 +378,16 @@ impl Live {
             // would keep coming back to the shard that refuses. Where others have time, it is sent to them.
             return Reply { last: self.shard.is_any_unstrained(), ..reply };
         }
+        let guarded = &self.guards.endpoints[index];
+        let entered = self.shard.now();
+        let within = service.endpoint.timeout;
+        let claims = match self.let_in(guarded, request, within).await {
+            Ok(claims) => claims,
+            Err(refusal) => {
+                self.meters.denied.add(1);
+                return refusal;
+            }
+        };
         let limits = self.limits[index].as_ref();
         let refusal = match limits {
             Some(limits) => limits.refusal(self, request, params, client).await,
@@ -354,10 +398,13 @@ impl Live {
             self.endpoint_meters[index].limited.add(1);
             return refusal;
         }
-        let asked = self.shard.now();
+        if let Err(refusal) = self.fits(guarded, request, within).await {
+            self.meters.denied.add(1);
+            return refusal;
+        }
         let turn = request.client.turn(&service.expected).await;
-        // A client that holds its own requests up by not taking answers does not spend their time with it.
-        let began = request.began + self.shard.now().saturating_sub(asked);
+        // What keys, limits and a client that does not take its answers cost is not the backends' to make up for.
+        let began = request.began + self.shard.now().saturating_sub(entered);
         let deadline = fanout::deadline(&service.endpoint, began, service.backends.len());
         let asking = Asking {
             shard: &self.shard,
@@ -365,11 +412,30 @@ impl Live {
             request,
             params,
             own_fields,
+            claims: claims.as_ref(),
             deadline,
             level,
             has_required: service.backends.iter().any(|ready| ready.backend.required),
         };
         Reply { turn: Some(turn), ..service.answer(&asking).await }
+    }
+
+    /// Whether an endpoint's guards let a request in within so much time, and what its token says. Boxed, because most
+    /// endpoints have none.
+    async fn let_in(&self, guarded: &Guarded, request: &Request, within: Duration) -> Result<Option<Claims>, Reply> {
+        if guarded.bots.as_ref().is_some_and(|bots| bots.refuses(request)) {
+            return Err(refused_program());
+        }
+        let Some(tokens) = &guarded.tokens else { return Ok(None) };
+        let admitted = self.shard.timeout(within, Box::pin(tokens.admit(&self.fetcher, request))).await;
+        admitted.unwrap_or_else(|_elapsed| Err(guard::busy())).map(Some)
+    }
+
+    /// Whether its body fits, looked at within so much time.
+    async fn fits(&self, guarded: &Guarded, request: &Request, within: Duration) -> Result<(), Reply> {
+        let Some(bodies) = &guarded.bodies else { return Ok(()) };
+        let checked = self.shard.timeout(within, Box::pin(bodies.check(&self.shard, &request.body))).await;
+        checked.unwrap_or_else(|_elapsed| Err(guard::busy()))
     }
 
     /// The fields that every backend gets.
@@ -497,6 +563,10 @@ async fn take(global: Option<&Limit>, who: &str) -> Result<Result<(), Duration>,
         Some(limit) => Box::pin(limit.take(who)).await,
         None => Err(Away),
     }
+}
+
+fn refused_program() -> Reply {
+    problem::problem(403, "this program may not ask here")
 }
 
 fn not_found() -> Reply {

@@ -37,6 +37,15 @@ impl FieldList {
         self.ends.push((name_end, self.bytes.len() as u32));
     }
 
+    /// Takes the fields out whose names are of a kind.
+    pub fn remove_all(&mut self, of_kind: impl Fn(&str) -> bool) {
+        if self.iter().any(|(name, _)| of_kind(name)) {
+            let mut rest = FieldList::new();
+            self.iter().filter(|(name, _)| !of_kind(name)).for_each(|(name, value)| rest.push(name, value));
+            *self = rest;
+        }
+    }
+
     /// The first value of a name, which is given in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         let ranges = (0..self.ends.len()).map(|index| self.ranges(index));

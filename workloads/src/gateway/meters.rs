@@ -18,6 +18,8 @@ pub struct Meters {
     pub shed: Arc<Counter>,
     /// Requests beyond a rate limit.
     pub limited: Arc<Counter>,
+    /// Requests that a guard did not let in.
+    pub denied: Arc<Counter>,
     /// Connections ended because their clients did not take what was there for them.
     pub slow: Arc<Counter>,
     /// Lines left out of the access log.
@@ -43,6 +45,8 @@ impl Meters {
             refused: metrics.counter("annulus_gateway_refused_total", "Requests that could not be read."),
             shed: metrics.counter("annulus_gateway_shed_total", "Requests refused because there was too much."),
             limited: metrics.counter("annulus_gateway_limited_total", "Requests beyond a rate limit."),
+            denied: metrics
+                .counter("annulus_gateway_denied_total", "Requests whose program, token or body was not let in."),
             slow: metrics.counter(
                 "annulus_gateway_slow_clients_total",
                 "Connections ended because their clients took answers too slowly.",
@@ -66,6 +70,10 @@ pub struct BackendMeters {
     pub failed: Arc<Counter>,
     /// Calls that were not made: its breaker or its limit.
     pub refused: Arc<Counter>,
+    /// Calls that were made beside one that was slow.
+    pub hedges: Arc<Counter>,
+    /// Answers that were kept from an earlier call.
+    pub cached: Arc<Counter>,
     /// Calls that were made again.
     pub retries: Arc<Counter>,
     /// From the first call to the answer's end.
@@ -85,6 +93,16 @@ impl BackendMeters {
             served: outcome("served"),
             failed: outcome("failed"),
             refused: outcome("refused"),
+            hedges: metrics.counter_with(
+                "annulus_gateway_hedges_total",
+                "Calls that were made beside one that was slow.",
+                &labels,
+            ),
+            cached: metrics.counter_with(
+                "annulus_gateway_cached_total",
+                "Answers of backends that were kept from an earlier call.",
+                &labels,
+            ),
             retries: metrics.counter_with("annulus_gateway_retries_total", "Calls that were made again.", &labels),
             latency: metrics.histogram_with(
                 "annulus_gateway_backend_seconds",

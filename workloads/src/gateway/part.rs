@@ -203,6 +203,11 @@ impl Part {
         self.text.len()
     }
 
+    /// The same once more, holding nothing.
+    pub fn copy(&self) -> Part {
+        Part { text: self.text.clone(), shape: self.shape.clone(), _held: None }
+    }
+
     /// With what it takes of the memory.
     pub fn holding(self, held: Held) -> Part {
         Part { _held: Some(held), ..self }

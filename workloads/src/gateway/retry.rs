@@ -1,4 +1,4 @@
-//! Whether a failed call is made again: only where that is safe, within a budget, and before the deadline.
+//! Whether a failed call is made again: only where that is safe, within a budget, and before the deadline. And budgets.
 
 use std::cell::Cell;
 
@@ -20,9 +20,9 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A call is made.
-    pub fn earn(&self, retry: &Retry) {
-        self.saved.set((self.saved.get() + retry.budget).min(SAVED_MAX));
+    /// A call is made, which earns so much of another.
+    pub fn earn(&self, share: f64) {
+        self.saved.set((self.saved.get() + share).min(SAVED_MAX));
     }
 
     /// A call is made again, if the budget allows.
@@ -89,7 +89,7 @@ mod tests {
         while budget.spend() {}
         let mut repeated = 0;
         for _ in 0..1000 {
-            budget.earn(&retry);
+            budget.earn(retry.budget);
             repeated += budget.spend() as usize;
         }
         assert!((195..=200).contains(&repeated), "{repeated}");

@@ -17,6 +17,7 @@ use super::access::{AccessLog, Writer};
 use super::config::model::Gateway;
 use super::dns;
 use super::figures::{Figures, Recent};
+use super::guard::Guards;
 use super::live::Live;
 use super::memory::Memory;
 use super::reload::Editions;
@@ -56,6 +57,8 @@ pub struct Edition {
     pub memory: Arc<Memory>,
     /// What the dashboard shows, of all shards.
     pub figures: Arc<Figures>,
+    /// What is asked of clients.
+    pub guards: Arc<Guards>,
     /// Writes the access log, unless that is switched off.
     pub access: Option<Writer>,
 }
@@ -73,7 +76,9 @@ impl Edition {
             false => Some(Writer::start().map_err(|error| format!("the access log's thread cannot start: {error}"))?),
         };
         let memory = Arc::new(Memory::new(gateway.memory_bytes_max.unwrap_or_else(memory_granted)));
-        Ok(Edition { gateway: Arc::new(gateway), server_tls, client_tls, memory, figures: Arc::default(), access })
+        let guards = Arc::new(Guards::new(&gateway, None)?);
+        let (gateway, figures) = (Arc::new(gateway), Arc::default());
+        Ok(Edition { gateway, server_tls, client_tls, memory, figures, guards, access })
     }
 }
 
@@ -84,7 +89,9 @@ impl Edition {
         let same_budget = self.memory.figures().1 == before.memory.figures().1;
         let memory = if same_budget { before.memory.clone() } else { self.memory };
         let access = self.access.map(|own| before.access.clone().unwrap_or(own));
-        Edition { memory, access, figures: before.figures.clone(), ..self }
+        // What could be read a moment ago is read once more; should it have gone since, nothing is lost but the keys known.
+        let guards = Guards::new(&self.gateway, Some(&before.guards)).map_or(self.guards, Arc::new);
+        Edition { memory, access, guards, figures: before.figures.clone(), ..self }
     }
 }
 
@@ -207,6 +214,7 @@ async fn housekeeping(door: Rc<Door>) {
         live.figures.publish(&door.shard, recent.write(&live));
         shown = Some((live.clone(), recent));
         live.upstreams.sweep();
+        live.tend();
     }
 }
 

@@ -17,20 +17,17 @@ use annulus_engine::Shard;
 use annulus_engine::metrics::{Counter, Gauge, Histogram, Unit};
 use annulus_protocols::centrifuge::ErrorCode;
 
-use super::endpoint::Endpoint;
 use super::gate::{Full, Gate, Place};
-use super::outbound::Outbound;
 use super::wire::{Kind, Unfit, Verdict};
 use crate::gateway::fetching::{
     Breaker, Call, Cause, CircuitBreaker, Failure, FieldList, Pass, Phase, State, Upstream, is_hop_by_hop,
 };
+use crate::outbound::{AGENT, Endpoint, Outbound};
 
 /// Longest value of a client's field that is passed on, in bytes. A longer one is left out.
 pub const VALUE_BYTES_MAX: usize = 8 << 10;
 /// Bytes that are read of an answer whose status is not 200, so that its connection can be used again.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
-/// What is told of us, unless a field of a client or of the configuration has that name.
-pub(super) const AGENT: &[u8] = concat!("annulus/", env!("CARGO_PKG_VERSION")).as_bytes();
 /// Failures of a hook are logged this often at most; the others are counted.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 

@@ -3,23 +3,17 @@
 //! ```text
 //!   the hub ─► wire.rs: a question as JSON ─► client.rs: Hook ──► gate.rs: a place ─► breaker ─┐
 //!      ▲                                                                                       ▼
-//!      └─── wire.rs: a verdict ◄── 200 with JSON ◄── outbound.rs: one upstream per origin ◄── POST
+//!      └─── wire.rs: a verdict ◄── 200 with JSON ◄── outbound: one upstream per origin ◄── POST
 //! ```
 //!
-//! [`fetch`](fetch::get) asks for documents over the same connections: key sets, mostly. Everything here is one
-//! shard's.
+//! Everything here is one shard's.
 //!
 //! A backend that is slow, dead or mad costs its own hook's callers their time-out and nothing else: calls under way,
 //! calls that wait, bytes of an answer and time are bounded, and after failures in a row it is given a rest.
 
 pub mod client;
-pub mod endpoint;
-pub mod fetch;
 pub mod gate;
-pub mod outbound;
 pub mod wire;
 
 pub use client::{Headers, Hook, HookError, Settings};
-pub use endpoint::Endpoint;
-pub use outbound::Outbound;
 pub use wire::{Asker, Kind, Question, Unfit, Verdict};

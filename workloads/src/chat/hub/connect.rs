@@ -22,7 +22,8 @@ use crate::chat::hooks::wire::{self, Question};
 use crate::chat::hooks::{HookError, Kind, Unfit, Verdict};
 use crate::chat::letters::{Granted, Joined, Letter, Order, Purpose, Reply, Target, Work};
 use crate::chat::session::{ChannelSlot, Client, ClientId, ClientText, Phase, Waits};
-use crate::chat::tokens::{ConnectionClaims, SubOptions, TokenError, Weight};
+use crate::chat::tokens::{ConnectionClaims, SubOptions, TokenError};
+use crate::jose::Weight;
 
 /// What a server says it is.
 const VERSION: &str = concat!("annulus ", env!("CARGO_PKG_VERSION"));
@@ -187,13 +188,13 @@ impl Hub {
         if let Some(claims) = turn.evidence.connection.take() {
             return Ok(claims);
         }
-        if verifier.weight(token, turn.now / 1000) == Weight::Compute {
+        if verifier.signatures.weight(token, turn.now / 1000) == Weight::Compute {
             return Err(turn.work(Work::ConnectionToken(verifiers.clone(), token.to_owned())));
         }
         match verifier.verify_connection(token, turn.now / 1000) {
             // Its key is to be fetched first.
             Err(TokenError::KeyPending) => Err(turn.work(Work::ConnectionToken(verifiers.clone(), token.to_owned()))),
-            claims => Ok(verifier.tentatively(claims)),
+            claims => Ok(verifier.signatures.tentatively(claims)),
         }
     }
 

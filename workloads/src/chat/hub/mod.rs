@@ -185,7 +185,7 @@ pub struct Common {
     /// The configuration.
     pub config: Config,
     /// Payload schemas, by namespace: the default one first.
-    pub schemas: Vec<Option<super::schema::Schema>>,
+    pub schemas: Vec<Option<crate::schema::Schema>>,
     /// Encrypts what is kept at rest.
     pub sealer: Option<Arc<Sealer>>,
     /// Connections of each user, where they are limited.

@@ -19,7 +19,8 @@ use crate::chat::letters::{Answer, Ask, Asker, Granted, Join, Joined, Letter, Ov
 use crate::chat::rules;
 use crate::chat::session::{ChannelSlot, Client, Subscription, SubscriptionExtra};
 use crate::chat::stream::Stored;
-use crate::chat::tokens::{SubscriptionClaims, TokenError, Weight};
+use crate::chat::tokens::{SubscriptionClaims, TokenError};
+use crate::jose::Weight;
 
 /// What a client is granted, or why it is not.
 type Grant = Result<Joining, Step>;
@@ -158,14 +159,14 @@ impl Hub {
         }
         let verifiers = self.verifiers.clone();
         let (verifier, seconds) = (&verifiers.subscription, turn.now / 1000);
-        let claims = match verifier.weight(token, seconds) {
+        let claims = match verifier.signatures.weight(token, seconds) {
             Weight::Compute => Err(TokenError::KeyPending),
             Weight::Inline => verifier.verify_subscription(token, seconds),
         };
         match claims {
             // To be verified, or its key to be fetched, elsewhere.
             Err(TokenError::KeyPending) => Err(turn.work(Work::SubscriptionToken(verifiers, token.to_owned()))),
-            claims => Ok(verifier.tentatively(claims)),
+            claims => Ok(verifier.signatures.tentatively(claims)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use annulus_engine::compute::ticket;
 use annulus_engine::{ConnId, Shard};
@@ -17,20 +17,18 @@ use crate::chat::config::Secret;
 use crate::chat::config::hooks::{Hook as HookConfig, OWN};
 use crate::chat::evidence::{Checked, Found, Present};
 use crate::chat::fleet::{Fleet, Question};
-use crate::chat::hooks::{self, Headers, Hook, HookError, Kind, Outbound, Unfit};
+use crate::chat::hooks::{self, Headers, Hook, HookError, Kind, Unfit};
 use crate::chat::hub::Verifiers;
 use crate::chat::letters::{self, Letter, Work};
 use crate::chat::node::Node;
-use crate::chat::tokens::{SET_BYTES_MAX, Skipped, TokenError, Verifier, Weight};
+use crate::chat::tokens::{TokenError, Verifier};
 use crate::gateway::dns;
 use crate::gateway::fetching::FieldList;
+use crate::jose::Fetcher;
+use crate::outbound::{Endpoint, Outbound};
 
 /// How long a name's addresses are believed at most.
 const NAME_TTL_MAX: Duration = Duration::from_secs(30);
-/// How long fetching a key set may take.
-const FETCH_MAX: Duration = Duration::from_secs(5);
-/// How often somebody who waits for another's fetch looks whether it has ended.
-const FETCH_LOOK: Duration = Duration::from_millis(20);
 /// Clients that are counted in a channel of all nodes, at most.
 const COUNTED_MAX: usize = 4_000_000;
 /// Tasks of one shard at the same time. Beyond, what needs one is told to come again.
@@ -58,7 +56,6 @@ impl Which {
 pub struct Works {
     shard: Shard,
     node: Arc<Node>,
-    outbound: Rc<Outbound>,
     /// By what they are asked, and their names.
     hooks: HashMap<(&'static str, String), Rc<Hook>>,
     /// What is older than memory, where a namespace reads that.
@@ -66,8 +63,7 @@ pub struct Works {
     tasks: Cell<usize>,
     /// The other nodes, if there can be any.
     fleet: Option<Fleet>,
-    /// Keys of the last set that are not used, as far as that was said.
-    skipped: Cell<Skipped>,
+    keys: Rc<Fetcher>,
 }
 
 /// A task, counted out also when it ends by a panic.
@@ -88,10 +84,10 @@ impl Works {
             let hook = Hook::new(&outbound, settings(kind, name, config, shard.count())?)?;
             hooks.insert((kind.name(), name.to_owned()), Rc::new(hook));
         }
-        let (tasks, skipped) = (Cell::new(0), Cell::default());
+        let (tasks, keys) = (Cell::new(0), Fetcher::new(shard, &outbound, "chat"));
         let past = Past::new(shard, node)?;
         let fleet = node.common.config.broker.as_ref().map(|_| Fleet::new(shard));
-        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), outbound, hooks, past, tasks, fleet, skipped }))
+        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), hooks, past, tasks, fleet, keys }))
     }
 
     /// Begins a piece of work for a connection.
@@ -150,7 +146,7 @@ impl Works {
         }
     }
 
-    /// Verifies a token where its algorithm belongs, with its key fetched first if need be.
+    /// Verifies a token, with its key fetched first if need be.
     async fn verify<C: Send + 'static>(
         &self,
         verifiers: &Arc<Verifiers>,
@@ -158,66 +154,22 @@ impl Works {
         token: String,
         verify: fn(&Verifier, &str, u64) -> Result<C, TokenError>,
     ) -> Result<C, TokenError> {
-        let until = self.shard.now() + FETCH_MAX;
-        let mut has_waited = false;
-        while self.shard.now() < until {
-            let (verifier, now) = (which.of(verifiers), unix_now());
-            let claims = match verifier.weight(&token, now) {
-                Weight::Inline => verify(verifier, &token, now),
-                Weight::Compute => {
-                    let (owned, token) = (verifiers.clone(), token.clone());
-                    let job = self.shard.compute(move || verify(which.of(&owned), &token, now));
-                    let Ok(job) = job else { return Err(TokenError::KeysUnavailable) };
-                    job.await.unwrap_or(Err(TokenError::KeysUnavailable))
-                }
-            };
-            match claims {
-                Err(TokenError::KeyPending) => self.fetch_keys(verifiers, which).await,
-                // A fetch that this token waited for did not bring its key: that is final.
-                claims if has_waited => return claims,
-                claims => return verifier.tentatively(claims),
-            }
-            has_waited = true;
-        }
-        Err(TokenError::KeysUnavailable)
+        let (owned, signatures) = (verifiers.clone(), &which.of(verifiers).signatures);
+        let verify = move |token: &str, now| verify(which.of(&owned), token, now);
+        self.keys.verified(signatures, self.jwks_url(which), &token, verify).await
     }
 
-    /// Fetches the key sets that have become old, in tasks of their own.
+    fn jwks_url(&self, which: Which) -> Option<&str> {
+        self.node.jwks_url(matches!(which, Which::Subscription))
+    }
+
+    /// Fetches the key sets that have become old.
     pub(super) fn refresh_keys(this: &Rc<Works>, verifiers: &Arc<Verifiers>) {
         for which in Which::ALL {
-            if which.of(verifiers).jwks().is_some_and(|cache| cache.is_due(unix_now())) {
-                let (works, verifiers) = (this.clone(), verifiers.clone());
-                drop(this.shard.spawn(async move { works.fetch_keys(&verifiers, which).await }));
+            let signatures = which.of(verifiers).signatures.clone();
+            if this.keys.is_due(&signatures) {
+                this.keys.begin(&signatures, this.jwks_url(which));
             }
-        }
-    }
-
-    /// Fetches the key set, or waits a moment if somebody else does.
-    async fn fetch_keys(&self, verifiers: &Arc<Verifiers>, which: Which) {
-        let flight = which.of(verifiers).jwks().and_then(|cache| cache.begin_fetch(unix_now()));
-        let (Some(flight), Some(url)) = (flight, self.node.jwks_url(matches!(which, Which::Subscription))) else {
-            return self.shard.sleep(FETCH_LOOK).await;
-        };
-        let fetched = hooks::fetch::get(&self.outbound, url, SET_BYTES_MAX, FETCH_MAX).await;
-        if let Err(sentence) = &fetched {
-            crate::say!("chat: the key set cannot be fetched: {sentence}");
-        }
-        // Reading a hundred keys is no work for a shard.
-        let owned = verifiers.clone();
-        let land = move || {
-            let cache = which.of(&owned).jwks().expect("a flight is of an endpoint");
-            cache.on_fetched(flight, unix_now(), fetched.as_deref().map_err(|_| ()))
-        };
-        let landed = match self.shard.compute(land) {
-            Ok(job) => job.await.map_err(|error| error.to_string()).and_then(|landed| landed),
-            Err(busy) => Err(busy.to_string()),
-        };
-        match landed {
-            Ok(landed) if landed.skipped == self.skipped.replace(landed.skipped) => {}
-            Ok(landed) => {
-                crate::say!("chat: {} keys of the set can verify tokens; passed over: {}", landed.keys, landed.skipped);
-            }
-            Err(sentence) => crate::say!("chat: the key set cannot be used: {sentence}"),
         }
     }
 
@@ -280,7 +232,7 @@ fn refusal(work: Work) -> Found {
 /// A hook's settings for one shard of so many.
 fn settings(kind: Kind, name: &str, config: &HookConfig, shards: usize) -> Result<hooks::Settings, String> {
     let shown = if name == OWN { kind.name() } else { name };
-    let endpoint = hooks::Endpoint::read(&config.endpoint).map_err(|error| format!("chat: hook {shown}: {error}"))?;
+    let endpoint = Endpoint::read(&config.endpoint).map_err(|error| format!("chat: hook {shown}: {error}"))?;
     let revealed = |(name, value): &(String, Secret)| (name.clone(), value.reveal().to_owned());
     Ok(hooks::Settings {
         timeout: Duration::from_millis(config.timeout_ms),
@@ -305,9 +257,4 @@ fn list(fields: &[(String, String)]) -> FieldList {
         list.push(name, value.as_bytes());
     }
     list
-}
-
-/// Seconds of the Unix clock: what tokens are measured by.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -9,8 +9,8 @@ use annulus_protocols::json::{Value, validate, write_without_line_ends};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::TokenError;
-use super::object::{self, Member, Refused};
+use crate::jose::object::{self, Member, Refused};
+use crate::jose::{Registered, TokenError};
 
 /// Bytes of an application in a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,36 +173,28 @@ impl Policy {
         now: u64,
         mut other: impl FnMut(&str, Value<'p>) -> Result<(), TokenError>,
     ) -> Result<Common, TokenError> {
-        let members = object::parse(payload).map_err(|refused| match refused {
-            Refused::NoObject => TokenError::Invalid("its payload is no JSON object"),
-            Refused::Twice => TokenError::Invalid("its payload has a claim twice"),
-        })?;
         let mut registered = Registered::default();
-        let mut user = String::new();
-        for (name, value) in &members {
-            if self.user_id_claim.as_deref() == Some(name) {
-                user = user_id(*value)?;
+        let (mut user, mut expire_at) = (String::new(), None);
+        for (name, value) in object::claims(payload)? {
+            if self.user_id_claim.as_deref() == Some(&name) {
+                user = user_id(value)?;
             }
-            if !registered.take(name, *value)? {
-                other(name, *value)?;
+            match &name[..] {
+                _ if registered.take(&name, value)? => {}
+                "expire_at" => {
+                    // Below zero nothing is meant, and never to expire least of all.
+                    let at = u64::try_from(time(value, "its expire_at is no time")?);
+                    expire_at = Some(at.map_err(|_| TokenError::Invalid("its expire_at is below zero"))?);
+                }
+                _ => other(&name, value)?,
             }
         }
-        if self.audience.as_ref().is_some_and(|own| !registered.audience.contains(own)) {
-            return Err(TokenError::Invalid("its aud is not ours"));
-        }
-        if self.issuer.is_some() && self.issuer != registered.issuer {
-            return Err(TokenError::Invalid("its iss is not ours"));
-        }
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        // RFC 7519 section 4.1.4: on or after `exp` it must not be accepted; section 4.1.5: before `nbf` neither.
-        if registered.exp.is_some_and(|exp| now >= exp) || registered.not_before.is_some_and(|begin| now < begin) {
-            return Err(TokenError::Expired);
-        }
+        registered.check(now, 0, self.audience.as_slice(), self.issuer.as_deref())?;
         if self.user_id_claim.is_none() {
             user = registered.subject.unwrap_or_default();
         }
         let exp = registered.exp.and_then(|exp| u64::try_from(exp).ok());
-        let expires_at = match registered.expire_at {
+        let expires_at = match expire_at {
             Some(at) => Some(at).filter(|at| *at > 0),
             None => exp,
         };
@@ -216,40 +208,6 @@ struct Common {
     exp: Option<u64>,
     expires_at: Option<u64>,
     jti: Option<String>,
-}
-
-/// Claims with a meaning of their own (RFC 7519 section 4.1), and `expire_at`.
-#[derive(Default)]
-struct Registered {
-    subject: Option<String>,
-    issuer: Option<String>,
-    audience: Vec<String>,
-    exp: Option<i64>,
-    not_before: Option<i64>,
-    expire_at: Option<u64>,
-    jti: Option<String>,
-}
-
-impl Registered {
-    /// Whether it is one of them.
-    fn take(&mut self, name: &str, value: Value<'_>) -> Result<bool, TokenError> {
-        match name {
-            "sub" => self.subject = Some(text(value, "its sub is no string")?),
-            "iss" => self.issuer = Some(text(value, "its iss is no string")?),
-            "aud" => self.audience = audience(value)?,
-            "exp" => self.exp = Some(time(value, "its exp is no time")?),
-            "nbf" => self.not_before = Some(time(value, "its nbf is no time")?),
-            "iat" => _ = time(value, "its iat is no time")?,
-            "jti" => self.jti = Some(text(value, "its jti is no string")?),
-            "expire_at" => {
-                // Below zero nothing is meant, and never to expire least of all.
-                let at = u64::try_from(time(value, "its expire_at is no time")?);
-                self.expire_at = Some(at.map_err(|_| TokenError::Invalid("its expire_at is below zero"))?);
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
 }
 
 /// The two ways to write the same: `info` and `b64info`. What is in Base64 counts where both are given.
@@ -322,15 +280,6 @@ fn user_id(value: Value<'_>) -> Result<String, TokenError> {
         (Some(text), _) => Ok(text.into_owned()),
         (None, Some(number)) => Ok(number.to_string()),
         (None, None) => Err(TokenError::Invalid("its user id is neither string nor integer")),
-    }
-}
-
-/// One string or a list of them (RFC 7519 section 4.1.3).
-fn audience(value: Value<'_>) -> Result<Vec<String>, TokenError> {
-    const SAYS: &str = "its aud is neither string nor list of strings";
-    match value.elements() {
-        Some(elements) => elements.map(|element| text(element, SAYS)).collect(),
-        None => Ok(vec![text(value, SAYS)?]),
     }
 }
 

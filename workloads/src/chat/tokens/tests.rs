@@ -7,8 +7,9 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::hmac;
 
-use super::vectors::{self, NAMED, NOW, PAYLOAD, SECRET, TOKENS};
 use super::*;
+use crate::jose::vectors::{self, NAMED, NOW, PAYLOAD, SECRET, TOKENS};
+use crate::jose::{Algorithm, HEADER_BYTES_MAX, KEY_ID_BYTES_MAX, TOKEN_BYTES_MAX, Weight};
 
 fn encode(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
@@ -66,13 +67,8 @@ mod standards {
     }
 
     fn by(keys: Keys) -> Verifier {
-        Verifier {
-            keys,
-            policy: Policy::default(),
-            verified: Verified::new(8),
-            skip_signature: false,
-            warnings: Vec::new(),
-        }
+        let signatures = Arc::new(Signatures::new(keys, 8));
+        Verifier { signatures, policy: Policy::default(), warnings: Vec::new() }
     }
 
     fn expect(claims: ConnectionClaims) {
@@ -234,7 +230,7 @@ mod signatures {
                     }
                     let changed = std::str::from_utf8(&text).unwrap();
                     assert!(verifier.verify_connection(changed, NOW).is_err(), "{name} {at} {change}");
-                    let _: Weight = verifier.weight(changed, NOW);
+                    let _: Weight = verifier.signatures.weight(changed, NOW);
                 }
             }
         }
@@ -665,8 +661,8 @@ mod sets {
     fn an_endpoint_is_fetched_when_a_token_needs_it() {
         let jwks = Jwks::Endpoint(Times { interval_seconds: 10, ..Times::default() });
         let verifier = Verifier::new(Settings { jwks, ..Settings::default() }).unwrap();
-        let (cache, token) = (verifier.jwks().unwrap(), NAMED[0].1);
-        assert_eq!(verifier.weight(token, NOW), Weight::Inline, "nothing to verify yet");
+        let (cache, token) = (verifier.signatures.jwks().unwrap(), NAMED[0].1);
+        assert_eq!(verifier.signatures.weight(token, NOW), Weight::Inline, "nothing to verify yet");
         assert_eq!(verifier.verify_connection(token, NOW), Err(TokenError::KeyPending));
         let flight = cache.begin_fetch(NOW).unwrap();
         assert_eq!(verifier.verify_connection(token, NOW), Err(TokenError::KeyPending));
@@ -676,9 +672,9 @@ mod sets {
         let flight = cache.begin_fetch(NOW + 10).unwrap();
         let landed = cache.on_fetched(flight, NOW + 10, Ok(vectors::jwks().as_bytes())).unwrap();
         assert_eq!((landed.keys, landed.skipped), (4, Skipped::default()));
-        assert_eq!(verifier.weight(token, NOW + 10), Weight::Compute);
+        assert_eq!(verifier.signatures.weight(token, NOW + 10), Weight::Compute);
         assert!(verifier.verify_connection(token, NOW + 10).is_ok());
-        assert_eq!(verifier.weight(token, NOW + 10), Weight::Inline);
+        assert_eq!(verifier.signatures.weight(token, NOW + 10), Weight::Inline);
         // A secret is never looked for there, so nobody can have it fetched for one.
         let secret = super::token(r#"{"alg":"HS256","kid":"x"}"#, b"{}");
         let says = verifier.verify_connection(&secret, NOW + 20);
@@ -689,14 +685,14 @@ mod sets {
     fn a_withdrawn_key_is_not_remembered() {
         let times = Times::default();
         let verifier = Verifier::new(Settings { jwks: Jwks::Endpoint(times), ..Settings::default() }).unwrap();
-        let (cache, token) = (verifier.jwks().unwrap(), NAMED[1].1);
+        let (cache, token) = (verifier.signatures.jwks().unwrap(), NAMED[1].1);
         let fetch = |now: u64, body: &str| {
             let flight = cache.begin_fetch(now).unwrap();
             cache.on_fetched(flight, now, Ok(body.as_bytes())).unwrap()
         };
         fetch(NOW, &vectors::jwks());
         assert!(verifier.verify_connection(token, NOW).is_ok());
-        assert_eq!(verifier.weight(token, NOW), Weight::Inline);
+        assert_eq!(verifier.signatures.weight(token, NOW), Weight::Inline);
         let later = NOW + 100;
         // Another key of the same id: what was verified by the one before counts no longer.
         fetch(later, &vectors::jwks().replace("\"p256\"", "\"was\"").replace("\"ed\"", "\"p256\""));
@@ -709,7 +705,7 @@ mod sets {
         let (x, y) = ("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
         let key = format!(r#"{{"kty":"EC","kid":"p256","crv":"P-256","x":"{x}","y":"{y}"}}"#);
         fetch(later + 200, &format!(r#"{{"keys":[{key}]}}"#));
-        assert_eq!(verifier.weight(token, later + 200), Weight::Compute);
+        assert_eq!(verifier.signatures.weight(token, later + 200), Weight::Compute);
         let says = verifier.verify_connection(token, later + 200);
         assert_eq!(says, Err(TokenError::Invalid("its signature is wrong")));
     }
@@ -721,18 +717,18 @@ fn weights_follow_the_signature_and_the_memory() {
     for (name, token) in TOKENS.iter().filter(|(name, _)| *name != "ES384") {
         let is_hmac = name.starts_with("HS");
         let before = if is_hmac { Weight::Inline } else { Weight::Compute };
-        assert_eq!(verifier.weight(token, NOW), before, "{name}");
+        assert_eq!(verifier.signatures.weight(token, NOW), before, "{name}");
         assert!(verifier.verify_connection(token, NOW).is_ok());
-        assert_eq!(verifier.weight(token, NOW), Weight::Inline, "{name}");
+        assert_eq!(verifier.signatures.weight(token, NOW), Weight::Inline, "{name}");
         // What is remembered is the signature only: times are looked at again.
         assert_eq!(verifier.verify_connection(token, 2_000_000_000), Err(TokenError::Expired), "{name}");
     }
     for wrong in ["", "a.b.c", TOKENS[10].1] {
-        assert_eq!(verifier.weight(wrong, NOW), Weight::Inline, "refused at once");
+        assert_eq!(verifier.signatures.weight(wrong, NOW), Weight::Inline, "refused at once");
     }
     let forgetful = Verifier::new(Settings { verified_tokens_max: 0, ..settings() }).unwrap();
     assert!(forgetful.verify_connection(TOKENS[3].1, NOW).is_ok());
-    assert_eq!(forgetful.weight(TOKENS[3].1, NOW), Weight::Compute);
+    assert_eq!(forgetful.signatures.weight(TOKENS[3].1, NOW), Weight::Compute);
 }
 
 /// Nanoseconds per token, by hand and optimised: `cargo test --release tokens::tests::what_it_costs -- --ignored
@@ -759,13 +755,13 @@ fn what_it_costs() {
         let remembering = Verifier::new(settings.clone()).unwrap();
         assert!(remembering.verify_connection(token, NOW).is_ok());
         let verify = cost(name, "verify", &|| _ = black_box(forgetful.verify_connection(token, NOW)));
-        let weight = cost(name, "weight", &|| _ = black_box(forgetful.weight(token, NOW)));
+        let weight = cost(name, "weight", &|| _ = black_box(forgetful.signatures.weight(token, NOW)));
         if name.starts_with("HS") {
             assert!(verify + weight < INLINE_NANOSECONDS_MAX, "{name}: {verify} ns");
             continue;
         }
         let again = cost(name, "verify, remembered", &|| _ = black_box(remembering.verify_connection(token, NOW)));
-        let weight = cost(name, "weight, remembered", &|| _ = black_box(remembering.weight(token, NOW)));
+        let weight = cost(name, "weight, remembered", &|| _ = black_box(remembering.signatures.weight(token, NOW)));
         assert!(again + weight < INLINE_NANOSECONDS_MAX, "{name}: {again} ns");
     }
 }

@@ -293,7 +293,17 @@ fn extras(namespaces: &Namespaces<'_>, backend: &mut Backend, report: &mut Repor
         (backend.return_error_details, backend.return_error_code) = extra::backend_http(object, report);
     }
     if let Some(object) = namespaces.object("qos/http-cache", report) {
-        backend.cache = Some(http_cache(object, report));
+        let at = (object.at(), object.key().to_owned());
+        let cache = http_cache(object, report);
+        let why = match (backend.encoding, backend.method) {
+            (Encoding::NoOp, _) => Some("what is passed on as it comes is not kept"),
+            (_, Method::Get) => None,
+            _ => Some("only answers to GET are kept"),
+        };
+        match why {
+            None => backend.cache = Some(cache),
+            Some(why) => report.note(at.0, &at.1, format!("qos/http-cache has no effect here: {why}")),
+        }
     }
     if let Some(object) = namespaces.object("annulus", report) {
         unsupported = unsupported.or(ours::backend(object, backend, report));
@@ -302,14 +312,14 @@ fn extras(namespaces: &Namespaces<'_>, backend: &mut Backend, report: &mut Repor
 }
 
 fn http_cache(mut object: Object<'_>, report: &mut Report) -> HttpCache {
-    let shared = object.take("shared").and_then(|field| field.boolean(report)).unwrap_or(false);
+    object.pass_over(&[("shared", "each backend keeps its own answers, checked and shaped")], report);
     let max_items = object.take("max_items").and_then(|field| field.whole(1, u64::MAX, report));
     let max_size = object.take("max_size").and_then(|field| field.whole(1024, u64::MAX, report));
     if max_items.is_some() != max_size.is_some() {
         report.problem(object.at(), object.key(), "max_items and max_size belong together: one is missing");
     }
     object.finish(report);
-    HttpCache { shared, max_items, max_size }
+    HttpCache { max_items, max_size }
 }
 
 /// What is allowed but hardly meant.

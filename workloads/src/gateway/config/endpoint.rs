@@ -8,7 +8,7 @@ use super::report::Report;
 use super::root::{Inherited, OUTPUT_ENCODING};
 use super::support::Levels;
 use super::tree::Value;
-use super::{ours, path};
+use super::{guard, ours, path};
 
 const METHODS: [(&str, Method); 5] = [
     ("GET", Method::Get),
@@ -82,6 +82,9 @@ pub fn read(field: &Field<'_>, inherited: &Inherited, report: &mut Report) -> Op
         flatmap: Vec::new(),
         rate_limit: None,
         rate_limit_is_global: false,
+        validator: None,
+        bot_detector: None,
+        body_schema: None,
         priority: Priority::Normal,
         merge_order: MergeOrder::Arrival,
         merge_order_is_set: false,
@@ -151,6 +154,12 @@ fn extras(
     if let Some(object) = namespaces.object("qos/ratelimit/router", report) {
         endpoint.rate_limit = extra::router_rate_limit(object, endpoint, report);
     }
+    endpoint.validator =
+        namespaces.object("auth/validator", report).and_then(|object| guard::validator(object, report));
+    let bots = namespaces.object("security/bot-detector", report);
+    endpoint.bot_detector = bots.map(|object| guard::bot_detector(object, report));
+    endpoint.body_schema = namespaces.get("validation/json-schema").and_then(|field| guard::body_schema(field, report));
+    guard::check_propagated(namespaces.get("auth/validator"), endpoint, report);
     ours::endpoint(namespaces.object("annulus", report), inherited.ours, endpoint, report);
     unsupported
 }

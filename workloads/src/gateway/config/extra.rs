@@ -6,11 +6,11 @@ use super::model::{
     CircuitBreaker, ClientKey, ClientRate, Endpoint, Flatmap, FlatmapKey, Rate, RouterRateLimit, Static, StaticMember,
     StaticStrategy,
 };
+use super::path;
 use super::read::{Field, Object};
 use super::report::Report;
 use super::support::{self, Effect, Levels, State};
 use super::tree::{Value, shortened};
-use super::{later, path};
 
 /// The namespaces of one `extra_config`.
 pub struct Namespaces<'t> {
@@ -46,7 +46,6 @@ impl<'t> Namespaces<'t> {
             field.problem(says, report);
             return None;
         }
-        later::check(name, &field, report);
         let unsupported = report.unsupported(field.at(), &field.key, entry);
         if matches!(entry.state, State::Offered | State::Later) {
             self.fields.push((entry.name, field));

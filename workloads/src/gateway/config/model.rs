@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod backend;
+mod guard;
 
 pub use backend::*;
+pub use guard::*;
 
 /// Where something stands in the file that said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,10 @@ pub struct Gateway {
     pub memory_bytes_max: Option<u64>,
     /// Where rate limits are kept together with other gateways.
     pub rate_limit_store: Option<RateLimitStore>,
+    /// Which pages of other origins may ask; `None`: nothing is said to browsers.
+    pub cors: Option<Cors>,
+    /// Which programs may not ask at all.
+    pub bot_detector: Option<BotDetector>,
 }
 
 /// An address to listen on.
@@ -297,6 +303,12 @@ pub struct Endpoint {
     pub rate_limit: Option<RouterRateLimit>,
     /// Whether that is of all gateways together: [`Gateway::rate_limit_store`].
     pub rate_limit_is_global: bool,
+    /// Which token clients must show.
+    pub validator: Option<Validator>,
+    /// Which programs may not ask it.
+    pub bot_detector: Option<BotDetector>,
+    /// What bodies of requests must look like: a JSON Schema, as JSON.
+    pub body_schema: Option<String>,
     /// What is refused first when there is too much.
     pub priority: Priority,
     /// Who wins when two backends answer the same member.

@@ -180,7 +180,9 @@ pub fn backend(mut object: Object<'_>, backend: &mut Backend, report: &mut Repor
     let mut unsupported = None;
     if let Some(field) = object.take("hedge") {
         backend.hedge = hedge(&field, report);
-        unsupported = unsupported.or(feature("annulus.hedge", &field, report));
+        if !backend.method.is_idempotent() {
+            field.note("hedge has no effect here: asking twice is not the same as once with this method", report);
+        }
     }
     if let Some(field) = object.take("health") {
         backend.health = health(&field, report);

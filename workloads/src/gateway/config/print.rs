@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::duration;
 use super::model::{
-    Backend, ClientKey, ClientTls, Compat, Discovery, Encoding, Endpoint, Filter, Flatmap, FlatmapKey, Forward,
-    Gateway, HedgeAfter, KeyPair, LoadBalancing, MergeOrder, Output, OutputEncoding, Priority, Protocol, Rate,
-    RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy, Tls, TlsVersion,
+    Backend, BotDetector, ClientKey, ClientTls, Compat, Cors, Discovery, Encoding, Endpoint, Filter, Flatmap,
+    FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder, Output, OutputEncoding,
+    Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy, Tls, TlsVersion,
+    Validator,
 };
 use super::tree::quote;
 
@@ -143,7 +144,8 @@ fn root(gateway: &Gateway) -> Doc {
     map.raw("debug_endpoint", gateway.debug_endpoint).raw("echo_endpoint", gateway.echo_endpoint);
     map.raw("sequential_start", gateway.sequential_start).raw("disable_compression", gateway.disable_compression);
     let mut extra = Map::default();
-    extra.set("router", router(gateway));
+    extra.set("router", router(gateway)).some("security/cors", gateway.cors.as_ref().map(cors));
+    extra.some("security/bot-detector", gateway.bot_detector.as_ref().map(bot_detector));
     let mut ours = Map::default();
     ours.text("compat", if gateway.compat == Compat::KrakenD { "krakend" } else { "annulus" });
     if !gateway.name_servers.is_empty() {
@@ -248,6 +250,9 @@ fn endpoint(endpoint: &Endpoint) -> Doc {
     proxy.some("flatmap_filter", flatmap(&endpoint.flatmap));
     extra.some("proxy", proxy.filled());
     extra.some("qos/ratelimit/router", endpoint.rate_limit.as_ref().map(|limit| router_rate_limit(limit, endpoint)));
+    extra.some("auth/validator", endpoint.validator.as_ref().map(validator));
+    extra.some("security/bot-detector", endpoint.bot_detector.as_ref().map(bot_detector));
+    extra.some("validation/json-schema", endpoint.body_schema.clone().map(Doc::Raw));
     let mut ours = Map::default();
     ours.text(
         "priority",
@@ -278,6 +283,50 @@ fn endpoint(endpoint: &Endpoint) -> Doc {
     map.set("extra_config", extra.doc());
     map.set("backend", Doc::List(endpoint.backends.iter().map(|each| backend(each, endpoint)).collect()));
     map.doc()
+}
+
+fn validator(validator: &Validator) -> Doc {
+    let mut map = Map::default();
+    map.text("alg", validator.algorithm.name());
+    match &validator.keys {
+        KeySource::Url(url) => {
+            map.text("jwk_url", url).raw("cache_duration", validator.keys_fresh.as_secs());
+            if !url.to_ascii_lowercase().starts_with("https") {
+                map.raw("disable_jwk_security", true);
+            }
+        }
+        KeySource::File(path) => _ = map.text("jwk_local_path", path.display().to_string()),
+    }
+    map.texts("audience", validator.audience.iter().cloned()).some("issuer", validator.issuer.clone().map(Doc::Text));
+    if let Some(roles) = &validator.roles {
+        map.texts("roles", roles.wanted.iter().cloned()).text("roles_key", roles.claim.join("."));
+        map.raw("roles_key_is_nested", roles.claim.len() > 1);
+    }
+    if let Some(scopes) = &validator.scopes {
+        map.texts("scopes", scopes.wanted.iter().cloned()).text("scopes_key", scopes.claim.join("."));
+        map.text("scopes_matcher", if scopes.all { "all" } else { "any" });
+    }
+    let pair = |(claim, header): &(Vec<String>, String)| {
+        Doc::List(vec![Doc::Text(claim.join(".")), Doc::Text(header.clone())])
+    };
+    map.set("propagate_claims", Doc::List(validator.propagated.iter().map(pair).collect()));
+    map.raw("propagate_claims_preserve_array", validator.keeps_lists);
+    map.text("auth_header_name", &validator.header).text("cookie_key", &validator.cookie);
+    map.time("leeway", validator.leeway).raw("operation_debug", validator.tells).doc()
+}
+
+fn cors(cors: &Cors) -> Doc {
+    let mut map = Map::default();
+    map.texts("allow_origins", cors.origins.iter().cloned()).texts("allow_methods", cors.methods.iter().cloned());
+    map.texts("allow_headers", cors.headers.iter().cloned()).texts("expose_headers", cors.exposed.iter().cloned());
+    map.raw("allow_credentials", cors.credentials).time("max_age", cors.max_age);
+    map.raw("allow_private_network", cors.private_network).raw("options_success_status", cors.preflight_status).doc()
+}
+
+fn bot_detector(bots: &BotDetector) -> Doc {
+    let mut map = Map::default();
+    map.texts("allow", bots.allow.iter().cloned()).texts("deny", bots.deny.iter().cloned());
+    map.texts("patterns", bots.patterns.iter().cloned()).raw("empty_user_agent_is_bot", bots.denies_empty).doc()
 }
 
 fn output_encoding(encoding: OutputEncoding) -> &'static str {
@@ -427,7 +476,6 @@ fn extra(backend: &Backend, endpoint: &Endpoint) -> Doc {
         "qos/http-cache",
         backend.cache.as_ref().map(|cache| {
             let mut map = Map::default();
-            map.raw("shared", cache.shared);
             map.some("max_items", cache.max_items.map(|most| Doc::Raw(most.to_string())));
             map.some("max_size", cache.max_size.map(|most| Doc::Raw(most.to_string()))).doc()
         }),

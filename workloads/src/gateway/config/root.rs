@@ -14,7 +14,7 @@ use super::read::{Field, Object};
 use super::report::Report;
 use super::support::Levels;
 use super::tree::{Node, Value};
-use super::{address, check};
+use super::{address, check, guard};
 
 /// Unless the file says otherwise; KrakenD's own is none, which lets a client hold a connection by not speaking.
 const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,6 +61,12 @@ pub fn gateway(node: &Node, report: &mut Report) -> Gateway {
     pass_over(&mut object, report);
     let namespaces = Namespaces::take(&mut object, Levels::ROOT, report);
     let router = namespaces.object("router", report).and_then(|object| router(object, &mut gateway.router, report));
+    gateway.cors = namespaces.object("security/cors", report).and_then(|object| guard::cors(object, report));
+    let bots = namespaces.object("security/bot-detector", report);
+    gateway.bot_detector = bots.map(|object| guard::bot_detector(object, report));
+    if let Some(object) = namespaces.object("auth/validator", report) {
+        guard::validators(object, report);
+    }
     let ours = ours::root(namespaces.object("annulus", report), &mut gateway, report);
     let mut unsupported = namespaces.unsupported.or(router);
     for (key, name) in [("disable_rest", "disable_rest"), ("async_agent", "async_agent"), ("plugin", "plugin")] {
@@ -138,6 +144,8 @@ fn defaults() -> Gateway {
         compat: Compat::KrakenD,
         memory_bytes_max: None,
         rate_limit_store: None,
+        cors: None,
+        bot_detector: None,
     }
 }
 

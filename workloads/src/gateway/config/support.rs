@@ -1,7 +1,6 @@
 //! What KrakenD knows and what of it is offered here: one table, one line each.
 //!
-//! To offer something that was not, change its [`State`] here; reading and checking is done by `extra` and `later`
-//! already where `gateway.md`'s vocabulary has it. A name that is not in the table is nobody's.
+//! To offer something that was not, change its [`State`] here, and read it where its level is read. A name that is not in the table is nobody's.
 
 use crate::nearest::nearest;
 
@@ -89,11 +88,11 @@ pub static NAMESPACES: &[Entry] = &[
     entry(Offered, B, Answers, "qos/circuit-breaker", "a breaker for failing backends"),
     entry(Offered, E, Answers, "qos/ratelimit/router", "a rate limit for clients"),
     entry(Offered, B, Answers, "qos/ratelimit/proxy", "a rate limit for a backend"),
-    entry(Later, R | E, Carried, "auth/validator", "JWT validation"),
-    entry(Later, R | E, Nothing, "security/cors", "CORS headers"),
-    entry(Later, R | E, Answers, "security/bot-detector", "refusal of bots"),
-    entry(Later, E, Answers, "validation/json-schema", "validation of request bodies"),
-    entry(Later, B, Nothing, "qos/http-cache", "a cache of backends' answers"),
+    entry(Offered, R | E, Carried, "auth/validator", "JWT validation"),
+    entry(Offered, R, Nothing, "security/cors", "CORS headers"),
+    entry(Offered, R | E, Answers, "security/bot-detector", "refusal of bots"),
+    entry(Offered, E, Answers, "validation/json-schema", "validation of request bodies"),
+    entry(Offered, B, Nothing, "qos/http-cache", "a cache of backends' answers"),
     entry(Later, R | B, Nothing, "telemetry/logging", "log format and level"),
     entry(Later, R, Nothing, "telemetry/gelf", "logs to Graylog"),
     entry(Later, R, Nothing, "telemetry/logstash", "logs in Logstash's format"),
@@ -112,8 +111,8 @@ pub static NAMESPACES: &[Entry] = &[
     entry(Never, B, Answers, "ai/llm", "language models as backends"),
     entry(Never, R | E, Carried, "auth/api-keys", "API keys"),
     entry(Never, R | E, Answers, "auth/basic", "basic authentication"),
-    // Of auth/validator's tokens: whoever offers that must see to it that a revoker is not passed over.
-    entry(Never, R, Carried, "auth/revoker", "revocation of tokens"),
+    // Tokens that somebody has revoked must not be let in because that was passed over.
+    entry(Never, R, Answers, "auth/revoker", "revocation of tokens"),
     entry(Never, E, Answers, "auth/signer", "signing of tokens"),
     entry(Never, B, Answers, "auth/aws-sigv4", "AWS signatures"),
     entry(Never, B, Answers, "auth/client-credentials", "OAuth2 client credentials"),
@@ -181,7 +180,6 @@ pub static FEATURES: &[Entry] = &[
     entry(Never, B, Answers, "encoding: yaml", "YAML from backends"),
     entry(Inert, B, Nothing, "encoding: fast-json", "it is another name for json"),
     entry(Later, B, Answers, "proxy.shadow", "shadow traffic"),
-    entry(Later, B, Nothing, "annulus.hedge", "a second question when the first is slow"),
     entry(Later, B, Nothing, "annulus.health", "active health checks"),
     entry(Never, E, Answers, "proxy.combiner", "custom merges"),
     entry(Never, E, Answers, "proxy.decompress_gzip", "compressed requests"),

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use annulus_engine::{DriverChoice, Engine};
 
-use super::super::{fetch, wire};
+use super::super::wire;
 use super::*;
 use crate::gateway::config::model::{ClientTls, TlsVersion};
 use crate::gateway::fetching::{client_config, system_resolver};
@@ -376,7 +376,10 @@ fn documents_are_fetched() {
         let outbound = outbound(&shard);
         let url = |path: &str| format!("http://{address}{path}");
         let second = Duration::from_secs(1);
-        assert_eq!(fetch::get(&outbound, &url("/jwks.json?a=b"), WELL.len(), second).await.unwrap(), WELL.as_bytes());
+        assert_eq!(
+            crate::outbound::get(&outbound, &url("/jwks.json?a=b"), WELL.len(), second).await.unwrap(),
+            WELL.as_bytes()
+        );
         assert!(seen.last().starts_with("GET /jwks.json?a=b HTTP/1.1\r\n"), "{}", seen.last());
         for (url, bytes_max, timeout, says) in [
             (
@@ -392,7 +395,7 @@ fn documents_are_fetched() {
             (url("/closes"), 100, second, "closed before the answer"),
             ("keys.json".to_owned(), 100, second, "no scheme"),
         ] {
-            let error = fetch::get(&outbound, &url, bytes_max, timeout).await.unwrap_err();
+            let error = crate::outbound::get(&outbound, &url, bytes_max, timeout).await.unwrap_err();
             assert!(error.contains(says), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }

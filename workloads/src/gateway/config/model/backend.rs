@@ -302,8 +302,6 @@ pub enum Protocol {
 /// Keep an upstream's answers as their Cache-Control allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpCache {
-    /// One cache for all backends that say so.
-    pub shared: bool,
     /// Answers at most; `None`: as many as the bytes allow.
     pub max_items: Option<u64>,
     /// Bytes at most; `None`: the gateway's own limit.

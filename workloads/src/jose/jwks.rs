@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::compact::KEY_ID_BYTES_MAX;
-use super::keys::{Algorithm, Kind, PublicKey};
+use super::keys::{Algorithm, Kind, PublicKey, Secret};
 use super::object::{self, Member, Refused};
 
 /// Longer sets are refused unread. Sets of providers hold two to ten keys of some hundred bytes.
@@ -76,16 +76,8 @@ impl KeySet {
     /// What is wrong with the whole of it, as the end of a sentence. A set of which no key can be used is an error too:
     /// taken for the truth it would lock everybody out.
     pub fn parse(text: &[u8]) -> Result<KeySet, String> {
-        if text.len() > SET_BYTES_MAX {
-            return Err(format!("is longer than {SET_BYTES_MAX} bytes"));
-        }
-        let members = object::parse(text).map_err(|refused| match refused {
-            Refused::NoObject => "is no JSON object".to_owned(),
-            Refused::Twice => "has a member twice".to_owned(),
-        })?;
-        let keys = members.iter().find(|(name, _)| name == "keys").and_then(|(_, keys)| keys.elements());
         let mut set = KeySet::default();
-        for (index, key) in keys.ok_or("has no list of keys")?.enumerate() {
+        for (index, key) in keys_of(text)?.enumerate() {
             match index < SET_KEYS_MAX {
                 true => set.add(key),
                 false => set.skipped.beyond_limit += 1,
@@ -127,6 +119,55 @@ impl KeySet {
     pub fn skipped(&self) -> &Skipped {
         &self.skipped
     }
+}
+
+/// Secrets in a key set that is nobody else's to read: `oct` keys (RFC 7518 section 6.4), for HMAC.
+pub struct Secrets(Vec<(Option<String>, Secret)>);
+
+impl Secrets {
+    /// Reads those of a set; other keys are passed over.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the end of a sentence: there is none, for example.
+    pub fn parse(text: &[u8]) -> Result<Secrets, String> {
+        let mut secrets = Vec::new();
+        for key in keys_of(text)?.take(SET_KEYS_MAX) {
+            secrets.extend(read_secret(key).map_err(|_| "has a secret that is no strict base64url")?);
+        }
+        if secrets.is_empty() { Err("has no secret (a key of type oct)".to_owned()) } else { Ok(Secrets(secrets)) }
+    }
+
+    /// The secret of that id; without one, the only one that there is.
+    pub fn get(&self, key_id: Option<&str>) -> Option<&Secret> {
+        match (key_id, &self.0[..]) {
+            (None, [(_, only)]) | (Some(_), [(None, only)]) => Some(only),
+            (None, _) => None,
+            (Some(id), all) => all.iter().find(|(own, _)| own.as_deref() == Some(id)).map(|(_, secret)| secret),
+        }
+    }
+}
+
+fn read_secret(key: Value<'_>) -> Result<Option<(Option<String>, Secret)>, Unfit> {
+    let members = object::members(key).map_err(|_| Unfit::Malformed)?;
+    if member(&members, "kty")?.as_deref() != Some("oct") {
+        return Ok(None);
+    }
+    let id = member(&members, "kid")?.map(Cow::into_owned);
+    let secret = bytes(&members, "k")?;
+    if secret.is_empty() { Err(Unfit::Malformed) } else { Ok(Some((id, Secret::new(&secret)))) }
+}
+
+/// The keys of a set, unread.
+fn keys_of(text: &[u8]) -> Result<impl Iterator<Item = Value<'_>>, String> {
+    if text.len() > SET_BYTES_MAX {
+        return Err(format!("is longer than {SET_BYTES_MAX} bytes"));
+    }
+    let members = object::parse(text).map_err(|refused| match refused {
+        Refused::NoObject => "is no JSON object".to_owned(),
+        Refused::Twice => "has a member twice".to_owned(),
+    })?;
+    let keys = members.iter().find(|(name, _)| name == "keys").and_then(|(_, keys)| keys.elements());
+    keys.ok_or_else(|| "has no list of keys".to_owned())
 }
 
 fn read_key(key: Value<'_>) -> Result<(String, PublicKey), Unfit> {

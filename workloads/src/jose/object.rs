@@ -8,27 +8,37 @@ use std::borrow::Cow;
 
 use annulus_protocols::json::{Kind, Value, validate};
 
+use super::TokenError;
+
 /// Times beyond have no exact number in JSON as most people read it (RFC 8259 section 6), and are refused.
 const TIME_MAX: u64 = 1 << 53;
 
 /// A member: its name and its value.
-pub(super) type Member<'a> = (Cow<'a, str>, Value<'a>);
+pub(crate) type Member<'a> = (Cow<'a, str>, Value<'a>);
 
 /// Why it is no object of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     NoObject,
     Twice,
 }
 
 /// The members of a text that is one object.
-pub(super) fn parse(text: &[u8]) -> Result<Vec<Member<'_>>, Refused> {
+pub(crate) fn parse(text: &[u8]) -> Result<Vec<Member<'_>>, Refused> {
     validate(text).map_err(|_| Refused::NoObject)?;
     members(Value::of(text))
 }
 
+/// The claims of a token's payload.
+pub(crate) fn claims(payload: &[u8]) -> Result<Vec<Member<'_>>, TokenError> {
+    parse(payload).map_err(|refused| match refused {
+        Refused::NoObject => TokenError::Invalid("its payload is no JSON object"),
+        Refused::Twice => TokenError::Invalid("its payload has a claim twice"),
+    })
+}
+
 /// The members of an object in a text that was checked.
-pub(super) fn members(object: Value<'_>) -> Result<Vec<Member<'_>>, Refused> {
+pub(crate) fn members(object: Value<'_>) -> Result<Vec<Member<'_>>, Refused> {
     let members: Vec<Member<'_>> = object.members().ok_or(Refused::NoObject)?.collect();
     // Sorted, because a peer may send thousands of names.
     let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
@@ -40,7 +50,7 @@ pub(super) fn members(object: Value<'_>) -> Result<Vec<Member<'_>>, Refused> {
 }
 
 /// A time in seconds, rounded down: a number, which may have a fraction (RFC 7519 section 2, NumericDate).
-pub(super) fn time(value: Value<'_>) -> Option<i64> {
+pub(crate) fn time(value: Value<'_>) -> Option<i64> {
     let within = |seconds: i64| (seconds.unsigned_abs() <= TIME_MAX).then_some(seconds);
     if let Some(whole) = value.integer() {
         return within(whole);

@@ -3,9 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::client::AGENT;
-use super::endpoint::Endpoint;
-use super::outbound::Outbound;
+use super::{AGENT, Endpoint, Outbound};
 use crate::gateway::fetching::{Call, FieldList, Phase};
 
 /// Asks for a document. Redirects are not followed: a URL of keys says where the keys are.

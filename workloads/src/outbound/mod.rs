@@ -1,4 +1,7 @@
-//! A shard's connections to backends, shared by all hooks that have the same TLS settings.
+//! What a service asks of other servers by itself: a shard's connections to them, shared by all that have the same TLS settings.
+
+mod document;
+mod endpoint;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,10 +11,14 @@ use std::time::Duration;
 use annulus_engine::Shard;
 use annulus_engine::tls::rustls::ClientConfig;
 
-use super::endpoint::Endpoint;
 use crate::gateway::dns::Resolver;
 use crate::gateway::fetching::{self, Dialer, Upstream, Upstreams};
 
+pub use document::get;
+pub use endpoint::Endpoint;
+
+/// What servers see as the client's program.
+pub const AGENT: &[u8] = concat!("annulus/", env!("CARGO_PKG_VERSION")).as_bytes();
 /// How long making a connection to one address may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a connection is kept idle. Less than any usual backend keeps it (Node.js: 5 s), because a POST that meets
@@ -22,7 +29,7 @@ const IDLE_COUNT_MAX: usize = 64;
 /// How often connections that were idle for too long are looked for, while calls are made.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
-/// See the module's description.
+/// Connections to other servers.
 pub struct Outbound {
     shard: Shard,
     upstreams: Upstreams,

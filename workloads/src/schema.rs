@@ -1,4 +1,4 @@
-//! What a namespace's publications must look like: JSON Schema.
+//! What a JSON text must look like, by a JSON Schema: publications of a chat's namespace, bodies for a gateway's endpoint.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ impl Schema {
     /// # Errors
     /// A sentence: the file, and what is wrong with it.
     pub fn read(path: &Path) -> Result<Schema, String> {
-        let named = |what: String| format!("chat: schema {}: {what}", path.display());
+        let named = |what: String| format!("schema {}: {what}", path.display());
         let length = std::fs::metadata(path).map_err(|error| named(error.to_string()))?.len();
         if length > FILE_BYTES_MAX {
             return Err(named(format!("it has {length} bytes, of at most {FILE_BYTES_MAX}")));
@@ -25,7 +25,11 @@ impl Schema {
         Schema::compile(&text).map_err(named)
     }
 
-    fn compile(text: &[u8]) -> Result<Schema, String> {
+    /// Compiles a schema.
+    ///
+    /// # Errors
+    /// A sentence: what is wrong with it.
+    pub fn compile(text: &[u8]) -> Result<Schema, String> {
         let schema = serde_json::from_slice(text).map_err(|error| format!("it is not JSON: {error}"))?;
         let validator = jsonschema::validator_for(&schema).map_err(|error| format!("it is no JSON Schema: {error}"))?;
         Ok(Schema { validator })

@@ -11,17 +11,17 @@
 //! The private halves were thrown away. Every token says the same, [`PAYLOAD`].
 
 /// Before `exp`, after `iat`.
-pub(super) const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 
 /// Of the HS tokens.
-pub(super) const SECRET: &str = "a secret of at least thirty-two bytes";
+pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 
 /// What all tokens say.
-pub(super) const PAYLOAD: &str =
+pub(crate) const PAYLOAD: &str =
     r#"{"sub":"42","exp":2000000000,"iat":1700000000,"info":{"name":"Ada"},"channels":["news"]}"#;
 
 /// Tokens without `kid`, by their algorithm.
-pub(super) const TOKENS: [(&str, &str); 12] = [
+pub(crate) const TOKENS: [(&str, &str); 12] = [
     (
         "HS256",
         "\
@@ -120,7 +120,7 @@ pub(super) const TOKENS: [(&str, &str); 12] = [
 ];
 
 /// Tokens with `kid`, by the key's id.
-pub(super) const NAMED: [(&str, &str); 4] = [
+pub(crate) const NAMED: [(&str, &str); 4] = [
     (
         "rsa",
         "\
@@ -154,7 +154,7 @@ pub(super) const NAMED: [(&str, &str); 4] = [
 ];
 
 /// A token for the RSA key of the set, which is for RS256 only there.
-pub(super) const RS512_NAMED: &str = "\
+pub(crate) const RS512_NAMED: &str = "\
         eyJhbGciOiJSUzUxMiIsInR5cCI6IkpXVCIsImtpZCI6InJzYSJ9.eyJzdWIiOiI0MiIsImV4cCI6MjAwMDAwMDAwMCwiaWF0IjoxNzAwMDA\
         wMDAwLCJpbmZvIjp7Im5hbWUiOiJBZGEifSwiY2hhbm5lbHMiOlsibmV3cyJdfQ.Q6rA-mh3wYJHRk8ZEFyGEWpnlSkQrYbTozw_l4wN43Ay\
         fjLoSviimSsKdOBr2JQ_rDWXceMwzkKVUcwu6n0dXJibIKwVszSTQIpjdey3zcACq01NoVRXGoxIHhOwAsyS2YM0r6fJYZUeL4hHgItu3p05\
@@ -162,7 +162,7 @@ pub(super) const RS512_NAMED: &str = "\
         xo93pItW7NoZ5P3MwaykBynr_feX_ckxPnJofD2whRNjRNLAc-BZ8r0dlygV_r6y-SGly73UkGZN3s9bGQ";
 
 /// The set with the keys of [`NAMED`].
-pub(super) fn jwks() -> String {
+pub(crate) fn jwks() -> String {
     const QUOTED: &str = "\
         {'keys':[{'kty':'RSA','kid':'rsa','use':'sig','alg':'RS256','n':'kmjVnGEZjzdddAngNwUo7Z28m3yXSWp9KSZChfBIbB9\
         PARW0mMTYQWIIe6C8hqCNAx5dTSuzAxSvera-6tZF6xgazeAfwj-amu_f9PEuJgABwiYLoBpLanf9ge6PrV4HNXcusNtXJ0ABv8EUBAlYtr5\
@@ -177,7 +177,7 @@ pub(super) fn jwks() -> String {
 }
 
 /// 2048 bits.
-pub(super) const RSA: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const RSA: &str = "-----BEGIN PUBLIC KEY-----
 MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAkmjVnGEZjzdddAngNwUo
 7Z28m3yXSWp9KSZChfBIbB9PARW0mMTYQWIIe6C8hqCNAx5dTSuzAxSvera+6tZF
 6xgazeAfwj+amu/f9PEuJgABwiYLoBpLanf9ge6PrV4HNXcusNtXJ0ABv8EUBAlY
@@ -188,7 +188,7 @@ QQIDAQAB
 -----END PUBLIC KEY-----";
 
 /// Too short.
-pub(super) const RSA1024: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const RSA1024: &str = "-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCkK88uu9X6GrasPIr8N8Wk3Lw9
 o7XyAFyl8Gi4WV9/2iqu1yPJBYUNiT2merRmD8tUMHtxFYh3m9XJ+cMSmbww0Vh2
 6pQneGq6vhQtEDsaCUUamdap/1NTuPDhfWj7B9FdnlfA1Zg0prb3aihUye2EqDgL
@@ -196,7 +196,7 @@ o7XyAFyl8Gi4WV9/2iqu1yPJBYUNiT2merRmD8tUMHtxFYh3m9XJ+cMSmbww0Vh2
 -----END PUBLIC KEY-----";
 
 /// Restricted to PSS.
-pub(super) const RSAPSS: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const RSAPSS: &str = "-----BEGIN PUBLIC KEY-----
 MIIBIDALBgkqhkiG9w0BAQoDggEPADCCAQoCggEBAJvIrnlFzrfxnFxnyrJulLi1
 6tzv/cjdAxbuKhNzeOVWSlXyjDr+qOQkSqjx4clf5brtgmubuTG2ZhnSz//rCeml
 n3Wqhy1t0Y2j9JCgFdr+fw3+yH7XcDADrDthlQW9+GtVgQAaJg+4CsNj1YxddOKO
@@ -207,20 +207,20 @@ AwEAAQ==
 -----END PUBLIC KEY-----";
 
 /// By OpenSSL.
-pub(super) const P256: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const P256: &str = "-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEOCuYNEVxmSILpdPB9k/b4ikHnp9a
 cJDSVw8kqCpsUodfqAA+4KqeN1EI/BLpFJoSEd96I5gG9Cojp3GiQZwGUw==
 -----END PUBLIC KEY-----";
 
 /// By OpenSSL.
-pub(super) const P384: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const P384: &str = "-----BEGIN PUBLIC KEY-----
 MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEpmhjtqG7NkcGpDkDL4KEvbHdtGaQQ2o8
 T+ER77xQ7ADeaHQIhNLKo39vvjLng27/OR7yhmMAO2JTbEeMAGvh60NXj3p60OyD
 UgS7apJhBBj0PRRlQnNeNBkERVAChwHg
 -----END PUBLIC KEY-----";
 
 /// Not supported.
-pub(super) const P521: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const P521: &str = "-----BEGIN PUBLIC KEY-----
 MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQBVWfZhsZSoo4vgNTlPWrQlPJdSOCZ
 dzoDAQLc3uaGdqUP10zAjNaWTis14DHbAluuneD/zvvpvnEtzN7tPiYFeisB2j+7
 FDjhNasUsU/9+PQJBS4O88O+tiPbdO6Q9yw477Sj35Ua7o7Jl6o2Fn2o0z/5wWTA
@@ -228,24 +228,24 @@ FDjhNasUsU/9+PQJBS4O88O+tiPbdO6Q9yw477Sj35Ua7o7Jl6o2Fn2o0z/5wWTA
 -----END PUBLIC KEY-----";
 
 /// On secp256k1.
-pub(super) const K256: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const K256: &str = "-----BEGIN PUBLIC KEY-----
 MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEyajbCrvAcUX69yDeVtD5v+C7EKipi7Np
 ABRwcxd2W5tEw+tK+IiwYTiU54nMwLIJXR7PRo5ZyfNVVI8IFPczQw==
 -----END PUBLIC KEY-----";
 
 /// By OpenSSL.
-pub(super) const ED25519: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const ED25519: &str = "-----BEGIN PUBLIC KEY-----
 MCowBQYDK2VwAyEAr4u8px21dj/WCvppkDmIkOnYa/NL5fqI094VjfN2tbk=
 -----END PUBLIC KEY-----";
 
 /// Not supported.
-pub(super) const ED448: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const ED448: &str = "-----BEGIN PUBLIC KEY-----
 MEMwBQYDK2VxAzoAu5WHwivkxew0DINncNGMKcWK1iJcaxkPlCAVlz4fZbaR4+UP
 nZKWytSj6xtSdhdukqeCMOlhEQ8A
 -----END PUBLIC KEY-----";
 
 /// [`RSA`] in the form of PKCS#1.
-pub(super) const RSA_PKCS1: &str = "-----BEGIN RSA PUBLIC KEY-----
+pub(crate) const RSA_PKCS1: &str = "-----BEGIN RSA PUBLIC KEY-----
 MIIBCgKCAQEAkmjVnGEZjzdddAngNwUo7Z28m3yXSWp9KSZChfBIbB9PARW0mMTY
 QWIIe6C8hqCNAx5dTSuzAxSvera+6tZF6xgazeAfwj+amu/f9PEuJgABwiYLoBpL
 anf9ge6PrV4HNXcusNtXJ0ABv8EUBAlYtr5wRrcPZIpzkItm2Bep26freQrWi7qA
@@ -255,13 +255,13 @@ tZNbfc+Tj+QqvpfiZ0q+gV8NO9/JsHnjQQIDAQAB
 -----END RSA PUBLIC KEY-----";
 
 /// [`P256`] with its point compressed.
-pub(super) const P256_COMPRESSED: &str = "-----BEGIN PUBLIC KEY-----
+pub(crate) const P256_COMPRESSED: &str = "-----BEGIN PUBLIC KEY-----
 MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgADOCuYNEVxmSILpdPB9k/b4ikHnp9a
 cJDSVw8kqCpsUoc=
 -----END PUBLIC KEY-----";
 
 /// A certificate of [`RSA`].
-pub(super) const RSA_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+pub(crate) const RSA_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
 MIIDAzCCAeugAwIBAgIUbf5bWZvhysW448YIELnERPlZCpkwDQYJKoZIhvcNAQEL
 BQAwETEPMA0GA1UEAwwGdG9rZW5zMB4XDTI2MTEyNjA5MTkxMVoXDTM2MTEyMzA5
 MTkxMVowETEPMA0GA1UEAwwGdG9rZW5zMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A
@@ -282,7 +282,7 @@ KMDBrHt4FQ==
 -----END CERTIFICATE-----";
 
 /// A certificate of [`P256`].
-pub(super) const P256_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+pub(crate) const P256_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
 MIIBdjCCAR2gAwIBAgIUUokJVwaq8F1mTCGvgTTj1KFiZHowCgYIKoZIzj0EAwIw
 ETEPMA0GA1UEAwwGdG9rZW5zMB4XDTI2MTEyNjA5MTkxMVoXDTM2MTEyMzA5MTkx
 MVowETEPMA0GA1UEAwwGdG9rZW5zMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
