@@ -1,4 +1,48 @@
 //! The shard-per-core engine: cores, time and bytes on io_uring, epoll or a simulated kernel.
+//!
+//! A shard is a thread on a core of its own with everything that its connections need: nothing is shared, nothing is locked, and
+//! its futures need not be [`Send`]. [`Engine`] starts shards, and each runs the same `main` with its own [`Shard`]:
+//!
+//! ```
+//! use annulus_engine::{Address, Engine, ListenOptions, SocketOptions};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let heard = Engine::builder().shards(1).run(|shard| async move {
+//!     let anywhere = Address::Ip(([127, 0, 0, 1], 0).into());
+//!     let listener = shard.listen(&anywhere, &ListenOptions::default())?;
+//!     let (address, own) = (listener.address().clone(), shard.clone());
+//!     // A client, in a task beside the server's.
+//!     let client = shard.spawn(async move {
+//!         let mut stream = own.connect(&address, &SocketOptions::default()).await?;
+//!         stream.send_copy(&[b"hel", b"lo"]).await?;
+//!         stream.finish().await?;
+//!         let mut heard = Vec::new();
+//!         while let Some(chunk) = stream.recv().await? {
+//!             heard.extend_from_slice(&chunk);
+//!         }
+//!         Ok::<_, std::io::Error>(heard)
+//!     });
+//!     // The server: whatever comes goes back, in place.
+//!     let mut stream = listener.accept().await;
+//!     while let Some(chunk) = stream.recv().await? {
+//!         stream.send(&chunk.into_frame()).await?;
+//!     }
+//!     drop(stream);
+//!     client.await.expect("the client did not panic")
+//! })?;
+//! assert_eq!(heard.into_iter().collect::<Result<Vec<_>, _>>()?, [b"hello"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | what | with |
+//! |---|---|
+//! | a few connections, each in a task | [`Stream`], [`Shard::connect`], [`Listener::accept`]; TLS: [`tls`] |
+//! | masses of connections, without a task or memory for each | [`Group`] |
+//! | something for another shard | [`Shard::post`], [`Inbox`]; an answer to it: [`compute::ticket`] |
+//! | work that takes longer than a turn | [`Shard::compute`] |
+//! | files, datagrams, time | [`File`], [`Datagrams`], [`Shard::sleep`], [`Shard::timeout`] |
+//! | an end in good order | [`Engine::drain`], [`Shard::until_drained`], [`signals`] |
 #![warn(missing_docs)]
 
 pub mod buffers;

@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rig::{Build, Folder, Recorded, Running, is_well_formed, may_sample, not_run, profiler, record, spin};
+use rig::{
+    Build, Folder, Recorded, Running, copy_program, is_well_formed, may_sample, not_run, profiler, record, spin,
+};
 use rustix::process::{Pid, Signal};
 
 /// Some user who is nobody.
@@ -82,7 +84,7 @@ fn a_deleted_program_keeps_its_names() {
     }
     let folder = Folder::new("deleted");
     let program = folder.file("gone");
-    fs::copy(spin(Build::Full), &program).unwrap();
+    copy_program(spin(Build::Full), &program);
     let running = Running::start(&program, &["60"]);
     while fs::read_link(format!("/proc/{}/exe", running.pid())).unwrap() != program.canonicalize().unwrap() {
         thread::sleep(Duration::from_millis(5));
@@ -137,8 +139,8 @@ fn as_nobody(folder: &Folder) -> Option<impl Fn(&[&str]) -> Recorded + '_> {
         return None;
     }
     let program = folder.file("annulus-perf");
-    fs::copy(env!("CARGO_BIN_EXE_annulus-perf"), &program).unwrap();
-    fs::copy(spin(Build::Full), folder.file("spin")).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_annulus-perf")), &program);
+    copy_program(spin(Build::Full), &folder.file("spin"));
     let setpriv = move || {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--inh-caps=-all"]).arg(&program);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 #![allow(dead_code)] // Each test program uses a part of it.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -87,22 +87,18 @@ pub fn spin(build: Build) -> &'static Path {
     })
 }
 
+/// Copies a program, by one: were it written from here, a process that another test begins meanwhile would hold it open for
+/// writing until it has become a program, and nobody could start the copy.
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
 /// A child that is ended with the test.
 pub struct Running(pub Child);
 
 impl Running {
     pub fn start(program: &Path, words: &[&str]) -> Running {
-        let mut command = Command::new(program);
-        command.args(words);
-        loop {
-            match command.spawn() {
-                Ok(child) => return Running(child),
-                // It was copied just now, and a process that another test began meanwhile holds the copy open until it has
-                // become a program.
-                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
-                Err(error) => panic!("{}: {error}", program.display()),
-            }
-        }
+        Running(Command::new(program).args(words).spawn().unwrap())
     }
 
     pub fn pid(&self) -> String {

@@ -29,9 +29,10 @@ fn objects(rig: &Rig, suffix: Suffix) -> usize {
 fn jobs_are_done_and_their_outputs_are_there() {
     let home = Home::new("dispatch");
     let rig = rig(&home, 2, 5);
-    let dispatcher = start(&rig);
     let contents: Vec<Vec<u8>> = (0..20).map(|number| format!("photo {number}").into_bytes()).collect();
     let documents: Vec<_> = contents.iter().map(|content| rig.upload("a", content)).collect();
+    // All of them wait already: both threads have something to do from the start.
+    let dispatcher = start(&rig);
     for (document, content) in documents.iter().zip(&contents) {
         let done = rig.ended(document, "a");
         assert_eq!((done.state, done.attempts, done.lane.as_deref()), (State::Done, 1, Some("cpu")), "{done:?}");
