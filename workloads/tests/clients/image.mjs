@@ -64,7 +64,7 @@ await window.until("document.getElementById('lanes').innerText.includes('cpu: ')
 await window.until("/\\d/.test(document.getElementById('accept').innerText)");
 // The work that died before: told, shown with its reason, and tried again by a button.
 await window.until("document.querySelectorAll('#dead > li').length === 1 && document.getElementById('no-dead').hidden");
-assert.match(await window.look("document.querySelector('#dead > li').innerText"), /shop: web of a jpeg, 6000 × 4000.*killed from outside.*\(1 attempt\)/s);
+assert.match(await window.look("document.querySelector('#dead > li').innerText"), /shop: web of a jpeg, 6000 × 4000.*(killed from outside|SIGKILL).*\(1 attempt\)/s);
 await window.fits("console", pictures);
 await window.look("document.querySelector('#dead > li button').click()");
 await window.until("document.querySelectorAll('#dead > li').length === 0 && document.getElementById('no-dead').hidden === false");
