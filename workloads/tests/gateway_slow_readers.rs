@@ -7,8 +7,8 @@ mod gateway_rig;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ const MB: usize = 1 << 20;
 const BUDGET: usize = 48 * MB;
 /// Hostile connections over HTTP/2: with a megabyte each, memory is short.
 const HOSTILE: usize = 16;
+
+/// Held by each test: what honest clients feel is not to be another test's doing.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// An upstream whose answers are as long as the path's last part says, in MB.
 fn upstream() -> Upstream {
@@ -109,6 +112,7 @@ fn take_slowly(address: SocketAddr, path: &'static str) -> JoinHandle<Vec<u8>> {
 
 #[test]
 fn streams_that_nobody_reads_take_their_connections_share_and_no_more() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let upstream = upstream();
     let gateway = gateway(&upstream);
     assert_eq!(gateway.get("/small").status, 200);
@@ -159,6 +163,7 @@ fn streams_that_nobody_reads_take_their_connections_share_and_no_more() {
 
 #[test]
 fn connections_that_take_a_byte_a_second_are_ended() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let upstream = upstream();
     let gateway = gateway(&upstream);
     // More than the budget, if all were let; kernels take some megabytes of each.
