@@ -275,24 +275,11 @@ impl Live {
         let (index, reply) = match own::answer(self, request).or_else(preflight) {
             Some(reply) => (None, reply),
             None => {
-                let (index, reply) = match self.router.find(&request.method, &request.path) {
-                    _ if self.guards.bots.as_ref().is_some_and(|bots| bots.refuses(request)) => {
-                        self.meters.denied.add(1);
-                        (None, refused_program())
-                    }
-                    Route::Found(index, params) => {
-                        (Some(index), self.serve(index, request, &params, client, &own_fields).await)
-                    }
-                    other => (None, self.answer_unrouted(request, other)),
-                };
-                let origins = self.guards.origins.as_ref();
-                (
-                    index,
-                    match origins {
-                        Some(origins) => origins.mark(request, reply),
-                        None => reply,
-                    },
-                )
+                let (index, mut reply) = self.answer_by_route(request, client, &own_fields).await;
+                if let Some(origins) = origins {
+                    origins.mark(request, &mut reply);
+                }
+                (index, reply)
             }
         };
         let id = own_fields.text("x-request-id").unwrap_or_default();
@@ -307,6 +294,22 @@ impl Live {
             self.log(access, request, &reply, client, spent, id);
         }
         reply
+    }
+
+    async fn answer_by_route(
+        self: &Rc<Self>,
+        request: &Request,
+        client: IpAddr,
+        own_fields: &FieldList,
+    ) -> (Option<usize>, Reply) {
+        if self.guards.bots.as_ref().is_some_and(|bots| bots.refuses(request)) {
+            self.meters.denied.add(1);
+            return (None, refused_program());
+        }
+        match self.router.find(&request.method, &request.path) {
+            Route::Found(index, params) => (Some(index), self.serve(index, request, &params, client, own_fields).await),
+            other => (None, self.answer_unrouted(request, other)),
+        }
     }
 
     fn log(&self, access: &AccessLog, request: &Request, reply: &Reply, client: IpAddr, took: Duration, id: &str) {

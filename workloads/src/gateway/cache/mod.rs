@@ -40,6 +40,8 @@ const VARIANTS_MAX: usize = 16;
 const PASS: Duration = Duration::from_secs(10);
 /// From this share of the gateway's budget on, nothing more is kept.
 const SHARE_MAX: f64 = 0.2;
+/// Answers that are forgotten in one turn, at most: what is left waits for the next sweep.
+const SWEEP_MAX: usize = 4096;
 /// Questions of which that is known, at most.
 const PASSED_MAX: usize = 16_384;
 
@@ -56,6 +58,8 @@ struct Inner {
     kept: HashMap<Rc<str>, Vec<Variant>>,
     /// By when they were used last.
     order: BTreeMap<u64, Rc<str>>,
+    /// By when they are out of date, and their number among all that were kept.
+    ends: BTreeMap<(Duration, u64), Rc<str>>,
     uses: u64,
     bytes: usize,
     asked: HashMap<String, Vec<Ticket<()>>>,
@@ -137,13 +141,15 @@ impl Cache {
         Some(variant.part.copy())
     }
 
-    /// Forgets what is out of date; and where memory is short, half of the rest.
+    /// Forgets what is out of date; and as long as memory is short, what was not used for longest.
     pub fn sweep(&self, now: Duration) {
         let inner = &mut *self.inner.borrow_mut();
-        let over: Vec<u64> = inner.variants().filter(|one| one.until <= now).map(|one| one.used).collect();
-        over.into_iter().for_each(|used| inner.forget(used));
-        let keep = if self.tab.memory().is_short() { inner.order.len() / 2 } else { inner.order.len() };
-        while inner.order.len() > keep && inner.forget_oldest() {}
+        for _ in 0..SWEEP_MAX {
+            let has_forgotten = inner.forget_outdated(now) || (self.tab.memory().is_short() && inner.forget_oldest());
+            if !has_forgotten {
+                break;
+            }
+        }
         inner.passed.retain(|_, until| *until > now);
     }
 
@@ -198,9 +204,10 @@ impl Cache {
         }
         inner.uses += 1;
         let used = inner.uses;
-        inner.order.insert(used, name.clone());
-        inner.bytes += bytes;
         let until = now + lifetime.fresh;
+        inner.order.insert(used, name.clone());
+        inner.ends.insert((until, used), name.clone());
+        inner.bytes += bytes;
         let variant = Variant { vary, part: part.copy(), until, kept: used, used, bytes, _held: held };
         inner.kept.entry(name).or_default().push(variant);
     }
@@ -223,26 +230,29 @@ impl Inner {
             self.kept.remove(name);
         }
         self.order.remove(&variant.used);
+        self.ends.remove(&(variant.until, variant.kept));
         self.bytes -= variant.bytes;
-    }
-
-    fn variants(&self) -> impl Iterator<Item = &Variant> {
-        self.kept.values().flatten()
-    }
-
-    /// Forgets what was used last then.
-    fn forget(&mut self, used: u64) {
-        let Some(name) = self.order.remove(&used) else { return };
-        let at = self.kept.get(&name).and_then(|all| all.iter().position(|variant| variant.used == used));
-        if let Some(at) = at {
-            self.remove(&name, at);
-        }
     }
 
     /// Forgets what was not used for longest; false if there is nothing.
     fn forget_oldest(&mut self) -> bool {
-        let oldest = self.order.first_key_value().map(|(used, _)| *used);
-        oldest.map(|used| self.forget(used)).is_some()
+        let Some((used, name)) = self.order.pop_first() else { return false };
+        self.forget(&name, |variant| variant.used == used);
+        true
+    }
+
+    /// Forgets what is out of date for longest; false if nothing is.
+    fn forget_outdated(&mut self, now: Duration) -> bool {
+        let Some(first) = self.ends.first_entry().filter(|first| first.key().0 <= now) else { return false };
+        let ((_, number), name) = first.remove_entry();
+        self.forget(&name, |variant| variant.kept == number);
+        true
+    }
+
+    fn forget(&mut self, name: &Rc<str>, is_it: impl Fn(&Variant) -> bool) {
+        if let Some(at) = self.kept.get(name).and_then(|all| all.iter().position(is_it)) {
+            self.remove(name, at);
+        }
     }
 }
 
@@ -308,6 +318,7 @@ mod tests {
         assert_eq!(found(&cache, 101, "/a", &de).as_deref(), Some(r#"{"a":"all"}"#));
         cache.sweep(Duration::from_secs(110));
         assert!(cache.inner.borrow().order.is_empty() && cache.inner.borrow().kept.is_empty());
+        assert!(cache.inner.borrow().ends.is_empty());
         assert_eq!(cache.inner.borrow().bytes, 0);
     }
 

@@ -38,10 +38,11 @@ pub fn validator(mut object: Object<'_>, report: &mut Report) -> Option<Validato
         }
         Some(leeway)
     });
-    let strategy = object.take("key_identify_strategy");
-    if let Some(field) = strategy {
-        field.one_of(&[("kid", ()), ("x5t", ()), ("x5t#S256", ()), ("kid_x5t", ())], report);
-        refuse_unless(&field, "kid", "keys are found by their kid only", report);
+    if let Some(field) = object.take("key_identify_strategy") {
+        let strategies = [("kid", true), ("x5t", false), ("x5t#S256", false), ("kid_x5t", false)];
+        if field.one_of(&strategies, report) == Some(false) {
+            field.problem("keys are found by their kid only", report);
+        }
     }
     for (name, why) in [
         ("cipher_suites", "the suites of TLS 1.2 and 1.3 that are safe are all used"),
@@ -69,9 +70,8 @@ pub fn validator(mut object: Object<'_>, report: &mut Report) -> Option<Validato
     let text = |field: Option<Field<'_>>, report: &mut Report| {
         field.and_then(|field| field.string("a text", report)).filter(|text| !text.is_empty()).map(str::to_owned)
     };
-    let audience = object.take("audience").and_then(|field| field.strings("a list of texts", report));
     let validator = Validator {
-        audience: audience.unwrap_or_default().into_iter().map(|(_, text)| text.to_owned()).collect(),
+        audience: texts(&mut object, "audience", report),
         issuer: text(object.take("issuer"), report),
         keys_fresh: seconds.map_or(KEYS_FRESH, Duration::from_secs),
         roles,
@@ -99,12 +99,10 @@ fn flag(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> boo
     object.take(name).and_then(|field| field.boolean(report)).unwrap_or(false)
 }
 
-fn refuse_unless(field: &Field<'_>, offered: &str, why: &str, report: &mut Report) {
-    if let super::tree::Value::String(text) = &field.node.value
-        && text != offered
-    {
-        field.problem(format!("{text:?} is not offered: {why}"), report);
-    }
+/// A list of texts; empty where there is none.
+fn texts(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> Vec<String> {
+    let texts = object.take(name).and_then(|field| field.strings("a list of texts", report));
+    texts.unwrap_or_default().into_iter().map(|(_, text)| text.to_owned()).collect()
 }
 
 fn algorithm(field: Option<Field<'_>>, report: &mut Report) -> Option<Algorithm> {
@@ -219,25 +217,21 @@ pub fn body_schema(field: &Field<'_>, report: &mut Report) -> Option<String> {
 }
 
 /// `security/cors`.
-pub fn cors(mut object: Object<'_>, report: &mut Report) -> Option<Cors> {
-    let texts = |object: &mut Object<'_>, name: &'static str, report: &mut Report| -> Option<Vec<String>> {
-        let texts = object.take(name)?.strings("a list of texts", report)?;
-        Some(texts.into_iter().map(|(_, text)| text.to_owned()).collect::<Vec<_>>()).filter(|texts| !texts.is_empty())
+pub fn cors(mut object: Object<'_>, report: &mut Report) -> Cors {
+    let (at, origins_at) = (object.at(), object.key_of("allow_origins"));
+    // KrakenD's: without a list all origins are let in.
+    let or_else = |texts: Vec<String>, usual: &[&str]| match texts.is_empty() {
+        true => usual.iter().map(|text| (*text).to_owned()).collect(),
+        false => texts,
     };
-    let origins_at = object.key_of("allow_origins");
-    let at = object.at();
-    let origins = texts(&mut object, "allow_origins", report);
-    let methods = texts(&mut object, "allow_methods", report);
-    let headers = texts(&mut object, "allow_headers", report);
-    let exposed = texts(&mut object, "expose_headers", report);
     let max_age = object.take("max_age").and_then(|field| field.duration(report));
     let status = object.take("options_success_status").and_then(|field| field.whole(200, 299, report));
+    let headers = texts(&mut object, "allow_headers", report);
     let cors = Cors {
-        // KrakenD's: without a list all origins are let in.
-        origins: origins.unwrap_or_else(|| vec!["*".to_owned()]),
-        methods: methods.unwrap_or_else(|| METHODS.map(str::to_owned).to_vec()),
-        headers: headers.unwrap_or_default().iter().map(|name| name.to_lowercase()).collect(),
-        exposed: exposed.unwrap_or_default(),
+        origins: or_else(texts(&mut object, "allow_origins", report), &["*"]),
+        methods: or_else(texts(&mut object, "allow_methods", report), &METHODS),
+        headers: headers.iter().map(|name| name.to_lowercase()).collect(),
+        exposed: texts(&mut object, "expose_headers", report),
         credentials: flag(&mut object, "allow_credentials", report),
         max_age: max_age.unwrap_or_default(),
         private_network: flag(&mut object, "allow_private_network", report),
@@ -261,15 +255,11 @@ pub fn cors(mut object: Object<'_>, report: &mut Report) -> Option<Cors> {
             report.problem(at, &origins_at, says);
         }
     }
-    Some(cors)
+    cors
 }
 
 /// `security/bot-detector`.
 pub fn bot_detector(mut object: Object<'_>, report: &mut Report) -> BotDetector {
-    let texts = |object: &mut Object<'_>, name: &'static str, report: &mut Report| -> Vec<String> {
-        let texts = object.take(name).and_then(|field| field.strings("a list of texts", report));
-        texts.unwrap_or_default().into_iter().map(|(_, text)| text.to_owned()).collect()
-    };
     let patterns = object.take("patterns").and_then(|field| {
         let patterns = field.strings("a list of regular expressions", report)?;
         if patterns.len() > PATTERNS_MAX {

@@ -61,7 +61,7 @@ pub fn gateway(node: &Node, report: &mut Report) -> Gateway {
     pass_over(&mut object, report);
     let namespaces = Namespaces::take(&mut object, Levels::ROOT, report);
     let router = namespaces.object("router", report).and_then(|object| router(object, &mut gateway.router, report));
-    gateway.cors = namespaces.object("security/cors", report).and_then(|object| guard::cors(object, report));
+    gateway.cors = namespaces.object("security/cors", report).map(|object| guard::cors(object, report));
     let bots = namespaces.object("security/bot-detector", report);
     gateway.bot_detector = bots.map(|object| guard::bot_detector(object, report));
     if let Some(object) = namespaces.object("auth/validator", report) {

@@ -7,6 +7,8 @@ use crate::gateway::request::{Reply, Request};
 /// A `security/cors`, ready to be asked.
 pub struct Origins {
     cors: Cors,
+    /// What is let in, in lower case: before and after a `*`, or all of it.
+    patterns: Vec<(String, Option<String>)>,
     methods: String,
     exposed: String,
     /// All origins are let in, and the same is said to all.
@@ -16,8 +18,17 @@ pub struct Origins {
 impl Origins {
     /// As the file says.
     pub fn new(cors: &Cors) -> Origins {
-        let is_open = cors.origins.iter().any(|origin| origin == "*");
-        Origins { methods: cors.methods.join(", "), exposed: cors.exposed.join(", "), cors: cors.clone(), is_open }
+        let pattern = |origin: &String| match origin.to_ascii_lowercase().split_once('*') {
+            Some((before, after)) => (before.to_owned(), Some(after.to_owned())),
+            None => (origin.to_ascii_lowercase(), None),
+        };
+        Origins {
+            patterns: cors.origins.iter().map(pattern).collect(),
+            methods: cors.methods.join(", "),
+            exposed: cors.exposed.join(", "),
+            is_open: cors.origins.iter().any(|origin| origin == "*"),
+            cors: cors.clone(),
+        }
     }
 
     /// The answer to a preflight, if the request is one.
@@ -27,16 +38,16 @@ impl Origins {
         if request.method != "OPTIONS" {
             return None;
         }
-        let reply = Reply::empty(self.cors.preflight_status);
         let vary = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
-        let reply = reply.with("vary", vary);
+        let mut reply = Reply::empty(self.cors.preflight_status).with("vary", vary);
         let is_method = self.cors.methods.iter().any(|method| method == wanted || method == "*");
         let headers = request.fields.text("access-control-request-headers").unwrap_or_default();
         // Without what would allow it, the browser refuses the page, and says why in its console.
         if !self.lets_in(origin) || !is_method || !self.allows_headers(headers) {
             return Some(reply);
         }
-        let mut reply = self.marked(reply, origin).with("access-control-allow-methods", self.allowed(wanted));
+        self.let_in(origin, &mut reply);
+        reply = reply.with("access-control-allow-methods", self.allowed(wanted));
         if !headers.is_empty() {
             reply = reply.with("access-control-allow-headers", headers);
         }
@@ -49,25 +60,26 @@ impl Origins {
         Some(reply)
     }
 
-    /// An answer with what a page needs to read it.
-    pub fn mark(&self, request: &Request, mut reply: Reply) -> Reply {
+    /// Gives an answer what a page needs to read it.
+    pub fn mark(&self, request: &Request, reply: &mut Reply) {
         // An upstream's own word for the same would let in whom the file does not, or make two, which browsers refuse.
         reply.fields.remove_all(|name| name.starts_with("access-control-allow-"));
-        let reply = if self.is_open { reply } else { reply.with("vary", "Origin") };
-        let Some(origin) = request.fields.text("origin") else { return reply };
-        if !self.lets_in(origin) {
-            return reply;
+        if !self.is_open {
+            reply.fields.push("vary", b"Origin");
         }
-        let reply = self.marked(reply, origin);
-        match self.exposed.is_empty() {
-            true => reply,
-            false => reply.with("access-control-expose-headers", &self.exposed),
+        let Some(origin) = request.fields.text("origin").filter(|origin| self.lets_in(origin)) else { return };
+        self.let_in(origin, reply);
+        if !self.exposed.is_empty() {
+            reply.fields.push("access-control-expose-headers", self.exposed.as_bytes());
         }
     }
 
-    fn marked(&self, reply: Reply, origin: &str) -> Reply {
-        let reply = reply.with("access-control-allow-origin", if self.is_open { "*" } else { origin });
-        if self.cors.credentials { reply.with("access-control-allow-credentials", "true") } else { reply }
+    fn let_in(&self, origin: &str, reply: &mut Reply) {
+        let whom = if self.is_open { "*" } else { origin };
+        reply.fields.push("access-control-allow-origin", whom.as_bytes());
+        if self.cors.credentials {
+            reply.fields.push("access-control-allow-credentials", b"true");
+        }
     }
 
     fn allowed<'a>(&'a self, wanted: &'a str) -> &'a str {
@@ -76,9 +88,9 @@ impl Origins {
 
     fn lets_in(&self, origin: &str) -> bool {
         let origin = origin.to_ascii_lowercase();
-        self.cors.origins.iter().any(|pattern| match pattern.to_ascii_lowercase().split_once('*') {
-            None => pattern.eq_ignore_ascii_case(&origin),
-            Some((before, after)) => {
+        self.patterns.iter().any(|(before, after)| match after {
+            None => *before == origin,
+            Some(after) => {
                 origin.len() >= before.len() + after.len() && origin.starts_with(before) && origin.ends_with(after)
             }
         })

@@ -1,7 +1,7 @@
 //! What is asked of a client before its request is served: its program, its origin, its token, and the shape of its body.
 //!
 //! ```text
-//!   request ─► bots.rs: 403 ─► cors.rs: a preflight's answer ─► tokens.rs: 401, 403, 503 ─► limits ─► bodies.rs: 400 ─► backends
+//!   request ─► cors.rs: a preflight's answer ─► bots.rs: 403 ─► tokens.rs: 401, 403, 503 ─► limits ─► bodies.rs: 400 ─► backends
 //! ```
 
 mod bodies;
