@@ -508,7 +508,8 @@ mod tests {
         let shop = Shop::open(&[]);
         let mut load = load(&shop, &["/svc/stock/"]);
         load.closed_loop(4, 0.1).unwrap();
-        shop.ask(shop.base, "POST /control", r#"{"refused": 0.5}"#);
+        // One in four: a request that goes out on a new connection, or again, fails no more often, and most come through.
+        shop.ask(shop.base, "POST /control", r#"{"refused": 0.25}"#);
         let outcome = load.open_loop(&Profile::steady(200.0, 0.5, 1)).unwrap();
         let whole = outcome.whole();
         assert!(
