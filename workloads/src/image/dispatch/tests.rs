@@ -28,7 +28,8 @@ fn objects(rig: &Rig, suffix: Suffix) -> usize {
 #[test]
 fn jobs_are_done_and_their_outputs_are_there() {
     let home = Home::new("dispatch");
-    let rig = rig(&home, 2, 5);
+    // Longer than a slow disk takes to note that a job has begun, so that the other thread has one meanwhile.
+    let rig = rig(&home, 2, 50);
     let contents: Vec<Vec<u8>> = (0..20).map(|number| format!("photo {number}").into_bytes()).collect();
     let documents: Vec<_> = contents.iter().map(|content| rig.upload("a", content)).collect();
     // All of them wait already: both threads have something to do from the start.
@@ -48,7 +49,7 @@ fn jobs_are_done_and_their_outputs_are_there() {
     assert_eq!(rig.lane.running_max.load(Ordering::Relaxed), 2);
     let gauge = &rig.desk.lanes[0];
     assert_eq!((gauge.ran(), gauge.busy(), rig.desk.gate.budget().used()), (20, 0, 0));
-    assert!(gauge.ran_us() >= 20 * 5000);
+    assert!(gauge.ran_us() >= 20 * 50_000);
     assert_eq!(rig.desk.gate.budget().used_max(), 200 << 20);
 }
 
