@@ -130,7 +130,8 @@ impl Fetch {
         let tls = ClientTls {
             allow_insecure_connections: self.insecure,
             ca_certs: Vec::new(),
-            system_ca_pool: true,
+            // Reading it costs more than a fetch without TLS.
+            system_ca_pool: self.urls.iter().any(|url| url.origin.tls),
             min_version: TlsVersion::Tls12,
             max_version: TlsVersion::Tls13,
             client_certs: Vec::new(),

@@ -35,8 +35,9 @@ enum Then {
     Waits,
 }
 
-/// Fetches from a server that answers the first bytes of every connection with `wire`. Exit status, output, errors.
-fn fetch(version: &str, wire: Vec<u8>, then: Then) -> (Option<i32>, String, String) {
+/// Fetches, for so many seconds at most, from a server that answers the first bytes of every connection with `wire`. Exit
+/// status, output, errors.
+fn fetch(version: &str, seconds: &str, wire: Vec<u8>, then: Then) -> (Option<i32>, String, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -48,20 +49,26 @@ fn fetch(version: &str, wire: Vec<u8>, then: Then) -> (Option<i32>, String, Stri
                 let _ended = stream.shutdown(Shutdown::Write);
             }
             // Until the client has gone: an early end would take the answer from it.
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
             while matches!(stream.read(&mut request), Ok(1..)) {}
         }
     });
-    let arguments = ["fetch", version, "--seconds", "3", &url];
+    let arguments = ["fetch", version, "--seconds", seconds, &url];
     let output = Command::new(env!("CARGO_BIN_EXE_annulus")).args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 fn says(version: &str, wire: Vec<u8>, then: Then, what: &str) {
-    let (status, out, error) = fetch(version, wire, then);
+    says_within("20", version, wire, then, what);
+}
+
+fn says_within(seconds: &str, version: &str, wire: Vec<u8>, then: Then, what: &str) {
+    let (status, out, error) = fetch(version, seconds, wire, then);
     assert_eq!(status, Some(1), "{what}: {error}");
-    assert!(error.starts_with("annulus fetch: http://127.0.0.1:") && error.contains(what), "{what}: {error}");
+    // Above it, the engine may have said that a busy machine let it wait.
+    let last = error.lines().last().unwrap_or_default();
+    assert!(last.starts_with("annulus fetch: http://127.0.0.1:") && last.contains(what), "{what}: {error}");
     assert_eq!(out, "", "{what}");
 }
 
@@ -94,7 +101,7 @@ fn a_server_that_breaks_http2_is_told_on() {
     let farewell = frame(GOAWAY, 0, 0, &[&[0, 0, 0, 1, 0, 0, 0, 2][..], b"out of order"].concat());
     says("--h2c", after([farewell, ok(0)].concat()), Then::Closes, "after a GOAWAY: INTERNAL_ERROR");
     says("--h2c", after([ok(0), frame(DATA, 0, 1, b"half")].concat()), Then::Closes, "closed the connection");
-    says("--h2c", after(ok(0)), Then::Waits, "no answer within 3s");
+    says_within("1", "--h2c", after(ok(0)), Then::Waits, "no answer within 1s");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,6 +28,8 @@ const WAITING_MAX: usize = 256;
 #[derive(Clone)]
 pub struct Writer {
     buffers: SyncSender<Vec<u8>>,
+    /// Buffers that were handed over and are not written yet.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Writer {
@@ -36,13 +39,16 @@ impl Writer {
     /// It cannot start.
     pub fn start() -> std::io::Result<Writer> {
         let (buffers, arriving) = sync_channel::<Vec<u8>>(WAITING_MAX);
+        let waiting = Arc::<AtomicUsize>::default();
+        let written = waiting.clone();
         std::thread::Builder::new().name("access-log".into()).spawn(move || {
             for buffer in arriving {
                 // A closed standard output ends nothing: the gateway goes on without its log.
                 let _nobody_listens = std::io::stdout().write_all(&buffer);
+                written.fetch_sub(1, Ordering::Release);
             }
         })?;
-        Ok(Writer { buffers })
+        Ok(Writer { buffers, waiting })
     }
 }
 
@@ -116,9 +122,16 @@ impl AccessLog {
             return;
         }
         let lines = gathered.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.writer.waiting.fetch_add(1, Ordering::Relaxed);
         if self.writer.buffers.try_send(gathered).is_err() {
+            self.writer.waiting.fetch_sub(1, Ordering::Relaxed);
             self.dropped.add(lines);
         }
+    }
+
+    /// Whether all that was handed over has been written: the thread ends with its process, whatever it has before it.
+    pub fn is_written(&self) -> bool {
+        self.writer.waiting.load(Ordering::Acquire) == 0
     }
 }
 
@@ -163,7 +176,7 @@ mod tests {
     #[test]
     fn a_line_names_everything_once() {
         let (buffers, arriving) = sync_channel(1);
-        let log = AccessLog::new(Writer { buffers }, Arc::default());
+        let log = AccessLog::new(Writer { buffers, waiting: Arc::default() }, Arc::default());
         let client = "203.0.113.9".parse().unwrap();
         let took = Duration::from_micros(4810);
         let line = Line { client, method: "GET", path: "/a", status: 200, bytes: Some(5), took, id: "x", why: None };
@@ -181,5 +194,6 @@ mod tests {
             log.flush();
         });
         assert_eq!(log.dropped.get(), 2);
+        assert!(!log.is_written());
     }
 }

@@ -26,7 +26,7 @@ const publishing = setInterval(() => {
 }, 20);
 client("dan", [{ id: 2, subscribe: { channel: "lobby" } }, { id: 3, connect: {} }]);
 
-const window = await (await browse(browserUrl, 50)).open(page);
+const window = await (await browse(browserUrl, 180)).open(page);
 const text = id => `document.getElementById('${id}').innerText`;
 const key = (name, code, modifiers = 0) =>
   window.press(name, name, { windowsVirtualKeyCode: code, modifiers, ...(code === 13 && { text: "\r" }) });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { browse, pause } from "./devtools.mjs";
 
 const [, , page, browserUrl, pictures] = process.argv;
-const window = await (await browse(browserUrl, 40)).open(page);
+const window = await (await browse(browserUrl, 180)).open(page);
 const text = id => `document.getElementById('${id}').innerText`;
 const enter = token => window.look(`document.querySelector('#token input').value = '${token}'; document.getElementById('token').requestSubmit()`);
 

@@ -6,7 +6,7 @@ import { inflateSync } from "node:zlib";
 import { browse } from "./devtools.mjs";
 
 const [, , page, browserUrl, pictures] = process.argv;
-const window = await (await browse(browserUrl, 40)).open(page);
+const window = await (await browse(browserUrl, 180)).open(page);
 await window.call("Emulation.setDeviceMetricsOverride", { width: 1280, height: 700, deviceScaleFactor: 1, mobile: false });
 
 const frame = name => `[...document.querySelectorAll('#frames > g')].find(g => g.querySelector('title').textContent.startsWith('${name} ('))`;

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { browse } from "./devtools.mjs";
 
 const [, , page, browserUrl, files, pictures] = process.argv;
-const window = await (await browse(browserUrl, 90)).open(page);
+const window = await (await browse(browserUrl, 300)).open(page);
 const give = async names => {
   const { root } = await window.call("DOM.getDocument", {});
   const { nodeId } = await window.call("DOM.querySelector", { nodeId: root.nodeId, selector: "#files" });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { browse } from "./devtools.mjs";
 
 const [, , page, browserUrl] = process.argv;
-const browser = await browse(browserUrl, 25);
+const browser = await browse(browserUrl, 180);
 const enter = async name => {
   const window = await browser.open(page);
   await window.until("document.readyState === 'complete' && !!document.getElementById('name')");

@@ -7,7 +7,7 @@ import { writeFileSync } from "node:fs";
 import { browse, pause } from "./devtools.mjs";
 
 const [, , page, browserUrl, pictures, parts, sides, late, ...texts] = process.argv;
-const window = await (await browse(browserUrl, 120)).open(page);
+const window = await (await browse(browserUrl, 180)).open(page);
 await window.until("document.readyState === 'complete' && document.getElementById('reading') !== null");
 assert.equal(await window.look("document.scripts.length"), 0, "it is whole without any script");
 
