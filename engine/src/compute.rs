@@ -31,7 +31,7 @@ pub struct Busy;
 
 impl std::fmt::Display for Busy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the compute queue is full")
+        f.write_str("the compute threads' queue is full, or there are none: Builder::compute starts them")
     }
 }
 

@@ -43,6 +43,29 @@
 //! | work that takes longer than a turn | [`Shard::compute`] |
 //! | files, datagrams, time | [`File`], [`Datagrams`], [`Shard::sleep`], [`Shard::timeout`] |
 //! | an end in good order | [`Engine::drain`], [`Shard::until_drained`], [`signals`] |
+//!
+//! # Whole programs
+//!
+//! Below `examples/`, each tested as it stands, from the shortest to the longest:
+//!
+//! | example | what it shows |
+//! |---|---|
+//! | `echo` | a task for each connection; bytes that go back in place |
+//! | `factors` | a pipeline through the compute threads, with answers in order and a refusal where there are too many |
+//! | `tls_get` | a client: names resolved on a compute thread, TLS, a time limit over all of it |
+//! | `room` | masses of connections as a group; one frame for all of them; letters between shards |
+//! | `memcached` | a protocol from its document to a server that real clients use: keys divided among shards, questions to another shard |
+//! | `hello` | next to nothing above the engine, for measuring it |
+//! | `http_hello`, with the services | HTTP/1.1 with `annulus-protocols` |
+//!
+//! # What stays as it is
+//!
+//! Versions follow semver as Cargo reads it. What is public and documented here keeps its meaning within a minor version below
+//! 1.0 and within a major version from there on: signatures, the order of events, errors' kinds, and that no byte of a peer makes
+//! it panic. [`limits`] may grow or shrink with a minor version, and says so in CHANGELOG.md; nobody should count on a number
+//! there. Not covered: what is printed for people ([`metrics`]' texts, stall reports, error sentences), the [`driver`] trait's
+//! methods, which follow the kernel, and how fast anything is. The oldest compiler is named in `Cargo.toml`; a newer one is
+//! asked for with a minor version only.
 #![warn(missing_docs)]
 
 pub mod buffers;

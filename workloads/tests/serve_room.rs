@@ -2,6 +2,9 @@
 //! end. On io_uring and on epoll.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
+#[path = "../examples/http_hello.rs"]
+mod http_hello;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -12,7 +15,7 @@ use annulus::serve::door::Door;
 use annulus::serve::reply::Local;
 use annulus::serve::{Body, Pieces, Reply, ReplyBody, Request, Service, Settings};
 use annulus_engine::trace::Kind;
-use annulus_engine::{DriverChoice, Engine, Shard};
+use annulus_engine::{Address, DriverChoice, Engine, ListenOptions, Shard};
 
 struct Trial;
 
@@ -271,4 +274,26 @@ fn requests_under_way_are_answered_at_the_end() {
         let text = told.recv_timeout(Duration::from_secs(5)).unwrap();
         assert!(text.contains("connection: close") && body_of(&text) == "4", "{text}");
     }
+}
+
+#[test]
+fn the_example_of_the_same_parts_is_a_server() {
+    let (tell, told) = mpsc::channel();
+    let main = move |shard: Shard| {
+        let listener = shard.listen(&Address::Ip(([127, 0, 0, 1], 0).into()), &ListenOptions::default()).unwrap();
+        tell.send(listener.address().clone()).unwrap();
+        http_hello::serve(shard, listener)
+    };
+    let running = Engine::builder().shards(1).oversubscribed().start(main).unwrap();
+    let Address::Ip(address) = told.recv().unwrap() else { panic!("an IP address was asked for") };
+    assert_eq!(body_of(&says(address, get("/").as_bytes())), "hello\n");
+    assert!(says(address, get("/other").as_bytes()).starts_with("HTTP/1.1 404 "));
+    // Three requests at once, the last with a body; then what is no HTTP.
+    let many = "GET / HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n\
+        POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiSSH-2.0\r\n\r\n";
+    let answers = says(address, many.as_bytes());
+    assert_eq!((answers.matches("HTTP/1.1 200 ").count(), answers.matches("hello\n").count()), (3, 2), "{answers}");
+    assert!(answers.contains("HTTP/1.1 400 ") && answers.ends_with("malformed start line\n"), "{answers}");
+    running.engine().drain();
+    running.wait().unwrap();
 }
