@@ -27,7 +27,7 @@ use std::sync::OnceLock;
 use annulus_engine::compute::{Ticket, ticket};
 use annulus_engine::{Engine, Frame, Listener, Shard, Stream};
 use store::{Change, Outcome, Store};
-pub use text::KEY_BYTES_MAX;
+pub use text::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use text::{Command, Parsed};
 
 /// What the items of a shard may take in bytes.

@@ -11,8 +11,8 @@ use super::store::{Change, Condition, Expiry};
 
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 250;
-/// The longest line of a command, in bytes: room for `get` with some keys.
-pub const LINE_BYTES_MAX: usize = 8192;
+/// The longest line of a command, in bytes: clients ask for a thousand keys at once, of up to the longest.
+pub const LINE_BYTES_MAX: usize = 256 << 10;
 /// The largest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
