@@ -171,6 +171,21 @@ impl Snapshot {
         holds.map_or(0, |index| bucket_end(index) - 1)
     }
 
+    /// Upper bounds as they are shown, in seconds or as they are, and the occurrences up to each. Beyond the last are those
+    /// that are missing from [`Snapshot::count`].
+    pub fn cumulated(&self, unit: Unit) -> impl Iterator<Item = (f64, u64)> {
+        SHOWN.map(move |exponent| {
+            let end = 1u64 << exponent;
+            let bound = match unit {
+                // Rounded down, so below `end` as an integer is below `end` as a time.
+                Unit::Micros => end as f64 / 1e6,
+                // A bound belongs to its bucket.
+                Unit::Plain => (end - 1) as f64,
+            };
+            (bound, self.below(exponent))
+        })
+    }
+
     /// Occurrences below `2^exponent`.
     fn below(&self, exponent: u32) -> u64 {
         self.counts.iter().enumerate().filter(|(i, _)| bucket_end(*i) <= 1 << exponent).map(|(_, count)| count).sum()
@@ -401,6 +416,14 @@ impl Value {
             Value::Histogram(..) => "histogram",
         }
     }
+
+    fn reading(&self) -> Reading {
+        match self {
+            Value::Counter(counter) => Reading::Counter(counter.get()),
+            Value::Gauge(gauge) => Reading::Gauge(gauge.get()),
+            Value::Histogram(histogram, unit) => Reading::Histogram(histogram.snapshot(), *unit),
+        }
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -414,26 +437,76 @@ fn is_label(label: &str) -> bool {
     is_name(label) && !matches!(label, "shard" | "le") && !label.starts_with("__")
 }
 
+/// One value of one shard at one moment.
+#[derive(Debug)]
+pub struct Sample<'a> {
+    /// The family's name.
+    pub name: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// Whose it is.
+    pub shard: usize,
+    /// What tells it from others of its family and shard.
+    pub labels: &'a [(&'static str, String)],
+    /// The value.
+    pub reading: Reading,
+}
+
+/// What a value was.
+#[derive(Debug)]
+pub enum Reading {
+    /// A total.
+    Counter(u64),
+    /// A level.
+    Gauge(u64),
+    /// How often which value occurred.
+    Histogram(Snapshot, Unit),
+}
+
+impl Reading {
+    fn kind(&self) -> &'static str {
+        match self {
+            Reading::Counter(_) => "counter",
+            Reading::Gauge(_) => "gauge",
+            Reading::Histogram(..) => "histogram",
+        }
+    }
+}
+
 /// All shards' values as Prometheus text (`text/plain; version=0.0.4`). A shard is labelled by its place.
 pub fn render(shards: &[Arc<ShardMetrics>]) -> String {
     let mut out = String::with_capacity(16 * 1024);
-    for (kind, families) in [("counter", COUNTERS), ("gauge", GAUGES)] {
-        for (name, help, value) in families {
-            head(&mut out, name, help, kind);
-            shards.iter().enumerate().for_each(|(i, shard)| line(&mut out, name, "", i, &[], None, value(shard)));
+    let mut family = "";
+    visit(shards, |sample| {
+        let Sample { name, help, shard, labels, reading } = sample;
+        if *name != family {
+            family = name;
+            head(&mut out, name, help, reading.kind());
         }
-    }
-    for (name, help, histogram) in HISTOGRAMS {
-        head(&mut out, name, help, "histogram");
-        for (index, shard) in shards.iter().enumerate() {
-            histogram_lines(&mut out, name, index, &[], &histogram(shard).snapshot(), Unit::Micros);
+        match reading {
+            Reading::Counter(value) | Reading::Gauge(value) => line(&mut out, name, "", *shard, labels, None, value),
+            Reading::Histogram(snapshot, unit) => histogram_lines(&mut out, name, *shard, labels, snapshot, *unit),
         }
-    }
-    render_added(&mut out, shards);
+    });
     out
 }
 
-fn render_added(out: &mut String, shards: &[Arc<ShardMetrics>]) {
+/// Shows all shards' values, one family after the other: for who passes them on in a form of their own.
+pub fn visit(shards: &[Arc<ShardMetrics>], mut each: impl FnMut(&Sample<'_>)) {
+    let mut show = |name, help, shard, labels: Labels<'_>, reading| {
+        each(&Sample { name, help, shard, labels, reading });
+    };
+    for &(name, help, value) in COUNTERS {
+        shards.iter().enumerate().for_each(|(i, shard)| show(name, help, i, &[], Reading::Counter(value(shard))));
+    }
+    for &(name, help, value) in GAUGES {
+        shards.iter().enumerate().for_each(|(i, shard)| show(name, help, i, &[], Reading::Gauge(value(shard))));
+    }
+    for &(name, help, histogram) in HISTOGRAMS {
+        for (i, shard) in shards.iter().enumerate() {
+            show(name, help, i, &[], Reading::Histogram(histogram(shard).snapshot(), Unit::Micros));
+        }
+    }
     let all: Vec<(usize, Added)> = shards
         .iter()
         .enumerate()
@@ -446,17 +519,10 @@ fn render_added(out: &mut String, shards: &[Arc<ShardMetrics>]) {
         }
     }
     for family in order {
-        head(out, family.name, family.help, family.value.kind());
         // A shard that registered the name for another kind would break the format: it is left out.
         let same = |one: &&(usize, Added)| one.1.name == family.name && one.1.value.kind() == family.value.kind();
         for (shard, one) in all.iter().filter(same) {
-            match &one.value {
-                Value::Counter(counter) => line(out, one.name, "", *shard, &one.labels, None, counter.get()),
-                Value::Gauge(gauge) => line(out, one.name, "", *shard, &one.labels, None, gauge.get()),
-                Value::Histogram(histogram, unit) => {
-                    histogram_lines(out, one.name, *shard, &one.labels, &histogram.snapshot(), *unit);
-                }
-            }
+            show(one.name, family.help, *shard, &one.labels, one.value.reading());
         }
     }
 }
@@ -492,15 +558,8 @@ fn line(
 const SHOWN: std::ops::RangeInclusive<u32> = 0..=26;
 
 fn histogram_lines(out: &mut String, name: &str, shard: usize, labels: Labels<'_>, snapshot: &Snapshot, unit: Unit) {
-    for exponent in SHOWN {
-        let end = 1u64 << exponent;
-        let le = match unit {
-            // Rounded down, so below `end` as an integer is below `end` as a time.
-            Unit::Micros => format!("{}", end as f64 / 1e6),
-            // A bound belongs to its bucket.
-            Unit::Plain => format!("{}", end - 1),
-        };
-        line(out, name, "_bucket", shard, labels, Some(&le), snapshot.below(exponent));
+    for (bound, count) in snapshot.cumulated(unit) {
+        line(out, name, "_bucket", shard, labels, Some(&bound.to_string()), count);
     }
     line(out, name, "_bucket", shard, labels, Some("+Inf"), snapshot.count());
     match unit {

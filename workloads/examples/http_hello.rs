@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use annulus_engine::{Close, Engine, Event, Group, GroupOptions, Listener, Outlet, Reason, Sent, Shard};
 use annulus_protocols::Input;
-use annulus_protocols::http1::{BodyLength, Event as Said, Exchange, Limits, Server, write_continue, write_response_head};
+use annulus_protocols::http1::{
+    BodyLength, Event as Said, Exchange, Limits, Server, write_continue, write_response_head,
+};
 
 const LIMITS: Limits = Limits::DEFAULT;
 /// A connection is looked at once in this many ticks of a second.

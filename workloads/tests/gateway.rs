@@ -30,6 +30,8 @@ mod names;
 mod quota;
 #[path = "gateway/slashes.rs"]
 mod slashes;
+#[path = "gateway/telemetry.rs"]
+mod telemetry;
 
 use gateway_rig::{Answer, Gateway, OURS, Upstream, config};
 

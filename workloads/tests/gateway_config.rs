@@ -11,6 +11,8 @@ use annulus::gateway::config::{
 
 #[path = "gateway/guards_config.rs"]
 mod guards_config;
+#[path = "gateway/telemetry_config.rs"]
+mod telemetry_config;
 
 const STRICT: LoadOptions = LoadOptions { allow_unsupported: false };
 const LENIENT: LoadOptions = LoadOptions { allow_unsupported: true };

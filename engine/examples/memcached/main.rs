@@ -27,8 +27,8 @@ use std::sync::OnceLock;
 use annulus_engine::compute::{Ticket, ticket};
 use annulus_engine::{Engine, Frame, Listener, Shard, Stream};
 use store::{Change, Outcome, Store};
-pub use text::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use text::{Command, Parsed};
+pub use text::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 
 /// What the items of a shard may take in bytes.
 const STORE_BYTES_MAX: usize = 64 << 20;

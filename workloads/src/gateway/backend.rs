@@ -27,6 +27,7 @@ use super::request::Request;
 use super::retry::{Budget, is_worth_it};
 use super::shed::Level;
 use super::targets::{Target, Targets};
+use super::telemetry::{CallSpan, RequestSpan};
 use super::throttle::Load;
 use super::upstream::Answer;
 use crate::percent::{encode_into, encode_path_into};
@@ -46,6 +47,8 @@ pub struct Asking<'a> {
     pub params: &'a [String],
     /// What every backend gets, whatever it is allowed of the client's fields: who asks, and what the request is called.
     pub own_fields: &'a FieldList,
+    /// What is told of it to collectors, if it is traced.
+    pub span: Option<&'a RequestSpan<'a>>,
     /// What the client's token says, where the endpoint wants one.
     pub claims: Option<&'a Claims>,
     /// Until when sub-requests are waited for, by the shard's clock.
@@ -329,7 +332,8 @@ impl Ready {
         let deadline = asking.deadline.min(asking.shard.now() + self.backend.timeout);
         let mut asked = self.admit(asking, deadline)?;
         let left = asked.deadline.saturating_sub(asking.shard.now());
-        let outcome = match asking.shard.timeout(left, pin!(self.send(asking, &target, &asked))).await {
+        let span = self.span(asking);
+        let outcome = match asking.shard.timeout(left, pin!(self.send(asking, &target, &asked, span.as_ref()))).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(Failure::timeout(asked.progress.get())),
         };
@@ -429,7 +433,8 @@ impl Ready {
     }
 
     async fn attempt(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Part, Refusal> {
-        let mut answer = self.send(asking, target, asked).await?;
+        let span = self.span(asking);
+        let mut answer = self.send(asking, target, asked, span.as_ref()).await?;
         asked.progress.set(Phase::Body);
         let mut held = asking.request.client.room();
         // RFC 9110 has more successes, but KrakenD's users rely on these two.
@@ -479,15 +484,35 @@ impl Ready {
         Ok(part.holding(held))
     }
 
+    /// What is told of a call to collectors. It lasts until the answer is there, or its head where that is passed on.
+    fn span<'a>(&self, asking: &Asking<'a>) -> Option<CallSpan<'a>> {
+        let span = asking.span?.call(format!("{} {}", self.backend.method.as_str(), self.backend.url_pattern.source));
+        span.note("http.request.method", self.backend.method.as_str().to_owned());
+        span.note("url.template", self.backend.url_pattern.source.clone());
+        Some(span)
+    }
+
     /// Sends the question to one host and waits for the head of its answer.
-    async fn send(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Answer, Failure> {
+    async fn send(
+        &self,
+        asking: &Asking<'_>,
+        target: &str,
+        asked: &Asked<'_>,
+        span: Option<&CallSpan<'_>>,
+    ) -> Result<Answer, Failure> {
         asked.progress.set(Phase::Resolve);
         let member = self.targets.choose(asking.shard, self.backend.lb).await?;
         asked.progress.set(Phase::Admission);
         let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
         let counted = OnHost::begin(&self.targets, asking.shard, member, asked.deadline, is_trial)?;
         let Target { host, authority, upstream } = &counted.member.what;
-        let fields = self.fields(asking);
+        let mut fields = self.fields(asking);
+        if let Some(span) = span {
+            span.note("server.address", authority.to_string());
+            let fields = fields.to_mut();
+            fields.remove_all(|name| name == "traceparent");
+            fields.push("traceparent", span.traceparent().as_bytes());
+        }
         let method = self.backend.method.as_str();
         let has_body = !matches!(method, "GET" | "HEAD" | "OPTIONS");
         let body = has_body.then_some(&asking.request.body[..]);
@@ -509,6 +534,11 @@ impl Ready {
             }
         };
         counted.settle(&answered);
+        match (span, &answered) {
+            (Some(span), Ok(answer)) => span.answered(answer.status),
+            (Some(span), Err(failure)) => span.failed(failure.phase.name(), failure.cause.to_string()),
+            (None, _) => {}
+        }
         answered
     }
 

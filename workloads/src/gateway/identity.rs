@@ -27,18 +27,16 @@ impl Identities {
         Identities { state: Cell::new(hasher.finish()) }
     }
 
-    /// The next number (SplitMix64): unique enough to tell requests apart, no secret.
+    /// The next number: unique enough to tell requests apart, no secret.
     fn next(&self) -> u64 {
-        let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let state = self.state.get().wrapping_add(1);
         self.state.set(state);
-        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        // A span id of zero is invalid.
-        (mixed ^ mixed >> 31).max(1)
+        mixed(state)
     }
 
-    /// The fields that backends get.
-    pub fn of(&self, request: &Request, trusted: bool) -> FieldList {
+    /// The fields that backends get, and the trace that they tell of. A share of `sampled` requests is traced; where a trusted
+    /// proxy has decided on that, it is as it says.
+    pub fn of(&self, request: &Request, trusted: bool, sampled: Option<f64>) -> (FieldList, Context) {
         let mut fields = FieldList::new();
         let given = request.fields.text("x-request-id").filter(|id| trusted && is_request_id(id));
         match given {
@@ -46,17 +44,34 @@ impl Identities {
             None => fields.push("x-request-id", format!("{:016x}{:016x}", self.next(), self.next()).as_bytes()),
         }
         let parent = request.fields.text("traceparent").and_then(Traceparent::parse);
-        let (trace, flags) = match &parent {
-            Some(parent) => (parent.trace.to_owned(), parent.flags),
-            None => (format!("{:016x}{:016x}", self.next(), self.next()), "00"),
+        let trace = match &parent {
+            Some(parent) => parent.trace.to_owned(),
+            None => format!("{:016x}{:016x}", self.next(), self.next()),
         };
-        fields.push("traceparent", format!("00-{trace}-{:016x}-{flags}", self.next()).as_bytes());
+        let given = parent.as_ref().map_or(0, |parent| parent.flags);
+        let is_sampled = match sampled {
+            Some(_) if trusted && parent.is_some() => given & FLAG_SAMPLED != 0,
+            Some(share) => (self.next() as f64) < share * u64::MAX as f64,
+            None => false,
+        };
+        // Whoever is asked to trace by the client decides for itself; who traces here says so.
+        let flags = if sampled.is_some() { u8::from(is_sampled) } else { given };
+        let span = self.next();
+        fields.push("traceparent", format!("00-{trace}-{span:016x}-{flags:02x}").as_bytes());
         let state = request.fields.get("tracestate").filter(|state| state.len() <= TRACESTATE_BYTES_MAX);
-        if let (Some(_), Some(state)) = (parent, state) {
+        if let (Some(_), Some(state)) = (&parent, state) {
             fields.push("tracestate", state);
         }
-        fields
+        (fields, Context { trace, span, parent: parent.map_or(0, |parent| parent.span), is_sampled })
     }
+}
+
+/// A number that looks like any other (the last step of SplitMix64 with its increment), never 0: a span's id of 0 is invalid.
+pub fn mixed(number: u64) -> u64 {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ mixed >> 31).max(1)
 }
 
 fn is_request_id(id: &str) -> bool {
@@ -64,10 +79,26 @@ fn is_request_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(allowed)
 }
 
+/// The sampled flag (W3C Trace Context section 3.2.2.5).
+const FLAG_SAMPLED: u8 = 1;
+
+/// Where a request stands in its trace.
+pub struct Context {
+    /// The trace, as 32 digits.
+    pub trace: String,
+    /// The span of our answering it.
+    pub span: u64,
+    /// The client's span; 0 where it began no trace.
+    pub parent: u64,
+    /// Whether it is recorded.
+    pub is_sampled: bool,
+}
+
 /// A `traceparent` (W3C Trace Context section 3.2).
 struct Traceparent<'a> {
     trace: &'a str,
-    flags: &'a str,
+    span: u64,
+    flags: u8,
 }
 
 impl<'a> Traceparent<'a> {
@@ -78,12 +109,12 @@ impl<'a> Traceparent<'a> {
         };
         let version = hex(parts.next(), 2)?;
         let trace = hex(parts.next(), 32)?;
-        let span = hex(parts.next(), 16)?;
-        let flags = hex(parts.next(), 2)?;
+        let span = u64::from_str_radix(hex(parts.next(), 16)?, 16).ok()?;
+        let flags = u8::from_str_radix(hex(parts.next(), 2)?, 16).ok()?;
         let zero = |part: &str| part.bytes().all(|byte| byte == b'0');
         // Later versions may append; version 00 has exactly four parts.
         let surplus = version == "00" && parts.next().is_some();
-        (version != "ff" && !zero(trace) && !zero(span) && !surplus).then_some(Traceparent { trace, flags })
+        (version != "ff" && !zero(trace) && span != 0 && !surplus).then_some(Traceparent { trace, span, flags })
     }
 }
 
@@ -95,7 +126,8 @@ mod tests {
     fn a_traceparent_is_taken_apart_or_refused() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let parsed = Traceparent::parse(good).unwrap();
-        assert_eq!((parsed.trace, parsed.flags), ("0af7651916cd43dd8448eb211c80319c", "01"));
+        assert_eq!(parsed.trace, "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!((parsed.span, parsed.flags), (0xb7ad_6b71_6920_3331, 1));
         assert!(Traceparent::parse("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-later").is_some());
         for bad in [
             "",

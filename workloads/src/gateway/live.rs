@@ -24,7 +24,7 @@ use super::endpoint::Service;
 use super::fanout;
 use super::figures::Figures;
 use super::guard::{self, Claims, Guarded, Guards};
-use super::identity::Identities;
+use super::identity::{Context, Identities};
 use super::memory::Memory;
 use super::message::{FieldList, is_hop_by_hop};
 use super::meters::{EndpointMeters, Meters};
@@ -37,6 +37,7 @@ use super::route::{Route, Router, TrailingSlash};
 use super::service::Edition;
 use super::shed::Shedder;
 use super::targets::Targets;
+use super::telemetry::{RequestSpan, Telemetry};
 use super::upstream::{Dialer, Settings, Upstreams};
 use crate::jose::Fetcher;
 use crate::outbound::Outbound;
@@ -65,6 +66,8 @@ pub struct Live {
     limits: Vec<Option<Limits>>,
     quota: Option<Rc<Quota>>,
     identities: Identities,
+    /// Where traces and metrics go, if anywhere.
+    pub telemetry: Option<Rc<Telemetry>>,
     guards: Arc<Guards>,
     fetcher: Rc<Fetcher>,
     /// How much is given up.
@@ -130,6 +133,7 @@ impl Live {
             limits,
             quota,
             identities: Identities::new(shard.index()),
+            telemetry: gateway.telemetry.as_ref().map(|settings| Telemetry::start(shard, settings, &outbound)),
             guards: edition.guards.clone(),
             fetcher: Fetcher::new(shard, &outbound, "gateway"),
             shedder: Shedder::default(),
@@ -269,13 +273,15 @@ impl Live {
         let _counted = InFlight::begin(self);
         let began = self.shard.precise_now();
         let client = self.client_address(request);
-        let own_fields = self.own_fields(request, client);
+        let (own_fields, context) = self.own_fields(request, client);
+        let telemetry = self.telemetry.as_deref();
+        let span = telemetry.and_then(|telemetry| telemetry.begin(&self.shard, &context, &request.path));
         let origins = self.guards.origins.as_ref();
         let preflight = || origins.and_then(|origins| origins.preflight(request));
         let (index, reply) = match own::answer(self, request).or_else(preflight) {
             Some(reply) => (None, reply),
             None => {
-                let (index, mut reply) = self.answer_by_route(request, client, &own_fields).await;
+                let (index, mut reply) = self.answer_by_route(request, client, &own_fields, span.as_ref()).await;
                 if let Some(origins) = origins {
                     origins.mark(request, &mut reply);
                 }
@@ -293,6 +299,10 @@ impl Live {
         if let Some(access) = &self.access {
             self.log(access, request, &reply, client, spent, id);
         }
+        if let Some(span) = span {
+            let route = index.map(|index| self.services[index].endpoint.pattern.clone());
+            end(span, request, route, client, id, reply.status);
+        }
         reply
     }
 
@@ -301,13 +311,16 @@ impl Live {
         request: &Request,
         client: IpAddr,
         own_fields: &FieldList,
+        span: Option<&RequestSpan<'_>>,
     ) -> (Option<usize>, Reply) {
         if self.guards.bots.as_ref().is_some_and(|bots| bots.refuses(request)) {
             self.meters.denied.add(1);
             return (None, refused_program());
         }
         match self.router.find(&request.method, &request.path) {
-            Route::Found(index, params) => (Some(index), self.serve(index, request, &params, client, own_fields).await),
+            Route::Found(index, params) => {
+                (Some(index), self.serve(index, request, &params, client, own_fields, span).await)
+            }
             other => (None, self.answer_unrouted(request, other)),
         }
     }
@@ -370,6 +383,7 @@ impl Live {
         params: &[String],
         client: IpAddr,
         own_fields: &FieldList,
+        span: Option<&RequestSpan<'_>>,
     ) -> Reply {
         let service = &self.services[index];
         let level = self.shedder.level();
@@ -415,6 +429,7 @@ impl Live {
             request,
             params,
             own_fields,
+            span,
             claims: claims.as_ref(),
             deadline,
             level,
@@ -441,13 +456,14 @@ impl Live {
         checked.unwrap_or_else(|_elapsed| Err(guard::busy()))
     }
 
-    /// The fields that every backend gets.
-    fn own_fields(&self, request: &Request, client: IpAddr) -> FieldList {
-        let mut fields = self.identities.of(request, self.trusts(request.peer));
+    /// The fields that every backend gets, and the trace that they tell of.
+    fn own_fields(&self, request: &Request, client: IpAddr) -> (FieldList, Context) {
+        let sampled = self.gateway.telemetry.as_ref().map(|telemetry| telemetry.trace_sample_rate);
+        let (mut fields, context) = self.identities.of(request, self.trusts(request.peer), sampled);
         fields.push("x-forwarded-for", client.to_string().as_bytes());
         fields.push("x-forwarded-host", request.authority.as_bytes());
         fields.push("user-agent", USER_AGENT.as_bytes());
-        fields
+        (fields, context)
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -491,6 +507,24 @@ fn address_of(text: &str) -> Option<IpAddr> {
 const USER_AGENT: &str = concat!("annulus/", env!("CARGO_PKG_VERSION"));
 
 /// An endpoint's name in metrics and on the dashboard.
+/// Ends a request's span.
+fn end(span: RequestSpan<'_>, request: &Request, route: Option<String>, client: IpAddr, id: &str, status: u16) {
+    let name = match &route {
+        Some(route) => format!("{} {route}", request.method),
+        // By its own path it would be one of as many as clients can think of.
+        None => request.method.clone(),
+    };
+    let mut texts = vec![
+        ("http.request.method", request.method.clone()),
+        ("url.path", request.path.clone()),
+        ("client.address", client.to_string()),
+        ("server.address", request.authority.clone()),
+        ("annulus.request.id", id.to_owned()),
+    ];
+    texts.extend(route.map(|route| ("http.route", route)));
+    span.end(name, texts, status);
+}
+
 pub fn name_of(endpoint: &model::Endpoint) -> String {
     format!("{} {}", endpoint.method.as_str(), endpoint.pattern)
 }

@@ -40,6 +40,7 @@ mod session1;
 mod session2;
 mod shed;
 mod targets;
+mod telemetry;
 mod throttle;
 mod tls;
 mod upstream;

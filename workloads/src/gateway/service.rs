@@ -196,6 +196,9 @@ pub async fn run(shard: Shard, editions: Arc<Editions>) -> Result<(), String> {
             shard.sleep(Duration::from_millis(1)).await;
         }
     }
+    if let Some(telemetry) = &door.live().telemetry {
+        telemetry.farewell(&shard).await;
+    }
     if door.open.get() > 0 {
         crate::say!("gateway: {} connections were cut off after {patience:?}", door.open.get());
     }

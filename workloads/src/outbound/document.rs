@@ -1,10 +1,10 @@
-//! Documents of other servers, whole: key sets, mostly.
+//! Documents, whole: of other servers, key sets mostly, and for them.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use super::{AGENT, Endpoint, Outbound};
-use crate::gateway::fetching::{Call, FieldList, Phase};
+use crate::gateway::fetching::{Call, Failure, FieldList, Phase};
 
 /// Asks for a document. Redirects are not followed: a URL of keys says where the keys are.
 ///
@@ -13,24 +13,54 @@ use crate::gateway::fetching::{Call, FieldList, Phase};
 /// within `timeout`.
 pub async fn get(outbound: &Outbound, url: &str, bytes_max: usize, timeout: Duration) -> Result<Vec<u8>, String> {
     let endpoint = Endpoint::read(url)?;
+    match ask(outbound, &endpoint, "GET", &[("accept", b"application/json")], None, bytes_max, timeout).await? {
+        (200, document) => Ok(document?),
+        (status, _) => Err(format!("{endpoint} answered with status {status}")),
+    }
+}
+
+/// Sends a document; the status that answers it. Redirects are not followed.
+///
+/// # Errors
+/// A sentence that names the endpoint: there was no answer within `timeout`. One with more than `bytes_max` bytes is one.
+pub async fn post_json(
+    outbound: &Outbound,
+    endpoint: &Endpoint,
+    document: &[u8],
+    bytes_max: usize,
+    timeout: Duration,
+) -> Result<u16, String> {
+    let fields: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
+    let (status, _answer) = ask(outbound, endpoint, "POST", &fields, Some(document), bytes_max, timeout).await?;
+    Ok(status)
+}
+
+/// The status of an answer, and its body, if that could be had.
+type Answered = (u16, Result<Vec<u8>, String>);
+
+async fn ask(
+    outbound: &Outbound,
+    endpoint: &Endpoint,
+    method: &str,
+    own: &[(&str, &[u8])],
+    body: Option<&[u8]>,
+    bytes_max: usize,
+    timeout: Duration,
+) -> Result<Answered, String> {
     let mut fields = FieldList::new();
-    fields.push("accept", b"application/json");
+    own.iter().for_each(|(name, value)| fields.push(name, value));
     fields.push("user-agent", AGENT);
     let (target, authority, progress) = (&endpoint.target[..], &endpoint.authority[..], Cell::new(Phase::Admission));
-    let call = Call { method: "GET", target, authority, fields: &fields, body: None, progress: &progress };
+    let call = Call { method, target, authority, fields: &fields, body, progress: &progress };
     outbound.sweep();
-    let upstream = outbound.upstream(&endpoint);
-    let document = async {
-        let answer = upstream.call(&call).await?;
-        match answer.status {
-            200 => answer.collect(bytes_max).await.map(Ok),
-            status => Ok(Err(status)),
-        }
+    let upstream = outbound.upstream(endpoint);
+    let named = |failure: Failure| format!("{endpoint}: {} ({})", failure.cause, failure.phase.name());
+    let answered = async {
+        let answer = upstream.call(&call).await.map_err(named)?;
+        Ok((answer.status, answer.collect(bytes_max).await.map_err(named)))
     };
-    match outbound.shard().timeout(timeout, Box::pin(document)).await {
-        Ok(Ok(Ok(bytes))) => Ok(bytes),
-        Ok(Ok(Err(status))) => Err(format!("{endpoint} answered with status {status}")),
-        Ok(Err(failure)) => Err(format!("{endpoint}: {} ({})", failure.cause, failure.phase.name())),
+    match outbound.shard().timeout(timeout, Box::pin(answered)).await {
+        Ok(answered) => answered,
         Err(_elapsed) => Err(format!("{endpoint}: no answer within {timeout:?} ({})", progress.get().name())),
     }
 }

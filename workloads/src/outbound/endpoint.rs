@@ -22,6 +22,11 @@ impl std::fmt::Display for Endpoint {
 }
 
 impl Endpoint {
+    /// Another path below this one's.
+    pub fn at(&self, path: &str) -> Endpoint {
+        Endpoint { target: format!("{}{path}", self.target.trim_end_matches('/')), ..self.clone() }
+    }
+
     /// Takes a URL apart.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use annulus_engine::tls::rustls::ClientConfig;
 use crate::gateway::dns::Resolver;
 use crate::gateway::fetching::{self, Dialer, Upstream, Upstreams};
 
-pub use document::get;
+pub use document::{get, post_json};
 pub use endpoint::Endpoint;
 
 /// What servers see as the client's program.

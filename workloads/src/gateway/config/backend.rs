@@ -9,7 +9,7 @@ use super::read::{Field, Object};
 use super::report::Report;
 use super::support::Levels;
 use super::tree::Value;
-use super::{endpoint, ours, path, root};
+use super::{endpoint, ours, path, root, telemetry};
 
 /// Bytes of an answer that is read as a whole, unless the file says otherwise.
 const RESPONSE_BYTES_MAX: u64 = 16 << 20;
@@ -44,6 +44,7 @@ pub fn read(field: &Field<'_>, parent: &Parent<'_>, report: &mut Report) -> (Opt
     let Some(mut object) = field.object(report) else { return (None, None) };
     let problems = report.problem_count();
     let namespaces = Namespaces::take(&mut object, Levels::BACKEND, report);
+    telemetry::elsewhere(&namespaces, report);
     let elsewhere = namespaces.unsupported.is_some() || report.problem_count() > problems;
     let mut backend = blank(parent, report.location(object.at()));
     if let Some(method) = object.take("method").and_then(|field| field.one_of(&METHODS, report)) {

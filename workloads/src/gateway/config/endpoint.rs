@@ -8,7 +8,7 @@ use super::report::Report;
 use super::root::{Inherited, OUTPUT_ENCODING};
 use super::support::Levels;
 use super::tree::Value;
-use super::{guard, ours, path};
+use super::{guard, ours, path, telemetry};
 
 const METHODS: [(&str, Method); 5] = [
     ("GET", Method::Get),
@@ -101,6 +101,7 @@ pub fn read(field: &Field<'_>, inherited: &Inherited, report: &mut Report) -> Op
     let mut reasons = vec![encode(&mut object, &mut endpoint, inherited, report)];
     reasons.push(concurrent_calls(&mut object, &mut endpoint, report));
     let namespaces = Namespaces::take(&mut object, Levels::ENDPOINT, report);
+    telemetry::elsewhere(&namespaces, report);
     let has_token = namespaces.get("auth/validator").is_some();
     reasons.push(extras(&namespaces, &mut endpoint, inherited, report));
     if let Some(field) = object.need("backend", report) {

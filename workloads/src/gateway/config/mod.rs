@@ -26,6 +26,7 @@ mod read;
 pub(crate) mod report;
 mod root;
 pub mod support;
+mod telemetry;
 mod template;
 pub(crate) mod toml;
 pub(crate) mod tree;

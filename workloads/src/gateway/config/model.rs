@@ -12,9 +12,11 @@ use std::time::Duration;
 
 mod backend;
 mod guard;
+mod telemetry;
 
 pub use backend::*;
 pub use guard::*;
+pub use telemetry::*;
 
 /// Where something stands in the file that said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +83,8 @@ pub struct Gateway {
     pub cors: Option<Cors>,
     /// Which programs may not ask at all.
     pub bot_detector: Option<BotDetector>,
+    /// Where traces and metrics go.
+    pub telemetry: Option<Arc<Telemetry>>,
 }
 
 /// An address to listen on.

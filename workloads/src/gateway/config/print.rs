@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::duration;
 use super::model::{
-    Backend, BotDetector, ClientKey, ClientTls, Compat, Cors, Discovery, Encoding, Endpoint, Filter, Flatmap,
+    Backend, BotDetector, ClientKey, ClientTls, Compat, Cors, Discovery, Encoding, Endpoint, Exporter, Filter, Flatmap,
     FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder, Output, OutputEncoding,
-    Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy, Tls, TlsVersion,
-    Validator,
+    Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy, Telemetry, Tls,
+    TlsVersion, Validator,
 };
 use super::tree::quote;
 
@@ -146,6 +146,7 @@ fn root(gateway: &Gateway) -> Doc {
     let mut extra = Map::default();
     extra.set("router", router(gateway)).some("security/cors", gateway.cors.as_ref().map(cors));
     extra.some("security/bot-detector", gateway.bot_detector.as_ref().map(bot_detector));
+    extra.some("telemetry/opentelemetry", gateway.telemetry.as_deref().map(telemetry));
     let mut ours = Map::default();
     ours.text("compat", if gateway.compat == Compat::KrakenD { "krakend" } else { "annulus" });
     if !gateway.name_servers.is_empty() {
@@ -321,6 +322,23 @@ fn cors(cors: &Cors) -> Doc {
     map.texts("allow_headers", cors.headers.iter().cloned()).texts("expose_headers", cors.exposed.iter().cloned());
     map.raw("allow_credentials", cors.credentials).time("max_age", cors.max_age);
     map.raw("allow_private_network", cors.private_network).raw("options_success_status", cors.preflight_status).doc()
+}
+
+fn telemetry(telemetry: &Telemetry) -> Doc {
+    let exporter = |exporter: &Exporter| {
+        let mut map = Map::default();
+        map.text("name", &exporter.name).text("host", exporter.endpoint.to_string()).raw("use_http", true);
+        map.raw("disable_traces", !exporter.traces).raw("disable_metrics", !exporter.metrics);
+        map.raw("custom_reporting_period", exporter.metric_period.as_secs()).doc()
+    };
+    let exporters = Doc::List(telemetry.exporters.iter().map(exporter).collect());
+    let mut map = Map::default();
+    map.text("service_name", &telemetry.service_name);
+    map.some("service_version", telemetry.service_version.clone().map(Doc::Text));
+    map.some("deploy_env", telemetry.deploy_env.clone().map(Doc::Text));
+    map.raw("trace_sample_rate", telemetry.trace_sample_rate).texts("skip_paths", telemetry.skip_paths.clone());
+    let exporters = Map::default().set("otlp", exporters).doc();
+    map.set("exporters", exporters).doc()
 }
 
 fn bot_detector(bots: &BotDetector) -> Doc {

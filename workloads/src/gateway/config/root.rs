@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint;
@@ -14,7 +15,7 @@ use super::read::{Field, Object};
 use super::report::Report;
 use super::support::Levels;
 use super::tree::{Node, Value};
-use super::{address, check, guard};
+use super::{address, check, guard, telemetry};
 
 /// Unless the file says otherwise; KrakenD's own is none, which lets a client hold a connection by not speaking.
 const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,6 +64,7 @@ pub fn gateway(node: &Node, report: &mut Report) -> Gateway {
     let router = namespaces.object("router", report).and_then(|object| router(object, &mut gateway.router, report));
     gateway.cors = namespaces.object("security/cors", report).map(|object| guard::cors(object, report));
     let bots = namespaces.object("security/bot-detector", report);
+    gateway.telemetry = telemetry::root(&namespaces, &gateway.name, report).map(Arc::new);
     gateway.bot_detector = bots.map(|object| guard::bot_detector(object, report));
     if let Some(object) = namespaces.object("auth/validator", report) {
         guard::validators(object, report);
@@ -146,6 +148,7 @@ fn defaults() -> Gateway {
         rate_limit_store: None,
         cors: None,
         bot_detector: None,
+        telemetry: None,
     }
 }
 

@@ -99,7 +99,7 @@ pub static NAMESPACES: &[Entry] = &[
     entry(Later, R, Nothing, "telemetry/metrics", "metrics as JSON"),
     entry(Later, R, Nothing, "telemetry/influx", "metrics to InfluxDB"),
     entry(Later, R, Nothing, "telemetry/opencensus", "OpenCensus exporters"),
-    entry(Later, R | E | B, Nothing, "telemetry/opentelemetry", "OpenTelemetry exporters"),
+    entry(Offered, R | E | B, Nothing, "telemetry/opentelemetry", "OpenTelemetry exporters"),
     entry(Never, R, Nothing, "telemetry/opentelemetry-security", "credentials of OpenTelemetry exporters"),
     entry(Never, R, Nothing, "telemetry/moesif", "Moesif"),
     entry(Never, R, Nothing, "telemetry/newrelic", "New Relic's agent"),
