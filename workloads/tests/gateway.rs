@@ -22,6 +22,8 @@ mod discovery;
 mod flatmap;
 #[path = "gateway/guards.rs"]
 mod guards;
+#[path = "gateway/health.rs"]
+mod health;
 #[path = "gateway/hedging.rs"]
 mod hedging;
 #[path = "gateway/names.rs"]
@@ -31,7 +33,7 @@ mod quota;
 #[path = "gateway/slashes.rs"]
 mod slashes;
 
-use gateway_rig::{Answer, Gateway, OURS, Upstream, config};
+use gateway_rig::{Answer, Gateway, OURS, Upstream, config, eventually};
 
 #[test]
 fn answers_are_merged_filtered_and_grouped_on_every_driver() {

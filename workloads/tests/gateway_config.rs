@@ -9,6 +9,8 @@ use annulus::gateway::config::{
     LoadOptions, Note, Problem, Syntax, compat_differences, load, load_text, print_effective,
 };
 
+#[path = "gateway/features_config.rs"]
+mod features_config;
 #[path = "gateway/guards_config.rs"]
 mod guards_config;
 
@@ -340,6 +342,27 @@ fn mistakes_in_backends_are_said_too() {
         ),
         (", \"extra_config\": {\"annulus\": {\"lb\": \"random\"}}", "annulus.lb: expected one of"),
         (", \"extra_config\": {\"annulus\": {\"hedge\": {\"after\": \"p40\"}}}", "annulus.hedge.after"),
+        (", \"extra_config\": {\"annulus\": {\"health\": {}}}", "annulus.health: the key \"path\" is missing"),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/a b\"}}}",
+            "health.path: expected a path that starts with a slash and is percent-encoded",
+        ),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"interval\": \"50ms\"}}}",
+            "health.interval: a host is asked every 100ms at most",
+        ),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"interval\": \"1s\", \"timeout\": \"2s\"}}}",
+            "health.timeout: this is longer than the interval",
+        ),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"unhealthy_after\": 0}}}",
+            "health.unhealthy_after: expected a whole number from 1 to 100",
+        ),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"panic_below\": 2}}}",
+            "health.panic_below: expected a share",
+        ),
         (", \"extra_config\": {\"proxy\": {\"shadow\": true}}", "proxy.shadow (shadow traffic) is not offered yet"),
         (", \"encoding\": \"xml\"", "GET /a/{id}: encoding: xml (XML from backends) is not offered yet"),
     ] {

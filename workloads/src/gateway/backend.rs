@@ -534,9 +534,10 @@ impl Ready {
         let names: Vec<String> = hosts.members().iter().map(|member| member.what.host.to_string()).collect();
         out.extend_from_slice(b",\"hosts\":");
         write_string(out, &names.join(", "));
+        let unwell = hosts.members().iter().filter(|member| !member.what.is_well()).count();
         out.extend_from_slice(
             format!(
-                ",\"breaker\":\"{state}\",\"ejected\":{},\"served\":{},\"failed\":{},\"refused\":{},\"retries\":{}",
+                ",\"breaker\":\"{state}\",\"unwell\":{unwell},\"ejected\":{},\"served\":{},\"failed\":{},\"refused\":{},\"retries\":{}",
                 hosts.ejected(now),
                 self.meters.served.get(),
                 self.meters.failed.get(),

@@ -83,7 +83,7 @@ impl Live {
     ///
     /// `before` is the one that it succeeds, whose connection to Redis it may go on with.
     pub fn new(shard: &Shard, edition: &Edition, resolver: &Rc<Resolver>, before: Option<&Live>) -> Rc<Live> {
-        let Edition { gateway, memory, figures, access, .. } = edition;
+        let Edition { gateway, memory, figures, access, checks, .. } = edition;
         let gateway = gateway.clone();
         let dial_timeout = gateway.pool.dialer_timeout.unwrap_or(DIAL_MAX);
         let dialer = Rc::new(Dialer::new(shard, resolver.clone(), &edition.client_tls, dial_timeout));
@@ -100,7 +100,7 @@ impl Live {
                     shard,
                     (&name_of(endpoint), &backend_name(endpoint, place)),
                     backend.clone(),
-                    Targets::new(shard, backend, &upstreams, resolver),
+                    Targets::new(shard, backend, &upstreams, resolver, checks),
                     backend.cache.as_ref().map(|limits| Cache::new(limits, memory, shard.count())),
                     gateway.pool.response_header_timeout,
                 ))
@@ -488,7 +488,7 @@ fn address_of(text: &str) -> Option<IpAddr> {
 }
 
 /// What backends see as the client's program.
-const USER_AGENT: &str = concat!("annulus/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("annulus/", env!("CARGO_PKG_VERSION"));
 
 /// An endpoint's name in metrics and on the dashboard.
 pub fn name_of(endpoint: &model::Endpoint) -> String {

@@ -3,7 +3,8 @@
 //! ```text
 //!   service.rs    one port per shard        session1.rs  session2.rs   a client's connection, HTTP/1.1 and HTTP/2
 //!   live.rs       a configuration in force: route.rs ─► endpoint.rs ─► fanout.rs ─► backend.rs ─► upstream/
-//!   targets.rs    whom a backend asks: hosts as written, or as SRV records tell (dns/), chosen by balance.rs
+//!   targets.rs    whom a backend asks: hosts as written, or as SRV records tell (dns/), chosen by balance.rs among those
+//!                 that health.rs finds well
 //!   part.rs       answers shaped and merged, as spans of the upstreams' own texts
 //!   config/       the configuration file    own.rs       health, figures, the dashboard
 //! ```
@@ -21,6 +22,7 @@ mod endpoint;
 mod fanout;
 mod figures;
 mod guard;
+mod health;
 mod hedge;
 mod identity;
 mod live;

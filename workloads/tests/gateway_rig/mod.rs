@@ -224,6 +224,15 @@ pub fn read_request(reader: &mut impl BufRead) -> Option<String> {
     Some(head + "\n" + &String::from_utf8_lossy(&body))
 }
 
+/// Waits until something is so, for as long as a busy machine may need for it.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(90);
+    while !is_so() {
+        assert!(Instant::now() < until, "not in 90 seconds: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 pub fn config(endpoints: &str, extra: &str) -> String {
     format!(
         r#"{{"version": 3, "port": PORT, "listen_ip": "127.0.0.1", "echo_endpoint": true{extra}, "endpoints": [{endpoints}]}}"#

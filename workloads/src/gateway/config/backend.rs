@@ -306,7 +306,7 @@ fn extras(namespaces: &Namespaces<'_>, backend: &mut Backend, report: &mut Repor
         }
     }
     if let Some(object) = namespaces.object("annulus", report) {
-        unsupported = unsupported.or(ours::backend(object, backend, report));
+        ours::backend(object, backend, report);
     }
     unsupported
 }

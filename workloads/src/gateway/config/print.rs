@@ -534,10 +534,13 @@ fn ours(backend: &Backend, endpoint: &Endpoint) -> Doc {
     );
     map.some(
         "health",
-        backend
-            .health
-            .as_ref()
-            .map(|health| Map::default().text("path", &health.path).time("interval", health.interval).doc()),
+        backend.health.as_ref().map(|health| {
+            let check = &health.check;
+            let mut map = Map::default();
+            map.text("path", &check.path).time("interval", check.interval).time("timeout", check.timeout);
+            map.raw("unhealthy_after", check.unhealthy_after).raw("healthy_after", check.healthy_after);
+            map.raw("panic_below", health.panic_below).doc()
+        }),
     );
     map.doc()
 }

@@ -180,7 +180,6 @@ pub static FEATURES: &[Entry] = &[
     entry(Never, B, Answers, "encoding: yaml", "YAML from backends"),
     entry(Inert, B, Nothing, "encoding: fast-json", "it is another name for json"),
     entry(Later, B, Answers, "proxy.shadow", "shadow traffic"),
-    entry(Later, B, Nothing, "annulus.health", "active health checks"),
     entry(Never, E, Answers, "proxy.combiner", "custom merges"),
     entry(Never, E, Answers, "proxy.decompress_gzip", "compressed requests"),
     entry(Never, E, Answers, "proxy.max_payload", "a limit for request bodies"),

@@ -267,12 +267,27 @@ pub struct Outlier {
 }
 
 /// Ask upstream addresses whether they are well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Health {
+    /// What is asked.
+    pub check: HealthCheck,
+    /// While less than this share of the addresses is well, all are asked as if they were: 0 to 1. With 0, while none is.
+    pub panic_below: f64,
+}
+
+/// A question whether an address is well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HealthCheck {
     /// Answers 200 to 299 when well.
     pub path: String,
-    /// From one question to the next.
+    /// From one answer to the next question.
     pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// So many failures in a row and it is not well.
+    pub unhealthy_after: u32,
+    /// So many good answers in a row and it is well again.
+    pub healthy_after: u32,
 }
 
 /// Which of several addresses is asked.

@@ -1,0 +1,34 @@
+//! What is said of health checks: read, printed, and read again.
+
+use super::*;
+
+/// The file's gateway, and the same after it was printed and read again.
+fn read(text: &str) -> Gateway {
+    let (gateway, _) = json(text).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let printed = print_effective(&gateway);
+    let (again, _) = json(&printed).unwrap_or_else(|problems| panic!("{printed}: {problems:#?}"));
+    assert_eq!(print_effective(&again), printed);
+    gateway
+}
+
+#[test]
+fn health_checks_have_defaults_that_fit_together() {
+    let health = |members: &str| {
+        let backend = format!(", \"extra_config\": {{\"annulus\": {{\"health\": {{\"path\": \"/h?x=1\"{members}}}}}}}");
+        read(&with("", "", &backend)).endpoints.remove(0).backends.remove(0).health.unwrap()
+    };
+    let check = HealthCheck {
+        path: "/h?x=1".to_owned(),
+        interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(2),
+        unhealthy_after: 3,
+        healthy_after: 2,
+    };
+    assert_eq!(health(""), Health { check: check.clone(), panic_below: 0.0 });
+    let short = HealthCheck { interval: Duration::from_millis(500), timeout: Duration::from_millis(500), ..check };
+    assert_eq!(health(", \"interval\": \"500ms\""), Health { check: short.clone(), panic_below: 0.0 });
+    let all = HealthCheck { timeout: Duration::from_millis(100), unhealthy_after: 1, healthy_after: 5, ..short };
+    let members = ", \"interval\": \"500ms\", \"timeout\": \"100ms\", \"unhealthy_after\": 1, \"healthy_after\": 5, \
+                   \"panic_below\": \"50%\"";
+    assert_eq!(health(members), Health { check: all, panic_below: 0.5 });
+}
