@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 mod cache;
 #[path = "gateway/cancelled.rs"]
 mod cancelled;
+#[path = "gateway/compression.rs"]
+mod compression;
 #[path = "gateway/discovery.rs"]
 mod discovery;
 #[path = "gateway/flatmap.rs"]

@@ -18,6 +18,7 @@ use super::backend::{Asking, Ready};
 use super::bucket::{self, Bucket, Clients};
 use super::cache::Cache;
 use super::client::{Client, Expected};
+use super::compression::Compression;
 use super::config::model::{self, ClientKey, Gateway, Rate};
 use super::dns::Resolver;
 use super::endpoint::Service;
@@ -65,6 +66,7 @@ pub struct Live {
     limits: Vec<Option<Limits>>,
     quota: Option<Rc<Quota>>,
     identities: Identities,
+    compression: Option<Compression>,
     guards: Arc<Guards>,
     fetcher: Rc<Fetcher>,
     /// How much is given up.
@@ -130,6 +132,7 @@ impl Live {
             limits,
             quota,
             identities: Identities::new(shard.index()),
+            compression: gateway.compression.as_ref().map(|settings| Compression::new(shard, settings)),
             guards: edition.guards.clone(),
             fetcher: Fetcher::new(shard, &outbound, "gateway"),
             shedder: Shedder::default(),
@@ -281,6 +284,13 @@ impl Live {
                 }
                 (index, reply)
             }
+        };
+        let reply = match &self.compression {
+            // Boxed, because most have none.
+            Some(compression) => {
+                Box::pin(compression.apply(&self.shard, self.shedder.level(), request, reply)).await
+            }
+            None => reply,
         };
         let id = own_fields.text("x-request-id").unwrap_or_default();
         // Refusals carry it too: it is what a person who was refused can name. An upstream's own word stays.

@@ -16,6 +16,7 @@ mod breaker;
 mod bucket;
 mod cache;
 mod client;
+mod compression;
 pub mod config;
 pub mod dns;
 mod endpoint;

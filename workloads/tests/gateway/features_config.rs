@@ -1,4 +1,4 @@
-//! What is said of health checks: read, printed, and read again.
+//! What is said of health checks and compression: read, printed, and read again.
 
 use super::*;
 
@@ -31,4 +31,27 @@ fn health_checks_have_defaults_that_fit_together() {
     let members = ", \"interval\": \"500ms\", \"timeout\": \"100ms\", \"unhealthy_after\": 1, \"healthy_after\": 5, \
                    \"panic_below\": \"50%\"";
     assert_eq!(health(members), Health { check: all, panic_below: 0.5 });
+}
+
+#[test]
+fn compression_is_off_unless_it_is_asked_for() {
+    let compression = |root: &str| read(&with(root, "", "")).compression;
+    let annulus = |text: &str| format!(", \"extra_config\": {{\"annulus\": {{\"compression\": {text}}}}}");
+    assert_eq!(compression(""), None);
+    let both = Compression { codings: vec![Coding::Brotli, Coding::Gzip], bytes_min: 1024 };
+    assert_eq!(compression(&annulus("{}")), Some(both));
+    let own = Compression { codings: vec![Coding::Gzip], bytes_min: 0 };
+    assert_eq!(compression(&annulus("{\"encodings\": [\"gzip\"], \"min_bytes\": 0}")), Some(own));
+    assert_eq!(compression(&format!("{}, \"disable_compression\": true", annulus("{}"))), None);
+    for (text, says) in [
+        ("{\"encodings\": []}", "compression.encodings: expected an encoding at least"),
+        ("{\"encodings\": [\"gzip\", \"gzip\"]}", "compression.encodings[1]: this is in the list already"),
+        ("{\"encodings\": [\"deflate\"]}", "compression.encodings[0]: expected one of \"br\", \"gzip\""),
+        ("{\"min_bytes\": -1}", "compression.min_bytes: expected a whole number from 0"),
+        ("{\"level\": 9}", "compression.level: there is no key \"level\""),
+    ] {
+        let problems = problems_in_json_and_yaml(&with(&annulus(text), "", ""));
+        assert_eq!(problems.len(), 1, "{text}: {problems:#?}");
+        assert!(problems[0].contains(says), "{text}: {problems:#?}");
+    }
 }

@@ -67,7 +67,7 @@ pub struct Gateway {
     pub echo_endpoint: bool,
     /// Endpoints are logged in the file's order. They are always registered in it.
     pub sequential_start: bool,
-    /// Answers to clients are never compressed.
+    /// Answers to clients are never compressed, whatever `compression` says: it is `None` then.
     pub disable_compression: bool,
     /// Paths, proxies and messages of the front.
     pub router: Router,
@@ -77,6 +77,8 @@ pub struct Gateway {
     pub memory_bytes_max: Option<u64>,
     /// Where rate limits are kept together with other gateways.
     pub rate_limit_store: Option<RateLimitStore>,
+    /// Answers are compressed for clients that take them so; `None`: never.
+    pub compression: Option<Compression>,
     /// Which pages of other origins may ask; `None`: nothing is said to browsers.
     pub cors: Option<Cors>,
     /// Which programs may not ask at all.
@@ -206,6 +208,36 @@ pub struct Router {
     pub disable_method_not_allowed: bool,
     /// `/a/` is not redirected to `/a`.
     pub disable_redirect_trailing_slash: bool,
+    /// Another name for `disable_compression`.
+    pub disable_gzip: bool,
+}
+
+/// Answers are compressed for clients that take them so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// Those that are offered, at least one; of those that a client likes equally the first is used.
+    pub codings: Vec<Coding>,
+    /// Shorter answers are sent as they are.
+    pub bytes_min: usize,
+}
+
+/// How an answer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// RFC 7932.
+    Brotli,
+    /// RFC 1952.
+    Gzip,
+}
+
+impl Coding {
+    /// As in `Content-Encoding`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Coding::Brotli => "br",
+            Coding::Gzip => "gzip",
+        }
+    }
 }
 
 /// A range of addresses in CIDR notation.

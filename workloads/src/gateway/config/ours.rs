@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::model::{
-    Backend, Compat, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter, LoadBalancing, MergeOrder, Outlier, Output,
+    Backend, Coding, Compat, Compression, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter, LoadBalancing, MergeOrder, Outlier, Output,
     Priority, Protocol, RateLimitStore, Retry, RetryOn,
 };
 use super::read::{Field, Object};
@@ -55,12 +55,39 @@ pub fn root(object: Option<Object<'_>>, gateway: &mut Gateway, report: &mut Repo
     if let Some(field) = object.take("name_servers") {
         gateway.name_servers = name_servers(&field, report);
     }
+    gateway.compression = object.take("compression").and_then(|field| compression(&field, report));
     gateway.rate_limit_store = object.take("rate_limit").and_then(|field| rate_limit_store(&field, report));
     let mut defaults = Defaults::of(gateway.compat);
     defaults.has_rate_limit_store = gateway.rate_limit_store.is_some();
     forms(&mut object, &mut defaults, report);
     object.finish(report);
     defaults
+}
+
+/// How answers are compressed.
+fn compression(field: &Field<'_>, report: &mut Report) -> Option<Compression> {
+    const CODINGS: [(&str, Coding); 2] = [("br", Coding::Brotli), ("gzip", Coding::Gzip)];
+    /// What fits into one packet is not there sooner for being shorter.
+    const BYTES_MIN: u64 = 1024;
+    const BYTES_MIN_MAX: u64 = 1 << 30;
+    let mut object = field.object(report)?;
+    let mut codings = CODINGS.map(|(_, coding)| coding).to_vec();
+    if let Some(field) = object.take("encodings") {
+        let entries = field.list("a list of encodings such as [\"br\", \"gzip\"]", report)?;
+        if entries.is_empty() {
+            field.problem("expected an encoding at least: to compress nothing, leave compression out", report);
+        }
+        codings.clear();
+        for entry in entries {
+            match entry.one_of(&CODINGS, report) {
+                Some(coding) if codings.contains(&coding) => entry.problem("this is in the list already", report),
+                coding => codings.extend(coding),
+            }
+        }
+    }
+    let bytes_min = object.take("min_bytes").and_then(|field| field.whole(0, BYTES_MIN_MAX, report));
+    object.finish(report);
+    Some(Compression { codings, bytes_min: bytes_min.unwrap_or(BYTES_MIN) as usize })
 }
 
 /// Where limits are kept together, if they are.
