@@ -18,6 +18,8 @@ mod cache;
 mod cancelled;
 #[path = "gateway/compression.rs"]
 mod compression;
+#[path = "gateway/concurrent.rs"]
+mod concurrent;
 #[path = "gateway/discovery.rs"]
 mod discovery;
 #[path = "gateway/flatmap.rs"]

@@ -239,10 +239,6 @@ fn mistakes_in_endpoints_are_said_too() {
         ),
         (", \"output_encoding\": \"jsn\"", "did you mean \"json\"?"),
         (", \"concurrent_calls\": 6", "endpoints[0].concurrent_calls: expected a whole number from 1 to 5"),
-        (
-            ", \"concurrent_calls\": 2",
-            "GET /a/{id}: concurrent_calls (the same question several times at once) is not offered yet. Remove it",
-        ),
         (", \"input_headers\": [\"a b\"]", "endpoints[0].input_headers[0]: \"a b\" is not a header's name"),
         (", \"input_query_strings\": [1]", "endpoints[0].input_query_strings[0]: expected a text, found the number 1"),
         (

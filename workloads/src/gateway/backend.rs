@@ -211,16 +211,15 @@ fn is_served(failure: &Failure) -> Option<bool> {
     }
 }
 
-/// The first of two that is good; where neither is, what came of the later.
-async fn first_good<T, E, F: Future<Output = Result<T, E>> + Unpin>(first: F, second: F) -> Result<T, E> {
-    let mut both = [Some(first), Some(second)];
+/// The first of one or more that is good; where none is, what came of the last. The others are given up.
+async fn first_good<T, E, F: Future<Output = Result<T, E>> + Unpin>(mut calls: Vec<F>) -> Result<T, E> {
     std::future::poll_fn(|cx| {
-        for at in 0..2 {
-            let Some(one) = &mut both[at] else { continue };
-            let Poll::Ready(outcome) = Pin::new(one).poll(cx) else { continue };
-            both[at] = None;
-            if outcome.is_ok() || both[1 - at].is_none() {
-                return Poll::Ready(outcome);
+        let mut at = 0;
+        while let Some(call) = calls.get_mut(at) {
+            match Pin::new(call).poll(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(outcome) if outcome.is_ok() || calls.len() == 1 => return Poll::Ready(outcome),
+                Poll::Ready(_worse_than_what_is_left) => drop(calls.remove(at)),
             }
         }
         Poll::Pending
@@ -380,7 +379,14 @@ impl Ready {
             self.budget.earn(retry.budget);
         }
         loop {
-            let refusal = match self.attempt_once_or_twice(asking, target, asked).await {
+            let attempted = match self.calls_at_once(asking) {
+                1 => self.attempt_once_or_twice(asking, target, asked).await,
+                calls => {
+                    self.meters.concurrent.add(calls - 1);
+                    first_good((0..calls).map(|_| Box::pin(self.attempt(asking, target, asked))).collect()).await
+                }
+            };
+            let refusal = match attempted {
                 Ok(part) => return Ok(part),
                 Err(refusal) => refusal,
             };
@@ -395,6 +401,14 @@ impl Ready {
             }
             repeated += 1;
             self.meters.retries.add(1);
+        }
+    }
+
+    /// How often the same is asked at once: several times only where that changes nothing, and not while there is too much.
+    fn calls_at_once(&self, asking: &Asking<'_>) -> u64 {
+        match asking.level < Level::NoRetries && self.backend.method.is_safe() {
+            true => u64::from(asking.endpoint.concurrent_calls),
+            false => 1,
         }
     }
 
@@ -419,7 +433,7 @@ impl Ready {
             None if asking.level >= Level::NoRetries || !hedging.spend() => first.await,
             None => {
                 self.meters.hedges.add(1);
-                first_good(first, Box::pin(self.attempt(asking, target, asked))).await
+                first_good(vec![first, Box::pin(self.attempt(asking, target, asked))]).await
             }
         };
         if outcome.is_ok() {
@@ -660,6 +674,20 @@ pub(super) mod tests {
     use crate::gateway::config::model::{
         Discovery, Encoding, Filter, LoadBalancing, Location, Method, Protocol, Scheme, Template,
     };
+
+    #[test]
+    fn of_several_calls_the_first_good_one_counts_and_of_bad_ones_the_last() {
+        use std::future::{pending, ready};
+        use std::task::{Context, Waker};
+        type Call = Pin<Box<dyn Future<Output = Result<u8, u8>>>>;
+        let polled = |calls: Vec<Call>| pin!(first_good(calls)).poll(&mut Context::from_waker(Waker::noop()));
+        let (good, bad) = (|of: u8| -> Call { Box::pin(ready(Ok(of))) }, |of: u8| -> Call { Box::pin(ready(Err(of))) });
+        let silent = || -> Call { Box::pin(pending()) };
+        assert_eq!(polled(vec![silent(), bad(1), good(2), good(3)]), Poll::Ready(Ok(2)));
+        assert_eq!(polled(vec![bad(1), bad(2), bad(3)]), Poll::Ready(Err(3)));
+        assert_eq!(polled(vec![bad(1), silent(), bad(2)]), Poll::Pending);
+        assert_eq!(polled(vec![bad(1)]), Poll::Ready(Err(1)));
+    }
 
     /// A backend of nothing but a path.
     pub(in crate::gateway) fn bare_backend(path: &str) -> Backend {

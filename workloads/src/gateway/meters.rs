@@ -102,6 +102,8 @@ pub struct BackendMeters {
     pub refused: Arc<Counter>,
     /// Calls that were made beside one that was slow.
     pub hedges: Arc<Counter>,
+    /// Calls that were made at once with another.
+    pub concurrent: Arc<Counter>,
     /// Answers that were kept from an earlier call.
     pub cached: Arc<Counter>,
     /// Calls that were made again.
@@ -126,6 +128,11 @@ impl BackendMeters {
             hedges: metrics.counter_with(
                 "annulus_gateway_hedges_total",
                 "Calls that were made beside one that was slow.",
+                &labels,
+            ),
+            concurrent: metrics.counter_with(
+                "annulus_gateway_concurrent_calls_total",
+                "Calls that were made at once with another, as concurrent_calls says.",
                 &labels,
             ),
             cached: metrics.counter_with(

@@ -1,4 +1,4 @@
-//! What is said of health checks and compression: read, printed, and read again.
+//! What is said of health checks, compression and concurrent calls: read, printed, and read again.
 
 use super::*;
 
@@ -54,4 +54,23 @@ fn compression_is_off_unless_it_is_asked_for() {
         assert_eq!(problems.len(), 1, "{text}: {problems:#?}");
         assert!(problems[0].contains(says), "{text}: {problems:#?}");
     }
+}
+
+#[test]
+fn concurrent_calls_say_where_they_have_no_effect() {
+    let notes = |endpoint: &str, backend: &str| {
+        let (gateway, notes) = json(&with("", endpoint, backend)).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        assert_eq!(gateway.endpoints[0].concurrent_calls, 3);
+        said(&notes)
+    };
+    let three = ", \"concurrent_calls\": 3";
+    assert_eq!(notes(three, ""), Vec::<String>::new());
+    let no_op = notes(&format!("{three}, \"output_encoding\": \"no-op\""), "");
+    assert!(no_op.len() == 1 && no_op[0].contains("endpoints[0]: concurrent_calls has no effect"), "{no_op:#?}");
+    let put = notes(three, ", \"method\": \"PUT\"");
+    assert!(put.len() == 1 && put[0].contains("endpoints[0].backend[0]: concurrent_calls has no effect here: PUT is"), "{put:#?}");
+    let hedge = notes(three, ", \"extra_config\": {\"annulus\": {\"hedge\": {\"after\": \"p95\"}}}");
+    assert!(hedge.len() == 1 && hedge[0].contains("hedge has no effect beside concurrent_calls"), "{hedge:#?}");
+    let text = with("", three, "");
+    assert_eq!(read(&text).endpoints[0].concurrent_calls, 3);
 }

@@ -99,7 +99,9 @@ pub fn read(field: &Field<'_>, inherited: &Inherited, report: &mut Report) -> Op
         *value = duration.filter(|duration| !duration.is_zero()).unwrap_or(*value);
     }
     let mut reasons = vec![encode(&mut object, &mut endpoint, inherited, report)];
-    reasons.push(concurrent_calls(&mut object, &mut endpoint, report));
+    let concurrent_calls = object.take("concurrent_calls");
+    let concurrent_calls = concurrent_calls.and_then(|field| field.whole(1, CONCURRENT_CALLS_MAX, report));
+    endpoint.concurrent_calls = concurrent_calls.unwrap_or(1) as u32;
     let namespaces = Namespaces::take(&mut object, Levels::ENDPOINT, report);
     let has_token = namespaces.get("auth/validator").is_some();
     reasons.push(extras(&namespaces, &mut endpoint, inherited, report));
@@ -133,12 +135,6 @@ fn encode(
         }
         (None, _) => None,
     }
-}
-
-fn concurrent_calls(object: &mut Object<'_>, endpoint: &mut Endpoint, report: &mut Report) -> Option<String> {
-    let field = object.take("concurrent_calls")?;
-    endpoint.concurrent_calls = field.whole(1, CONCURRENT_CALLS_MAX, report)? as u32;
-    if endpoint.concurrent_calls == 1 { None } else { ours::feature("concurrent_calls", &field, report) }
 }
 
 fn extras(

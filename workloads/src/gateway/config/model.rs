@@ -296,6 +296,11 @@ impl Method {
         }
     }
 
+    /// Whether it asks for nothing to be changed (RFC 9110 section 9.2.1).
+    pub fn is_safe(self) -> bool {
+        matches!(self, Method::Get | Method::Head | Method::Options)
+    }
+
     /// Whether sending it twice is the same as once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Method::Post | Method::Patch)
@@ -321,7 +326,7 @@ pub struct Endpoint {
     pub input_headers: Forward,
     /// Which of the client's query parameters reach backends. Names keep their case.
     pub input_query_strings: Forward,
-    /// How often each backend is asked at once; the first success counts.
+    /// How often each backend is asked at once, where its method is safe; the first success counts.
     pub concurrent_calls: u32,
     /// What is asked, at least one.
     pub backends: Vec<Backend>,

@@ -169,7 +169,6 @@ pub static NAMESPACES: &[Entry] = &[
 /// Keys and values, outside of namespaces or within those that are offered, that KrakenD knows and that are not offered
 /// or not yet.
 pub static FEATURES: &[Entry] = &[
-    entry(Later, E, Nothing, "concurrent_calls", "the same question several times at once"),
     entry(Later, E, Answers, "output_encoding: negotiate", "the form that Accept asks for"),
     entry(Later, E, Answers, "output_encoding: xml", "XML for clients"),
     entry(Later, E, Answers, "output_encoding: yaml", "YAML for clients"),
