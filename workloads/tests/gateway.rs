@@ -34,6 +34,8 @@ mod hedging;
 mod names;
 #[path = "gateway/quota.rs"]
 mod quota;
+#[path = "gateway/shadow.rs"]
+mod shadow;
 #[path = "gateway/slashes.rs"]
 mod slashes;
 

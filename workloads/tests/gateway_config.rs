@@ -359,7 +359,11 @@ fn mistakes_in_backends_are_said_too() {
             ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"panic_below\": 2}}}",
             "health.panic_below: expected a share",
         ),
-        (", \"extra_config\": {\"proxy\": {\"shadow\": true}}", "proxy.shadow (shadow traffic) is not offered yet"),
+        (", \"extra_config\": {\"proxy\": {\"shadow\": true}}", "endpoints[0]: all backends are shadows"),
+        (
+            ", \"extra_config\": {\"proxy\": {\"shadow_timeout\": \"6m\"}}",
+            "proxy.shadow_timeout: a shadow has five minutes",
+        ),
         (", \"encoding\": \"xml\"", "GET /a/{id}: encoding: xml (XML from backends) is not offered yet"),
     ] {
         let problems = problems_in_json_and_yaml(&with("", "", backend));

@@ -34,6 +34,16 @@ use crate::percent::{encode_into, encode_path_into};
 /// Bytes of a failed answer that are read. One that is longer is given up.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of an answer that is thrown away that are read, so that its connection can be used again.
+const THROWN_AWAY_BYTES_MAX: usize = 64 << 10;
+
+/// What a backend is asked, by itself.
+pub struct Question {
+    target: String,
+    fields: FieldList,
+    body: Option<Vec<u8>>,
+}
+
 /// What the sub-requests of a request share.
 pub struct Asking<'a> {
     /// The shard they run on.
@@ -347,7 +357,6 @@ impl Ready {
     /// Whether the backend is asked at all.
     fn admit<'a>(&'a self, asking: &Asking<'a>, deadline: Duration) -> Result<Asked<'a>, Failure> {
         let shard = asking.shard;
-        let now = shard.now();
         if asking.level >= Level::RequiredOnly
             && asking.has_required
             && !self.backend.required
@@ -355,6 +364,12 @@ impl Ready {
         {
             return Err(refused("left out, because the gateway has too much to do"));
         }
+        self.enter(shard, deadline)
+    }
+
+    /// Whether its rate limit and its breaker let a call through.
+    fn enter<'a>(&'a self, shard: &'a Shard, deadline: Duration) -> Result<Asked<'a>, Failure> {
+        let now = shard.now();
         if let Some((rate, bucket)) = &self.rate
             && bucket.take(rate, now).is_err()
         {
@@ -493,18 +508,67 @@ impl Ready {
         Ok(part.holding(held))
     }
 
-    /// Sends the question to one host and waits for the head of its answer.
+    /// What of a request's body goes on.
+    pub fn body_of<'a>(&self, request: &'a Request) -> Option<&'a [u8]> {
+        (!self.backend.method.is_safe()).then_some(&request.body[..])
+    }
+
+    /// A question that outlives its request.
+    ///
+    /// # Errors
+    /// What its path is made of is not there, or leads elsewhere.
+    pub fn question(&self, asking: &Asking<'_>) -> Result<Question, Failure> {
+        Ok(Question {
+            target: self.target(asking, &[])?,
+            fields: self.fields(asking).into_owned(),
+            body: self.body_of(asking.request).map(<[u8]>::to_vec),
+        })
+    }
+
+    /// Asks, and throws the answer away.
+    pub async fn ask_in_vain(&self, shard: &Shard, question: &Question, within: Duration) {
+        // What is not let through is counted there.
+        let Ok(mut asked) = self.enter(shard, shard.now() + within) else { return };
+        let Question { target, fields, body } = question;
+        let asking = async {
+            let answer = self.send_to_host(shard, target, fields, body.as_deref(), &asked).await?;
+            let status = answer.status;
+            asked.progress.set(Phase::Body);
+            // Read within limits, so that the connection can be used again.
+            match answer.collect(THROWN_AWAY_BYTES_MAX).await {
+                Err(failure) if !matches!(failure.cause, Cause::TooLarge(_)) => Err(failure),
+                Ok(_) | Err(_) => Ok(status),
+            }
+        };
+        let outcome = shard.timeout(within, pin!(asking)).await;
+        asked.settle(match outcome {
+            Ok(Ok(status)) => Some(status < 500),
+            Ok(Err(failure)) => is_served(&failure),
+            Err(_elapsed) => Some(false),
+        });
+    }
+
+    /// Sends a request's question to one host and waits for the head of its answer.
     async fn send(&self, asking: &Asking<'_>, target: &str, asked: &Asked<'_>) -> Result<Answer, Failure> {
+        let fields = self.fields(asking);
+        self.send_to_host(asking.shard, target, &fields, self.body_of(asking.request), asked).await
+    }
+
+    async fn send_to_host(
+        &self,
+        shard: &Shard,
+        target: &str,
+        fields: &FieldList,
+        body: Option<&[u8]>,
+        asked: &Asked<'_>,
+    ) -> Result<Answer, Failure> {
         asked.progress.set(Phase::Resolve);
-        let member = self.targets.choose(asking.shard, self.backend.lb).await?;
+        let member = self.targets.choose(shard, self.backend.lb).await?;
         asked.progress.set(Phase::Admission);
         let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
-        let counted = OnHost::begin(&self.targets, asking.shard, member, asked.deadline, is_trial)?;
-        let Target { host, authority, upstream } = &counted.member.what;
-        let fields = self.fields(asking);
+        let counted = OnHost::begin(&self.targets, shard, member, asked.deadline, is_trial)?;
+        let Target { host, authority, upstream, .. } = &counted.member.what;
         let method = self.backend.method.as_str();
-        let has_body = !matches!(method, "GET" | "HEAD" | "OPTIONS");
-        let body = has_body.then_some(&asking.request.body[..]);
         let base = &host.base_path;
         let joined;
         let target = match base.is_empty() {
@@ -514,11 +578,11 @@ impl Ready {
                 &joined
             }
         };
-        let call = Call { method, target, authority, fields: &fields, body, progress: &asked.progress };
+        let call = Call { method, target, authority, fields, body, progress: &asked.progress };
         let answered = match self.head_timeout {
             None => upstream.call(&call).await,
             Some(limit) => {
-                let answered = asking.shard.timeout(limit, pin!(upstream.call(&call))).await;
+                let answered = shard.timeout(limit, pin!(upstream.call(&call))).await;
                 answered.unwrap_or_else(|_elapsed| Err(Failure::timeout(asked.progress.get())))
             }
         };
@@ -548,10 +612,11 @@ impl Ready {
         let names: Vec<String> = hosts.members().iter().map(|member| member.what.host.to_string()).collect();
         out.extend_from_slice(b",\"hosts\":");
         write_string(out, &names.join(", "));
+        let is_shadow = self.backend.shadow.is_some();
         let unwell = hosts.members().iter().filter(|member| !member.what.is_well()).count();
         out.extend_from_slice(
             format!(
-                ",\"breaker\":\"{state}\",\"unwell\":{unwell},\"ejected\":{},\"served\":{},\"failed\":{},\"refused\":{},\"retries\":{}",
+                ",\"shadow\":{is_shadow},\"breaker\":\"{state}\",\"unwell\":{unwell},\"ejected\":{},\"served\":{},\"failed\":{},\"refused\":{},\"retries\":{}",
                 hosts.ejected(now),
                 self.meters.served.get(),
                 self.meters.failed.get(),
@@ -726,7 +791,7 @@ pub(super) mod tests {
             lb: LoadBalancing::RoundRobin,
             protocol: Protocol::Auto,
             max_response_bytes: Some(1 << 20),
-            shadow: false,
+            shadow: None,
             cache: None,
             location: Location { file: "test".into(), line: 1, column: 1 },
         }

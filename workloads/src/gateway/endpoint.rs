@@ -17,6 +17,7 @@ use super::message::{Cause, Phase, is_hop_by_hop};
 use super::part::{Changes, Part, member, merge, scanned, splice};
 use super::problem::{self, Failed};
 use super::request::{Reply, ReplyBody};
+use super::shadow::Shadow;
 use super::shed::Level;
 use crate::serve::pieces::Pieces;
 
@@ -29,6 +30,8 @@ pub struct Service {
     pub endpoint: Endpoint,
     /// Whom it asks.
     pub backends: Vec<Rc<Ready>>,
+    /// Who gets copies.
+    pub shadows: Vec<Rc<Shadow>>,
     /// What is done to the merged answer.
     pub changes: Option<Arc<Changes>>,
     /// Whose behaviour it has.
@@ -67,6 +70,7 @@ impl Service {
         if let Some(why) = &self.endpoint.unsupported {
             return problem::problem(501, why);
         }
+        self.shadows.iter().for_each(|shadow| shadow.copy(asking));
         if self.endpoint.output_encoding == OutputEncoding::NoOp {
             return self.pass(asking).await;
         }
@@ -80,6 +84,11 @@ impl Service {
             self.keep_sample(asking, reply.status, steps);
         }
         reply
+    }
+
+    /// All backends: those whose answers count, then those that get copies.
+    pub fn everybody(&self) -> impl Iterator<Item = &Rc<Ready>> {
+        self.backends.iter().chain(self.shadows.iter().map(|shadow| &shadow.ready))
     }
 
     /// Whether the last request kept is old.

@@ -36,6 +36,7 @@ use super::quota::{Away, Limit, Quota};
 use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
 use super::route::{Route, Router, TrailingSlash};
 use super::service::Edition;
+use super::shadow::Shadow;
 use super::shed::Shedder;
 use super::targets::Targets;
 use super::upstream::{Dialer, Settings, Upstreams};
@@ -97,19 +98,26 @@ impl Live {
         };
         let router = Router::new(&gateway.endpoints, trailing);
         for endpoint in &gateway.endpoints {
-            let backends = endpoint.backends.iter().enumerate().map(|(place, backend)| {
-                Rc::new(Ready::new(
+            let (mut backends, mut shadows) = (Vec::new(), Vec::new());
+            for (place, backend) in endpoint.backends.iter().enumerate() {
+                let (of, name) = (name_of(endpoint), backend_name(endpoint, place));
+                let ready = Rc::new(Ready::new(
                     shard,
-                    (&name_of(endpoint), &backend_name(endpoint, place)),
+                    (&of, &name),
                     backend.clone(),
                     Targets::new(shard, backend, &upstreams, resolver, checks),
                     backend.cache.as_ref().map(|limits| Cache::new(limits, memory, shard.count())),
                     gateway.pool.response_header_timeout,
-                ))
-            });
+                ));
+                match backend.shadow {
+                    None => backends.push(ready),
+                    Some(within) => shadows.push(Shadow::new(shard, (&of, &name), ready, within, memory)),
+                }
+            }
             services.push(Service {
                 expected: Rc::new(Expected::of(endpoint)),
-                backends: backends.collect(),
+                backends,
+                shadows,
                 endpoint: model::Endpoint { backends: Vec::new(), ..endpoint.clone() },
                 changes: Changes::new(&endpoint.flatmap).map(Arc::new),
                 compat: gateway.compat,
@@ -152,7 +160,7 @@ impl Live {
     pub fn tend(&self) {
         let due = self.guards.tokens().filter(|tokens| tokens.is_due(&self.fetcher));
         due.for_each(|tokens| tokens.refresh(&self.fetcher));
-        let backends = self.services.iter().flat_map(|service| &service.backends);
+        let backends = self.services.iter().flat_map(Service::everybody);
         backends.for_each(|backend| backend.sweep(self.shard.now()));
     }
 
@@ -287,9 +295,7 @@ impl Live {
         };
         let reply = match &self.compression {
             // Boxed, because most have none.
-            Some(compression) => {
-                Box::pin(compression.apply(&self.shard, self.shedder.level(), request, reply)).await
-            }
+            Some(compression) => Box::pin(compression.apply(&self.shard, self.shedder.level(), request, reply)).await,
             None => reply,
         };
         let id = own_fields.text("x-request-id").unwrap_or_default();

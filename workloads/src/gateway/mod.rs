@@ -41,6 +41,7 @@ mod route;
 pub mod service;
 mod session1;
 mod session2;
+mod shadow;
 mod shed;
 mod targets;
 mod throttle;

@@ -1,4 +1,4 @@
-//! What is said of health checks, compression and concurrent calls: read, printed, and read again.
+//! What is said of health checks, compression, concurrent calls and shadows: read, printed, and read again.
 
 use super::*;
 
@@ -68,9 +68,49 @@ fn concurrent_calls_say_where_they_have_no_effect() {
     let no_op = notes(&format!("{three}, \"output_encoding\": \"no-op\""), "");
     assert!(no_op.len() == 1 && no_op[0].contains("endpoints[0]: concurrent_calls has no effect"), "{no_op:#?}");
     let put = notes(three, ", \"method\": \"PUT\"");
-    assert!(put.len() == 1 && put[0].contains("endpoints[0].backend[0]: concurrent_calls has no effect here: PUT is"), "{put:#?}");
+    assert!(
+        put.len() == 1 && put[0].contains("endpoints[0].backend[0]: concurrent_calls has no effect here: PUT is"),
+        "{put:#?}"
+    );
     let hedge = notes(three, ", \"extra_config\": {\"annulus\": {\"hedge\": {\"after\": \"p95\"}}}");
     assert!(hedge.len() == 1 && hedge[0].contains("hedge has no effect beside concurrent_calls"), "{hedge:#?}");
     let text = with("", three, "");
     assert_eq!(read(&text).endpoints[0].concurrent_calls, 3);
+}
+
+#[test]
+fn shadows_have_no_number_and_their_endpoints_time() {
+    let file = |shadow: &str, pattern: &str, second: &str| {
+        format!(
+            "{{\"version\": 3, \"host\": [\"http://h\"], \"listen_ip\": \"::1\", \"endpoints\": [{{\"endpoint\": \"/a\", \
+             \"timeout\": \"3s\", \"extra_config\": {{\"proxy\": {{\"sequential\": true}}}}, \"backend\": [{{\"url_pattern\": \
+             \"{pattern}\", \"extra_config\": {{\"proxy\": {{\"shadow\": true{shadow}}}}}}}, {{\"url_pattern\": \"/one\"}}, \
+             {{\"url_pattern\": \"/{second}\"}}]}}]}}"
+        )
+    };
+    let endpoint = read(&file("", "/s", "{resp0_x}")).endpoints.remove(0);
+    assert_eq!(endpoint.backends[0].shadow, Some(Duration::from_secs(3)));
+    assert_eq!(endpoint.answering().count(), 2);
+    let first = Piece::Response { backend: 0, path: vec!["x".to_owned()] };
+    assert_eq!(endpoint.backends[2].url_pattern.path[1], first);
+    let longer = read(&file(", \"shadow_timeout\": \"10s\"", "/s", "two")).endpoints.remove(0);
+    assert_eq!(longer.backends[0].shadow, Some(Duration::from_secs(10)));
+    for (text, says) in [
+        (
+            file("", "/{resp0_x}", "two"),
+            "backend[0].url_pattern: {resp0_x} is from another backend's answer, and a shadow is",
+        ),
+        (file("", "/s", "{resp1_x}"), "must be from an earlier answer: this is backend 1, so resp0 to resp0"),
+    ] {
+        let problems = problems_in_json_and_yaml(&text);
+        assert_eq!(problems.len(), 1, "{text}: {problems:#?}");
+        assert!(problems[0].contains(says), "{problems:#?}");
+    }
+    let noted = |backend: &str| {
+        let (_, notes) = json(&with("", "", backend)).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        said(&notes).concat()
+    };
+    assert!(
+        noted(", \"extra_config\": {\"proxy\": {\"shadow_timeout\": \"1s\"}}").contains("this backend is no shadow")
+    );
 }

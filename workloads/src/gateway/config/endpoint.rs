@@ -191,9 +191,11 @@ fn backends(field: &Field<'_>, parent: Parent<'_>, report: &mut Report) -> (Vec<
         field.problem("expected a backend at least: there is nobody to ask", report);
     }
     let mut unsupported = None;
-    let mut backends = Vec::new();
-    for (index, field) in fields.iter().enumerate() {
+    let (mut backends, mut index) = (Vec::<Backend>::new(), 0);
+    for field in &fields {
         let (backend, reason) = backend::read(field, &Parent { index, ..parent }, report);
+        // Shadows have no number, as in KrakenD: `resp0` is the first answer that counts.
+        index += usize::from(backend.as_ref().is_none_or(|backend| backend.shadow.is_none()));
         backends.extend(backend);
         unsupported = unsupported.or(reason);
     }

@@ -364,6 +364,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The backends whose answers count: all but shadows. A [`Piece::Response`] is an index into these.
+    pub fn answering(&self) -> impl Iterator<Item = &Backend> {
+        self.backends.iter().filter(|backend| backend.shadow.is_none())
+    }
+
     /// The path's parameters in order; a [`Piece::Parameter`] is an index into this.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         self.path.iter().filter_map(Segment::parameter)

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::model::{
-    Backend, Coding, Compat, Compression, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter, LoadBalancing, MergeOrder, Outlier, Output,
-    Priority, Protocol, RateLimitStore, Retry, RetryOn,
+    Backend, Coding, Compat, Compression, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter, LoadBalancing,
+    MergeOrder, Outlier, Output, Priority, Protocol, RateLimitStore, Retry, RetryOn,
 };
 use super::read::{Field, Object};
 use super::report::Report;

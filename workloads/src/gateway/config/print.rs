@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::duration;
 use super::model::{
-    Backend, BotDetector, ClientKey, ClientTls, Compat, Compression, Cors, Discovery, Encoding, Endpoint, Filter, Flatmap,
-    FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder, Output, OutputEncoding,
-    Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy, Tls, TlsVersion,
-    Validator,
+    Backend, BotDetector, ClientKey, ClientTls, Compat, Compression, Cors, Discovery, Encoding, Endpoint, Filter,
+    Flatmap, FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder, Output,
+    OutputEncoding, Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy, Tls,
+    TlsVersion, Validator,
 };
 use super::tree::quote;
 
@@ -459,8 +459,8 @@ fn backend(backend: &Backend, endpoint: &Endpoint) -> Doc {
 fn extra(backend: &Backend, endpoint: &Endpoint) -> Doc {
     let mut map = Map::default();
     let mut proxy = Map::default();
-    if backend.shadow {
-        proxy.raw("shadow", true);
+    if let Some(within) = backend.shadow {
+        proxy.raw("shadow", true).time("shadow_timeout", within);
     }
     proxy.some("flatmap_filter", flatmap(&backend.flatmap));
     map.some("proxy", proxy.filled());

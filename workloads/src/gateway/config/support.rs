@@ -178,7 +178,6 @@ pub static FEATURES: &[Entry] = &[
     entry(Later, B, Answers, "encoding: rss", "RSS from backends"),
     entry(Never, B, Answers, "encoding: yaml", "YAML from backends"),
     entry(Inert, B, Nothing, "encoding: fast-json", "it is another name for json"),
-    entry(Later, B, Answers, "proxy.shadow", "shadow traffic"),
     entry(Never, E, Answers, "proxy.combiner", "custom merges"),
     entry(Never, E, Answers, "proxy.decompress_gzip", "compressed requests"),
     entry(Never, E, Answers, "proxy.max_payload", "a limit for request bodies"),

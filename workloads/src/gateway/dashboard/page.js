@@ -185,7 +185,7 @@ function drawEndpoints() {
 }
 
 /* What a backend is asked for, and where; several may differ in the one or the other. */
-const names = backend => [element("span", "", backend.backend), element("span", "host", backend.hosts.replaceAll("http://", ""))];
+const names = backend => [element("span", "", backend.shadow ? backend.backend + " (shadow)" : backend.backend), element("span", "host", backend.hosts.replaceAll("http://", ""))];
 
 function drawBackends(endpoint, before) {
   const rows = keyed(byId("backends"), endpoint.backends.map((backend, index) => `${chosen} ${index}`), cells(12));

@@ -64,8 +64,8 @@ pub struct Backend {
     pub protocol: Protocol,
     /// Bytes of an answer; beyond: this backend fails. `None` only for `no-op`, which is passed on as it comes.
     pub max_response_bytes: Option<u64>,
-    /// Asked like the others, but its answer is thrown away.
-    pub shadow: bool,
+    /// Its answer is thrown away, and it has so long for it. `None`: it is asked for its answer.
+    pub shadow: Option<Duration>,
     /// Keep answers as their Cache-Control allows.
     pub cache: Option<HttpCache>,
     /// Where the file says so.
@@ -146,7 +146,7 @@ pub enum Piece {
     Parameter(usize),
     /// `{respN_a.b}`: a scalar of an earlier backend's formatted answer, or its scalars joined with commas.
     Response {
-        /// An index into [`Endpoint::backends`](super::Endpoint::backends), lower than its own.
+        /// An index into [`Endpoint::answering`](super::Endpoint::answering), lower than its own.
         backend: usize,
         /// Names from the answer's root, at least one.
         path: Vec<String>,
