@@ -24,6 +24,8 @@ mod concurrent;
 mod discovery;
 #[path = "gateway/flatmap.rs"]
 mod flatmap;
+#[path = "gateway/forms.rs"]
+mod forms;
 #[path = "gateway/guards.rs"]
 mod guards;
 #[path = "gateway/health.rs"]

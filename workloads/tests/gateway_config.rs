@@ -364,7 +364,7 @@ fn mistakes_in_backends_are_said_too() {
             ", \"extra_config\": {\"proxy\": {\"shadow_timeout\": \"6m\"}}",
             "proxy.shadow_timeout: a shadow has five minutes",
         ),
-        (", \"encoding\": \"xml\"", "GET /a/{id}: encoding: xml (XML from backends) is not offered yet"),
+        (", \"encoding\": \"rss\"", "GET /a/{id}: encoding: rss (RSS from backends) is not offered yet"),
     ] {
         let problems = problems_in_json_and_yaml(&with("", "", backend));
         assert_eq!(problems.len(), 1, "{backend}: {problems:#?}");
@@ -577,8 +577,7 @@ fn what_is_not_offered_is_refused_or_answers_501() {
         (", \"extra_config\": {\"router\": {\"error_body\": {}}}", "", "", "router.error_body (bodies of 404", true),
         (", \"extra_config\": {\"telemetry/influx\": {}}", "", "", "telemetry/influx", true),
         ("", "", ", \"encoding\": \"rss\"", "encoding: rss", false),
-        ("", ", \"output_encoding\": \"negotiate\"", "", "output_encoding: negotiate", false),
-        (", \"output_encoding\": \"xml\"", "", "", "output_encoding: xml", false),
+        ("", "", ", \"encoding\": \"yaml\"", "encoding: yaml (YAML from backends) is not offered", false),
     ] {
         let text = with(root, endpoint, backend);
         let problems = problems(json(&text));

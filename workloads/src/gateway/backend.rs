@@ -16,7 +16,8 @@ use super::balance::Member;
 use super::breaker::{Breaker, Pass};
 use super::bucket::{Bucket, share};
 use super::cache::{Cache, Lifetime, Turn};
-use super::config::model::{self, Backend, Endpoint, Forward, Piece, Rate};
+use super::config::model::{self, Backend, Encoding, Endpoint, Forward, Piece, Rate};
+use super::encoding::from_xml;
 use super::guard::Claims;
 use super::hedge::Hedging;
 use super::memory::Short;
@@ -34,6 +35,8 @@ use crate::percent::{encode_into, encode_path_into};
 /// Bytes of a failed answer that are read. One that is longer is given up.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of XML that are read by the shard itself: it takes about as long as to hand them over.
+const INLINE_XML_BYTES_MAX: usize = 32 << 10;
 /// Bytes of an answer that is thrown away that are read, so that its connection can be used again.
 const THROWN_AWAY_BYTES_MAX: usize = 64 << 10;
 
@@ -498,6 +501,10 @@ impl Ready {
                 break;
             }
         }
+        if self.backend.encoding == Encoding::Xml {
+            body = self.json_of_xml(asking.shard, body, most).await?;
+            held.grow_to(body.capacity())?;
+        }
         let part = self.reading.read(body, &check).map_err(malformed)?;
         if let Some(cache) = self.cache.as_ref().filter(|_| answer.status == 200) {
             let fields = self.fields(asking);
@@ -506,6 +513,23 @@ impl Ready {
             cache.keep(asking.shard.now(), target, &fields, lifetime, &part);
         }
         Ok(part.holding(held))
+    }
+
+    /// A document as JSON, large ones by the compute threads.
+    async fn json_of_xml(&self, shard: &Shard, document: Vec<u8>, most: usize) -> Result<Vec<u8>, Failure> {
+        let (len, is_collection) = (document.len(), self.backend.is_collection);
+        let read = move || {
+            let json = from_xml(&document, most)?;
+            Ok::<_, String>(if is_collection { [b"{\"collection\":", &json[..], b"}"].concat() } else { json })
+        };
+        let failed = |cause| Failure { phase: Phase::Decode, cause, unprocessed: false };
+        let outcome = if len <= INLINE_XML_BYTES_MAX {
+            read()
+        } else {
+            let job = shard.compute(read).map_err(|_busy| failed(Cause::Refused("nobody has time to read its XML")))?;
+            job.await.map_err(|_lost| failed(Cause::Refused("its XML was being read when that broke off")))?
+        };
+        outcome.map_err(|what| failed(Cause::Malformed(what)))
     }
 
     /// What of a request's body goes on.
@@ -737,7 +761,7 @@ impl Ready {
 pub(super) mod tests {
     use super::*;
     use crate::gateway::config::model::{
-        Discovery, Encoding, Filter, LoadBalancing, Location, Method, Protocol, Scheme, Template,
+        Discovery, Filter, LoadBalancing, Location, Method, Protocol, Scheme, Template,
     };
 
     #[test]

@@ -19,6 +19,7 @@ mod client;
 mod compression;
 pub mod config;
 pub mod dns;
+mod encoding;
 mod endpoint;
 mod fanout;
 mod figures;

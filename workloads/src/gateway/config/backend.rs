@@ -180,7 +180,7 @@ fn encoding(
         ("safejson", (Encoding::SafeJson, None)),
         ("string", (Encoding::String, None)),
         ("no-op", (Encoding::NoOp, None)),
-        ("xml", (Encoding::Xml, Some("encoding: xml"))),
+        ("xml", (Encoding::Xml, None)),
         ("rss", (Encoding::Rss, Some("encoding: rss"))),
         ("yaml", (Encoding::Json, Some("encoding: yaml"))),
         ("fast-json", (Encoding::Json, Some("encoding: fast-json"))),
@@ -357,8 +357,8 @@ fn notes(backend: &Backend, field: &Field<'_>, report: &mut Report) {
     if !backend.flatmap.is_empty() && filters {
         field.note("allow, deny and mapping are ignored where there is a flatmap_filter, as in KrakenD", report);
     }
-    if backend.is_collection && backend.encoding != Encoding::Json {
-        field.note("is_collection has an effect with the encoding json only", report);
+    if backend.is_collection && !matches!(backend.encoding, Encoding::Json | Encoding::Xml) {
+        field.note("is_collection has an effect with the encodings json and xml only", report);
     } else if backend.is_collection && backend.target.first().is_some_and(|name| name != "collection") {
         let says = "with is_collection the answer is {\"collection\": [...]}: a target other than \"collection\" finds \
                     nothing in it";

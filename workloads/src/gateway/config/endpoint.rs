@@ -37,9 +37,9 @@ pub fn output_encoding(field: &Field<'_>, report: &mut Report) -> Option<Encoded
         ("json-collection", plain(OutputEncoding::JsonCollection)),
         ("string", plain(OutputEncoding::String)),
         ("no-op", plain(OutputEncoding::NoOp)),
-        ("negotiate", named(OutputEncoding::Negotiate, "output_encoding: negotiate")),
-        ("xml", named(OutputEncoding::Xml, "output_encoding: xml")),
-        ("yaml", named(OutputEncoding::Yaml, "output_encoding: yaml")),
+        ("negotiate", plain(OutputEncoding::Negotiate)),
+        ("xml", plain(OutputEncoding::Xml)),
+        ("yaml", plain(OutputEncoding::Yaml)),
         ("fast-json", named(OutputEncoding::Json, "output_encoding: fast-json")),
     ];
     field.one_of(&words, report)
