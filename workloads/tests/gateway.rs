@@ -16,24 +16,34 @@ use std::time::{Duration, Instant};
 mod cache;
 #[path = "gateway/cancelled.rs"]
 mod cancelled;
+#[path = "gateway/compression.rs"]
+mod compression;
+#[path = "gateway/concurrent.rs"]
+mod concurrent;
 #[path = "gateway/discovery.rs"]
 mod discovery;
 #[path = "gateway/flatmap.rs"]
 mod flatmap;
+#[path = "gateway/forms.rs"]
+mod forms;
 #[path = "gateway/guards.rs"]
 mod guards;
+#[path = "gateway/health.rs"]
+mod health;
 #[path = "gateway/hedging.rs"]
 mod hedging;
 #[path = "gateway/names.rs"]
 mod names;
 #[path = "gateway/quota.rs"]
 mod quota;
+#[path = "gateway/shadow.rs"]
+mod shadow;
 #[path = "gateway/slashes.rs"]
 mod slashes;
 #[path = "gateway/telemetry.rs"]
 mod telemetry;
 
-use gateway_rig::{Answer, Gateway, OURS, Upstream, config};
+use gateway_rig::{Answer, Gateway, OURS, Upstream, config, eventually};
 
 #[test]
 fn answers_are_merged_filtered_and_grouped_on_every_driver() {

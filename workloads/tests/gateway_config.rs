@@ -9,6 +9,8 @@ use annulus::gateway::config::{
     LoadOptions, Note, Problem, Syntax, compat_differences, load, load_text, print_effective,
 };
 
+#[path = "gateway/features_config.rs"]
+mod features_config;
 #[path = "gateway/guards_config.rs"]
 mod guards_config;
 #[path = "gateway/telemetry_config.rs"]
@@ -239,10 +241,6 @@ fn mistakes_in_endpoints_are_said_too() {
         ),
         (", \"output_encoding\": \"jsn\"", "did you mean \"json\"?"),
         (", \"concurrent_calls\": 6", "endpoints[0].concurrent_calls: expected a whole number from 1 to 5"),
-        (
-            ", \"concurrent_calls\": 2",
-            "GET /a/{id}: concurrent_calls (the same question several times at once) is not offered yet. Remove it",
-        ),
         (", \"input_headers\": [\"a b\"]", "endpoints[0].input_headers[0]: \"a b\" is not a header's name"),
         (", \"input_query_strings\": [1]", "endpoints[0].input_query_strings[0]: expected a text, found the number 1"),
         (
@@ -342,8 +340,33 @@ fn mistakes_in_backends_are_said_too() {
         ),
         (", \"extra_config\": {\"annulus\": {\"lb\": \"random\"}}", "annulus.lb: expected one of"),
         (", \"extra_config\": {\"annulus\": {\"hedge\": {\"after\": \"p40\"}}}", "annulus.hedge.after"),
-        (", \"extra_config\": {\"proxy\": {\"shadow\": true}}", "proxy.shadow (shadow traffic) is not offered yet"),
-        (", \"encoding\": \"xml\"", "GET /a/{id}: encoding: xml (XML from backends) is not offered yet"),
+        (", \"extra_config\": {\"annulus\": {\"health\": {}}}", "annulus.health: the key \"path\" is missing"),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/a b\"}}}",
+            "health.path: expected a path that starts with a slash and is percent-encoded",
+        ),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"interval\": \"50ms\"}}}",
+            "health.interval: a host is asked every 100ms at most",
+        ),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"interval\": \"1s\", \"timeout\": \"2s\"}}}",
+            "health.timeout: this is longer than the interval",
+        ),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"unhealthy_after\": 0}}}",
+            "health.unhealthy_after: expected a whole number from 1 to 100",
+        ),
+        (
+            ", \"extra_config\": {\"annulus\": {\"health\": {\"path\": \"/\", \"panic_below\": 2}}}",
+            "health.panic_below: expected a share",
+        ),
+        (", \"extra_config\": {\"proxy\": {\"shadow\": true}}", "endpoints[0]: all backends are shadows"),
+        (
+            ", \"extra_config\": {\"proxy\": {\"shadow_timeout\": \"6m\"}}",
+            "proxy.shadow_timeout: a shadow has five minutes",
+        ),
+        (", \"encoding\": \"rss\"", "GET /a/{id}: encoding: rss (RSS from backends) is not offered yet"),
     ] {
         let problems = problems_in_json_and_yaml(&with("", "", backend));
         assert_eq!(problems.len(), 1, "{backend}: {problems:#?}");
@@ -556,8 +579,7 @@ fn what_is_not_offered_is_refused_or_answers_501() {
         (", \"extra_config\": {\"router\": {\"error_body\": {}}}", "", "", "router.error_body (bodies of 404", true),
         (", \"extra_config\": {\"telemetry/influx\": {}}", "", "", "telemetry/influx", true),
         ("", "", ", \"encoding\": \"rss\"", "encoding: rss", false),
-        ("", ", \"output_encoding\": \"negotiate\"", "", "output_encoding: negotiate", false),
-        (", \"output_encoding\": \"xml\"", "", "", "output_encoding: xml", false),
+        ("", "", ", \"encoding\": \"yaml\"", "encoding: yaml (YAML from backends) is not offered", false),
     ] {
         let text = with(root, endpoint, backend);
         let problems = problems(json(&text));

@@ -16,7 +16,8 @@ use super::balance::Member;
 use super::breaker::{Breaker, Pass};
 use super::bucket::{Bucket, share};
 use super::cache::{Cache, Lifetime, Turn};
-use super::config::model::{self, Backend, Endpoint, Forward, Piece, Rate};
+use super::config::model::{self, Backend, Encoding, Endpoint, Forward, Piece, Rate};
+use super::encoding::from_xml;
 use super::guard::Claims;
 use super::hedge::Hedging;
 use super::memory::Short;
@@ -34,6 +35,18 @@ use crate::percent::{encode_into, encode_path_into};
 
 /// Bytes of a failed answer that are read. One that is longer is given up.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of XML that are read by the shard itself: it takes about as long as to hand them over.
+const INLINE_XML_BYTES_MAX: usize = 32 << 10;
+/// Bytes of an answer that is thrown away that are read, so that its connection can be used again.
+const THROWN_AWAY_BYTES_MAX: usize = 64 << 10;
+
+/// What a backend is asked, by itself.
+pub struct Question {
+    target: String,
+    fields: FieldList,
+    body: Option<Vec<u8>>,
+}
 
 /// What the sub-requests of a request share.
 pub struct Asking<'a> {
@@ -214,16 +227,15 @@ fn is_served(failure: &Failure) -> Option<bool> {
     }
 }
 
-/// The first of two that is good; where neither is, what came of the later.
-async fn first_good<T, E, F: Future<Output = Result<T, E>> + Unpin>(first: F, second: F) -> Result<T, E> {
-    let mut both = [Some(first), Some(second)];
+/// The first of one or more that is good; where none is, what came of the last. The others are given up.
+async fn first_good<T, E, F: Future<Output = Result<T, E>> + Unpin>(mut calls: Vec<F>) -> Result<T, E> {
     std::future::poll_fn(|cx| {
-        for at in 0..2 {
-            let Some(one) = &mut both[at] else { continue };
-            let Poll::Ready(outcome) = Pin::new(one).poll(cx) else { continue };
-            both[at] = None;
-            if outcome.is_ok() || both[1 - at].is_none() {
-                return Poll::Ready(outcome);
+        let mut at = 0;
+        while let Some(call) = calls.get_mut(at) {
+            match Pin::new(call).poll(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(outcome) if outcome.is_ok() || calls.len() == 1 => return Poll::Ready(outcome),
+                Poll::Ready(_worse_than_what_is_left) => drop(calls.remove(at)),
             }
         }
         Poll::Pending
@@ -352,7 +364,6 @@ impl Ready {
     /// Whether the backend is asked at all.
     fn admit<'a>(&'a self, asking: &Asking<'a>, deadline: Duration) -> Result<Asked<'a>, Failure> {
         let shard = asking.shard;
-        let now = shard.now();
         if asking.level >= Level::RequiredOnly
             && asking.has_required
             && !self.backend.required
@@ -360,6 +371,12 @@ impl Ready {
         {
             return Err(refused("left out, because the gateway has too much to do"));
         }
+        self.enter(shard, deadline)
+    }
+
+    /// Whether its rate limit and its breaker let a call through.
+    fn enter<'a>(&'a self, shard: &'a Shard, deadline: Duration) -> Result<Asked<'a>, Failure> {
+        let now = shard.now();
         if let Some((rate, bucket)) = &self.rate
             && bucket.take(rate, now).is_err()
         {
@@ -384,7 +401,14 @@ impl Ready {
             self.budget.earn(retry.budget);
         }
         loop {
-            let refusal = match self.attempt_once_or_twice(asking, target, asked).await {
+            let attempted = match self.calls_at_once(asking) {
+                1 => self.attempt_once_or_twice(asking, target, asked).await,
+                calls => {
+                    self.meters.concurrent.add(calls - 1);
+                    first_good((0..calls).map(|_| Box::pin(self.attempt(asking, target, asked))).collect()).await
+                }
+            };
+            let refusal = match attempted {
                 Ok(part) => return Ok(part),
                 Err(refusal) => refusal,
             };
@@ -399,6 +423,14 @@ impl Ready {
             }
             repeated += 1;
             self.meters.retries.add(1);
+        }
+    }
+
+    /// How often the same is asked at once: several times only where that changes nothing, and not while there is too much.
+    fn calls_at_once(&self, asking: &Asking<'_>) -> u64 {
+        match asking.level < Level::NoRetries && self.backend.method.is_safe() {
+            true => u64::from(asking.endpoint.concurrent_calls),
+            false => 1,
         }
     }
 
@@ -423,7 +455,7 @@ impl Ready {
             None if asking.level >= Level::NoRetries || !hedging.spend() => first.await,
             None => {
                 self.meters.hedges.add(1);
-                first_good(first, Box::pin(self.attempt(asking, target, asked))).await
+                first_good(vec![first, Box::pin(self.attempt(asking, target, asked))]).await
             }
         };
         if outcome.is_ok() {
@@ -474,6 +506,10 @@ impl Ready {
                 break;
             }
         }
+        if self.backend.encoding == Encoding::Xml {
+            body = self.json_of_xml(asking.shard, body, most).await?;
+            held.grow_to(body.capacity())?;
+        }
         let part = self.reading.read(body, &check).map_err(malformed)?;
         if let Some(cache) = self.cache.as_ref().filter(|_| answer.status == 200) {
             let fields = self.fields(asking);
@@ -492,7 +528,64 @@ impl Ready {
         Some(span)
     }
 
-    /// Sends the question to one host and waits for the head of its answer.
+    /// A document as JSON, large ones by the compute threads.
+    async fn json_of_xml(&self, shard: &Shard, document: Vec<u8>, most: usize) -> Result<Vec<u8>, Failure> {
+        let (len, is_collection) = (document.len(), self.backend.is_collection);
+        let read = move || {
+            let json = from_xml(&document, most)?;
+            Ok::<_, String>(if is_collection { [b"{\"collection\":", &json[..], b"}"].concat() } else { json })
+        };
+        let failed = |cause| Failure { phase: Phase::Decode, cause, unprocessed: false };
+        let outcome = if len <= INLINE_XML_BYTES_MAX {
+            read()
+        } else {
+            let job = shard.compute(read).map_err(|_busy| failed(Cause::Refused("nobody has time to read its XML")))?;
+            job.await.map_err(|_lost| failed(Cause::Refused("its XML was being read when that broke off")))?
+        };
+        outcome.map_err(|what| failed(Cause::Malformed(what)))
+    }
+
+    /// What of a request's body goes on.
+    pub fn body_of<'a>(&self, request: &'a Request) -> Option<&'a [u8]> {
+        (!self.backend.method.is_safe()).then_some(&request.body[..])
+    }
+
+    /// A question that outlives its request.
+    ///
+    /// # Errors
+    /// What its path is made of is not there, or leads elsewhere.
+    pub fn question(&self, asking: &Asking<'_>) -> Result<Question, Failure> {
+        Ok(Question {
+            target: self.target(asking, &[])?,
+            fields: self.fields(asking).into_owned(),
+            body: self.body_of(asking.request).map(<[u8]>::to_vec),
+        })
+    }
+
+    /// Asks, and throws the answer away.
+    pub async fn ask_in_vain(&self, shard: &Shard, question: &Question, within: Duration) {
+        // What is not let through is counted there.
+        let Ok(mut asked) = self.enter(shard, shard.now() + within) else { return };
+        let Question { target, fields, body } = question;
+        let asking = async {
+            let answer = self.send_to_host(shard, target, fields, body.as_deref(), &asked, None).await?;
+            let status = answer.status;
+            asked.progress.set(Phase::Body);
+            // Read within limits, so that the connection can be used again.
+            match answer.collect(THROWN_AWAY_BYTES_MAX).await {
+                Err(failure) if !matches!(failure.cause, Cause::TooLarge(_)) => Err(failure),
+                Ok(_) | Err(_) => Ok(status),
+            }
+        };
+        let outcome = shard.timeout(within, pin!(asking)).await;
+        asked.settle(match outcome {
+            Ok(Ok(status)) => Some(status < 500),
+            Ok(Err(failure)) => is_served(&failure),
+            Err(_elapsed) => Some(false),
+        });
+    }
+
+    /// Sends a request's question to one host and waits for the head of its answer.
     async fn send(
         &self,
         asking: &Asking<'_>,
@@ -500,22 +593,41 @@ impl Ready {
         asked: &Asked<'_>,
         span: Option<&CallSpan<'_>>,
     ) -> Result<Answer, Failure> {
-        asked.progress.set(Phase::Resolve);
-        let member = self.targets.choose(asking.shard, self.backend.lb).await?;
-        asked.progress.set(Phase::Admission);
-        let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
-        let counted = OnHost::begin(&self.targets, asking.shard, member, asked.deadline, is_trial)?;
-        let Target { host, authority, upstream } = &counted.member.what;
         let mut fields = self.fields(asking);
         if let Some(span) = span {
-            span.note("server.address", authority.to_string());
             let fields = fields.to_mut();
             fields.remove_all(|name| name == "traceparent");
             fields.push("traceparent", span.traceparent().as_bytes());
         }
+        let (shard, body) = (asking.shard, self.body_of(asking.request));
+        let answered = self.send_to_host(shard, target, &fields, body, asked, span).await;
+        match (span, &answered) {
+            (Some(span), Ok(answer)) => span.answered(answer.status),
+            (Some(span), Err(failure)) => span.failed(failure.phase.name(), failure.cause.to_string()),
+            (None, _) => {}
+        }
+        answered
+    }
+
+    async fn send_to_host(
+        &self,
+        shard: &Shard,
+        target: &str,
+        fields: &FieldList,
+        body: Option<&[u8]>,
+        asked: &Asked<'_>,
+        span: Option<&CallSpan<'_>>,
+    ) -> Result<Answer, Failure> {
+        asked.progress.set(Phase::Resolve);
+        let member = self.targets.choose(shard, self.backend.lb).await?;
+        asked.progress.set(Phase::Admission);
+        let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
+        let counted = OnHost::begin(&self.targets, shard, member, asked.deadline, is_trial)?;
+        let Target { host, authority, upstream, .. } = &counted.member.what;
+        if let Some(span) = span {
+            span.note("server.address", authority.to_string());
+        }
         let method = self.backend.method.as_str();
-        let has_body = !matches!(method, "GET" | "HEAD" | "OPTIONS");
-        let body = has_body.then_some(&asking.request.body[..]);
         let base = &host.base_path;
         let joined;
         let target = match base.is_empty() {
@@ -525,20 +637,15 @@ impl Ready {
                 &joined
             }
         };
-        let call = Call { method, target, authority, fields: &fields, body, progress: &asked.progress };
+        let call = Call { method, target, authority, fields, body, progress: &asked.progress };
         let answered = match self.head_timeout {
             None => upstream.call(&call).await,
             Some(limit) => {
-                let answered = asking.shard.timeout(limit, pin!(upstream.call(&call))).await;
+                let answered = shard.timeout(limit, pin!(upstream.call(&call))).await;
                 answered.unwrap_or_else(|_elapsed| Err(Failure::timeout(asked.progress.get())))
             }
         };
         counted.settle(&answered);
-        match (span, &answered) {
-            (Some(span), Ok(answer)) => span.answered(answer.status),
-            (Some(span), Err(failure)) => span.failed(failure.phase.name(), failure.cause.to_string()),
-            (None, _) => {}
-        }
         answered
     }
 
@@ -564,9 +671,11 @@ impl Ready {
         let names: Vec<String> = hosts.members().iter().map(|member| member.what.host.to_string()).collect();
         out.extend_from_slice(b",\"hosts\":");
         write_string(out, &names.join(", "));
+        let is_shadow = self.backend.shadow.is_some();
+        let unwell = hosts.members().iter().filter(|member| !member.what.is_well()).count();
         out.extend_from_slice(
             format!(
-                ",\"breaker\":\"{state}\",\"ejected\":{},\"served\":{},\"failed\":{},\"refused\":{},\"retries\":{}",
+                ",\"shadow\":{is_shadow},\"breaker\":\"{state}\",\"unwell\":{unwell},\"ejected\":{},\"served\":{},\"failed\":{},\"refused\":{},\"retries\":{}",
                 hosts.ejected(now),
                 self.meters.served.get(),
                 self.meters.failed.get(),
@@ -687,8 +796,22 @@ impl Ready {
 pub(super) mod tests {
     use super::*;
     use crate::gateway::config::model::{
-        Discovery, Encoding, Filter, LoadBalancing, Location, Method, Protocol, Scheme, Template,
+        Discovery, Filter, LoadBalancing, Location, Method, Protocol, Scheme, Template,
     };
+
+    #[test]
+    fn of_several_calls_the_first_good_one_counts_and_of_bad_ones_the_last() {
+        use std::future::{pending, ready};
+        use std::task::{Context, Waker};
+        type Call = Pin<Box<dyn Future<Output = Result<u8, u8>>>>;
+        let polled = |calls: Vec<Call>| pin!(first_good(calls)).poll(&mut Context::from_waker(Waker::noop()));
+        let (good, bad) = (|of: u8| -> Call { Box::pin(ready(Ok(of))) }, |of: u8| -> Call { Box::pin(ready(Err(of))) });
+        let silent = || -> Call { Box::pin(pending()) };
+        assert_eq!(polled(vec![silent(), bad(1), good(2), good(3)]), Poll::Ready(Ok(2)));
+        assert_eq!(polled(vec![bad(1), bad(2), bad(3)]), Poll::Ready(Err(3)));
+        assert_eq!(polled(vec![bad(1), silent(), bad(2)]), Poll::Pending);
+        assert_eq!(polled(vec![bad(1)]), Poll::Ready(Err(1)));
+    }
 
     /// A backend of nothing but a path.
     pub(in crate::gateway) fn bare_backend(path: &str) -> Backend {
@@ -727,7 +850,7 @@ pub(super) mod tests {
             lb: LoadBalancing::RoundRobin,
             protocol: Protocol::Auto,
             max_response_bytes: Some(1 << 20),
-            shadow: false,
+            shadow: None,
             cache: None,
             location: Location { file: "test".into(), line: 1, column: 1 },
         }

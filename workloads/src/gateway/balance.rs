@@ -153,17 +153,28 @@ impl<T: Clone + Eq + Hash> Hosts<T> {
         self.members().iter().filter(|member| member.is_ejected(now)).count()
     }
 
-    /// The host to ask; `None` if there is none. Where all are left out, they are asked all the same.
-    pub fn choose(&self, now: Duration, balancing: LoadBalancing) -> Option<Rc<Member<T>>> {
+    /// The host to ask, among those that are well; `None` if there is none at all. Where all are left out, they are asked all
+    /// the same. While less than `panic_below` of all are well, or none is, that does not count: more likely the question is
+    /// wrong than everybody unwell, and the few who are well could not bear it.
+    pub fn choose(
+        &self,
+        now: Duration,
+        balancing: LoadBalancing,
+        panic_below: f64,
+        is_well: impl Fn(&T) -> bool,
+    ) -> Option<Rc<Member<T>>> {
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let members = self.members();
-        let well = |member: &&Rc<Member<T>>| !member.is_ejected(now);
-        let rank = members.iter().filter(well).map(|member| member.rank()).min();
+        let well = members.iter().filter(|member| is_well(&member.what)).count();
+        let is_panic = well == 0 || (well as f64) < panic_below * members.len() as f64;
+        let counts = |member: &&Rc<Member<T>>| is_panic || is_well(&member.what);
+        let is_left_in = |member: &&Rc<Member<T>>| counts(member) && !member.is_ejected(now);
+        let rank = members.iter().filter(is_left_in).map(|member| member.rank()).min();
         let among: Vec<&Rc<Member<T>>> = match rank {
-            Some(rank) => members.iter().filter(well).filter(|member| member.rank() == rank).collect(),
+            Some(rank) => members.iter().filter(is_left_in).filter(|member| member.rank() == rank).collect(),
             None => {
-                let rank = members.iter().map(|member| member.rank()).min()?;
-                members.iter().filter(|member| member.rank() == rank).collect()
+                let rank = members.iter().filter(counts).map(|member| member.rank()).min()?;
+                members.iter().filter(counts).filter(|member| member.rank() == rank).collect()
             }
         };
         let chosen = match balancing {
@@ -259,10 +270,15 @@ mod tests {
         (0..3).for_each(|_| settle(hosts, now, index, Duration::ZERO, false));
     }
 
+    /// Where nobody is asked whether he is well.
+    fn choose(hosts: &Hosts<usize>, now: Duration, balancing: LoadBalancing) -> Option<Rc<Member<usize>>> {
+        hosts.choose(now, balancing, 0.0, |_| true)
+    }
+
     /// How often each is chosen.
     fn chosen(hosts: &Hosts<usize>, now: Duration, balancing: LoadBalancing, times: usize) -> Vec<usize> {
         let mut asked = vec![0; 1 + hosts.members().iter().map(|member| member.what).max().unwrap_or(0)];
-        (0..times).for_each(|_| asked[hosts.choose(now, balancing).unwrap().what] += 1);
+        (0..times).for_each(|_| asked[choose(hosts, now, balancing).unwrap().what] += 1);
         asked
     }
 
@@ -274,7 +290,7 @@ mod tests {
         assert_eq!(hosts.ejected(at(0)), 1);
         assert_eq!(chosen(&hosts, at(1), LoadBalancing::RoundRobin, 42), [14, 14, 0, 14]);
         assert_eq!(hosts.ejected(at(11)), 0);
-        assert!(self::hosts(0).choose(at(0), LoadBalancing::RoundRobin).is_none());
+        assert!(choose(&self::hosts(0), at(0), LoadBalancing::RoundRobin).is_none());
     }
 
     #[test]
@@ -310,12 +326,13 @@ mod tests {
         let of_weights = |weights: [u32; 3]| Hosts::new((0..3).map(|index| (index, standing(1, weights[index]))));
         let hosts = of_weights([6, 3, 1]);
         assert_eq!(chosen(&hosts, at(0), LoadBalancing::RoundRobin, 1000), [600, 300, 100]);
-        let first: Vec<usize> = (0..10).map(|_| hosts.choose(at(0), LoadBalancing::RoundRobin).unwrap().what).collect();
+        let first: Vec<usize> =
+            (0..10).map(|_| choose(&hosts, at(0), LoadBalancing::RoundRobin).unwrap().what).collect();
         assert!(first.windows(3).all(|three| three != [0, 0, 0]), "mixed, not in blocks: {first:?}");
         let asked = chosen(&hosts, at(0), LoadBalancing::P2cEwma, 10_000);
         assert!(asked[0] > asked[1] && asked[1] > asked[2] && asked[2] > 300, "{asked:?}");
         for _ in 0..20 {
-            let member = hosts.choose(at(0), LoadBalancing::LeastRequest).unwrap();
+            let member = choose(&hosts, at(0), LoadBalancing::LeastRequest).unwrap();
             member.in_flight.set(member.in_flight.get() + 1);
         }
         let under_way: Vec<u32> = hosts.members().iter().map(|member| member.in_flight.get()).collect();
@@ -337,6 +354,27 @@ mod tests {
         fail(0, at(2));
         assert_eq!(chosen(&hosts, at(3), LoadBalancing::RoundRobin, 10), [0, 5, 5], "when all fail, the first");
         assert_eq!(chosen(&hosts, at(12), LoadBalancing::RoundRobin, 10), [0, 5, 5], "back again");
+    }
+
+    #[test]
+    fn who_is_not_well_is_passed_over_while_enough_are() {
+        let hosts = hosts(4);
+        let asked = |panic_below: f64, well: &[usize]| {
+            let mut asked = [0; 4];
+            for _ in 0..12 {
+                let chosen = hosts.choose(at(1), LoadBalancing::RoundRobin, panic_below, |host| well.contains(host));
+                asked[chosen.unwrap().what] += 1;
+            }
+            asked
+        };
+        assert_eq!(asked(0.0, &[0, 1, 2]), [4, 4, 4, 0]);
+        assert_eq!(asked(0.5, &[1, 3]), [0, 6, 0, 6], "half is not below half");
+        assert_eq!(asked(0.5, &[3]), [3; 4]);
+        assert_eq!(asked(0.0, &[3]), [0, 0, 0, 12]);
+        assert_eq!(asked(0.0, &[]), [3; 4], "never all out");
+        fail(&hosts, at(0), 3);
+        assert_eq!(asked(0.0, &[2, 3]), [0, 0, 12, 0], "what calls say counts, too");
+        assert_eq!(asked(0.0, &[3]), [0, 0, 0, 12], "and is doubted first");
     }
 
     #[test]

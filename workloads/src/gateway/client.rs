@@ -75,7 +75,7 @@ pub struct Expected {
 impl Expected {
     /// Before the first answer.
     pub fn of(endpoint: &Endpoint) -> Expected {
-        let limits = endpoint.backends.iter().map(|backend| backend.max_response_bytes);
+        let limits = endpoint.answering().map(|backend| backend.max_response_bytes);
         let most: Option<u64> = limits.sum();
         let unknown = match endpoint.output_encoding {
             OutputEncoding::NoOp => STREAMED_BYTES,

@@ -12,11 +12,13 @@ use annulus_protocols::json::{self, write_string};
 use super::backend::{Asking, Ready, Refusal};
 use super::client::Expected;
 use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding, StaticStrategy};
+use super::encoding::{self, negotiated};
 use super::fanout::{Outcome, parallel, sequential};
 use super::message::{Cause, Phase, is_hop_by_hop};
 use super::part::{Changes, Part, member, merge, scanned, splice};
 use super::problem::{self, Failed};
 use super::request::{Reply, ReplyBody};
+use super::shadow::Shadow;
 use super::shed::Level;
 use crate::serve::pieces::Pieces;
 
@@ -29,6 +31,8 @@ pub struct Service {
     pub endpoint: Endpoint,
     /// Whom it asks.
     pub backends: Vec<Rc<Ready>>,
+    /// Who gets copies.
+    pub shadows: Vec<Rc<Shadow>>,
     /// What is done to the merged answer.
     pub changes: Option<Arc<Changes>>,
     /// Whose behaviour it has.
@@ -67,6 +71,7 @@ impl Service {
         if let Some(why) = &self.endpoint.unsupported {
             return problem::problem(501, why);
         }
+        self.shadows.iter().for_each(|shadow| shadow.copy(asking));
         if self.endpoint.output_encoding == OutputEncoding::NoOp {
             return self.pass(asking).await;
         }
@@ -80,6 +85,11 @@ impl Service {
             self.keep_sample(asking, reply.status, steps);
         }
         reply
+    }
+
+    /// All backends: those whose answers count, then those that get copies.
+    pub fn everybody(&self) -> impl Iterator<Item = &Rc<Ready>> {
+        self.backends.iter().chain(self.shadows.iter().map(|shadow| &shadow.ready))
     }
 
     /// Whether the last request kept is old.
@@ -200,19 +210,30 @@ impl Service {
             outcomes.sort_by_key(|outcome| outcome.arrived);
         }
         let parts = outcomes.into_iter().filter_map(|outcome| outcome.result.and_then(Result::ok));
+        let encoding = match self.endpoint.output_encoding {
+            OutputEncoding::Negotiate => {
+                let fields = asking.request.fields.iter().filter(|(name, _)| *name == "accept");
+                negotiated(fields.map(|(_, value)| std::str::from_utf8(value).unwrap_or_default()))
+            }
+            other => other,
+        };
         let draft = Draft {
             parts: parts.chain(details).collect(),
             changes: self.changes.clone(),
             extra: extra.map(|data| {
                 Part::of_members(data.data.iter().map(|member| (&member.name[..], member.json.as_bytes())))
             }),
-            encoding: self.endpoint.output_encoding,
+            encoding,
             output: self.endpoint.output,
         };
         let gathered: usize = draft.parts.iter().map(Part::len).sum();
         let (content_type, text) = draft.write_somewhere(asking).await;
         self.expected.learn(gathered.max(text.len()));
         let reply = Reply::new(200, content_type, text).with(COMPLETED, if complete { "true" } else { "false" });
+        let reply = match self.endpoint.output_encoding {
+            OutputEncoding::Negotiate => reply.with("vary", "Accept"),
+            _ => reply,
+        };
         match (complete, self.endpoint.cache_ttl.as_secs()) {
             (true, seconds @ 1..) => reply.with("cache-control", &format!("public, max-age={seconds}")),
             _ => reply,
@@ -302,7 +323,7 @@ impl Draft {
 
     /// Whether it is what its parts say, and little of that has to be looked at.
     fn is_spans(&self) -> bool {
-        let is_plain = !matches!(self.encoding, OutputEncoding::String | OutputEncoding::JsonCollection)
+        let is_plain = self.encoding == OutputEncoding::Json
             && self.output == Output::Fast
             && self.changes.is_none()
             && self.extra.is_none();
@@ -350,8 +371,18 @@ impl Draft {
                 out
             }
         };
-        (JSON, text)
+        match self.encoding {
+            OutputEncoding::Xml => (encoding::XML, rewritten(&text, encoding::to_xml)),
+            OutputEncoding::Yaml => (encoding::YAML, rewritten(&text, encoding::to_yaml)),
+            _ => (JSON, text),
+        }
     }
+}
+
+fn rewritten(json: &[u8], write: impl Fn(&[u8], &mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len());
+    write(json, &mut out);
+    out
 }
 
 /// A failure as a member's value.

@@ -50,7 +50,7 @@ impl Recent {
     pub fn new(live: &Live) -> Recent {
         let of = |(service, meters): (&Service, &EndpointMeters)| OfEndpoint {
             all: meters.latency.snapshot(),
-            backends: service.backends.iter().map(|ready| ready.latency()).collect(),
+            backends: service.everybody().map(|ready| ready.latency()).collect(),
         };
         Recent { before: RefCell::new(live.services().iter().zip(live.endpoint_meters()).map(of).collect()) }
     }
@@ -90,7 +90,7 @@ impl Recent {
             write_limit(out, live.limit_left(index));
             write_quantiles(out, &mut before[index].all, meters.latency.snapshot());
             out.extend_from_slice(b",\"backends\":[");
-            for (place, ready) in service.backends.iter().enumerate() {
+            for (place, ready) in service.everybody().enumerate() {
                 separate(out, place);
                 out.extend_from_slice(b"{\"backend\":");
                 write_string(out, &ready.backend.url_pattern.source);

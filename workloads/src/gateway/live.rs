@@ -18,6 +18,7 @@ use super::backend::{Asking, Ready};
 use super::bucket::{self, Bucket, Clients};
 use super::cache::Cache;
 use super::client::{Client, Expected};
+use super::compression::Compression;
 use super::config::model::{self, ClientKey, Gateway, Rate};
 use super::dns::Resolver;
 use super::endpoint::Service;
@@ -35,6 +36,7 @@ use super::quota::{Away, Limit, Quota};
 use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
 use super::route::{Route, Router, TrailingSlash};
 use super::service::Edition;
+use super::shadow::Shadow;
 use super::shed::Shedder;
 use super::targets::Targets;
 use super::telemetry::{RequestSpan, Telemetry};
@@ -68,6 +70,7 @@ pub struct Live {
     identities: Identities,
     /// Where traces and metrics go, if anywhere.
     pub telemetry: Option<Rc<Telemetry>>,
+    compression: Option<Compression>,
     guards: Arc<Guards>,
     fetcher: Rc<Fetcher>,
     /// How much is given up.
@@ -86,7 +89,7 @@ impl Live {
     ///
     /// `before` is the one that it succeeds, whose connection to Redis it may go on with.
     pub fn new(shard: &Shard, edition: &Edition, resolver: &Rc<Resolver>, before: Option<&Live>) -> Rc<Live> {
-        let Edition { gateway, memory, figures, access, .. } = edition;
+        let Edition { gateway, memory, figures, access, checks, .. } = edition;
         let gateway = gateway.clone();
         let dial_timeout = gateway.pool.dialer_timeout.unwrap_or(DIAL_MAX);
         let dialer = Rc::new(Dialer::new(shard, resolver.clone(), &edition.client_tls, dial_timeout));
@@ -98,19 +101,26 @@ impl Live {
         };
         let router = Router::new(&gateway.endpoints, trailing);
         for endpoint in &gateway.endpoints {
-            let backends = endpoint.backends.iter().enumerate().map(|(place, backend)| {
-                Rc::new(Ready::new(
+            let (mut backends, mut shadows) = (Vec::new(), Vec::new());
+            for (place, backend) in endpoint.backends.iter().enumerate() {
+                let (of, name) = (name_of(endpoint), backend_name(endpoint, place));
+                let ready = Rc::new(Ready::new(
                     shard,
-                    (&name_of(endpoint), &backend_name(endpoint, place)),
+                    (&of, &name),
                     backend.clone(),
-                    Targets::new(shard, backend, &upstreams, resolver),
+                    Targets::new(shard, backend, &upstreams, resolver, checks),
                     backend.cache.as_ref().map(|limits| Cache::new(limits, memory, shard.count())),
                     gateway.pool.response_header_timeout,
-                ))
-            });
+                ));
+                match backend.shadow {
+                    None => backends.push(ready),
+                    Some(within) => shadows.push(Shadow::new(shard, (&of, &name), ready, within, memory)),
+                }
+            }
             services.push(Service {
                 expected: Rc::new(Expected::of(endpoint)),
-                backends: backends.collect(),
+                backends,
+                shadows,
                 endpoint: model::Endpoint { backends: Vec::new(), ..endpoint.clone() },
                 changes: Changes::new(&endpoint.flatmap).map(Arc::new),
                 compat: gateway.compat,
@@ -134,6 +144,7 @@ impl Live {
             quota,
             identities: Identities::new(shard.index()),
             telemetry: gateway.telemetry.as_ref().map(|settings| Telemetry::start(shard, settings, &outbound)),
+            compression: gateway.compression.as_ref().map(|settings| Compression::new(shard, settings)),
             guards: edition.guards.clone(),
             fetcher: Fetcher::new(shard, &outbound, "gateway"),
             shedder: Shedder::default(),
@@ -153,7 +164,7 @@ impl Live {
     pub fn tend(&self) {
         let due = self.guards.tokens().filter(|tokens| tokens.is_due(&self.fetcher));
         due.for_each(|tokens| tokens.refresh(&self.fetcher));
-        let backends = self.services.iter().flat_map(|service| &service.backends);
+        let backends = self.services.iter().flat_map(Service::everybody);
         backends.for_each(|backend| backend.sweep(self.shard.now()));
     }
 
@@ -287,6 +298,11 @@ impl Live {
                 }
                 (index, reply)
             }
+        };
+        let reply = match &self.compression {
+            // Boxed, because most have none.
+            Some(compression) => Box::pin(compression.apply(&self.shard, self.shedder.level(), request, reply)).await,
+            None => reply,
         };
         let id = own_fields.text("x-request-id").unwrap_or_default();
         // Refusals carry it too: it is what a person who was refused can name. An upstream's own word stays.
@@ -504,9 +520,8 @@ fn address_of(text: &str) -> Option<IpAddr> {
 }
 
 /// What backends see as the client's program.
-const USER_AGENT: &str = concat!("annulus/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("annulus/", env!("CARGO_PKG_VERSION"));
 
-/// An endpoint's name in metrics and on the dashboard.
 /// Ends a request's span.
 fn end(span: RequestSpan<'_>, request: &Request, route: Option<String>, client: IpAddr, id: &str, status: u16) {
     let name = match &route {
@@ -525,6 +540,7 @@ fn end(span: RequestSpan<'_>, request: &Request, route: Option<String>, client: 
     span.end(name, texts, status);
 }
 
+/// An endpoint's name in metrics and on the dashboard.
 pub fn name_of(endpoint: &model::Endpoint) -> String {
     format!("{} {}", endpoint.method.as_str(), endpoint.pattern)
 }

@@ -62,6 +62,36 @@ impl Meters {
     }
 }
 
+/// Of questions whether hosts are well.
+pub struct HealthMeters {
+    passed: Arc<Counter>,
+    failed: Arc<Counter>,
+    /// Hosts that this shard asks and that are not well.
+    pub unwell: Arc<Gauge>,
+}
+
+impl HealthMeters {
+    /// A shard's.
+    pub fn new(shard: &Shard) -> HealthMeters {
+        let metrics = shard.metrics();
+        let outcome = |outcome: &str| {
+            let (name, help) = ("annulus_gateway_health_checks_total", "Questions whether hosts are well.");
+            metrics.counter_with(name, help, &[("outcome", outcome)])
+        };
+        HealthMeters {
+            passed: outcome("passed"),
+            failed: outcome("failed"),
+            unwell: metrics
+                .gauge("annulus_gateway_hosts_unwell", "Hosts that are not well, on the shard that asks them."),
+        }
+    }
+
+    /// Counts an outcome.
+    pub fn count(&self, passed: bool) {
+        if passed { &self.passed } else { &self.failed }.add(1);
+    }
+}
+
 /// Of one backend.
 pub struct BackendMeters {
     /// Calls that it served.
@@ -72,6 +102,8 @@ pub struct BackendMeters {
     pub refused: Arc<Counter>,
     /// Calls that were made beside one that was slow.
     pub hedges: Arc<Counter>,
+    /// Calls that were made at once with another.
+    pub concurrent: Arc<Counter>,
     /// Answers that were kept from an earlier call.
     pub cached: Arc<Counter>,
     /// Calls that were made again.
@@ -96,6 +128,11 @@ impl BackendMeters {
             hedges: metrics.counter_with(
                 "annulus_gateway_hedges_total",
                 "Calls that were made beside one that was slow.",
+                &labels,
+            ),
+            concurrent: metrics.counter_with(
+                "annulus_gateway_concurrent_calls_total",
+                "Calls that were made at once with another, as concurrent_calls says.",
                 &labels,
             ),
             cached: metrics.counter_with(

@@ -3,7 +3,8 @@
 //! ```text
 //!   service.rs    one port per shard        session1.rs  session2.rs   a client's connection, HTTP/1.1 and HTTP/2
 //!   live.rs       a configuration in force: route.rs ─► endpoint.rs ─► fanout.rs ─► backend.rs ─► upstream/
-//!   targets.rs    whom a backend asks: hosts as written, or as SRV records tell (dns/), chosen by balance.rs
+//!   targets.rs    whom a backend asks: hosts as written, or as SRV records tell (dns/), chosen by balance.rs among those
+//!                 that health.rs finds well
 //!   part.rs       answers shaped and merged, as spans of the upstreams' own texts
 //!   config/       the configuration file    own.rs       health, figures, the dashboard
 //! ```
@@ -15,12 +16,15 @@ mod breaker;
 mod bucket;
 mod cache;
 mod client;
+mod compression;
 pub mod config;
 pub mod dns;
+mod encoding;
 mod endpoint;
 mod fanout;
 mod figures;
 mod guard;
+mod health;
 mod hedge;
 mod identity;
 mod live;
@@ -38,6 +42,7 @@ mod route;
 pub mod service;
 mod session1;
 mod session2;
+mod shadow;
 mod shed;
 mod targets;
 mod telemetry;

@@ -103,7 +103,7 @@ impl Reading {
         Check { validator: is_json.then(json::Validator::new), checked: 0 }
     }
 
-    /// Takes an upstream's body, which is complete and was checked.
+    /// Takes an upstream's body, which is complete and was checked; XML as the JSON that it has become.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -129,7 +129,8 @@ impl Reading {
                 text.push(b'}');
                 text
             }
-            Encoding::NoOp | Encoding::Xml | Encoding::Rss => return Err("this encoding cannot be merged".into()),
+            Encoding::Xml => body,
+            Encoding::NoOp | Encoding::Rss => return Err("this encoding cannot be merged".into()),
         };
         let text = match &self.before {
             None => text,

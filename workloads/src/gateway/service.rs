@@ -18,6 +18,7 @@ use super::config::model::Gateway;
 use super::dns;
 use super::figures::{Figures, Recent};
 use super::guard::Guards;
+use super::health::Checks;
 use super::live::Live;
 use super::memory::Memory;
 use super::reload::Editions;
@@ -61,6 +62,8 @@ pub struct Edition {
     pub figures: Arc<Figures>,
     /// What is asked of clients.
     pub guards: Arc<Guards>,
+    /// Which hosts are well, for all shards.
+    pub checks: Arc<Checks>,
     /// Writes the access log, unless that is switched off.
     pub access: Option<Writer>,
 }
@@ -79,21 +82,22 @@ impl Edition {
         };
         let memory = Arc::new(Memory::new(gateway.memory_bytes_max.unwrap_or_else(memory_granted)));
         let guards = Arc::new(Guards::new(&gateway, None)?);
-        let (gateway, figures) = (Arc::new(gateway), Arc::default());
-        Ok(Edition { gateway, server_tls, client_tls, memory, figures, guards, access })
+        let (gateway, figures, checks) = (Arc::new(gateway), Arc::default(), Arc::default());
+        Ok(Edition { gateway, server_tls, client_tls, memory, figures, guards, checks, access })
     }
 }
 
 impl Edition {
     /// Takes over from another edition what outlives it: the budget for answers that are still held, what the dashboard
-    /// shows, and the log's thread.
+    /// shows, which hosts are well, and the log's thread. To be put in force: the one before asks no host any more.
     pub fn after(self, before: &Edition) -> Edition {
         let same_budget = self.memory.figures().1 == before.memory.figures().1;
         let memory = if same_budget { before.memory.clone() } else { self.memory };
         let access = self.access.map(|own| before.access.clone().unwrap_or(own));
         // What could be read a moment ago is read once more; should it have gone since, nothing is lost but the keys known.
         let guards = Guards::new(&self.gateway, Some(&before.guards)).map_or(self.guards, Arc::new);
-        Edition { memory, access, guards, figures: before.figures.clone(), ..self }
+        let checks = Arc::new(Checks::after(&before.checks));
+        Edition { memory, access, guards, checks, figures: before.figures.clone(), ..self }
     }
 }
 

@@ -14,14 +14,16 @@
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_engine::Shard;
 
 use super::balance::{Hosts, Member, Standing};
-use super::config::model::{self, Backend, Discovery, Outlier, Scheme};
+use super::config::model::{self, Backend, Discovery, Health, Outlier, Scheme};
 use super::dns::codec::Service;
 use super::dns::{Error, Resolver};
+use super::health::{Checks, Watch};
 use super::message::{Cause, Failure, Phase};
 use super::upstream::{Origin, Protocol, Upstream, Upstreams};
 use crate::serve::wire::Crowd;
@@ -48,6 +50,15 @@ pub struct Target {
     pub authority: String,
     /// Its connections.
     pub upstream: Rc<Upstream>,
+    /// Whether it is well, where that is asked.
+    watch: Option<Arc<Watch>>,
+}
+
+impl Target {
+    /// Whether it is well, as far as anybody asks.
+    pub fn is_well(&self) -> bool {
+        self.watch.as_ref().is_none_or(|watch| watch.is_well())
+    }
 }
 
 /// The upstream follows from the host.
@@ -80,26 +91,58 @@ pub struct Targets {
     hosts: Hosts<Target>,
     /// The names of services; none where hosts are written.
     services: Vec<(model::Host, RefCell<Known>)>,
-    upstreams: Rc<Upstreams>,
-    protocol: model::Protocol,
+    making: Making,
     outlier: Option<Outlier>,
     changed: Crowd,
 }
 
+/// What makes hosts targets.
+struct Making {
+    upstreams: Rc<Upstreams>,
+    protocol: model::Protocol,
+    health: Option<Health>,
+    checks: Arc<Checks>,
+}
+
+impl Making {
+    fn target(&self, host: model::Host) -> Target {
+        let protocol = match self.protocol {
+            model::Protocol::Auto => Protocol::Auto,
+            model::Protocol::Http1 => Protocol::Http1,
+            model::Protocol::H2 | model::Protocol::H2c => Protocol::Http2,
+        };
+        let origin = Origin { tls: host.scheme == Scheme::Https, host: host.name.clone(), port: host.port, protocol };
+        let upstream = self.upstreams.of(origin);
+        let shard = self.upstreams.shard();
+        let watch = self.health.as_ref().map(|health| self.checks.watch(shard, &host, &upstream, &health.check));
+        Target { upstream, authority: host.authority(), host, watch }
+    }
+}
+
 impl Targets {
     /// A backend's hosts, or what is found by their names from now on.
-    pub fn new(shard: &Shard, backend: &Backend, upstreams: &Rc<Upstreams>, resolver: &Rc<Resolver>) -> Rc<Targets> {
+    pub fn new(
+        shard: &Shard,
+        backend: &Backend,
+        upstreams: &Rc<Upstreams>,
+        resolver: &Rc<Resolver>,
+        checks: &Arc<Checks>,
+    ) -> Rc<Targets> {
         let is_written = backend.sd == Discovery::Static;
         let (written, services) = match is_written {
             true => (&backend.hosts[..], &[][..]),
             false => (&[][..], &backend.hosts[..]),
         };
-        let target = |host: &model::Host| (target(host.clone(), backend.protocol, upstreams), Standing::EQUAL);
-        let targets = Rc::new(Targets {
-            hosts: Hosts::new(written.iter().map(target)),
-            services: services.iter().map(|host| (host.clone(), RefCell::new(Known::Asking))).collect(),
+        let making = Making {
             upstreams: upstreams.clone(),
             protocol: backend.protocol,
+            health: backend.health.clone(),
+            checks: checks.clone(),
+        };
+        let targets = Rc::new(Targets {
+            hosts: Hosts::new(written.iter().map(|host| (making.target(host.clone()), Standing::EQUAL))),
+            services: services.iter().map(|host| (host.clone(), RefCell::new(Known::Asking))).collect(),
+            making,
             outlier: backend.outlier.clone().or_else(|| (!is_written).then_some(OUT_OF_REACH)),
             changed: Crowd::default(),
         });
@@ -120,8 +163,9 @@ impl Targets {
     /// # Errors
     /// There is none, and why.
     pub async fn choose(&self, shard: &Shard, balancing: model::LoadBalancing) -> Result<Rc<Member<Target>>, Failure> {
+        let panic_below = self.making.health.as_ref().map_or(0.0, |health| health.panic_below);
         loop {
-            if let Some(member) = self.hosts.choose(shard.now(), balancing) {
+            if let Some(member) = self.hosts.choose(shard.now(), balancing, panic_below, Target::is_well) {
                 return Ok(member);
             }
             if let Some(cause) = self.nowhere() {
@@ -175,7 +219,7 @@ impl Targets {
 
     /// Once for the whole process: other shards see the same.
     fn say(&self, what: std::fmt::Arguments<'_>) {
-        if self.upstreams.shard().index() == 0 {
+        if self.making.upstreams.shard().index() == 0 {
             crate::say!("gateway: {what}");
         }
     }
@@ -193,21 +237,11 @@ impl Targets {
                 };
                 let host = model::Host { name: service.host.to_string(), port: service.port, ..host.clone() };
                 let standing = Standing { rank: service.priority, weight };
-                all.push((target(host, self.protocol, &self.upstreams), standing));
+                all.push((self.making.target(host), standing));
             }
         }
         all
     }
-}
-
-fn target(host: model::Host, protocol: model::Protocol, upstreams: &Upstreams) -> Target {
-    let protocol = match protocol {
-        model::Protocol::Auto => Protocol::Auto,
-        model::Protocol::Http1 => Protocol::Http1,
-        model::Protocol::H2 | model::Protocol::H2c => Protocol::Http2,
-    };
-    let origin = Origin { tls: host.scheme == Scheme::Https, host: host.name.clone(), port: host.port, protocol };
-    Target { upstream: upstreams.of(origin), authority: host.authority(), host }
 }
 
 /// Looks a service up again and again, for as long as its targets are of use to anybody.

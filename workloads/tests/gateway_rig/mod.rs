@@ -67,6 +67,11 @@ impl Gateway {
 
     /// One request on a connection of its own. `head` ends with a line end and lacks the empty line.
     pub fn ask(&self, head: &str, body: &[u8]) -> Answer {
+        Answer::parse(&self.ask_for_bytes(head, body))
+    }
+
+    /// As [`Gateway::ask`], for an answer that may be no text.
+    pub fn ask_for_bytes(&self, head: &str, body: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
@@ -74,7 +79,7 @@ impl Gateway {
         stream.write_all(body).unwrap();
         let mut text = Vec::new();
         stream.read_to_end(&mut text).unwrap();
-        Answer::parse(&text)
+        text
     }
 
     pub fn logged(&self, what: &str) -> bool {
@@ -131,14 +136,20 @@ pub struct Answer {
 
 impl Answer {
     pub fn parse(text: &[u8]) -> Answer {
-        let at = text.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
-        let head = String::from_utf8(text[..at].to_vec()).unwrap();
+        let (head, body) = Answer::divide(text);
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head, body: String::from_utf8(body).unwrap() }
+    }
+
+    /// An answer's head, in lower case, and its body.
+    pub fn divide(text: &[u8]) -> (String, Vec<u8>) {
+        let at = text.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
+        let head = String::from_utf8(text[..at].to_vec()).unwrap().to_lowercase();
         let mut body = text[at + 4..].to_vec();
-        if head.to_lowercase().contains("transfer-encoding: chunked") {
+        if head.contains("transfer-encoding: chunked") {
             body = unchunk(&body);
         }
-        Answer { status, head: head.to_lowercase(), body: String::from_utf8(body).unwrap() }
+        (head, body)
     }
 
     pub fn has(&self, field: &str) -> bool {
@@ -222,6 +233,15 @@ pub fn read_request(reader: &mut impl BufRead) -> Option<String> {
     let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body).ok()?;
     Some(head + "\n" + &String::from_utf8_lossy(&body))
+}
+
+/// Waits until something is so, for as long as a busy machine may need for it.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(90);
+    while !is_so() {
+        assert!(Instant::now() < until, "not in 90 seconds: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 pub fn config(endpoints: &str, extra: &str) -> String {

@@ -1,5 +1,7 @@
 //! A backend: one question to an upstream, and what becomes of its answer.
 
+use std::time::Duration;
+
 use super::extra::{self, Namespaces};
 use super::model::{
     Backend, Discovery, Encoding, Endpoint, Filter, Forward, Host, HttpCache, LoadBalancing, Method, OutputEncoding,
@@ -51,9 +53,6 @@ pub fn read(field: &Field<'_>, parent: &Parent<'_>, report: &mut Report) -> (Opt
         backend.method = method;
     }
     hosts(&mut object, &mut backend, parent, elsewhere, report);
-    if let Some(field) = object.need("url_pattern", report) {
-        backend.url_pattern = url_pattern(&field, parent, report);
-    }
     if let Some(field) = object.take("timeout") {
         let says =
             "KrakenD has no timeout for a backend and passes this over: set extra_config annulus.timeout instead";
@@ -63,7 +62,10 @@ pub fn read(field: &Field<'_>, parent: &Parent<'_>, report: &mut Report) -> (Opt
     unsupported = unsupported.or(encoding(&mut object, &mut backend, parent, report));
     manipulation(&mut object, &mut backend, report);
     forwarding(&mut object, &mut backend, parent, report);
-    unsupported = unsupported.or(extras(&namespaces, &mut backend, report));
+    extras(&namespaces, &mut backend, report);
+    if let Some(field) = object.need("url_pattern", report) {
+        backend.url_pattern = url_pattern(&field, backend.shadow.is_some(), parent, report);
+    }
     object.finish(report);
     notes(&backend, field, report);
     (Some(backend), unsupported)
@@ -100,7 +102,7 @@ fn blank(parent: &Parent<'_>, location: super::model::Location) -> Backend {
         lb: LoadBalancing::RoundRobin,
         protocol: Protocol::Auto,
         max_response_bytes: if is_no_op { None } else { Some(RESPONSE_BYTES_MAX) },
-        shadow: false,
+        shadow: None,
         cache: None,
         location,
     }
@@ -149,12 +151,13 @@ fn discovered(backend: &mut Backend, field: Option<&Field<'_>>, report: &mut Rep
     }
 }
 
-fn url_pattern(field: &Field<'_>, parent: &Parent<'_>, report: &mut Report) -> Template {
+fn url_pattern(field: &Field<'_>, is_shadow: bool, parent: &Parent<'_>, report: &mut Report) -> Template {
     let blank = Template { source: String::new(), path: Vec::new(), query: Vec::new() };
     let Some(text) = field.string("a path such as \"/users/{id}\"", report) else { return blank };
     let names = path::Names {
         parameters: parent.path_is_known.then(|| parent.endpoint.parameters().collect()),
         backend: parent.index,
+        is_shadow,
         sequential: parent.endpoint.sequential,
         has_token: parent.has_token,
     };
@@ -178,7 +181,7 @@ fn encoding(
         ("safejson", (Encoding::SafeJson, None)),
         ("string", (Encoding::String, None)),
         ("no-op", (Encoding::NoOp, None)),
-        ("xml", (Encoding::Xml, Some("encoding: xml"))),
+        ("xml", (Encoding::Xml, None)),
         ("rss", (Encoding::Rss, Some("encoding: rss"))),
         ("yaml", (Encoding::Json, Some("encoding: yaml"))),
         ("fast-json", (Encoding::Json, Some("encoding: fast-json"))),
@@ -273,15 +276,10 @@ fn intersection(own: Forward, inherited: &Forward) -> Forward {
     }
 }
 
-fn extras(namespaces: &Namespaces<'_>, backend: &mut Backend, report: &mut Report) -> Option<String> {
-    let mut unsupported = None;
+fn extras(namespaces: &Namespaces<'_>, backend: &mut Backend, report: &mut Report) {
     if let Some(mut object) = namespaces.object("proxy", report) {
         backend.flatmap = object.take("flatmap_filter").map_or(Vec::new(), |field| extra::flatmap(&field, report));
-        let shadow = object.take("shadow");
-        backend.shadow = shadow.as_ref().and_then(|field| field.boolean(report)).unwrap_or(false);
-        if let Some(field) = shadow.filter(|_| backend.shadow) {
-            unsupported = ours::feature("proxy.shadow", &field, report);
-        }
+        backend.shadow = shadow(&mut object, backend.timeout, report);
         object.finish(report);
     }
     if let Some(object) = namespaces.object("qos/circuit-breaker", report) {
@@ -307,9 +305,26 @@ fn extras(namespaces: &Namespaces<'_>, backend: &mut Backend, report: &mut Repor
         }
     }
     if let Some(object) = namespaces.object("annulus", report) {
-        unsupported = unsupported.or(ours::backend(object, backend, report));
+        ours::backend(object, backend, report);
     }
-    unsupported
+}
+
+/// How long a shadow has for the answer that nobody gets, if the backend is one.
+fn shadow(object: &mut Object<'_>, timeout: Duration, report: &mut Report) -> Option<Duration> {
+    /// A copy takes room for so long where its backend is silent.
+    const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+    let is_shadow = object.take("shadow").and_then(|field| field.boolean(report)).unwrap_or(false);
+    let field = object.take("shadow_timeout");
+    if let Some(field) = field.as_ref().filter(|_| !is_shadow) {
+        field.note("shadow_timeout has no effect here: this backend is no shadow", report);
+    }
+    let own = field.as_ref().and_then(|field| field.duration_above_zero(report));
+    if let (Some(field), Some(own)) = (&field, own)
+        && own > TIMEOUT_MAX
+    {
+        field.problem("a shadow has five minutes at most: expected a duration up to \"5m\"", report);
+    }
+    is_shadow.then_some(own.unwrap_or(timeout))
 }
 
 fn http_cache(mut object: Object<'_>, report: &mut Report) -> HttpCache {
@@ -325,6 +340,11 @@ fn http_cache(mut object: Object<'_>, report: &mut Report) -> HttpCache {
 
 /// What is allowed but hardly meant.
 fn notes(backend: &Backend, field: &Field<'_>, report: &mut Report) {
+    let asks_again = backend.retry.is_some() || backend.hedge.is_some() || backend.cache.is_some();
+    if backend.shadow.is_some() && (asks_again || backend.required) {
+        let says = "nobody gets a shadow's answer: retry, hedge, required and qos/http-cache have no effect here";
+        field.note(says, report);
+    }
     let filters = backend.filter != Filter::Everything || !backend.mapping.is_empty();
     let changes = filters || !backend.target.is_empty() || backend.group.is_some() || !backend.flatmap.is_empty();
     if backend.encoding == Encoding::NoOp && (changes || backend.is_collection) {
@@ -338,8 +358,8 @@ fn notes(backend: &Backend, field: &Field<'_>, report: &mut Report) {
     if !backend.flatmap.is_empty() && filters {
         field.note("allow, deny and mapping are ignored where there is a flatmap_filter, as in KrakenD", report);
     }
-    if backend.is_collection && backend.encoding != Encoding::Json {
-        field.note("is_collection has an effect with the encoding json only", report);
+    if backend.is_collection && !matches!(backend.encoding, Encoding::Json | Encoding::Xml) {
+        field.note("is_collection has an effect with the encodings json and xml only", report);
     } else if backend.is_collection && backend.target.first().is_some_and(|name| name != "collection") {
         let says = "with is_collection the answer is {\"collection\": [...]}: a target other than \"collection\" finds \
                     nothing in it";

@@ -59,8 +59,11 @@ fn shape(endpoint: &Endpoint) -> (Method, Vec<Shape<'_>>) {
 }
 
 fn backends(endpoint: &Endpoint, key: &str, report: &mut Report) {
-    let count = endpoint.backends.len();
+    let count = endpoint.answering().count();
     let at = place(endpoint);
+    if count == 0 && !endpoint.backends.is_empty() {
+        report.problem(at, key, "all backends are shadows, whose answers nobody gets: one at least must not be");
+    }
     if endpoint.output_encoding == OutputEncoding::NoOp && count > 1 {
         let says = format!("a no-op endpoint passes one backend's answer on as it comes, and this has {count}");
         report.problem(at, key, says);
@@ -76,13 +79,38 @@ fn backends(endpoint: &Endpoint, key: &str, report: &mut Report) {
     if count > 1 && endpoint.backends.iter().any(|backend| backend.return_error_code) {
         report.note(at, key, "return_error_code has an effect only where there is one backend");
     }
+    if endpoint.concurrent_calls > 1 && endpoint.output_encoding == OutputEncoding::NoOp {
+        report.note(
+            at,
+            key,
+            "concurrent_calls has no effect: a no-op answer is passed on as it comes, and asked for once",
+        );
+    }
     for (index, backend) in endpoint.backends.iter().enumerate() {
-        let twin = |other: &Backend| other.group.is_some() && other.group == backend.group;
+        if endpoint.concurrent_calls > 1 && endpoint.output_encoding != OutputEncoding::NoOp {
+            concurrent_calls(backend, &format!("{key}.backend[{index}]"), report);
+        }
+        if backend.shadow.is_some() {
+            continue;
+        }
+        let twin = |other: &Backend| other.shadow.is_none() && other.group.is_some() && other.group == backend.group;
         if let (Some(first), Some(group)) = (endpoint.backends[..index].iter().position(twin), &backend.group) {
             let at = Place { line: backend.location.line, column: backend.location.column };
             let says = format!("backend {first} has the group {group:?} too: only one of the answers is kept");
             report.note(at, &format!("{key}.backend[{index}]"), says);
         }
+    }
+}
+
+fn concurrent_calls(backend: &Backend, key: &str, report: &mut Report) {
+    let at = Place { line: backend.location.line, column: backend.location.column };
+    if !backend.method.is_safe() {
+        let method = backend.method.as_str();
+        let says =
+            format!("concurrent_calls has no effect here: {method} is asked once, or it would be done several times");
+        report.note(at, key, says);
+    } else if backend.hedge.is_some() {
+        report.note(at, key, "hedge has no effect beside concurrent_calls: the second question is asked already");
     }
 }
 

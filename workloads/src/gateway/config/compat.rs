@@ -26,7 +26,7 @@ fn of_endpoint(endpoint: &Endpoint, other: Compat) -> Vec<String> {
         return differences;
     }
     let defaults = Defaults::of(other);
-    let several = endpoint.backends.len() > 1 && !endpoint.sequential;
+    let several = endpoint.answering().count() > 1 && !endpoint.sequential;
     if several && !endpoint.merge_order_is_set && endpoint.merge_order != defaults.merge_order {
         let winner = match defaults.merge_order {
             MergeOrder::Declared => "the later backend in the file wins instead of the later to answer",

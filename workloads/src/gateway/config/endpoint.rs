@@ -37,9 +37,9 @@ pub fn output_encoding(field: &Field<'_>, report: &mut Report) -> Option<Encoded
         ("json-collection", plain(OutputEncoding::JsonCollection)),
         ("string", plain(OutputEncoding::String)),
         ("no-op", plain(OutputEncoding::NoOp)),
-        ("negotiate", named(OutputEncoding::Negotiate, "output_encoding: negotiate")),
-        ("xml", named(OutputEncoding::Xml, "output_encoding: xml")),
-        ("yaml", named(OutputEncoding::Yaml, "output_encoding: yaml")),
+        ("negotiate", plain(OutputEncoding::Negotiate)),
+        ("xml", plain(OutputEncoding::Xml)),
+        ("yaml", plain(OutputEncoding::Yaml)),
         ("fast-json", named(OutputEncoding::Json, "output_encoding: fast-json")),
     ];
     field.one_of(&words, report)
@@ -99,7 +99,9 @@ pub fn read(field: &Field<'_>, inherited: &Inherited, report: &mut Report) -> Op
         *value = duration.filter(|duration| !duration.is_zero()).unwrap_or(*value);
     }
     let mut reasons = vec![encode(&mut object, &mut endpoint, inherited, report)];
-    reasons.push(concurrent_calls(&mut object, &mut endpoint, report));
+    let concurrent_calls = object.take("concurrent_calls");
+    let concurrent_calls = concurrent_calls.and_then(|field| field.whole(1, CONCURRENT_CALLS_MAX, report));
+    endpoint.concurrent_calls = concurrent_calls.unwrap_or(1) as u32;
     let namespaces = Namespaces::take(&mut object, Levels::ENDPOINT, report);
     telemetry::elsewhere(&namespaces, report);
     let has_token = namespaces.get("auth/validator").is_some();
@@ -134,12 +136,6 @@ fn encode(
         }
         (None, _) => None,
     }
-}
-
-fn concurrent_calls(object: &mut Object<'_>, endpoint: &mut Endpoint, report: &mut Report) -> Option<String> {
-    let field = object.take("concurrent_calls")?;
-    endpoint.concurrent_calls = field.whole(1, CONCURRENT_CALLS_MAX, report)? as u32;
-    if endpoint.concurrent_calls == 1 { None } else { ours::feature("concurrent_calls", &field, report) }
 }
 
 fn extras(
@@ -196,9 +192,11 @@ fn backends(field: &Field<'_>, parent: Parent<'_>, report: &mut Report) -> (Vec<
         field.problem("expected a backend at least: there is nobody to ask", report);
     }
     let mut unsupported = None;
-    let mut backends = Vec::new();
-    for (index, field) in fields.iter().enumerate() {
+    let (mut backends, mut index) = (Vec::<Backend>::new(), 0);
+    for field in &fields {
         let (backend, reason) = backend::read(field, &Parent { index, ..parent }, report);
+        // Shadows have no number, as in KrakenD: `resp0` is the first answer that counts.
+        index += usize::from(backend.as_ref().is_none_or(|backend| backend.shadow.is_none()));
         backends.extend(backend);
         unsupported = unsupported.or(reason);
     }

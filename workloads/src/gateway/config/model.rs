@@ -69,7 +69,7 @@ pub struct Gateway {
     pub echo_endpoint: bool,
     /// Endpoints are logged in the file's order. They are always registered in it.
     pub sequential_start: bool,
-    /// Answers to clients are never compressed.
+    /// Answers to clients are never compressed, whatever `compression` says: it is `None` then.
     pub disable_compression: bool,
     /// Paths, proxies and messages of the front.
     pub router: Router,
@@ -79,6 +79,8 @@ pub struct Gateway {
     pub memory_bytes_max: Option<u64>,
     /// Where rate limits are kept together with other gateways.
     pub rate_limit_store: Option<RateLimitStore>,
+    /// Answers are compressed for clients that take them so; `None`: never.
+    pub compression: Option<Compression>,
     /// Which pages of other origins may ask; `None`: nothing is said to browsers.
     pub cors: Option<Cors>,
     /// Which programs may not ask at all.
@@ -210,6 +212,36 @@ pub struct Router {
     pub disable_method_not_allowed: bool,
     /// `/a/` is not redirected to `/a`.
     pub disable_redirect_trailing_slash: bool,
+    /// Another name for `disable_compression`.
+    pub disable_gzip: bool,
+}
+
+/// Answers are compressed for clients that take them so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// Those that are offered, at least one; of those that a client likes equally the first is used.
+    pub codings: Vec<Coding>,
+    /// Shorter answers are sent as they are.
+    pub bytes_min: usize,
+}
+
+/// How an answer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// RFC 7932.
+    Brotli,
+    /// RFC 1952.
+    Gzip,
+}
+
+impl Coding {
+    /// As in `Content-Encoding`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Coding::Brotli => "br",
+            Coding::Gzip => "gzip",
+        }
+    }
 }
 
 /// A range of addresses in CIDR notation.
@@ -268,6 +300,11 @@ impl Method {
         }
     }
 
+    /// Whether it asks for nothing to be changed (RFC 9110 section 9.2.1).
+    pub fn is_safe(self) -> bool {
+        matches!(self, Method::Get | Method::Head | Method::Options)
+    }
+
     /// Whether sending it twice is the same as once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Method::Post | Method::Patch)
@@ -293,7 +330,7 @@ pub struct Endpoint {
     pub input_headers: Forward,
     /// Which of the client's query parameters reach backends. Names keep their case.
     pub input_query_strings: Forward,
-    /// How often each backend is asked at once; the first success counts.
+    /// How often each backend is asked at once, where its method is safe; the first success counts.
     pub concurrent_calls: u32,
     /// What is asked, at least one.
     pub backends: Vec<Backend>,
@@ -331,6 +368,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The backends whose answers count: all but shadows. A [`Piece::Response`] is an index into these.
+    pub fn answering(&self) -> impl Iterator<Item = &Backend> {
+        self.backends.iter().filter(|backend| backend.shadow.is_none())
+    }
+
     /// The path's parameters in order; a [`Piece::Parameter`] is an index into this.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
         self.path.iter().filter_map(Segment::parameter)

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::model::{
-    Backend, Compat, Endpoint, Gateway, Health, Hedge, HedgeAfter, LoadBalancing, MergeOrder, Outlier, Output,
-    Priority, Protocol, RateLimitStore, Retry, RetryOn,
+    Backend, Coding, Compat, Compression, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter, LoadBalancing,
+    MergeOrder, Outlier, Output, Priority, Protocol, RateLimitStore, Retry, RetryOn,
 };
 use super::read::{Field, Object};
 use super::report::Report;
@@ -55,12 +55,39 @@ pub fn root(object: Option<Object<'_>>, gateway: &mut Gateway, report: &mut Repo
     if let Some(field) = object.take("name_servers") {
         gateway.name_servers = name_servers(&field, report);
     }
+    gateway.compression = object.take("compression").and_then(|field| compression(&field, report));
     gateway.rate_limit_store = object.take("rate_limit").and_then(|field| rate_limit_store(&field, report));
     let mut defaults = Defaults::of(gateway.compat);
     defaults.has_rate_limit_store = gateway.rate_limit_store.is_some();
     forms(&mut object, &mut defaults, report);
     object.finish(report);
     defaults
+}
+
+/// How answers are compressed.
+fn compression(field: &Field<'_>, report: &mut Report) -> Option<Compression> {
+    const CODINGS: [(&str, Coding); 2] = [("br", Coding::Brotli), ("gzip", Coding::Gzip)];
+    /// What fits into one packet is not there sooner for being shorter.
+    const BYTES_MIN: u64 = 1024;
+    const BYTES_MIN_MAX: u64 = 1 << 30;
+    let mut object = field.object(report)?;
+    let mut codings = CODINGS.map(|(_, coding)| coding).to_vec();
+    if let Some(field) = object.take("encodings") {
+        let entries = field.list("a list of encodings such as [\"br\", \"gzip\"]", report)?;
+        if entries.is_empty() {
+            field.problem("expected an encoding at least: to compress nothing, leave compression out", report);
+        }
+        codings.clear();
+        for entry in entries {
+            match entry.one_of(&CODINGS, report) {
+                Some(coding) if codings.contains(&coding) => entry.problem("this is in the list already", report),
+                coding => codings.extend(coding),
+            }
+        }
+    }
+    let bytes_min = object.take("min_bytes").and_then(|field| field.whole(0, BYTES_MIN_MAX, report));
+    object.finish(report);
+    Some(Compression { codings, bytes_min: bytes_min.unwrap_or(BYTES_MIN) as usize })
 }
 
 /// Where limits are kept together, if they are.
@@ -152,8 +179,8 @@ pub fn endpoint(object: Option<Object<'_>>, mut defaults: Defaults, endpoint: &m
     (endpoint.output, endpoint.output_is_set) = (defaults.output, defaults.output_is_set);
 }
 
-/// At a backend. `timeout` holds the endpoint's until now. Returns why there can be no answer but 501, if so.
-pub fn backend(mut object: Object<'_>, backend: &mut Backend, report: &mut Report) -> Option<String> {
+/// At a backend. `timeout` holds the endpoint's until now.
+pub fn backend(mut object: Object<'_>, backend: &mut Backend, report: &mut Report) {
     if let Some(field) = object.take("timeout")
         && let Some(timeout) = field.duration_above_zero(report)
     {
@@ -177,19 +204,14 @@ pub fn backend(mut object: Object<'_>, backend: &mut Backend, report: &mut Repor
     if let Some(bytes) = object.take("max_response_bytes").and_then(|field| field.whole(1, u64::MAX, report)) {
         backend.max_response_bytes = Some(bytes);
     }
-    let mut unsupported = None;
     if let Some(field) = object.take("hedge") {
         backend.hedge = hedge(&field, report);
         if !backend.method.is_idempotent() {
             field.note("hedge has no effect here: asking twice is not the same as once with this method", report);
         }
     }
-    if let Some(field) = object.take("health") {
-        backend.health = health(&field, report);
-        unsupported = unsupported.or(feature("annulus.health", &field, report));
-    }
+    backend.health = object.take("health").and_then(|field| health(&field, report));
     object.finish(report);
-    unsupported
 }
 
 /// Something that the table of features may not have as offered yet.
@@ -317,13 +339,51 @@ fn outlier(field: &Field<'_>, report: &mut Report) -> Option<Outlier> {
 }
 
 fn health(field: &Field<'_>, report: &mut Report) -> Option<Health> {
+    const INTERVAL: Duration = Duration::from_secs(10);
+    /// Each host is asked so often at most: a check is not to be a load.
+    const INTERVAL_LEAST: Duration = Duration::from_millis(100);
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    const UNHEALTHY_AFTER: u64 = 3;
+    const HEALTHY_AFTER: u64 = 2;
+    const AFTER_MAX: u64 = 100;
     let mut object = field.object(report)?;
-    let path = object.need("path", report);
-    let text = path.as_ref().and_then(|field| field.text("a path such as \"/health\"", report));
-    let interval = object.take("interval").and_then(|field| field.duration_above_zero(report));
-    object.finish(report);
-    if let Some(path) = path.filter(|_| text.is_some_and(|text| !text.starts_with('/'))) {
-        path.expected("a path that starts with a slash", report);
+    let path = object.need("path", report).and_then(|field| {
+        let text = field.text("a path such as \"/health\"", report)?;
+        // It is sent as it stands.
+        let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        if !is_path {
+            field.expected("a path that starts with a slash and is percent-encoded, such as \"/health\"", report);
+        }
+        is_path.then(|| text.to_owned())
+    });
+    let mut interval = INTERVAL;
+    if let Some(field) = object.take("interval")
+        && let Some(own) = field.duration_above_zero(report)
+    {
+        if own < INTERVAL_LEAST {
+            field.problem("a host is asked every 100ms at most: expected an interval from \"100ms\" on", report);
+        }
+        interval = own;
     }
-    Some(Health { path: text?.to_owned(), interval: interval.unwrap_or(Duration::from_secs(10)) })
+    let mut timeout = TIMEOUT.min(interval);
+    if let Some(field) = object.take("timeout")
+        && let Some(own) = field.duration_above_zero(report)
+    {
+        if own > interval {
+            field.problem("this is longer than the interval, in which a host should have answered", report);
+        }
+        timeout = own;
+    }
+    let unhealthy_after = object.take("unhealthy_after").and_then(|field| field.whole(1, AFTER_MAX, report));
+    let healthy_after = object.take("healthy_after").and_then(|field| field.whole(1, AFTER_MAX, report));
+    let panic_below = object.take("panic_below").and_then(|field| field.share(report));
+    object.finish(report);
+    let check = HealthCheck {
+        path: path?,
+        interval,
+        timeout,
+        unhealthy_after: unhealthy_after.unwrap_or(UNHEALTHY_AFTER) as u32,
+        healthy_after: healthy_after.unwrap_or(HEALTHY_AFTER) as u32,
+    };
+    Some(Health { check, panic_below: panic_below.unwrap_or(0.0) })
 }

@@ -63,6 +63,8 @@ pub struct Names<'a> {
     pub parameters: Option<Vec<&'a str>>,
     /// The backend's own number.
     pub backend: usize,
+    /// Whether nobody waits for its answer.
+    pub is_shadow: bool,
     /// Whether backends are asked one after another.
     pub sequential: bool,
     /// Whether clients must show a token.
@@ -151,6 +153,9 @@ fn response(name: &str) -> Option<(usize, &str)> {
 }
 
 fn from_response(name: &str, backend: usize, path: &str, names: &Names<'_>) -> Result<Piece, String> {
+    if names.is_shadow {
+        return Err(format!("{{{name}}} is from another backend's answer, and a shadow is asked before there is any"));
+    }
     if !names.sequential {
         return Err(format!(
             "{{{name}}} is from another backend's answer, and all are asked at once: set extra_config proxy.sequential"
@@ -210,7 +215,7 @@ mod tests {
     }
 
     fn names<'a>(parameters: &[&'a str], backend: usize, sequential: bool) -> Names<'a> {
-        Names { parameters: Some(parameters.to_vec()), backend, sequential, has_token: true }
+        Names { parameters: Some(parameters.to_vec()), backend, is_shadow: false, sequential, has_token: true }
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::duration;
 use super::model::{
-    Backend, BotDetector, ClientKey, ClientTls, Compat, Cors, Discovery, Encoding, Endpoint, Exporter, Filter, Flatmap,
-    FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder, Output, OutputEncoding,
-    Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy, Telemetry, Tls,
-    TlsVersion, Validator,
+    Backend, BotDetector, ClientKey, ClientTls, Compat, Compression, Cors, Discovery, Encoding, Endpoint, Exporter,
+    Filter, Flatmap, FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder, Output,
+    OutputEncoding, Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy,
+    Telemetry, Tls, TlsVersion, Validator,
 };
 use super::tree::quote;
 
@@ -153,11 +153,18 @@ fn root(gateway: &Gateway) -> Doc {
         ours.texts("name_servers", gateway.name_servers.iter().map(ToString::to_string));
     }
     ours.some("memory_bytes_max", gateway.memory_bytes_max.map(|bytes| Doc::Raw(bytes.to_string())));
+    ours.some("compression", gateway.compression.as_ref().map(compression));
     ours.some("rate_limit", gateway.rate_limit_store.as_ref().map(rate_limit_store));
     extra.set("annulus", ours.doc());
     map.set("extra_config", extra.doc());
     map.set("endpoints", Doc::List(gateway.endpoints.iter().map(endpoint).collect()));
     map.doc()
+}
+
+fn compression(compression: &Compression) -> Doc {
+    let mut map = Map::default();
+    map.texts("encodings", compression.codings.iter().map(|coding| coding.name().to_owned()));
+    map.raw("min_bytes", compression.bytes_min).doc()
 }
 
 fn rate_limit_store(store: &RateLimitStore) -> Doc {
@@ -180,6 +187,7 @@ fn router(gateway: &Gateway) -> Doc {
     map.raw("hide_version_header", router.hide_version_header).raw("auto_options", router.auto_options);
     map.raw("disable_handle_method_not_allowed", router.disable_method_not_allowed);
     map.raw("disable_redirect_trailing_slash", router.disable_redirect_trailing_slash);
+    map.raw("disable_gzip", router.disable_gzip);
     map.doc()
 }
 
@@ -469,8 +477,8 @@ fn backend(backend: &Backend, endpoint: &Endpoint) -> Doc {
 fn extra(backend: &Backend, endpoint: &Endpoint) -> Doc {
     let mut map = Map::default();
     let mut proxy = Map::default();
-    if backend.shadow {
-        proxy.raw("shadow", true);
+    if let Some(within) = backend.shadow {
+        proxy.raw("shadow", true).time("shadow_timeout", within);
     }
     proxy.some("flatmap_filter", flatmap(&backend.flatmap));
     map.some("proxy", proxy.filled());
@@ -552,10 +560,13 @@ fn ours(backend: &Backend, endpoint: &Endpoint) -> Doc {
     );
     map.some(
         "health",
-        backend
-            .health
-            .as_ref()
-            .map(|health| Map::default().text("path", &health.path).time("interval", health.interval).doc()),
+        backend.health.as_ref().map(|health| {
+            let check = &health.check;
+            let mut map = Map::default();
+            map.text("path", &check.path).time("interval", check.interval).time("timeout", check.timeout);
+            map.raw("unhealthy_after", check.unhealthy_after).raw("healthy_after", check.healthy_after);
+            map.raw("panic_below", health.panic_below).doc()
+        }),
     );
     map.doc()
 }

@@ -70,6 +70,9 @@ pub fn gateway(node: &Node, report: &mut Report) -> Gateway {
         guard::validators(object, report);
     }
     let ours = ours::root(namespaces.object("annulus", report), &mut gateway, report);
+    if gateway.disable_compression || gateway.router.disable_gzip {
+        gateway.compression = None;
+    }
     let mut unsupported = namespaces.unsupported.or(router);
     for (key, name) in [("disable_rest", "disable_rest"), ("async_agent", "async_agent"), ("plugin", "plugin")] {
         let field = object.take(key).filter(|field| !matches!(field.node.value, Value::Bool(false)));
@@ -142,10 +145,12 @@ fn defaults() -> Gateway {
             auto_options: false,
             disable_method_not_allowed: false,
             disable_redirect_trailing_slash: false,
+            disable_gzip: false,
         },
         compat: Compat::KrakenD,
         memory_bytes_max: None,
         rate_limit_store: None,
+        compression: None,
         cors: None,
         bot_detector: None,
         telemetry: None,
@@ -416,6 +421,7 @@ fn router(mut object: Object<'_>, router: &mut Router, report: &mut Report) -> O
         ("auto_options", &mut router.auto_options),
         ("disable_handle_method_not_allowed", &mut router.disable_method_not_allowed),
         ("disable_redirect_trailing_slash", &mut router.disable_redirect_trailing_slash),
+        ("disable_gzip", &mut router.disable_gzip),
     ] {
         take_flag(&mut object, name, flag, report);
     }
@@ -448,7 +454,6 @@ fn router(mut object: Object<'_>, router: &mut Router, report: &mut Report) -> O
     object.pass_over(
         &[
             ("app_engine", "there is no such platform header to trust"),
-            ("disable_gzip", "set disable_compression"),
             ("disable_path_decoding", "parameters go to backends as they were sent"),
             ("disable_redirect_fixed_path", "paths are never guessed: another case is another path"),
             ("forwarded_by_client_ip", "it follows from trusted_proxies"),

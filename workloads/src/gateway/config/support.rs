@@ -169,18 +169,11 @@ pub static NAMESPACES: &[Entry] = &[
 /// Keys and values, outside of namespaces or within those that are offered, that KrakenD knows and that are not offered
 /// or not yet.
 pub static FEATURES: &[Entry] = &[
-    entry(Later, E, Nothing, "concurrent_calls", "the same question several times at once"),
-    entry(Later, E, Answers, "output_encoding: negotiate", "the form that Accept asks for"),
-    entry(Later, E, Answers, "output_encoding: xml", "XML for clients"),
-    entry(Later, E, Answers, "output_encoding: yaml", "YAML for clients"),
     entry(Inert, E, Nothing, "output_encoding: fast-json", "it is another name for json"),
     entry(Never, B, Answers, "encoding: no-op", "a raw answer in an endpoint whose output_encoding is not no-op"),
-    entry(Later, B, Answers, "encoding: xml", "XML from backends"),
     entry(Later, B, Answers, "encoding: rss", "RSS from backends"),
     entry(Never, B, Answers, "encoding: yaml", "YAML from backends"),
     entry(Inert, B, Nothing, "encoding: fast-json", "it is another name for json"),
-    entry(Later, B, Answers, "proxy.shadow", "shadow traffic"),
-    entry(Later, B, Nothing, "annulus.health", "active health checks"),
     entry(Never, E, Answers, "proxy.combiner", "custom merges"),
     entry(Never, E, Answers, "proxy.decompress_gzip", "compressed requests"),
     entry(Never, E, Answers, "proxy.max_payload", "a limit for request bodies"),

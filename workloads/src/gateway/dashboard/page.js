@@ -27,7 +27,7 @@ const addLimit = (a, b) => a && b ? a.map((value, index) => value + b[index]) : 
 function mergeBackend(a, b) {
   add(a, b, ["served", "failed", "refused", "retries"]);
   /* Shards' percentiles cannot be added; the worst shard's is an upper bound. */
-  most(a, b, ["p50_us", "p95_us", "p99_us", "ejected"]);
+  most(a, b, ["p50_us", "p95_us", "p99_us", "ejected", "unwell"]);
   a.limit = addLimit(a.limit, b.limit);
   if (BREAKERS.indexOf(b.breaker) > BREAKERS.indexOf(a.breaker)) a.breaker = b.breaker;
 }
@@ -185,10 +185,10 @@ function drawEndpoints() {
 }
 
 /* What a backend is asked for, and where; several may differ in the one or the other. */
-const names = backend => [element("span", "", backend.backend), element("span", "host", backend.hosts.replaceAll("http://", ""))];
+const names = backend => [element("span", "", backend.shadow ? backend.backend + " (shadow)" : backend.backend), element("span", "host", backend.hosts.replaceAll("http://", ""))];
 
 function drawBackends(endpoint, before) {
-  const rows = keyed(byId("backends"), endpoint.backends.map((backend, index) => `${chosen} ${index}`), cells(11));
+  const rows = keyed(byId("backends"), endpoint.backends.map((backend, index) => `${chosen} ${index}`), cells(12));
   endpoint.backends.forEach((backend, index) => {
     const old = before?.backends[index], row = rows[index].cells;
     const grows = name => rate(backend[name], old?.[name]);
@@ -199,8 +199,9 @@ function drawBackends(endpoint, before) {
     put(row[4], number(grows("failed")), grows("failed") > 0 ? "bad" : "");
     put(row[5], number(grows("refused")), grows("refused") > 0 ? "wait" : "");
     put(row[6], number(grows("retries")));
-    put(row[7], String(backend.ejected), backend.ejected > 0 ? "bad" : "");
-    ["p50_us", "p95_us", "p99_us"].forEach((name, place) => put(row[8 + place], milliseconds(backend[name])));
+    put(row[7], String(backend.unwell), backend.unwell > 0 ? "bad" : "");
+    put(row[8], String(backend.ejected), backend.ejected > 0 ? "bad" : "");
+    ["p50_us", "p95_us", "p99_us"].forEach((name, place) => put(row[9 + place], milliseconds(backend[name])));
   });
 }
 

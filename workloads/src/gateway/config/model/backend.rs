@@ -64,8 +64,8 @@ pub struct Backend {
     pub protocol: Protocol,
     /// Bytes of an answer; beyond: this backend fails. `None` only for `no-op`, which is passed on as it comes.
     pub max_response_bytes: Option<u64>,
-    /// Asked like the others, but its answer is thrown away.
-    pub shadow: bool,
+    /// Its answer is thrown away, and it has so long for it. `None`: it is asked for its answer.
+    pub shadow: Option<Duration>,
     /// Keep answers as their Cache-Control allows.
     pub cache: Option<HttpCache>,
     /// Where the file says so.
@@ -146,7 +146,7 @@ pub enum Piece {
     Parameter(usize),
     /// `{respN_a.b}`: a scalar of an earlier backend's formatted answer, or its scalars joined with commas.
     Response {
-        /// An index into [`Endpoint::backends`](super::Endpoint::backends), lower than its own.
+        /// An index into [`Endpoint::answering`](super::Endpoint::answering), lower than its own.
         backend: usize,
         /// Names from the answer's root, at least one.
         path: Vec<String>,
@@ -267,12 +267,27 @@ pub struct Outlier {
 }
 
 /// Ask upstream addresses whether they are well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Health {
+    /// What is asked.
+    pub check: HealthCheck,
+    /// While less than this share of the addresses is well, all are asked as if they were: 0 to 1. With 0, while none is.
+    pub panic_below: f64,
+}
+
+/// A question whether an address is well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HealthCheck {
     /// Answers 200 to 299 when well.
     pub path: String,
-    /// From one question to the next.
+    /// From one answer to the next question.
     pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// So many failures in a row and it is not well.
+    pub unhealthy_after: u32,
+    /// So many good answers in a row and it is well again.
+    pub healthy_after: u32,
 }
 
 /// Which of several addresses is asked.
