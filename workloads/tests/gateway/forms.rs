@@ -11,7 +11,7 @@ fn xml(body: &str) -> String {
 
 fn upstream() -> Upstream {
     Upstream::start(|head| match head.split(' ').nth(1).unwrap() {
-        "/json" => Upstream::json(r#"{"n":1,"list":[true,"x"]}"#),
+        "/json" => Upstream::json(r#"{"count":1,"list":[true,"x"]}"#),
         "/broken" => xml("<a><b></a>"),
         "/bomb" => xml("<!DOCTYPE a [<!ENTITY b \"xxxxxxxxxx\">]><a>&b;&b;</a>"),
         "/deep" => xml(&format!("{}{}", "<a>".repeat(100), "</a>".repeat(100))),
@@ -58,7 +58,7 @@ fn xml_is_shaped_and_merged_like_json() {
     ));
     let whole = r#"{"shop":{"-id":"7","item":["a","b & c"],"owner":{"name":"Ann"}}}"#;
     assert_eq!(gateway.get("/plain").body, whole);
-    let shaped = r#"{"items":["a","b & c"],"owner":{"name":"Ann"},"json":{"n":1,"list":[true,"x"]}}"#;
+    let shaped = r#"{"items":["a","b & c"],"owner":{"name":"Ann"},"json":{"count":1,"list":[true,"x"]}}"#;
     assert_eq!(gateway.get("/shaped").body, shaped);
     assert_eq!(gateway.get("/list").body, format!("{{\"collection\":{whole}}}"));
     // By the compute threads, which may have no time.
@@ -85,9 +85,9 @@ fn clients_get_the_form_that_the_endpoint_or_they_want() {
         &[encoded("/xml", "xml"), encoded("/yaml", "yaml"), encoded("/any", "negotiate")].join(","),
         OURS,
     ));
-    let json = r#"{"n":1,"list":[true,"x"]}"#;
-    let xml = "<doc><n>1</n><list>true</list><list>x</list></doc>";
-    let yaml = "n: 1\nlist:\n  - true\n  - x\n";
+    let json = r#"{"count":1,"list":[true,"x"]}"#;
+    let xml = "<doc><count>1</count><list>true</list><list>x</list></doc>";
+    let yaml = "count: 1\nlist:\n  - true\n  - x\n";
     let ask = |path: &str, accept: &str| {
         let field = if accept.is_empty() { String::new() } else { format!("Accept: {accept}\r\n") };
         gateway.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}"), b"")
