@@ -48,6 +48,7 @@ options of gateway, check and chat:
   --allow-unsupported what KrakenD (chat: Centrifugo) knows and we do not is told instead of refused
 options of gateway and check:
   --print-config      prints the configuration in force, with all defaults, and ends
+  --print-openapi     prints what is offered as an OpenAPI 3.1 document, and ends
 ";
 
 const COMMANDS: [&str; 9] = ["run", "chat", "gateway", "image", "check", "fetch", "perf", "doctor", "help"];
@@ -55,7 +56,7 @@ const OPTIONS: [&str; 9] =
     ["--config", "--gateway", "--data", "--measure", "--console", "--listen", "--shards", "--pin", "--driver"];
 /// Options of the doctor alone, beside `--config`.
 const DOCTOR_OPTIONS: [&str; 2] = ["--redis", "--postgres"];
-const SWITCHES: [&str; 3] = ["--allow-unsupported", "--print-config", "--plan"];
+const SWITCHES: [&str; 4] = ["--allow-unsupported", "--print-config", "--print-openapi", "--plan"];
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub struct Args {
     pub allow_unsupported: bool,
     /// Whether the gateway's configuration is printed and nothing else done.
     pub print_config: bool,
+    /// Whether what it offers is printed as an OpenAPI document and nothing else done.
+    pub print_openapi: bool,
     /// Where everything is kept.
     pub data: Option<PathBuf>,
     /// Whether the image service's plan is printed and nothing else done.
@@ -127,6 +130,7 @@ impl Args {
             gateway: None,
             allow_unsupported: false,
             print_config: false,
+            print_openapi: false,
             data: None,
             plan: false,
             measure: None,
@@ -155,9 +159,10 @@ impl Args {
                 args.allow_unsupported = true;
                 continue;
             }
-            if matches!(command, Command::Gateway | Command::Check) && SWITCHES[..2].contains(&option.as_str()) {
+            if matches!(command, Command::Gateway | Command::Check) && SWITCHES[..3].contains(&option.as_str()) {
                 args.allow_unsupported |= option == "--allow-unsupported";
                 args.print_config |= option == "--print-config";
+                args.print_openapi |= option == "--print-openapi";
                 continue;
             }
             if command == Command::Check && !option.starts_with("--") {

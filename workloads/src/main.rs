@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         }
         Command::Doctor => doctor(&args),
         Command::Check => check(&args),
-        Command::Gateway if args.print_config => check(&args),
+        Command::Gateway if args.print_config || args.print_openapi => check(&args),
         Command::Image if args.plan => Config::load(&args).and_then(|config| {
             annulus::say!("{}", plan(&config.image, args.measure.as_deref())?);
             Ok(())
@@ -249,6 +249,10 @@ fn check(args: &Args) -> Result<(), String> {
         }
         Ok((gateway, _)) if args.print_config => {
             annulus::say!("{}", config::print_effective(&gateway));
+            Ok(())
+        }
+        Ok((gateway, _)) if args.print_openapi => {
+            annulus::say!("{}", config::openapi(&gateway).trim_end());
             Ok(())
         }
         Ok((gateway, notes)) => {

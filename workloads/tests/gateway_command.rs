@@ -1,8 +1,14 @@
 //! `annulus check` and `--print-config` on files as people write them.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
+mod outside;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use outside::{clients, not_run};
+use serde_json::{Value, json};
 
 /// A file of the test's, removed with it.
 struct Scratch(PathBuf);
@@ -81,4 +87,56 @@ fn a_certificate_that_is_not_here_is_no_problem_of_the_file_and_is_told() {
     assert!(well && told.contains("/no/such.key") && told.contains("no problems"), "{told}");
     let (well, _, refusal) = annulus(&["gateway", "--config"], &file.0);
     assert!(!well && refusal.contains("/no/such.key"), "{refusal}");
+}
+
+#[test]
+fn what_is_offered_is_an_openapi_document() {
+    let text = r#"{"version": 3, "name": "shop", "port": 8080, "host": ["http://x"], "extra_config": {"annulus": {"compat": "annulus"}},
+      "endpoints": [
+        {"endpoint": "/product/{id}", "input_query_strings": ["page"], "input_headers": ["X-Lang", "Authorization"],
+         "backend": [{"url_pattern": "/p/{id}"}]},
+        {"endpoint": "/product/{number}", "method": "PUT", "backend": [{"url_pattern": "/p/{number}", "method": "PUT"}],
+         "extra_config": {"validation/json-schema": {"type": "object", "required": ["name"]},
+           "auth/validator": {"alg": "RS256", "jwk_url": "https://id.example/jwks"},
+           "qos/ratelimit/router": {"client_max_rate": 5, "strategy": "ip"}}},
+        {"endpoint": "/list", "output_encoding": "json-collection",
+         "backend": [{"url_pattern": "/l", "is_collection": true}]},
+        {"endpoint": "/files/*", "output_encoding": "no-op", "input_query_strings": ["*"], "backend": [{"url_pattern": "/f"}]}]}"#;
+    let file = Scratch::new("openapi.json", text);
+    let (well, document, complaint) = annulus(&["gateway", "--print-openapi", "--config"], &file.0);
+    assert!(well, "{complaint}");
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+    assert_eq!(paths, ["/files/{wildcard}", "/list", "/product/{id}"]);
+    let product = &document["paths"]["/product/{id}"];
+    let named: Vec<_> =
+        product["get"]["parameters"].as_array().unwrap().iter().map(|it| (&it["name"], &it["in"])).collect();
+    assert_eq!(
+        named,
+        [(&json!("id"), &json!("path")), (&json!("page"), &json!("query")), (&json!("x-lang"), &json!("header"))]
+    );
+    let put = &product["put"];
+    assert_eq!(put["parameters"][0]["name"], "id", "a path has one name for each of its parameters");
+    assert_eq!(put["requestBody"]["content"]["application/json"]["schema"]["required"], json!(["name"]));
+    assert_eq!(put["security"], json!([{"bearer": []}, {"cookie_access_token": []}]));
+    let statuses: Vec<&String> = put["responses"].as_object().unwrap().keys().collect();
+    assert_eq!(statuses, ["200", "400", "401", "403", "429", "502", "503", "504"]);
+    let list = &document["paths"]["/list"]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+    assert_eq!(list["type"], "array");
+    assert_eq!(document["paths"]["/files/{wildcard}"]["get"]["description"], "Passes on query parameters of any name.");
+
+    let python = clients().join(".venv/bin/python");
+    if !clients().join(".venv/.ready").exists() {
+        return not_run("openapi-spec-validator (PyPI)", "make setup-test could not install the Python packages");
+    }
+    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop.json");
+    let (well, shop, complaint) = annulus(&["gateway", "--print-openapi", "--config"], &shop);
+    assert!(well, "{complaint}");
+    for text in [document.to_string(), shop] {
+        let mut validator = Command::new(&python);
+        let mut validator =
+            validator.args(["-m", "openapi_spec_validator", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        validator.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(validator.wait().unwrap().success(), "{text}");
+    }
 }

@@ -19,6 +19,7 @@ mod extra;
 mod guard;
 pub(crate) mod json;
 pub mod model;
+mod openapi;
 mod ours;
 mod path;
 mod print;
@@ -36,6 +37,7 @@ use std::path::Path;
 
 pub use compat::compat_differences;
 pub use model::Gateway;
+pub use openapi::openapi;
 pub use print::print_effective;
 pub use report::{Finding, Note, Problem};
 pub use tree::Syntax;
