@@ -8,7 +8,7 @@ mod outside;
 use std::path::Path;
 
 use chat_rig::frames::Raw;
-use chat_rig::{Chat, Folder, KEY, Setup, has_node, python};
+use chat_rig::{Chat, Folder, KEY, Setup, has_node, python, until};
 use outside::{clients, not_run, passes};
 use serde_json::json;
 
@@ -161,4 +161,18 @@ fn who_is_subscribed_twice_at_once_is_told_once() {
         assert_eq!(stats, json!({"num_clients": 0, "num_users": 0}), "{channel}");
     }
     chat.stop();
+}
+
+#[test]
+fn a_log_is_complete_when_the_chat_has_ended() {
+    let folder = Folder::new();
+    let config = format!("api_key = \"{KEY}\"\naccess_log = true\n");
+    let mut chat = Setup { shards: "2", ..Setup::ours(&config) }.start(&folder);
+    for _ in 0..20 {
+        chat.call("info", "{}");
+    }
+    chat.signal("-TERM");
+    assert!(chat.process.wait().unwrap().success());
+    // The pipe's reader may not have come to its end yet.
+    until("all calls are in the log", || chat.logged().matches(" POST /api/ 200 ").count() == 20);
 }

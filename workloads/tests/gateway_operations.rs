@@ -228,6 +228,29 @@ fn a_log_is_complete_when_the_gateway_has_ended() {
 }
 
 #[test]
+fn the_access_log_is_json_where_that_is_asked_for() {
+    let upstream = Upstream::start(|_| Upstream::json("{}"));
+    let root = r#", "extra_config": {"annulus": {"compat": "annulus", "access_log": "json"}}"#;
+    let gateway = Gateway::start(&config(&endpoint(&upstream, "/ok/{id}", ""), root));
+    let answer = gateway.get("/ok/7?token=secret");
+    let line: serde_json::Value = serde_json::from_str(&lines(&gateway, "/ok/7", 1)[0]).unwrap();
+    assert_eq!(
+        (&line["client"], &line["method"], &line["path"]),
+        (&"127.0.0.1".into(), &"GET".into(), &"/ok/7".into())
+    );
+    assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &answer.body.len().into()));
+    assert!(line["us"].as_u64().unwrap() > 0 && line["why"].is_null(), "{line}");
+    assert!(answer.has(&format!("x-request-id: {}", line["id"].as_str().unwrap())), "{line}: {answer:?}");
+    assert_eq!(gateway.ask("SSH\r\n", b"").status, 400);
+    let line: serde_json::Value = serde_json::from_str(&lines(&gateway, "\"why\"", 1)[0]).unwrap();
+    assert_eq!(
+        (&line["status"], &line["path"], &line["why"]),
+        (&400.into(), &serde_json::Value::Null, &"malformed start line".into())
+    );
+    gateway.stop();
+}
+
+#[test]
 fn clients_are_known_by_what_trusted_proxies_say_and_no_one_else() {
     let upstream = Upstream::start(|_| Upstream::json("{}"));
     let trusting = |networks: &str| {

@@ -6,8 +6,12 @@
 //! time                     client      method path    status bytes taken  request id
 //! ```
 //!
+//! ```json
+//! {"time":"2026-01-31T12:00:00.123Z","client":"203.0.113.9","method":"GET","path":"/product/7","id":"4ebc","status":200,"bytes":1532,"us":4810}
+//! ```
+//!
 //! Queries are left out: they may hold tokens. What could not be read as a request has `-` for what is not known, and at the
-//! end why, in quotes.
+//! end why, in quotes; as JSON it lacks what is not known, and has `why`.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -17,12 +21,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use annulus_engine::Shard;
 use annulus_engine::metrics::Counter;
+use annulus_protocols::json::write_string;
+
+use super::config::model::AccessFormat;
 
 /// Bytes that a shard gathers before it hands them over; what is there is handed over once a second in any case.
 const GATHER_BYTES: usize = 16 << 10;
 /// Buffers that wait for the thread. Beyond, they are dropped.
 const WAITING_MAX: usize = 256;
+
+/// How long its reader is waited for at the end.
+const FINISH_MAX: Duration = Duration::from_secs(5);
 
 /// The thread's end.
 #[derive(Clone)]
@@ -55,6 +66,7 @@ impl Writer {
 /// A shard's end.
 pub struct AccessLog {
     writer: Writer,
+    format: AccessFormat,
     gathered: RefCell<Vec<u8>>,
     dropped: Arc<Counter>,
 }
@@ -82,20 +94,21 @@ pub struct Line<'a> {
 impl AccessLog {
     /// A shard's, which counts what it had to leave out.
     pub fn new(writer: Writer, dropped: Arc<Counter>) -> AccessLog {
-        AccessLog { writer, gathered: RefCell::default(), dropped }
+        AccessLog { writer, format: AccessFormat::Text, gathered: RefCell::default(), dropped }
+    }
+
+    /// The same in another format.
+    pub fn written_as(self, format: AccessFormat) -> AccessLog {
+        AccessLog { format, ..self }
     }
 
     /// Adds a line.
     pub fn add(&self, line: &Line<'_>) {
         let mut gathered = self.gathered.borrow_mut();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        write_time(&mut gathered, now);
-        let Line { client, method, path, status, took, id, .. } = line;
-        let bytes = line.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
-        let id = if id.is_empty() { "-" } else { id };
-        let why = line.why.map_or_else(String::new, |why| format!(" {why:?}"));
-        let written = writeln!(gathered, " {client} {method} {path} {status} {bytes} {}us {id}{why}", took.as_micros());
-        written.expect("writing to memory does not fail");
+        match self.format {
+            AccessFormat::Text => line.write_text(&mut gathered),
+            AccessFormat::Json => line.write_json(&mut gathered),
+        }
         if gathered.len() >= GATHER_BYTES {
             drop(gathered);
             self.flush();
@@ -105,7 +118,7 @@ impl AccessLog {
     /// Adds a line of other content.
     pub fn note(&self, text: &str) {
         let mut gathered = self.gathered.borrow_mut();
-        write_time(&mut gathered, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        write_time(&mut gathered, since_epoch());
         gathered.push(b' ');
         gathered.extend_from_slice(text.as_bytes());
         gathered.push(b'\n');
@@ -129,10 +142,50 @@ impl AccessLog {
         }
     }
 
-    /// Whether all that was handed over has been written: the thread ends with its process, whatever it has before it.
-    pub fn is_written(&self) -> bool {
-        self.writer.waiting.load(Ordering::Acquire) == 0
+    /// Hands over what is gathered and waits until all is written, if its reader takes it in time: the thread ends with its
+    /// process, whatever it has before it.
+    pub async fn finish(&self, shard: &Shard) {
+        self.flush();
+        let until = shard.now() + FINISH_MAX;
+        while self.writer.waiting.load(Ordering::Acquire) > 0 && shard.now() < until {
+            shard.sleep(Duration::from_millis(1)).await;
+        }
     }
+}
+
+impl Line<'_> {
+    fn write_text(&self, out: &mut Vec<u8>) {
+        write_time(out, since_epoch());
+        let Line { client, method, path, status, took, id, .. } = self;
+        let bytes = self.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+        let id = if id.is_empty() { "-" } else { id };
+        let why = self.why.map_or_else(String::new, |why| format!(" {why:?}"));
+        let written = writeln!(out, " {client} {method} {path} {status} {bytes} {}us {id}{why}", took.as_micros());
+        written.expect("writing to memory does not fail");
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        write_time(out, since_epoch());
+        let written = write!(out, "\",\"client\":\"{}\"", self.client);
+        written.expect("writing to memory does not fail");
+        let known = |text: &str| !matches!(text, "" | "-");
+        for (name, text) in
+            [("method", self.method), ("path", self.path), ("id", self.id), ("why", self.why.unwrap_or_default())]
+        {
+            if known(text) {
+                out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+                write_string(out, text);
+            }
+        }
+        let bytes = self.bytes.map_or_else(String::new, |bytes| format!(",\"bytes\":{bytes}"));
+        let written = writeln!(out, ",\"status\":{}{bytes},\"us\":{}}}", self.status, self.took.as_micros());
+        written.expect("writing to memory does not fail");
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Appends a time as RFC 3339 has it, in UTC with milliseconds.
@@ -194,6 +247,6 @@ mod tests {
             log.flush();
         });
         assert_eq!(log.dropped.get(), 2);
-        assert!(!log.is_written());
+        assert_eq!(log.writer.waiting.load(Ordering::Relaxed), 3, "nobody has written");
     }
 }

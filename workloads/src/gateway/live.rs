@@ -138,7 +138,9 @@ impl Live {
         let endpoint_meters = gateway.endpoints.iter().map(|endpoint| EndpointMeters::new(shard, endpoint)).collect();
         Rc::new(Live {
             shard: shard.clone(),
-            access: access.clone().map(|writer| AccessLog::new(writer, meters.unlogged.clone())),
+            access: access
+                .clone()
+                .map(|writer| AccessLog::new(writer, meters.unlogged.clone()).written_as(gateway.access_format)),
             meters,
             limits,
             quota,

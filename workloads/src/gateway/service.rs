@@ -42,8 +42,6 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(20);
 const BACKLOG_MAX: Duration = Duration::from_millis(200);
 /// How long requests under way may take at the end, where the configuration does not say.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
-/// How long the reader of the access log is waited for at the end.
-const LOG_MAX: Duration = Duration::from_secs(5);
 /// What a client without TLS begins with that speaks HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -194,11 +192,7 @@ pub async fn run(shard: Shard, editions: Arc<Editions>) -> Result<(), String> {
         shard.sleep(Duration::from_millis(5)).await;
     }
     if let Some(access) = &door.live().access {
-        access.flush();
-        let until = shard.now() + LOG_MAX;
-        while !access.is_written() && shard.now() < until {
-            shard.sleep(Duration::from_millis(1)).await;
-        }
+        access.finish(&shard).await;
     }
     if let Some(telemetry) = &door.live().telemetry {
         telemetry.farewell(&shard).await;

@@ -40,7 +40,7 @@ struct Seen {
 
 fn ask(gateway: &Gateway, path: &str, accepted: &str) -> Seen {
     let field = if accepted.is_empty() { String::new() } else { format!("Accept-Encoding: {accepted}\r\n") };
-    let bytes = gateway.ask_for_bytes(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}"), b"");
+    let bytes = gateway.ask_until_served(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}"), b"");
     let (head, body) = Answer::divide(&bytes);
     assert!(head.starts_with("http/1.1 200"), "{head}");
     let coding = head.lines().find_map(|line| line.strip_prefix("content-encoding: ").map(str::to_owned));

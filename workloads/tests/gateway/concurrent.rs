@@ -65,7 +65,7 @@ fn where_none_is_good_the_request_fails() {
     let (upstream, calls) = answering([failure(), failure(), failure()]);
     let gateway = shop(&upstream, "GET");
     eventually("one is asked three times", || {
-        assert_eq!(gateway.get("/a").status, 502);
+        assert_eq!(gateway.get_until_served("/a").status, 502);
         most(&calls) == 3
     });
     gateway.stop();
@@ -76,7 +76,7 @@ fn what_changes_something_is_asked_once() {
     let (upstream, calls) = answering([(); 3].map(|()| Upstream::json("{}")));
     for method in ["POST", "PUT", "DELETE"] {
         let gateway = shop(&upstream, method);
-        assert_eq!(gateway.get("/a").status, 200);
+        assert_eq!(gateway.get_until_served("/a").status, 200);
         gateway.stop();
     }
     assert_eq!((most(&calls), calls.lock().unwrap().len()), (1, 3));

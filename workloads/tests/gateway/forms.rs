@@ -11,7 +11,7 @@ fn xml(body: &str) -> String {
 
 fn upstream() -> Upstream {
     Upstream::start(|head| match head.split(' ').nth(1).unwrap() {
-        "/json" => Upstream::json(r#"{"count":1,"list":[true,"x"]}"#),
+        "/json" => Upstream::json(r#"{"id":1,"list":[true,"x"]}"#),
         "/broken" => xml("<a><b></a>"),
         "/bomb" => xml("<!DOCTYPE a [<!ENTITY b \"xxxxxxxxxx\">]><a>&b;&b;</a>"),
         "/deep" => xml(&format!("{}{}", "<a>".repeat(100), "</a>".repeat(100))),
@@ -57,19 +57,21 @@ fn xml_is_shaped_and_merged_like_json() {
         OURS,
     ));
     let whole = r#"{"shop":{"-id":"7","item":["a","b & c"],"owner":{"name":"Ann"}}}"#;
-    assert_eq!(gateway.get("/plain").body, whole);
-    let shaped = r#"{"items":["a","b & c"],"owner":{"name":"Ann"},"json":{"count":1,"list":[true,"x"]}}"#;
-    assert_eq!(gateway.get("/shaped").body, shaped);
-    assert_eq!(gateway.get("/list").body, format!("{{\"collection\":{whole}}}"));
+    assert_eq!(gateway.get_until_served("/plain").body, whole);
+    let shaped = r#"{"items":["a","b & c"],"owner":{"name":"Ann"},"json":{"id":1,"list":[true,"x"]}}"#;
+    assert_eq!(gateway.get_until_served("/shaped").body, shaped);
+    assert_eq!(gateway.get_until_served("/list").body, format!("{{\"collection\":{whole}}}"));
     // By the compute threads, which may have no time.
-    eventually("a large one is read", || gateway.get("/large").body.matches("0123456789").count() == 10_000);
+    eventually("a large one is read", || {
+        gateway.get_until_served("/large").body.matches("0123456789").count() == 10_000
+    });
     for (path, says) in [
         ("/small", "larger than 1000 bytes"),
         ("/broken", "XML: "),
         ("/bomb", "refers to something that it declares itself"),
         ("/deep", "levels deep"),
     ] {
-        let answer = gateway.get(path);
+        let answer = gateway.get_until_served(path);
         assert!(answer.status == 502 && answer.body.contains(says), "{path}: {answer:?}");
     }
     gateway.stop();
@@ -85,12 +87,12 @@ fn clients_get_the_form_that_the_endpoint_or_they_want() {
         &[encoded("/xml", "xml"), encoded("/yaml", "yaml"), encoded("/any", "negotiate")].join(","),
         OURS,
     ));
-    let json = r#"{"count":1,"list":[true,"x"]}"#;
-    let xml = "<doc><count>1</count><list>true</list><list>x</list></doc>";
-    let yaml = "count: 1\nlist:\n  - true\n  - x\n";
+    let json = r#"{"id":1,"list":[true,"x"]}"#;
+    let xml = "<doc><id>1</id><list>true</list><list>x</list></doc>";
+    let yaml = "id: 1\nlist:\n  - true\n  - x\n";
     let ask = |path: &str, accept: &str| {
         let field = if accept.is_empty() { String::new() } else { format!("Accept: {accept}\r\n") };
-        gateway.ask(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}"), b"")
+        Answer::parse(&gateway.ask_until_served(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}"), b""))
     };
     for (path, accept, kind, body) in [
         ("/xml", "application/json", "application/xml; charset=utf-8", xml),

@@ -32,7 +32,7 @@ fn endpoints(paths: &[&str], hosts: &[&Upstream]) -> String {
 fn who(gateway: &Gateway) -> Vec<String> {
     let mut all: Vec<String> = (0..8)
         .map(|_| {
-            let answer = gateway.get("/a");
+            let answer = gateway.get_until_served("/a");
             assert_eq!(answer.status, 200, "{answer:?}");
             answer.body
         })

@@ -19,7 +19,7 @@ fn endpoint(path: &str, more: &str, backends: &[String]) -> String {
 
 fn post(gateway: &Gateway, target: &str) -> Answer {
     let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nX-Lang: de\r\nContent-Length: 5\r\n");
-    gateway.ask(&head, b"hello")
+    Answer::parse(&gateway.ask_until_served(&head, b"hello"))
 }
 
 #[test]

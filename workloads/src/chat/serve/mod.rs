@@ -113,6 +113,9 @@ pub async fn run(shard: Shard, node: Arc<Node>) -> Result<(), String> {
         captain.leave().await;
     }
     keeper.finish(&shard, &node, &mut service, &mut group, &mut inbox).await;
+    if let Some(access) = &service.access {
+        access.finish(&shard).await;
+    }
     Ok(())
 }
 

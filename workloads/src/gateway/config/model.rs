@@ -77,6 +77,8 @@ pub struct Gateway {
     pub compat: Compat,
     /// Bytes that requests in flight may hold together; beyond: requests are shed. `None`: from the machine's limits.
     pub memory_bytes_max: Option<u64>,
+    /// How lines of the access log are written.
+    pub access_format: AccessFormat,
     /// Where rate limits are kept together with other gateways.
     pub rate_limit_store: Option<RateLimitStore>,
     /// Answers are compressed for clients that take them so; `None`: never.
@@ -105,6 +107,15 @@ pub enum Compat {
     KrakenD,
     /// 502 or 504 with a problem document, the later in the file wins, output is spliced.
     Annulus,
+}
+
+/// How a line of the access log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// Columns, for people.
+    Text,
+    /// An object, for programs.
+    Json,
 }
 
 /// Connections to upstreams, per shard and upstream address.

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::model::{
-    Backend, Coding, Compat, Compression, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter, LoadBalancing,
-    MergeOrder, Outlier, Output, Priority, Protocol, RateLimitStore, Retry, RetryOn,
+    AccessFormat, Backend, Coding, Compat, Compression, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter,
+    LoadBalancing, MergeOrder, Outlier, Output, Priority, Protocol, RateLimitStore, Retry, RetryOn,
 };
 use super::read::{Field, Object};
 use super::report::Report;
@@ -52,6 +52,10 @@ pub fn root(object: Option<Object<'_>>, gateway: &mut Gateway, report: &mut Repo
     }
     gateway.memory_bytes_max =
         object.take("memory_bytes_max").and_then(|field| field.whole(MEMORY_BYTES_LEAST, u64::MAX, report));
+    let formats = [("text", AccessFormat::Text), ("json", AccessFormat::Json)];
+    if let Some(format) = object.take("access_log").and_then(|field| field.one_of(&formats, report)) {
+        gateway.access_format = format;
+    }
     if let Some(field) = object.take("name_servers") {
         gateway.name_servers = name_servers(&field, report);
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::duration;
 use super::model::{
-    Backend, BotDetector, ClientKey, ClientTls, Compat, Compression, Cors, Discovery, Encoding, Endpoint, Exporter,
-    Filter, Flatmap, FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder, Output,
-    OutputEncoding, Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy,
+    AccessFormat, Backend, BotDetector, ClientKey, ClientTls, Compat, Compression, Cors, Discovery, Encoding, Endpoint,
+    Exporter, Filter, Flatmap, FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder,
+    Output, OutputEncoding, Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy,
     Telemetry, Tls, TlsVersion, Validator,
 };
 use super::tree::quote;
@@ -152,6 +152,7 @@ fn root(gateway: &Gateway) -> Doc {
     if !gateway.name_servers.is_empty() {
         ours.texts("name_servers", gateway.name_servers.iter().map(ToString::to_string));
     }
+    ours.text("access_log", if gateway.access_format == AccessFormat::Json { "json" } else { "text" });
     ours.some("memory_bytes_max", gateway.memory_bytes_max.map(|bytes| Doc::Raw(bytes.to_string())));
     ours.some("compression", gateway.compression.as_ref().map(compression));
     ours.some("rate_limit", gateway.rate_limit_store.as_ref().map(rate_limit_store));

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::endpoint;
 use super::extra::Namespaces;
 use super::model::{
-    ClientTls, Compat, Gateway, Host, KeyPair, Listen, Network, OutputEncoding, Pool, Router, Server, Tls, TlsVersion,
+    AccessFormat, ClientTls, Compat, Gateway, Host, KeyPair, Listen, Network, OutputEncoding, Pool, Router, Server,
+    Tls, TlsVersion,
 };
 use super::ours;
 use super::read::{Field, Object};
@@ -149,6 +150,7 @@ fn defaults() -> Gateway {
         },
         compat: Compat::KrakenD,
         memory_bytes_max: None,
+        access_format: AccessFormat::Text,
         rate_limit_store: None,
         compression: None,
         cors: None,
