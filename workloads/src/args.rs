@@ -40,6 +40,9 @@ of a chat's log (see annulus chat verify-log --help):
 options of image:
   --plan              prints every limit with its terms and which one binds, and ends
   --measure DIR       with --plan: what the images in DIR take, and the settings that follow
+of images (see their --help):
+  annulus image process FILE... FOLDER       makes smaller, sharper, other images of files
+  annulus image sign ORIGINAL OPTIONS        the signed address of a variant
 options of doctor (exit status 1: something has to be changed):
   --config FILE       run, chat, image: the servers that it names are looked at
   --postgres URL      version, TLS, what is lost by a crash or failover, tables, connections; may be repeated

@@ -102,6 +102,9 @@ impl Config {
         config.image.data_dir = args.data.clone().unwrap_or(config.image.data_dir);
         // Credentials are rather given by the environment than written into a file.
         config.image.s3 = config.image.s3.map(|s3| s3.settle(&|name| std::env::var(name).ok()));
+        if let Some(variants) = &mut config.image.variants {
+            variants.settle(&|name| std::env::var(name).ok())?;
+        }
         if !config.chat.channels.strict || args.data.is_some() {
             // Centrifugo keeps nothing that it is not told to keep.
             config.chat.settle(&args.data.as_deref().unwrap_or(Path::new(DATA)).join("chat"));
@@ -299,6 +302,23 @@ mod tests {
         assert!(open("[image]\nlisten = \"0.0.0.0:1\"\ninsecure = true\n").is_ok());
         assert!(open("[image]\ntls_key = \"a\"\n").unwrap_err().contains("belong together"));
         assert!(open("[image]\ndefault_preset = \"x\"\n").unwrap_err().contains("no preset"));
+        let keys = "keys = [\"0123456789abcdef0123456789abcdef\", \"fedcba9876543210fedcba9876543210\"]\n";
+        let text =
+            format!("[image.variants]\n{keys}bytes_max = 300_000_000\nauto_formats = [\"webp\"]\nkept_seconds = 60\n");
+        let image = read(&text).unwrap().image;
+        assert!(image.check().is_ok());
+        let variants = image.variants.unwrap();
+        assert_eq!((variants.bytes_max, variants.kept.as_secs(), variants.auto.len()), (300_000_000, 60, 1));
+        assert!(!format!("{variants:?}").contains("0123"), "keys are not shown");
+        assert!(open("[image.variants]\n").unwrap_err().contains("image.variants has no keys"));
+        assert!(open("[image.variants]\nunsigned = true\n").is_ok());
+        let without = format!("[image]\noriginals_kept = false\n[image.variants]\n{keys}");
+        assert!(open(&without).unwrap_err().contains("image.originals_kept = false removes"));
+        let mut empty = read("[image.variants]\n").unwrap().image.variants.unwrap();
+        let told = |keys: &'static str| move |name: &str| (name == "ANNULUS_VARIANT_KEYS").then(|| keys.to_owned());
+        assert!(empty.settle(&told("short")).unwrap_err().contains("ANNULUS_VARIANT_KEYS: key 1 has fewer than 32"));
+        empty.settle(&told("0123456789abcdef0123456789abcdef, fedcba9876543210fedcba9876543210")).unwrap();
+        assert_eq!(format!("{:?}", empty.signer), "Signer(2 keys)");
     }
 
     #[test]
@@ -325,6 +345,13 @@ mod tests {
             ("[image]\nisolation = \"vm\"\n", "a.toml:2: image.isolation: expected \"process\" or \"thread\""),
             ("[image.tenants]\na = \"x\"\n", "a.toml:1: image.tenants: the key of a: a key of fewer"),
             ("[image.presets]\na = [\"b\"]\n", "a.toml:1: image.presets: a: expected a list of outputs"),
+            (
+                "[image.variants]\nkey = 1\n",
+                "a.toml:1: image.variants: key: there is no key \"key\": did you mean \"keys\"?",
+            ),
+            ("[image.variants]\nkeys = [\"x\"]\n", "a.toml:1: image.variants: keys: key 1 has fewer than 32"),
+            ("[image.variants]\nbytes_max = 1\n", "a.toml:1: image.variants: bytes_max: expected a whole number"),
+            ("[image.variants]\nauto_formats = [\"gif\"]\n", "a.toml:1: image.variants: auto_formats: expected a list"),
             ("[image.presets]\na = [\"b=qq:1\"]\n", "a.toml:1: image.presets: in output \"b\" of preset \"a\""),
         ] {
             let error = read(text).unwrap_err();

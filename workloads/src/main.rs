@@ -17,6 +17,7 @@ use annulus::gateway::service::{self, Edition};
 use annulus::image::lanes::{Pipeline, gpu, worker};
 use annulus::image::process::Process;
 use annulus::image::service::{Image, plan};
+use annulus::image::variants::sign::Sign;
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{Engine, Shard, raise_file_limit};
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
     }
     if std::env::args().skip(1).take(2).eq(["image", "process"]) {
         return process();
+    }
+    if std::env::args().skip(1).take(2).eq(["image", "sign"]) {
+        return sign();
     }
     if std::env::args().nth(1).as_deref() == Some("chat")
         && matches!(std::env::args().nth(2).as_deref(), Some("verify-log" | "export"))
@@ -112,6 +116,36 @@ fn process() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(sentence) => {
             eprintln!("annulus image process: {sentence}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Signs the address of a variant; see [`annulus::image::variants::sign`].
+fn sign() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(3).collect();
+    if words.iter().any(|word| matches!(word.as_str(), "--help" | "-h")) {
+        annulus::say!("{}", annulus::image::variants::sign::HELP.trim_end());
+        return ExitCode::SUCCESS;
+    }
+    let signed = Sign::read(words).and_then(|sign| {
+        let config = sign.config.iter().map(|path| format!("--config={}", path.display()));
+        let args = Args::read(["image".to_owned()].into_iter().chain(config))?;
+        let mut config = Config::load(&args)?;
+        if sign.config.is_none() {
+            // Nothing but the environment says anything of keys.
+            let variants = config.image.variants.get_or_insert_default();
+            variants.settle(&|name| std::env::var(name).ok())?;
+        }
+        sign.run(&config.image)
+    });
+    match signed {
+        Ok(address) => {
+            annulus::say!("{address}");
+            ExitCode::SUCCESS
+        }
+        Err(sentence) => {
+            eprintln!("annulus image sign: {sentence}");
             ExitCode::from(2)
         }
     }

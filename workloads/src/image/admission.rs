@@ -243,13 +243,8 @@ impl Gate {
 
     /// Before an upload, without its cost; and again once its head is known, with it.
     pub fn ask(&self, cost: Option<&Cost>) -> Verdict {
-        if let Some(cost) = cost.filter(|cost| cost.peak_bytes > self.budget.total()) {
-            let (needs, all) = (cost.peak_bytes >> 20, self.budget.total() >> 20);
-            return Verdict::Never(format!("It needs {needs} MiB of memory to decode; this server may use {all} MiB."));
-        }
-        if let Some(why) = self.pressure.why(self.marks.disk_reserve_bytes) {
-            self.shed.fetch_add(1, Ordering::Relaxed);
-            return Verdict::Later { retry_after: RELIEF, why, too_many: false };
+        if let Some(verdict) = self.machine(cost) {
+            return verdict;
         }
         let (wait, waiting) = (self.forecast(), self.queue.depth().waiting());
         if wait > self.marks.hard || waiting >= self.marks.waiting_max {
@@ -262,6 +257,23 @@ impl Gate {
         let delayed = wait > self.marks.soft;
         self.delayed.fetch_add(u64::from(delayed), Ordering::Relaxed);
         Verdict::Welcome(Forecast { delayed, wait })
+    }
+
+    /// Before a work that does not go through the queue: its length is no reason.
+    pub fn ask_aside(&self, cost: &Cost) -> Verdict {
+        self.machine(Some(cost)).unwrap_or_else(|| Verdict::Welcome(Forecast::default()))
+    }
+
+    /// What the machine has against it.
+    fn machine(&self, cost: Option<&Cost>) -> Option<Verdict> {
+        if let Some(cost) = cost.filter(|cost| cost.peak_bytes > self.budget.total()) {
+            let (needs, all) = (cost.peak_bytes >> 20, self.budget.total() >> 20);
+            let why = format!("It needs {needs} MiB of memory to decode; this server may use {all} MiB.");
+            return Some(Verdict::Never(why));
+        }
+        let why = self.pressure.why(self.marks.disk_reserve_bytes)?;
+        self.shed.fetch_add(1, Ordering::Relaxed);
+        Some(Verdict::Later { retry_after: RELIEF, why, too_many: false })
     }
 
     /// When there will be room for one more, after all who were given a time before.

@@ -4,6 +4,7 @@
 //!   POST   /v1/images             upload.rs    a form or raw bytes ─► store ─► queue ─► 202, or 200 with Prefer: wait
 //!   POST   /v1/uploads            upload.rs    where to put an original into the store oneself, then POST /v1/images?upload=ID
 //!   GET    /v1/images/KEY         delivery.rs  an output; KEY without its ending: the format that the client likes best
+//!   GET    /v1/images/KEY/OPTIONS variants/    what is made of an original now, by leave of a signature
 //!   GET    /v1/jobs/ID            a job's document
 //!   GET    /v1/jobs/ID/events     events.rs    its changes as server-sent events; /v1/events?job=ID&job=ID for several
 //!   DELETE /v1/jobs/ID            cancels
@@ -33,6 +34,7 @@ use super::pages;
 use super::queue::QueueError;
 use super::store::{Shelf, StoreError};
 use super::upload;
+use super::variants::answer;
 use crate::serve::wire::{Either, either};
 use crate::serve::{Body, Problem, Reply, Request, Service};
 
@@ -112,6 +114,9 @@ impl Api {
             // Keys of images cannot be guessed: whoever has one may see it, so that pages can show it.
             ([Some("images"), Some(key), None, _], "GET" | "HEAD") => delivery::deliver(self, request, key).await,
             ([Some("images"), Some(_), None, _], _) => Err(only("GET, HEAD")),
+            // The address itself is the leave.
+            ([Some("images"), Some(_), Some(_), _], "GET" | "HEAD") => answer::deliver(self, request, body).await,
+            ([Some("images"), Some(_), Some(_), _], _) => Err(only("GET, HEAD")),
             ([Some("images"), None, ..], "POST") => {
                 let caller = self.keys.caller(request)?;
                 upload::upload(self, request, body, caller.tenant).await

@@ -19,6 +19,9 @@
 //! endpoint = "https://s3.example.com"
 //! bucket = "photos"
 //!
+//! [image.variants]                 # what is made when it is asked for; see variants/settings.rs
+//! keys = ["what signs their addresses, at least 32 characters"]
+//!
 //! [image.presets]
 //! card = ["small=rs:fill:320:200", "large=rs:fill:1280:800/q:85"]
 //! ```
@@ -39,6 +42,7 @@ use super::presets::{Presets, is_name};
 use super::queue::{QueueOptions, RedisQueueSettings};
 use super::store::S3Settings;
 use super::sweep::SweepOptions;
+use super::variants::VariantSettings;
 use crate::config::{Value, address, boolean, expected, list, number, string, table, unknown};
 use crate::postgres::Target;
 use crate::serve::Settings;
@@ -66,6 +70,8 @@ pub struct Config {
     pub presets: Presets,
     /// What is made where nothing is asked.
     pub default_preset: String,
+    /// What is made when it is asked for, if that is offered.
+    pub variants: Option<VariantSettings>,
     /// Limits of what is accepted.
     pub limits: Limits,
     /// What the sizing rule takes into account, and the marks of the queue's length.
@@ -103,6 +109,7 @@ impl Default for Config {
             insecure: false,
             presets: Presets::built_in(),
             default_preset: "web".to_owned(),
+            variants: None,
             limits: Limits::DEFAULT,
             knobs: Knobs::DEFAULT,
             isolation: Isolation::Process,
@@ -130,6 +137,7 @@ const KEYS: &[&str] = &[
     "insecure",
     "presets",
     "default_preset",
+    "variants",
     "bytes_max",
     "pixels_max",
     "progressive_pixels_max",
@@ -197,6 +205,7 @@ impl Config {
             "admin_key" => self.admin_key = Some(secret(value)?),
             "insecure" => self.insecure = boolean(value)?,
             "presets" => self.set_presets(value)?,
+            "variants" => self.variants = Some(VariantSettings::read(value)?),
             "default_preset" => self.default_preset = string(value, "a preset's name")?.to_owned(),
             "workers" => self.knobs.workers = Some(number(value, 1, 1024)? as usize),
             "cores_per_worker" => self.knobs.cores_per_worker = number(value, 1, 1024)? as f64,
@@ -326,6 +335,9 @@ impl Config {
         }
         if let Some(s3) = &self.s3 {
             s3.check(self.limits.bytes_max)?;
+        }
+        if let Some(variants) = &self.variants {
+            variants.check(self.queue.originals_kept)?;
         }
         let is_open = self.tenants.is_empty() && self.admin_key.is_none();
         if is_open && !self.insecure && !self.listen.ip().is_loopback() {

@@ -36,7 +36,19 @@ pub(super) async fn deliver(api: &Api, request: &Request, name: &str) -> Result<
     if request.query().any(|(name, _)| name == "direct") {
         return elsewhere(api, request, &found.key, format);
     }
-    Ok(api.meters.delivered(answer(request, found, format)))
+    let Found { key, object, negotiated } = found;
+    let chosen = match negotiated {
+        true => vec![("vary", "accept".to_owned()), ("content-location", format!("/v1/images/{key}"))],
+        false => Vec::new(),
+    };
+    let told = Told {
+        etag: format!("\"{key}\""),
+        format,
+        cache_control: "public, max-age=31536000, immutable".to_owned(),
+        disposition: disposition(request, &key, format),
+        chosen,
+    };
+    Ok(api.meters.delivered(answer(request, told, object)))
 }
 
 /// `?direct`: an address in the store itself, for a while.
@@ -48,7 +60,19 @@ fn elsewhere(api: &Api, request: &Request, key: &Key, format: Format) -> Result<
     Ok(reply.with("referrer-policy", "no-referrer"))
 }
 
-fn disposition(request: &Request, key: &Key, format: Format) -> String {
+/// What is said of an image beside its bytes.
+pub(super) struct Told {
+    /// With its quotes.
+    pub(super) etag: String,
+    pub(super) format: Format,
+    pub(super) cache_control: String,
+    pub(super) disposition: String,
+    /// Fields on how it was chosen among others.
+    pub(super) chosen: Vec<(&'static str, String)>,
+}
+
+/// How it is shown or saved, and under which name.
+pub(super) fn disposition(request: &Request, key: &Key, format: Format) -> String {
     let asked_to_save = request.query().any(|(name, _)| name == "download");
     let disposition = if asked_to_save { "attachment" } else { "inline" };
     let file_name: String = key.to_string().chars().take(12).collect();
@@ -87,10 +111,10 @@ async fn negotiated(api: &Api, request: &Request, any: Key) -> Result<Result<Fou
     Ok(Ok(Found { key, object, negotiated: true }))
 }
 
-fn answer(request: &Request, found: Found, format: Format) -> Reply {
-    let Found { key, object, negotiated } = found;
-    let (etag, len) = (format!("\"{key}\""), object.meta().len);
-    let (status, at, end) = match select(request, &etag, len) {
+/// The image, as the request's conditions and range want it.
+pub(super) fn answer(request: &Request, told: Told, object: Box<dyn Object>) -> Reply {
+    let len = object.meta().len;
+    let (status, at, end) = match select(request, &told.etag, len) {
         Selection::Whole => (200, 0, len),
         Selection::Part { start, end } => (206, start, end),
         Selection::NotModified => (304, 0, 0),
@@ -102,7 +126,7 @@ fn answer(request: &Request, found: Found, format: Format) -> Reply {
             object.announce(at..end);
             let pieces = Box::new(ObjectPieces { object, at, end });
             let body = ReplyBody::Streamed { len: Some(end - at), pieces };
-            Reply { status, fields: Vec::new(), body }.with("content-type", format.media_type())
+            Reply { status, fields: Vec::new(), body }.with("content-type", told.format.media_type())
         }
         304 => Reply::empty(304),
         412 => return Problem::new(412, "The image is not the one that If-Match names.").into(),
@@ -111,18 +135,15 @@ fn answer(request: &Request, found: Found, format: Format) -> Reply {
             return Problem::new(416, detail).with("content-range", format!("bytes */{len}")).into();
         }
     };
-    let reply =
+    let mut reply =
         if status == 206 { reply.with("content-range", format!("bytes {at}-{}/{len}", end - 1)) } else { reply };
-    let reply = match negotiated {
-        true => reply.with("vary", "accept").with("content-location", format!("/v1/images/{key}")),
-        false => reply,
-    };
+    reply.fields.extend(told.chosen);
     reply
-        .with("etag", etag)
-        .with("cache-control", "public, max-age=31536000, immutable")
+        .with("etag", told.etag)
+        .with("cache-control", told.cache_control)
         .with("accept-ranges", "bytes")
         .with("x-content-type-options", "nosniff")
-        .with("content-disposition", disposition(request, &key, format))
+        .with("content-disposition", told.disposition)
         // Made by our encoders from a stranger's pixels: shown anywhere, running nothing.
         .with("content-security-policy", "default-src 'none'; sandbox")
         .with("cross-origin-resource-policy", "cross-origin")

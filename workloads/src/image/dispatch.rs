@@ -9,10 +9,13 @@
 //!             └─ every 100 ms: heartbeat; what nobody wants any more is stopped
 //! ```
 //!
+//! Variants, for which somebody waits, come from the shards and go the same way (`aside.rs`).
+//!
 //! The dispatcher takes a lease only when a thread and the predicted bytes are free for it, because leasing counts as an
 //! attempt. Outputs are stored by other threads than the lanes', so that no core waits for a disk. All of it is blocking
 //! code on threads of its own; shards hold a [`Desk`].
 
+mod aside;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
@@ -29,17 +32,23 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use annulus_engine::compute::settle;
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
 use super::admission::{Budget, Gate, Pace, Reservation};
 use super::audit::{self, Outbox};
 use super::fault::{Fault, Kind};
+use super::header::Header;
 use super::job::JobTimings;
 use super::lanes::{Done, Lane, Stop, Task};
+use super::pipeline::Cost;
 use super::pressure::Pressure;
 use super::queue::{Answer, Ask, Held, Lease, LeaseId, Queue, QueueError, Settled};
-use super::store::{Objects, StoreError, Suffix};
+use super::recipe::Recipe;
+use super::store::{Key, Objects, StoreError, Suffix};
+use super::variants::counter::Counter;
+use super::variants::{self, Call, Refused, Variants, Wish};
 use super::work::{Manifest, PIPELINE_VERSION, stored};
+use aside::Turn;
 
 /// How often leases are renewed, progress is told, and cancelled works are noticed.
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -67,6 +76,8 @@ pub struct Desk {
     pub lanes: Arc<Vec<LaneGauge>>,
     /// The account of jobs, if one is kept.
     pub audit: Option<Account>,
+    /// What is made when it is asked for, if that is offered.
+    pub variants: Option<Arc<Variants>>,
 }
 
 /// An account of jobs that is kept.
@@ -193,7 +204,18 @@ impl Dispatcher {
         }
         drop((storing, ends_in));
         let (stop, stopped) = bounded(0);
-        let mut clerk = Clerk { shared, slots, running: HashMap::new(), ends, paused: None, looked: None, threads };
+        let mut clerk = Clerk {
+            counter: Counter::new(desk.variants.clone()),
+            calls: desk.variants.as_ref().map_or_else(never, |variants| variants.calls()),
+            in_a_row: 0,
+            shared,
+            slots,
+            running: HashMap::new(),
+            ends,
+            paused: None,
+            looked: None,
+            threads,
+        };
         let thread =
             std::thread::Builder::new().name("image-dispatch".to_owned()).spawn(move || clerk.run(&stopped))?;
         Ok(Dispatcher { stop: Some(stop), thread: Some(thread) })
@@ -231,7 +253,7 @@ pub fn desk(
     let pressure = Arc::new(Pressure::default());
     let gate = Gate::new(queue.clone(), budget, Pace::new(workers), pressure, marks);
     let lanes = Arc::new(lanes.iter().map(LaneGauge::new).collect());
-    Desk { queue, objects, gate: Arc::new(gate), lanes, audit: None }
+    Desk { queue, objects, gate: Arc::new(gate), lanes, audit: None, variants: None }
 }
 
 struct Shared {
@@ -247,16 +269,27 @@ struct Slots {
     free: usize,
 }
 
-/// A lease on its way through a lane.
+/// Work on its way through a lane.
 struct Assignment {
-    lease: Lease,
+    duty: Duty,
     stop: Stop,
     reservation: Reservation,
 }
 
+enum Duty {
+    Lease(Box<Lease>),
+    Variant(Arc<Wish>),
+}
+
 /// What a lane has made, on its way into the store.
-struct Unstored {
-    lease: Lease,
+enum Unstored {
+    Work(Finished),
+    Variant { key: Key, done: Done },
+}
+
+/// A work whose outputs are there.
+struct Finished {
+    lease: Box<Lease>,
     done: Done,
     lane: &'static str,
     began: Instant,
@@ -269,6 +302,8 @@ enum End {
     Settled(LeaseId),
     /// The disk is full: no more for a while.
     Full(LeaseId),
+    /// A variant is in the store, or will not be.
+    Variant(Key, Result<variants::Made, Refused>),
 }
 
 /// The dispatcher's own thread.
@@ -276,6 +311,11 @@ struct Clerk {
     shared: Arc<Shared>,
     slots: Vec<Slots>,
     running: HashMap<LeaseId, Stop>,
+    /// Who waits for variants.
+    counter: Counter,
+    calls: Receiver<Call>,
+    /// Variants that were handed out since a work of the queue had its turn.
+    in_a_row: usize,
     ends: Receiver<End>,
     paused: Option<Instant>,
     looked: Option<Instant>,
@@ -293,10 +333,14 @@ impl Clerk {
                 recv(stopped) -> _ => break,
                 recv(bell) -> rung => if rung.is_err() { break },
                 recv(self.ends) -> end => if let Ok(end) = end { self.note(end) },
+                recv(self.calls) -> call => if let Ok(call) = call { self.wish(call) },
                 default(HEARTBEAT.saturating_sub(beat.elapsed())) => {}
             }
             while let Ok(end) = self.ends.try_recv() {
                 self.note(end);
+            }
+            while let Ok(call) = self.calls.try_recv() {
+                self.wish(call);
             }
             if beat.elapsed() >= HEARTBEAT {
                 beat = Instant::now();
@@ -324,6 +368,12 @@ impl Clerk {
                 self.running.remove(&lease);
                 self.paused = Some(Instant::now() + PAUSE);
             }
+            End::Variant(key, result) => {
+                if matches!(result, Err(Refused::Store(StoreError::Full(_)))) {
+                    self.paused = Some(Instant::now() + PAUSE);
+                }
+                self.counter.ended(Instant::now(), key, &result);
+            }
         }
     }
 
@@ -334,24 +384,34 @@ impl Clerk {
         }
         self.paused = None;
         for lane in 0..self.slots.len() {
-            let slots = &self.slots[lane];
-            let (desk, budget) = (&self.shared.desk, self.shared.desk.gate.budget());
-            if slots.free == 0 || desk.queue.depth().waiting() == 0 {
-                continue;
-            }
-            let ask = Ask {
-                most: slots.free,
-                bytes: budget.free(),
-                bytes_total: budget.total(),
-                giant_bytes: budget.giant(),
-                giant: budget.is_giant_free(),
-            };
-            match desk.queue.lease(slots.name, ask).wait() {
-                Ok(leases) => leases.into_iter().for_each(|lease| self.assign(lane, lease)),
-                Err(error) => {
-                    crate::say!("image: nothing is leased for {} s: {error}", PAUSE.as_secs());
-                    self.paused = Some(Instant::now() + PAUSE);
+            match self.serve(lane) {
+                Turn::All => self.lease_for(lane, self.slots[lane].free),
+                Turn::One => {
+                    self.lease_for(lane, 1);
+                    self.serve(lane);
                 }
+                Turn::None => {}
+            }
+        }
+    }
+
+    fn lease_for(&mut self, lane: usize, most: usize) {
+        let (desk, budget) = (&self.shared.desk, self.shared.desk.gate.budget());
+        if most == 0 || desk.queue.depth().waiting() == 0 {
+            return;
+        }
+        let ask = Ask {
+            most,
+            bytes: budget.free(),
+            bytes_total: budget.total(),
+            giant_bytes: budget.giant(),
+            giant: budget.is_giant_free(),
+        };
+        match desk.queue.lease(self.slots[lane].name, ask).wait() {
+            Ok(leases) => leases.into_iter().for_each(|lease| self.assign(lane, lease)),
+            Err(error) => {
+                crate::say!("image: nothing is leased for {} s: {error}", PAUSE.as_secs());
+                self.paused = Some(Instant::now() + PAUSE);
             }
         }
     }
@@ -360,17 +420,20 @@ impl Clerk {
         let budget = self.shared.desk.gate.budget();
         let (needs, total) = (lease.work.cost.peak_bytes, budget.total());
         if needs > total {
-            let detail = format!("It needs {} MiB to decode; this server may use {} MiB.", needs >> 20, total >> 20);
-            return self.hand_back(self.shared.desk.queue.fail(lease.id, Fault::new(Kind::TooLarge, detail)));
+            return self.hand_back(self.shared.desk.queue.fail(lease.id, too_large(needs, total)));
         }
         // Only this thread reserves, and it has asked for no more than was free.
         let Some(reservation) = budget.reserve(needs) else {
             return self.hand_back(self.shared.desk.queue.release(lease.id));
         };
-        let (id, stop) = (lease.id, Stop::default());
-        self.running.insert(id, stop.clone());
+        let stop = Stop::default();
+        self.running.insert(lease.id, stop.clone());
+        self.hand(lane, Assignment { duty: Duty::Lease(Box::new(lease)), stop, reservation });
+    }
+
+    fn hand(&mut self, lane: usize, assignment: Assignment) {
         self.slots[lane].free -= 1;
-        let assigned = self.slots[lane].sender.try_send(Assignment { lease, stop, reservation });
+        let assigned = self.slots[lane].sender.try_send(assignment);
         assert!(assigned.is_ok(), "a lane's channel has room for every thread that is free");
     }
 
@@ -400,14 +463,20 @@ impl Clerk {
     /// Waits for what runs, as long as the grace lasts; stops the rest; ends the threads.
     fn finish(&mut self) {
         let until = Instant::now() + self.shared.options.grace;
-        while !self.running.is_empty() {
+        self.counter.close();
+        while !self.running.is_empty() || self.counter.is_running() {
             if Instant::now() >= until && !self.shared.ending.swap(true, Ordering::AcqRel) {
                 self.running.values().for_each(Stop::stop);
+                self.counter.stop_all();
             }
             match self.ends.recv_timeout(HEARTBEAT) {
                 Ok(end) => self.note(end),
                 Err(_) => self.heartbeat(),
             }
+        }
+        // Who asked too late learns it.
+        while let Ok(too_late) = self.calls.try_recv() {
+            drop(too_late);
         }
         self.slots.clear();
         for thread in self.threads.drain(..) {
@@ -447,21 +516,29 @@ impl Hand {
     }
 
     fn work(&self, assignment: Assignment, began: Instant) {
-        let Assignment { lease, stop, reservation } = assignment;
-        let shared = &self.shared;
+        let Assignment { duty, stop, reservation } = assignment;
+        match duty {
+            Duty::Lease(lease) => self.leased(lease, &stop, reservation, began),
+            Duty::Variant(wish) => self.variant(&wish, &stop, reservation, began),
+        }
+    }
+
+    fn leased(&self, lease: Box<Lease>, stop: &Stop, reservation: Reservation, began: Instant) {
+        let (shared, work) = (&self.shared, &lease.work);
         let id = lease.id;
         // Made before, and the server ended between the manifest and the queue's word.
         if let Some(manifest) = shared.published(&lease) {
             shared.end(id, || shared.desk.queue.complete(id, manifest.clone()).wait());
             return self.end(End::Settled(id));
         }
-        let ran = shared.task(&lease, &stop).and_then(|task| self.pixels(task));
+        let task = shared.task(&work.original, &work.header, &work.recipes, &work.cost, stop);
+        let ran = task.and_then(|task| self.pixels(task));
         drop(reservation);
         match ran {
             Ok(done) => {
-                shared.desk.gate.pace().observe(lease.work.cost.cpu_us, began.elapsed());
+                shared.desk.gate.pace().observe(work.cost.cpu_us, began.elapsed());
                 stop.reached(1.0);
-                let unstored = Unstored { lease, done, lane: self.lane.name(), began };
+                let unstored = Unstored::Work(Finished { lease, done, lane: self.lane.name(), began });
                 assert!(self.storing.send(unstored).is_ok(), "the storing threads end after the lanes");
             }
             Err(fault) => {
@@ -485,17 +562,23 @@ impl Shared {
         serde_json::from_slice(&bytes).ok()
     }
 
-    fn task(&self, lease: &Lease, stop: &Stop) -> Result<Task, Fault> {
-        let work = &lease.work;
-        let (input, len) = self.desk.objects.open(&work.original).map_err(|error| fault(&error))?;
+    fn task(
+        &self,
+        original: &Key,
+        header: &Header,
+        recipes: &Arc<[Recipe]>,
+        cost: &Cost,
+        stop: &Stop,
+    ) -> Result<Task, Fault> {
+        let (input, len) = self.desk.objects.open(original).map_err(|error| fault(&error))?;
         let options = &self.options;
-        let predicted = Duration::from_micros(work.cost.cpu_us);
+        let predicted = Duration::from_micros(cost.cpu_us);
         Ok(Task {
             input,
             len,
-            header: work.header.clone(),
-            recipes: work.recipes.clone(),
-            memory_bytes: work.cost.peak_bytes / 100 * options.memory_percent + DispatchOptions::SLACK_BYTES,
+            header: header.clone(),
+            recipes: recipes.clone(),
+            memory_bytes: cost.peak_bytes / 100 * options.memory_percent + DispatchOptions::SLACK_BYTES,
             time_max: options.time + predicted.saturating_mul(options.time_factor),
             stop: stop.clone(),
         })
@@ -525,9 +608,18 @@ impl Shared {
         }
     }
 
-    fn store(&self, made: Unstored, ends: &Sender<End>) {
+    fn store(&self, unstored: Unstored, ends: &Sender<End>) {
+        let end = match unstored {
+            Unstored::Work(made) => self.conclude(&made),
+            Unstored::Variant { key, done } => End::Variant(key, self.keep(key, done)),
+        };
+        // The dispatcher outlives the storing threads.
+        let _told = ends.send(end);
+    }
+
+    fn conclude(&self, made: &Finished) -> End {
         let id = made.lease.id;
-        let end = match self.publish(&made) {
+        match self.publish(made) {
             Ok(manifest) => {
                 self.end(id, || self.desk.queue.complete(id, manifest.clone()).wait());
                 End::Settled(id)
@@ -542,13 +634,11 @@ impl Shared {
                 self.failed(id, &fault(&error));
                 End::Settled(id)
             }
-        };
-        // The dispatcher outlives the storing threads.
-        let _told = ends.send(end);
+        }
     }
 
     /// Stores all outputs, then the manifest. What is there already stays, so doing it twice changes nothing.
-    fn publish(&self, made: &Unstored) -> Result<Manifest, StoreError> {
+    fn publish(&self, made: &Finished) -> Result<Manifest, StoreError> {
         let began = Instant::now();
         let (work, salt) = (&made.lease.work, self.desk.queue.salt());
         let mut outputs = Vec::with_capacity(made.done.outputs.len());
@@ -570,6 +660,11 @@ impl Shared {
         let _created_or_existed = self.desk.objects.put(&work.key.manifest(salt), &mut text.as_slice())?;
         Ok(manifest)
     }
+}
+
+fn too_large(needs: u64, total: u64) -> Fault {
+    let detail = format!("It needs {} MiB to decode; this server may use {} MiB.", needs >> 20, total >> 20);
+    Fault::new(Kind::TooLarge, detail)
 }
 
 fn fault(error: &StoreError) -> Fault {

@@ -241,6 +241,8 @@ pub struct Source {
     pub height: u32,
     /// Bytes.
     pub bytes: u64,
+    /// Where it is stored: what variants are asked of. It is never delivered as it is.
+    pub key: Key,
 }
 
 /// Everything that a tenant may know of a job. Moments are milliseconds since 1970 in UTC.

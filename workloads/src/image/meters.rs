@@ -9,6 +9,7 @@ use annulus_engine::metrics::{Counter, Gauge, Histogram, ShardMetrics, Snapshot,
 use serde_json::{Value, json};
 
 use super::dispatch::Desk;
+use super::variants::Variants;
 use crate::serve::{Reply, ReplyBody};
 
 /// One shard's meters.
@@ -166,6 +167,9 @@ fn show(metrics: &ShardMetrics, desk: &Desk) {
         counter("annulus_image_audit_lost_total", "Events left out of the account, because too many waited.", lost);
         counter("annulus_image_audit_retries_total", "Attempts to send events that failed.", retries);
     }
+    if let Some(variants) = &desk.variants {
+        show_variants(metrics, variants);
+    }
     for lane in desk.lanes.iter() {
         let label = &[("lane", lane.name)];
         let gauge = |name, help| metrics.gauge_with(name, help, label);
@@ -174,6 +178,33 @@ fn show(metrics: &ShardMetrics, desk: &Desk) {
         let counter = |name, help| metrics.counter_with(name, help, label);
         counter("annulus_image_lane_works_total", "Works that ended in the lane.").set(lane.ran());
         counter("annulus_image_lane_busy_microseconds_total", "Time that its threads were at work.").set(lane.ran_us());
+    }
+}
+
+fn show_variants(metrics: &ShardMetrics, variants: &Variants) {
+    let (figures, cache) = (&variants.figures, &variants.cache);
+    for (event, count) in [
+        ("found", &figures.found),
+        ("made", &figures.made),
+        ("joined", &figures.joined),
+        ("refused", &figures.refused),
+        ("unsigned", &figures.unsigned),
+        ("failed", &figures.failed),
+    ] {
+        let help = "Requests for variants that found one, joined others or were refused; variants made and failed.";
+        metrics
+            .counter_with("annulus_image_variants_total", help, &[("event", event)])
+            .set(count.load(Ordering::Relaxed));
+    }
+    let evicted = "Variants that left the store because they were too old or too much.";
+    metrics.counter("annulus_image_variants_evicted_total", evicted).set(cache.evicted());
+    for (name, help, value) in [
+        ("annulus_image_variants_waiting", "Variants that wait to be made.", figures.waiting.load(Ordering::Relaxed)),
+        ("annulus_image_variants_kept", "Variants in the store.", cache.entries()),
+        ("annulus_image_variants_kept_bytes", "Bytes of the variants in the store.", cache.bytes()),
+        ("annulus_image_variants_kept_bytes_max", "What they may be together.", variants.settings.bytes_max),
+    ] {
+        metrics.gauge(name, help).set(value);
     }
 }
 

@@ -37,6 +37,7 @@ pub mod service;
 pub mod store;
 pub mod sweep;
 mod upload;
+pub mod variants;
 pub mod work;
 
 pub use annulus_pixels::{fault, format, header, options, pipeline, recipe, sniff};

@@ -30,6 +30,7 @@ use super::plan::{ImagePlan, Machine, measure};
 use super::queue::{Queue, RedisQueue, SqliteQueue};
 use super::store::{Directory, Objects, S3};
 use super::sweep::Sweeper;
+use super::variants::Variants;
 use crate::serve::door::Door;
 
 /// The machinery, shared by all shards.
@@ -66,6 +67,7 @@ impl Image {
         let (cores, idle) = plan.cores(engine);
         let lanes = vec![LaneThreads { lane: Arc::new(lane), cores, idle }];
         let mut desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
+        desk.variants = config.variants.clone().map(|settings| Arc::new(Variants::new(settings)));
         desk.audit = config.audit.is_some().then(|| Account { outbox, figures: Arc::default() });
         let cannot = |error: std::io::Error| format!("the image service's threads cannot start: {error}");
         let dispatcher = Dispatcher::start(&desk, lanes, config.dispatch.clone()).map_err(cannot)?;
@@ -83,6 +85,12 @@ impl Image {
         if keys.is_open() {
             let who = if config.insecure { "anybody who can reach it" } else { "everybody on this machine" };
             crate::say!("image     NO API KEYS are set ([image.tenants]): {who} may upload, see and cancel all jobs");
+        }
+        if config.variants.as_ref().is_some_and(|variants| variants.unsigned) {
+            crate::say!(
+                "image     variants need NO SIGNATURE (image.variants.unsigned): whoever knows an original's key may make \
+                 whatever they like of it"
+            );
         }
         let running = Mutex::new(Some((dispatcher, sweeper)));
         Ok(Arc::new(Image { config: Arc::new(config), keys, desk, tls, running }))

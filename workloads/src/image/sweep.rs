@@ -10,7 +10,7 @@ use annulus_engine::compute::settle;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::dispatch::Desk;
-use super::store::{Key, StoreError, Swept};
+use super::store::{Key, StoreError, Suffix, Swept};
 
 /// When to sweep, and what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +75,13 @@ impl Sweeper {
         let (desk, inside) = (desk.clone(), sums.clone());
         let body = move || {
             settle(None, true);
+            recount(&desk, &stopped);
             while stopped.recv_timeout(options.every) == Err(RecvTimeoutError::Timeout) {
                 match sweep(&desk, options.age, &stopped) {
                     Ok(swept) => inside.add(swept),
                     Err(error) => crate::say!("image: a sweep ended early: {error}"),
                 }
+                recount(&desk, &stopped);
             }
         };
         let thread = std::thread::Builder::new().name("image-sweep".to_owned()).spawn(body)?;
@@ -102,14 +104,35 @@ impl Drop for Sweeper {
     }
 }
 
+fn is_over(stopped: &Receiver<()>) -> bool {
+    stopped.try_recv() == Err(TryRecvError::Disconnected)
+}
+
 fn sweep(desk: &Desk, age: Duration, stopped: &Receiver<()>) -> Result<Swept, StoreError> {
     let wanted = &mut |keys: &[Key]| {
-        if stopped.try_recv() == Err(TryRecvError::Disconnected) {
+        if is_over(stopped) {
             return Err("the service ends".to_owned());
         }
-        desk.queue.wanted(keys.to_vec()).wait().map_err(|error| error.to_string())
+        let mut wanted = desk.queue.wanted(keys.to_vec()).wait().map_err(|error| error.to_string())?;
+        // The queue knows nothing of variants: they are looked after by their own count. Where none are offered any more,
+        // those that are left are nobody's.
+        for (key, wanted) in keys.iter().zip(&mut wanted) {
+            *wanted |= key.suffix == Suffix::Variant && desk.variants.is_some();
+        }
+        Ok(wanted)
     };
     desk.objects.sweep(age, wanted)
+}
+
+/// Counts what is kept of variants, and removes what is too old or too much.
+fn recount(desk: &Desk, stopped: &Receiver<()>) {
+    let Some(variants) = &desk.variants else { return };
+    let counted = variants.cache.recount(&*desk.objects, &|| is_over(stopped));
+    if let Err(error) = counted
+        && !is_over(stopped)
+    {
+        crate::say!("image: variants were not counted: {error}");
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +144,6 @@ mod tests {
     use crate::image::job::State;
     use crate::image::queue::QueueOptions;
     use crate::image::queue::trial::Home;
-    use crate::image::store::Suffix;
 
     #[test]
     fn orphans_go_while_works_go_on() {

@@ -94,7 +94,7 @@ fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
 }
 
 /// The verdict as an answer, or the forecast.
-fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
+pub(super) fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
     match verdict {
         Verdict::Welcome(forecast) => Ok(forecast),
         Verdict::Later { retry_after, why, too_many } => {
@@ -109,7 +109,7 @@ fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
     }
 }
 
-fn whole_seconds(duration: Duration) -> u64 {
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1000).max(1) as u64
 }
 

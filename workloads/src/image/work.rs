@@ -55,6 +55,12 @@ impl Salt {
     pub fn original(&self, content: &ContentHash) -> Key {
         Key { name: self.name("original", &[&content.0]), suffix: Suffix::Original }
     }
+
+    /// Where the output of an original is stored that is made when somebody asks for it.
+    pub fn variant(&self, original: &Key, recipe: &Recipe) -> Key {
+        let (text, version) = (canonical(std::slice::from_ref(recipe)), PIPELINE_VERSION.to_le_bytes());
+        Key { name: self.name("variant", &[&original.name, text.as_bytes(), &version]), suffix: Suffix::Variant }
+    }
 }
 
 impl std::fmt::Debug for Salt {

@@ -9,6 +9,18 @@ pub fn best<'o>(accept: Option<&str>, offered: &[&'o str]) -> Option<&'o str> {
     weighed.rev().max_by_key(|(weight, _)| *weight).map(|(_, kind)| kind)
 }
 
+/// As [`best`], among those that the client names itself: a range such as `*/*` is a habit also of programs that can show
+/// little of it.
+pub fn best_named<'o>(accept: Option<&str>, offered: &[&'o str]) -> Option<&'o str> {
+    let accept = accept?;
+    let is_named = |kind: &str| {
+        let mut ranges = accept.split(',').filter_map(|element| element.split(';').next());
+        ranges.any(|range| range.trim().eq_ignore_ascii_case(kind))
+    };
+    let named: Vec<&str> = offered.iter().copied().filter(|kind| is_named(kind)).collect();
+    if named.is_empty() { None } else { best(Some(accept), &named) }
+}
+
 /// What the most specific range that matches says, in thousandths.
 fn weight(accept: &str, kind: &str) -> u16 {
     let ranges = accept.split(',').filter_map(|element| {
@@ -54,5 +66,23 @@ mod tests {
         ] {
             assert_eq!(best(accept, &offered), kind, "{accept:?}");
         }
+    }
+
+    #[test]
+    fn what_is_new_goes_to_those_who_name_it() {
+        let offered = ["image/avif", "image/webp"];
+        for (accept, kind) in [
+            (None, None),
+            (Some(""), None),
+            (Some("*/*"), None),
+            (Some("image/*, image/jpeg"), None),
+            (Some("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"), Some("image/avif")),
+            (Some("image/webp,*/*"), Some("image/webp")),
+            (Some("image/avif;q=0.1, Image/WebP"), Some("image/webp")),
+            (Some("image/avif;q=0, */*"), None),
+        ] {
+            assert_eq!(best_named(accept, &offered), kind, "{accept:?}");
+        }
+        assert_eq!(best_named(Some("image/avif"), &[]), None);
     }
 }

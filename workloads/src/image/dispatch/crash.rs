@@ -97,10 +97,13 @@ fn finish(home: &Home, answered: &HashMap<JobId, u64>) {
     }
     // Every output that is there belongs to a work that is done: none was made under two names, none half.
     let (mut outputs, mut manifests) = (Vec::new(), 0);
-    let sort = &mut |key: crate::image::store::Key, _| match key.suffix {
-        Suffix::Jpeg => outputs.push(key),
-        Suffix::Manifest => manifests += 1,
-        _ => {}
+    let sort = &mut |key: crate::image::store::Key, _| {
+        match key.suffix {
+            Suffix::Jpeg => outputs.push(key),
+            Suffix::Manifest => manifests += 1,
+            _ => {}
+        }
+        Ok(())
     };
     rig.desk.objects.list(sort).unwrap();
     assert_eq!(outputs.len(), 2 * manifests);
@@ -111,7 +114,11 @@ fn finish(home: &Home, answered: &HashMap<JobId, u64>) {
     // What a death leaves: a temporary file for each thread that wrote one, originals without an order, nothing else.
     assert!(swept.temporaries + swept.orphans <= rounds() * 8, "{swept:?}");
     let mut after = 0;
-    rig.desk.objects.list(&mut |key, _| after += usize::from(key.suffix == Suffix::Jpeg)).unwrap();
+    let count = &mut |key: crate::image::store::Key, _| {
+        after += usize::from(key.suffix == Suffix::Jpeg);
+        Ok(())
+    };
+    rig.desk.objects.list(count).unwrap();
     assert_eq!(after, outputs.len());
     assert_eq!(std::fs::read_dir(home.path().join("store/temporary")).unwrap().count(), 0);
 }

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -27,6 +27,8 @@ pub(crate) struct StandIn {
     pub(crate) takes: Duration,
     /// Works that were begun.
     pub(crate) runs: AtomicU64,
+    /// How many outputs each of them was to have, in their order.
+    pub(crate) outputs: Mutex<Vec<usize>>,
     /// Works that run now, and the most that did.
     pub(crate) running: AtomicU64,
     pub(crate) running_max: AtomicU64,
@@ -35,7 +37,7 @@ pub(crate) struct StandIn {
 impl StandIn {
     pub(crate) fn new(takes: Duration) -> Arc<StandIn> {
         let [runs, running, running_max] = [(); 3].map(|()| AtomicU64::new(0));
-        Arc::new(StandIn { takes, runs, running, running_max })
+        Arc::new(StandIn { takes, runs, outputs: Mutex::default(), running, running_max })
     }
 
     fn process(&self, mut task: Task) -> Result<Done, Fault> {
@@ -70,6 +72,7 @@ impl Lane for StandIn {
 
     fn run(&self, task: Task) -> Result<Done, Fault> {
         self.runs.fetch_add(1, Ordering::Relaxed);
+        self.outputs.lock().unwrap().push(task.recipes.len());
         let now = self.running.fetch_add(1, Ordering::AcqRel) + 1;
         self.running_max.fetch_max(now, Ordering::AcqRel);
         let leaves = Leaves(&self.running);

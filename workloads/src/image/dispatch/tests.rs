@@ -21,7 +21,11 @@ fn start(rig: &Rig) -> Dispatcher {
 
 fn objects(rig: &Rig, suffix: Suffix) -> usize {
     let mut count = 0;
-    rig.desk.objects.list(&mut |key, _| count += usize::from(key.suffix == suffix)).unwrap();
+    let mut each = |key: Key, _| {
+        count += usize::from(key.suffix == suffix);
+        Ok(())
+    };
+    rig.desk.objects.list(&mut each).unwrap();
     count
 }
 

@@ -26,7 +26,7 @@ use annulus_engine::Shard;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::shelf::DirectoryShelf;
-use super::{Key, Meta, Objects, Put, Shelf, StoreError, Swept, Wanted};
+use super::{Each, Key, Meta, Objects, Put, Shelf, StoreError, Swept, Wanted};
 use crate::durable::make_directory;
 use crate::hex;
 use crate::image::job::random;
@@ -247,12 +247,17 @@ impl Objects for Directory {
         }
     }
 
-    fn list(&self, each: &mut dyn FnMut(Key, Meta)) -> Result<(), StoreError> {
+    fn list(&self, each: Each<'_>) -> Result<(), StoreError> {
+        let mut ended = None;
         let listed = walk(&self.places, &mut |key, meta| {
-            each(key, meta);
-            Ok(())
+            each(key, meta).map_err(|error| io::Error::other(ended.insert(error).to_string()))
         });
-        listed.map_err(|error| StoreError::of(&error, "listing", &self.places.objects().display()))
+        match (ended, listed) {
+            (Some(error), _) => Err(error),
+            (None, listed) => {
+                listed.map_err(|error| StoreError::of(&error, "listing", &self.places.objects().display()))
+            }
+        }
     }
 
     fn sweep(&self, age: Duration, wanted: Wanted<'_>) -> Result<Swept, StoreError> {

@@ -35,11 +35,21 @@ pub enum Suffix {
     Avif,
     /// `.gif`.
     Gif,
+    /// An output that was made when it was asked for: `.variant`. Its bytes say its format. Never delivered by its own name.
+    Variant,
 }
 
 impl Suffix {
-    const ALL: [Suffix; 7] =
-        [Suffix::Original, Suffix::Manifest, Suffix::Jpeg, Suffix::Png, Suffix::Webp, Suffix::Avif, Suffix::Gif];
+    const ALL: [Suffix; 8] = [
+        Suffix::Original,
+        Suffix::Manifest,
+        Suffix::Jpeg,
+        Suffix::Png,
+        Suffix::Webp,
+        Suffix::Avif,
+        Suffix::Gif,
+        Suffix::Variant,
+    ];
 
     /// The suffix of an output of this format.
     pub fn of(format: Format) -> Suffix {
@@ -55,7 +65,7 @@ impl Suffix {
     /// The format of an output; `None` for what is not delivered.
     pub fn format(self) -> Option<Format> {
         match self {
-            Suffix::Original | Suffix::Manifest => None,
+            Suffix::Original | Suffix::Manifest | Suffix::Variant => None,
             Suffix::Jpeg => Some(Format::Jpeg),
             Suffix::Png => Some(Format::Png),
             Suffix::Webp => Some(Format::Webp),
@@ -68,6 +78,7 @@ impl Suffix {
         match self {
             Suffix::Original => "original",
             Suffix::Manifest => "manifest",
+            Suffix::Variant => "variant",
             _ => self.format().map_or("", Format::name),
         }
     }

@@ -89,6 +89,9 @@ pub struct Swept {
 /// Tells which of these keys something refers to. A sweep asks it in batches; an error leaves everything in place.
 pub type Wanted<'a> = &'a mut dyn FnMut(&[Key]) -> Result<Vec<bool>, String>;
 
+/// Hears of an object. Its error ends the listing.
+pub type Each<'a> = &'a mut dyn FnMut(Key, Meta) -> Result<(), StoreError>;
+
 /// The store as threads see it. Calls block.
 pub trait Objects: Send + Sync {
     /// Reads `from` to its end into a new object; what is there already stays as it is.
@@ -121,11 +124,11 @@ pub trait Objects: Send + Sync {
     /// [`StoreError`].
     fn delete(&self, key: &Key) -> Result<(), StoreError>;
 
-    /// Calls `each` for every object, in no particular order.
+    /// Calls `each` for every object, in no particular order, until it fails.
     ///
     /// # Errors
-    /// [`StoreError`].
-    fn list(&self, each: &mut dyn FnMut(Key, Meta)) -> Result<(), StoreError>;
+    /// [`StoreError`]: the store's, or that of `each`.
+    fn list(&self, each: Each<'_>) -> Result<(), StoreError>;
 
     /// Removes temporary files and unwanted objects older than `age`. Safe while uploads and works go on: an object that
     /// is uploaded again while it is swept stays.

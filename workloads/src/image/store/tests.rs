@@ -21,7 +21,11 @@ fn put(store: &dyn Objects, key: &Key, bytes: &[u8]) -> Put {
 
 fn keys(store: &dyn Objects) -> Vec<Key> {
     let mut keys = Vec::new();
-    store.list(&mut |key, _| keys.push(key)).unwrap();
+    let mut each = |key, _| {
+        keys.push(key);
+        Ok(())
+    };
+    store.list(&mut each).unwrap();
     keys.sort_unstable();
     keys
 }

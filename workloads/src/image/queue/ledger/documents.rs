@@ -2,7 +2,7 @@
 
 use rusqlite::Row;
 
-use super::{Ledger, Sql, WorkState, parse, priority, unsigned};
+use super::{Ledger, Sql, WorkState, parse, priority, unreadable, unsigned};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, JobTimings, Problem, Source, State};
 use crate::image::work::Manifest;
@@ -12,7 +12,8 @@ pub(super) const DOCUMENT: &str = "
     jobs.id AS id, jobs.tenant AS tenant, jobs.work AS work, jobs.revision + works.revision AS revision,
     jobs.asked AS asked, jobs.priority AS priority, jobs.delayed AS delayed, jobs.wait_ms AS wait_ms,
     jobs.created_ms AS created_ms, jobs.finished_ms AS finished_ms, jobs.cancelled AS cancelled, works.state AS state,
-    works.turn AS turn, works.attempts AS attempts, works.header AS header, works.len AS len, works.lane AS lane,
+    works.turn AS turn, works.attempts AS attempts, works.header AS header, works.len AS len,
+    works.original AS original, works.lane AS lane,
     works.manifest AS manifest, works.fault AS fault, works.started_ms AS started_ms, works.due_ms AS due_ms
     FROM jobs JOIN works ON works.id = jobs.work";
 
@@ -33,7 +34,7 @@ impl Ledger {
         let fault: Option<String> = row.get("fault")?;
         let fault: Option<Fault> = fault.as_deref().map(parse).transpose()?;
         let header: crate::image::header::Header = parse(&row.get::<_, String>("header")?)?;
-        let attempts: u32 = row.get("attempts")?;
+        let (attempts, original): (u32, String) = (row.get("attempts")?, row.get("original")?);
         let started_ms = row.get::<_, Option<i64>>("started_ms")?.map(|at| at as u64);
         let created_ms = unsigned(row, "created_ms")?;
         let (timings, outputs) = manifest.map(|manifest| (manifest.timings, manifest.outputs)).unzip();
@@ -50,6 +51,7 @@ impl Ledger {
                 width: header.width,
                 height: header.height,
                 bytes: unsigned(row, "len")?,
+                key: original.parse().map_err(|_not_a_key| unreadable(format!("{original} is no key")))?,
             },
             attempts,
             attempts_max: self.options.attempts_max,

@@ -172,7 +172,7 @@ fn document(id: JobId, job: &Fields, work: &Fields, attempts_max: u32) -> Result
     let manifest: Option<Manifest> = if state == State::Done { work.find_json("manifest")? } else { None };
     let fault: Option<Fault> = work.find_json("fault")?;
     let header: Header = work.json("header")?;
-    let attempts: u32 = work.number("attempts")?;
+    let (attempts, original): (u32, &str) = (work.number("attempts")?, work.text("original")?);
     let (created_ms, started_ms): (u64, Option<u64>) = (job.number("created")?, work.find_number("started"));
     let (timings, outputs) = manifest.map(|manifest| (manifest.timings, manifest.outputs)).unzip();
     let queued_ms = started_ms.map_or(0, |started: u64| started.saturating_sub(created_ms));
@@ -189,6 +189,7 @@ fn document(id: JobId, job: &Fields, work: &Fields, attempts_max: u32) -> Result
             width: header.width,
             height: header.height,
             bytes: work.number("len")?,
+            key: original.parse().map_err(|_| format!("{original} is no key"))?,
         },
         attempts,
         attempts_max,

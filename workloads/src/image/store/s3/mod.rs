@@ -50,7 +50,7 @@ use self::calls::Placed;
 use self::client::{Client, Site};
 use self::parts::Parts;
 use self::shelf::{S3Shelf, place, wanted_again};
-use super::{Key, Meta, Objects, Put, Shelf, StoreError, Suffix, Swept, Wanted};
+use super::{Each, Key, Meta, Objects, Put, Shelf, StoreError, Suffix, Swept, Wanted};
 use crate::image::courier::{Courier, NotTaken};
 
 /// What was found out about this store.
@@ -221,12 +221,12 @@ impl Objects for S3 {
         self.ask(move |client| async move { client.remove(&name).await })
     }
 
-    fn list(&self, each: &mut dyn FnMut(Key, Meta)) -> Result<(), StoreError> {
+    fn list(&self, each: Each<'_>) -> Result<(), StoreError> {
         sweep::each_page(self, "objects/", &mut |page| {
             for found in page.found {
                 // What is no key is somebody else's.
                 if let Some(key) = found.name.rsplit('/').next().and_then(|name| name.parse().ok()) {
-                    each(key, found.meta);
+                    each(key, found.meta)?;
                 }
             }
             Ok(())
