@@ -11,6 +11,8 @@ mod cable;
 mod control;
 #[path = "chat_fleet/guide.rs"]
 mod guide;
+#[path = "chat_fleet/moderation.rs"]
+mod moderation;
 #[path = "chat_fleet/network.rs"]
 mod network;
 #[path = "chat_fleet/past.rs"]

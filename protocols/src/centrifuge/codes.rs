@@ -114,6 +114,10 @@ impl ErrorCode {
     pub const UNRECOVERABLE_POSITION: Self = Self::new(112, "unrecoverable position", false);
     /// What is paged through changed meanwhile.
     pub const CONCURRENT_PAGINATION: Self = Self::new(113, "concurrent pagination", true);
+    /// The user may read and not publish, for a time. Not of the model: a number that it leaves free for servers.
+    pub const MUTED: Self = Self::new(120, "muted", false);
+    /// The user may not be in this channel, for a time. Not of the model, either.
+    pub const BANNED: Self = Self::new(121, "banned", false);
 }
 
 /// A close of the connection by the server: the code and reason of the WebSocket close frame. Clients reconnect after
@@ -186,6 +190,8 @@ impl Disconnect {
     pub const NOT_AVAILABLE: Self = Self::new(3508, "not available");
     /// Too many commands that failed.
     pub const TOO_MANY_ERRORS: Self = Self::new(3509, "too many errors");
+    /// The user may not be here, for a time. Not of the model: a number that it leaves free for servers.
+    pub const BANNED: Self = Self::new(3520, "banned");
 }
 
 /// Why a subscription ended. Clients subscribe again from 2500 on.
@@ -215,6 +221,8 @@ impl Unsubscribed {
 
     /// The server ended it.
     pub const SERVER: Self = Self::new(2000, "server unsubscribe");
+    /// The user may not be in this channel, for a time. Not of the model: a number that it leaves free for servers.
+    pub const BANNED: Self = Self::new(2020, "banned");
     /// Publications were missed: the client recovers.
     pub const INSUFFICIENT_STATE: Self = Self::new(2500, "insufficient state");
     /// The subscription's token has expired and was not refreshed.

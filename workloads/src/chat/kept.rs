@@ -41,6 +41,8 @@ pub fn with_publication<R>(
     write: impl FnOnce(Publication<'_>) -> R,
 ) -> R {
     let author = content.author.as_ref();
+    // Of one that was removed there is nothing to hide.
+    let sealer = sealer.filter(|_| !content.is_removed());
     let tags = Tags::encode(content.tags.iter().map(|(name, value)| (&**name, &**value)));
     let data = match sealer {
         Some(sealer) => Cow::Owned(sealer.seal(&place.bytes(), &content.data)),

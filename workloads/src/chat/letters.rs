@@ -15,6 +15,7 @@ use super::hub::Verifiers;
 pub use super::log::Key;
 use super::log::Told;
 use super::past::Partial;
+use super::sanctions::Sanction;
 use super::session::ClientId;
 use super::stream::{Author, Content, Epoch, Stored};
 
@@ -110,6 +111,13 @@ pub enum Ask {
     },
     /// Forget the history.
     Clear,
+    /// Forget one publication.
+    Remove {
+        /// Its number.
+        offset: u64,
+        /// In which life of the channel; empty: in the present one.
+        epoch: String,
+    },
     /// What follows an offset, for a member that was slow.
     Follow {
         /// The last publication it has.
@@ -142,6 +150,8 @@ pub enum Answer {
     Partial(Box<Partial>),
     /// The history is forgotten: up to this offset of this life. `None`: there was none.
     Cleared(Option<(u64, Epoch)>),
+    /// The publication is forgotten: of this life. `None`: nothing was published there.
+    Removed(Option<Epoch>),
     /// What follows; `None` when some of it is gone.
     Follows {
         /// The publications.
@@ -275,8 +285,17 @@ pub enum Letter {
     Order {
         /// What.
         order: Arc<Order>,
-        /// Whom to tell how many clients it concerned.
-        reply: Reply<usize>,
+        /// Whom to tell how many clients it concerned, or why it was not carried out.
+        reply: Reply<Result<usize, ErrorCode>>,
+    },
+    /// What is forbidden to users: those of one, or of all.
+    Sanctions {
+        /// Whose; empty: everybody's.
+        user: String,
+        /// As many at most are named.
+        most: usize,
+        /// Whom to tell: them, and how many there are.
+        reply: Reply<(Vec<Sanction>, usize)>,
     },
     /// Something that a client's command waits for has been found out.
     Found {
@@ -337,6 +356,8 @@ pub struct Target {
 /// What is to be done with a user's clients.
 #[derive(Clone, Debug)]
 pub enum Order {
+    /// Forbid a user something, or allow it again; its clients that may not be where they are leave.
+    Sanction(Sanction),
     /// Subscribe them.
     Subscribe {
         /// Whom.

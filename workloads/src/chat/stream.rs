@@ -55,6 +55,19 @@ pub struct Content {
     pub tags: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
+impl Content {
+    /// What stands in the place of a publication that was removed. No JSON is empty, so nothing else looks like it, in
+    /// memory and in the log.
+    pub fn removed() -> Content {
+        Content { data: Box::default(), binary: false, author: None, tags: Vec::new() }
+    }
+
+    /// It only keeps a place: nobody is given it.
+    pub fn is_removed(&self) -> bool {
+        self.data.is_empty() && !self.binary
+    }
+}
+
 /// A publication with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -208,6 +221,14 @@ impl Stream {
         self.kept().get(at)
     }
 
+    /// Takes what was published at that place away; the place stays, so that whoever counts finds no gap. Whether it was
+    /// there.
+    pub fn remove(&mut self, offset: u64) -> bool {
+        let Ok(at) = self.kept().binary_search_by_key(&offset, |stored| stored.offset) else { return false };
+        self.kept_mut()[at].content = Arc::new(Content::removed());
+        true
+    }
+
     /// Forgets all publications up to `upto`; the position stays.
     pub fn clear(&mut self, upto: u64) {
         self.drop_while(|stored| stored.offset <= upto);
@@ -223,7 +244,8 @@ impl Stream {
         }
     }
 
-    /// What a client at `offset` of `epoch` has missed, if all of it is still here: at most `most` publications.
+    /// What a client at `offset` of `epoch` has missed, if all of it is still here: at most `most` publications. Places of
+    /// removed ones are among them.
     pub fn missed(&self, offset: u64, epoch: &str, most: usize) -> Option<Vec<Stored>> {
         if !epoch.is_empty() && epoch != self.epoch() {
             return None;
@@ -250,18 +272,19 @@ impl Stream {
 
     /// The latest publication, unless a client at `offset` of `epoch` has it.
     pub fn latest(&self, since: Option<(u64, &str)>) -> Option<&Stored> {
-        let latest = self.visible().next_back()?;
+        let latest = self.visible().rfind(|stored| !stored.content.is_removed())?;
         let has_it = since.is_some_and(|(offset, epoch)| offset == latest.offset && epoch == self.epoch());
         (!has_it).then_some(latest)
     }
 
-    /// A page of history: `limit` publications after (or, in reverse, before) `since`.
+    /// A page of history: `limit` publications after (or, in reverse, before) `since`, without those that were removed.
     pub fn page(&self, since: Option<u64>, reverse: bool, limit: usize) -> Vec<Stored> {
+        let is_there = |stored: &&Stored| !stored.content.is_removed();
         match reverse {
-            false => self.after(since.unwrap_or(0)).take(limit).cloned().collect(),
+            false => self.after(since.unwrap_or(0)).filter(is_there).take(limit).cloned().collect(),
             true => {
                 let before = self.visible().rev().filter(|stored| since.is_none_or(|since| stored.offset < since));
-                before.take(limit).cloned().collect()
+                before.filter(is_there).take(limit).cloned().collect()
             }
         }
     }
@@ -350,6 +373,20 @@ mod tests {
         assert_eq!(owned.latest(Some((2, "abcd"))).unwrap().offset, 3);
         assert!(owned.latest(Some((3, "abcd"))).is_none());
         assert!(owned.latest(Some((3, "efgh"))).is_some());
+    }
+
+    #[test]
+    fn one_that_was_removed_keeps_its_place_and_is_given_to_nobody() {
+        let mut owned = stream(10, 4);
+        assert!(owned.remove(8) && owned.remove(8) && !owned.remove(6) && !owned.remove(11));
+        assert_eq!(offsets(&owned.page(None, false, 9)), [7, 9, 10]);
+        assert_eq!(offsets(&owned.page(None, true, 3)), [10, 9, 7], "a page is filled behind it");
+        let missed = owned.missed(6, "abcd", 300).unwrap();
+        assert_eq!(offsets(&missed), [7, 8, 9, 10]);
+        assert!(missed[1].content.is_removed() && !missed[0].content.is_removed());
+        assert_eq!(offsets(&owned.following(7, 2, 1 << 20).unwrap()), [8, 9]);
+        assert!(owned.remove(10));
+        assert_eq!(owned.latest(None).unwrap().offset, 9);
     }
 
     #[test]

@@ -56,7 +56,7 @@ const span = seconds => seconds >= 86400 ? `${Math.floor(seconds / 86400)} d ${M
 
 const CODES = { 1000: "normal end", 1001: "going away", 1002: "broken WebSocket framing", 1007: "text that is not UTF-8", 1009: "message too long",
   3001: "the node shut down", 3005: "token over, not refreshed", 3008: "too slow", 3010: "could not catch up", 3012: "no answer to a ping",
-  3500: "invalid token", 3501: "against the protocol", 3502: "no connect in time", 3503: "disconnected by the backend", other: "anything else" };
+  3500: "invalid token", 3501: "against the protocol", 3502: "no connect in time", 3503: "disconnected by the backend", 3520: "banned", other: "anything else" };
 
 /* ---- Drawing ---- */
 

@@ -6,13 +6,15 @@
 use annulus_protocols::centrifuge::ErrorCode;
 use annulus_protocols::json::{write_base64, write_string};
 
+use crate::chat::sanctions::{FOREVER, Sanction};
+
 /// What became of a request.
 pub type Outcome<'a> = Result<Answer<'a>, ErrorCode>;
 
 /// What is answered. JSON values in it have to be checked ones.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer<'a> {
-    /// To subscribe, unsubscribe, disconnect, refresh and history_remove: nothing but that it is done.
+    /// To subscribe, unsubscribe, disconnect, refresh, to what removes and what forbids: nothing but that it is done.
     Done,
     /// To publish.
     Published(Published<'a>),
@@ -29,6 +31,13 @@ pub enum Answer<'a> {
     },
     /// To history.
     History(HistoryPage<'a>),
+    /// To sanctions: those that are named, and how many there are.
+    Sanctions {
+        /// By name.
+        named: Vec<&'a Sanction>,
+        /// In all.
+        total: usize,
+    },
     /// To channels: names, and how many clients each has.
     Channels(Vec<(&'a str, u64)>),
     /// To info.
@@ -189,6 +198,12 @@ fn write_answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
             });
             out.push(b'}');
         }
+        Answer::Sanctions { named, total } => {
+            put(out, "{\"sanctions\":");
+            list(out, named.iter(), |out, sanction| write_sanction(out, sanction));
+            number_member(out, "total", *total as u64);
+            out.push(b'}');
+        }
         Answer::Info(nodes) => {
             put(out, "{\"nodes\":");
             list(out, nodes, write_node);
@@ -248,6 +263,15 @@ fn write_kept(out: &mut Vec<u8>, kept: &Kept<'_>) {
         member(out, "tags");
         map(out, kept.tags.iter().copied(), write_string);
     }
+    out.push(b'}');
+}
+
+fn write_sanction(out: &mut Vec<u8>, sanction: &Sanction) {
+    out.push(b'{');
+    text_member(out, "kind", sanction.kind.name());
+    text_member(out, "user", &sanction.user);
+    text_member(out, "channel", &sanction.channel);
+    number_member(out, "expire_at", if sanction.until == FOREVER { 0 } else { sanction.until });
     out.push(b'}');
 }
 
@@ -321,12 +345,14 @@ fn map<'a, T>(out: &mut Vec<u8>, entries: impl Iterator<Item = (&'a str, T)>, wr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use annulus_protocols::json::{Kind, validate};
+    use annulus_protocols::json::{self, validate};
+
+    use crate::chat::sanctions::Kind;
 
     fn response(outcome: &Outcome<'_>) -> String {
         let mut out = Vec::new();
         write_response(&mut out, outcome);
-        assert_eq!(validate(&out), Ok(Kind::Object));
+        assert_eq!(validate(&out), Ok(json::Kind::Object));
         String::from_utf8(out).unwrap()
     }
 
@@ -347,6 +373,8 @@ mod tests {
         // Bytes of a Protobuf client go into JSON as text, whatever they are.
         let binary = Kept { data: b"\"},\xff", binary: true, offset: 5, ..Kept::default() };
         let page = HistoryPage { publications: vec![kept, bare, binary], epoch: "e", offset: 5 };
+        let muted = Sanction { kind: Kind::Mute, user: "ann".into(), channel: "room".into(), until: 9 };
+        let banned = Sanction { kind: Kind::Ban, channel: "".into(), until: FOREVER, ..muted.clone() };
         for (answer, expected) in [
             (Answer::Done, "{}"),
             (Answer::Published(published), "{\"offset\":7,\"epoch\":\"abcd\"}"),
@@ -371,6 +399,11 @@ mod tests {
                 "{\"channels\":{\"news\":{\"num_clients\":2},\"{\":{},\"odd\":{\"num_clients\":1}}}",
             ),
             (Answer::Channels(vec![]), "{\"channels\":{}}"),
+            (
+                Answer::Sanctions { named: vec![&muted, &banned], total: 7 },
+                "{\"sanctions\":[{\"kind\":\"mute\",\"user\":\"ann\",\"channel\":\"room\",\"expire_at\":9},{\"kind\":\"ban\",\"user\":\"ann\"}],\"total\":7}",
+            ),
+            (Answer::Sanctions { named: vec![], total: 0 }, "{\"sanctions\":[]}"),
             (
                 Answer::Partial {
                     known: Box::new(Answer::Channels(vec![])),

@@ -12,6 +12,7 @@ use annulus_protocols::json::{self, Value, validate};
 use super::NOT_FOUND;
 use super::fields::{Field, Fields, Misfit, Pairs};
 use super::values::{Close, Either, NotBase64, Overrides, Payload, Position};
+use crate::chat::sanctions::Kind;
 
 /// Largest body in bytes. Beyond: 413. Room for a broadcast to tens of thousands of channels.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -23,6 +24,8 @@ pub const BATCH_COMMANDS_MAX: usize = 16_384;
 pub const TAGS_MAX: usize = 256;
 /// Most clients that a disconnect spares. Beyond: 400.
 pub const WHITELIST_MAX: usize = 1024;
+/// Sanctions that one answer names at most, and without a wish. Beyond: it tells how many there are.
+pub const SANCTIONS_TOLD: usize = 1000;
 /// Longest idempotency key in bytes, since they are kept. Beyond: 107.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
@@ -139,6 +142,24 @@ pub enum Request<'a> {
         /// Which; not empty.
         channel: Cow<'a, str>,
     },
+    /// Forget one publication of it.
+    PublicationRemove {
+        /// Of which channel; not empty.
+        channel: Cow<'a, str>,
+        /// Its number.
+        offset: u64,
+        /// In which life of the channel; empty: in the present one.
+        epoch: Cow<'a, str>,
+    },
+    /// Forbid a user something, or allow it again.
+    Sanction(Sanctioning<'a>),
+    /// What is forbidden to users.
+    Sanctions {
+        /// To whom; empty: to anybody.
+        user: Cow<'a, str>,
+        /// How many at most; 0: [`SANCTIONS_TOLD`].
+        limit: usize,
+    },
     /// Which channels have subscribers.
     Channels {
         /// As [`Pattern`](super::Pattern) reads it, and it does; empty: all.
@@ -169,6 +190,9 @@ impl Request<'_> {
             Request::PresenceStats { .. } => "presence_stats",
             Request::History(_) => "history",
             Request::HistoryRemove { .. } => "history_remove",
+            Request::PublicationRemove { .. } => "publication_remove",
+            Request::Sanction(sanctioning) => sanctioning.method,
+            Request::Sanctions { .. } => "sanctions",
             Request::Channels { .. } => "channels",
             Request::Info => "info",
             Request::Batch { .. } => "batch",
@@ -219,6 +243,34 @@ pub struct Subscribe<'a> {
     pub overrides: Overrides,
 }
 
+/// A wish to forbid a user something, or to allow it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sanctioning<'a> {
+    /// What it was called by the caller.
+    pub method: &'static str,
+    /// What is forbidden.
+    pub kind: Kind,
+    /// It is allowed again.
+    pub lifts: bool,
+    /// To whom; not empty.
+    pub user: Cow<'a, str>,
+    /// Where; empty: everywhere.
+    pub channel: Cow<'a, str>,
+    /// When it ends.
+    pub end: End,
+}
+
+/// When something ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// When it is lifted.
+    Never,
+    /// At that moment, in seconds since 1970.
+    At(u64),
+    /// After so many seconds.
+    After(u64),
+}
+
 /// A wish to change how long connections live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refresh<'a> {
@@ -255,7 +307,7 @@ pub fn read<'a>(method: &str, body: &'a [u8]) -> Result<Request<'a>, Fault> {
     }
     let method = METHODS.iter().find(|known| **known == method).ok_or(Fault::NotFound)?;
     // Those that need nothing may be asked with nothing.
-    let body = if body.is_empty() && matches!(*method, "info" | "channels") { b"{}" } else { body };
+    let body = if body.is_empty() && matches!(*method, "info" | "channels" | "sanctions") { b"{}" } else { body };
     validate(body).map_err(Fault::NotJson)?;
     let fields = Fields::of("the body", Value::of(body))?;
     match *method {
@@ -265,7 +317,7 @@ pub fn read<'a>(method: &str, body: &'a [u8]) -> Result<Request<'a>, Fault> {
 }
 
 /// All methods. In a command of a batch that has several the first of them counts.
-const METHODS: [&str; 21] = [
+const METHODS: [&str; 29] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -286,6 +338,15 @@ const METHODS: [&str; 21] = [
     "map_stats",
     "map_clear",
     "shared_poll_publish",
+    "publication_remove",
+    "mute",
+    "unmute",
+    "ban",
+    "unban",
+    // Of Centrifugo's paid edition: a ban of everything.
+    "block_user",
+    "unblock_user",
+    "sanctions",
     "batch",
 ];
 
@@ -334,6 +395,14 @@ fn command<'a>(method: &str, fields: Fields<'a>) -> Result<Request<'a>, Fault> {
         "presence_stats" => Ok(Request::PresenceStats { channel: channel(fields)? }),
         "history" => history(fields),
         "history_remove" => Ok(Request::HistoryRemove { channel: channel(fields)? }),
+        "publication_remove" => publication_remove(fields),
+        "mute" => sanction("mute", Kind::Mute, false, fields),
+        "unmute" => sanction("unmute", Kind::Mute, true, fields),
+        "ban" => sanction("ban", Kind::Ban, false, fields),
+        "unban" => sanction("unban", Kind::Ban, true, fields),
+        "block_user" => sanction("block_user", Kind::Ban, false, fields),
+        "unblock_user" => sanction("unblock_user", Kind::Ban, true, fields),
+        "sanctions" => sanctions(fields),
         "channels" => channels(fields),
         "info" => Ok(Request::Info),
         "rpc" => Err(rpc(fields)?.into()),
@@ -520,6 +589,62 @@ fn history(fields: Fields<'_>) -> Result<Request<'_>, Fault> {
     }
     history.channel = not_empty(history.channel)?;
     Ok(Request::History(history))
+}
+
+fn publication_remove(fields: Fields<'_>) -> Result<Request<'_>, Fault> {
+    let (mut channel, mut offset, mut epoch) = (Cow::Borrowed(""), 0, Cow::Borrowed(""));
+    for field in fields {
+        match field.name() {
+            "channel" => channel = field.text()?,
+            "offset" => offset = field.number()?,
+            "epoch" => epoch = field.text()?,
+            _ => {}
+        }
+    }
+    // Numbers begin with 1.
+    if offset == 0 {
+        return Err(ErrorCode::BAD_REQUEST.into());
+    }
+    Ok(Request::PublicationRemove { channel: not_empty(channel)?, offset, epoch })
+}
+
+fn sanction<'a>(method: &'static str, kind: Kind, lifts: bool, fields: Fields<'a>) -> Result<Request<'a>, Fault> {
+    let (mut user, mut channel) = (Cow::Borrowed(""), Cow::Borrowed(""));
+    let (mut expire_at, mut seconds) = (0, 0);
+    for field in fields {
+        match field.name() {
+            "user" => user = field.text()?,
+            "channel" => channel = field.text()?,
+            "expire_at" => expire_at = field.number()?,
+            "seconds" => seconds = field.number()?,
+            // One of a user's clients comes back as another one: what is forbidden is forbidden to all of them.
+            "client" | "session" if !field.text()?.is_empty() => return Err(ErrorCode::NOT_AVAILABLE.into()),
+            _ => {}
+        }
+    }
+    let end = match (expire_at, seconds) {
+        (0, 0) => End::Never,
+        (at, 0) => End::At(at),
+        (0, seconds) => End::After(seconds),
+        _ => return Err(ErrorCode::BAD_REQUEST.into()),
+    };
+    // Those without a name are not one user.
+    if user.is_empty() {
+        return Err(ErrorCode::BAD_REQUEST.into());
+    }
+    Ok(Request::Sanction(Sanctioning { method, kind, lifts, user, channel, end }))
+}
+
+fn sanctions(fields: Fields<'_>) -> Result<Request<'_>, Fault> {
+    let (mut user, mut limit) = (Cow::Borrowed(""), 0);
+    for field in fields {
+        match field.name() {
+            "user" => user = field.text()?,
+            "limit" => limit = field.number()?,
+            _ => {}
+        }
+    }
+    Ok(Request::Sanctions { user, limit })
 }
 
 fn channels(fields: Fields<'_>) -> Result<Request<'_>, Fault> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use annulus_engine::Shard;
 use bytes::Bytes;
 
-use super::scripts::{ADD, CLEAR, READ};
+use super::scripts::{ADD, CLEAR, READ, REMOVE};
 use super::{Add, Added, Failure, From, News, Page, Read, Wish};
 use crate::chat::config::Broker;
 use crate::chat::letters::Letter;
@@ -96,6 +96,9 @@ impl Link {
             Wish::Read(read) => drop(self.shard.spawn(async move { link.read(read).await })),
             Wish::Clear { id, channel, meta_ttl_ms } => {
                 drop(self.shard.spawn(async move { link.clear(id, channel, meta_ttl_ms).await }));
+            }
+            Wish::Remove { id, channel, offset, epoch, meta_ttl_ms } => {
+                drop(self.shard.spawn(async move { link.remove(id, channel, offset, epoch, meta_ttl_ms).await }));
             }
             Wish::Say { channel, message } => drop(self.shard.spawn(async move {
                 let to = link.names(&channel).of("chan");
@@ -286,6 +289,20 @@ impl Link {
         let outcome = answer.map_err(|trouble| self.failure(&channel, &trouble));
         self.tell(News::Cleared { id, outcome });
     }
+
+    async fn remove(self: Rc<Self>, id: u64, channel: Arc<str>, offset: u64, epoch: String, meta_ttl_ms: u64) {
+        let names = self.names(&channel);
+        let keys = [names.of("meta"), names.of("stream"), names.of("chan")];
+        let (meta_ttl, offset) = (meta_ttl_ms.to_string(), offset.to_string());
+        let rest = [meta_ttl.as_bytes(), self.publish.as_bytes(), offset.as_bytes(), epoch.as_bytes()];
+        let answer = self.run(&REMOVE, &keys, &rest).await.and_then(|answer| {
+            let read = read_position(&answer).filter(|(_, was_given)| *was_given <= 1);
+            read.ok_or_else(|| strange("a publication that it is to remove", &answer))
+        });
+        let outcome = answer.map(|(epoch, was_given)| (epoch, was_given == 1));
+        let outcome = outcome.map_err(|trouble| self.failure(&channel, &trouble));
+        self.tell(News::Removed { id, outcome });
+    }
 }
 
 fn strange(what: &str, answer: &Value) -> Trouble {
@@ -313,7 +330,7 @@ fn read_added(answer: &Value) -> Option<Added> {
     })
 }
 
-/// A channel's life and last number.
+/// A channel's life and a number: its last, or whether something is so.
 fn read_position(answer: &Value) -> Option<(Epoch, u64)> {
     let [epoch, top] = answer.as_list()? else { return None };
     Some((read_epoch(epoch)?, read_number(top)?))

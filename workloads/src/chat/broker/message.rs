@@ -3,6 +3,7 @@
 //! ```text
 //!   1 P epoch offset : publication      by Redis' script, of what it has just numbered
 //!   1 C epoch offset :                  by Redis' script: everything up to the offset is forgotten
+//!   1 R epoch offset :                  by Redis' script: what was published there is removed
 //!   1 S | J | L  len node  publication  by a node: published without history; somebody came, somebody left
 //! ```
 //!
@@ -36,6 +37,13 @@ pub enum Message<'a> {
         epoch: Epoch,
         /// Up to where.
         upto: u64,
+    },
+    /// One publication is removed.
+    Removed {
+        /// Its channel's life.
+        epoch: Epoch,
+        /// Its number.
+        offset: u64,
     },
     /// A publication without history.
     Said {
@@ -84,11 +92,12 @@ impl std::fmt::Display for Strange {
 /// [`Strange`].
 pub fn read(bytes: &[u8]) -> Result<Message<'_>, Strange> {
     match bytes {
-        [VERSION, kind @ (b'P' | b'C'), rest @ ..] => {
+        [VERSION, kind @ (b'P' | b'C' | b'R'), rest @ ..] => {
             let (epoch, offset, entry) = read_place(rest).ok_or(Strange::Bytes)?;
             match kind {
                 b'P' => Ok(Message::Publication { epoch, offset, entry }),
-                _ if entry.is_empty() => Ok(Message::Cleared { epoch, upto: offset }),
+                b'C' if entry.is_empty() => Ok(Message::Cleared { epoch, upto: offset }),
+                b'R' if entry.is_empty() => Ok(Message::Removed { epoch, offset }),
                 _ => Err(Strange::Bytes),
             }
         }
@@ -175,6 +184,8 @@ mod tests {
             Ok(Message::Publication { epoch: *b"abcd", offset: 17, entry: b"entry:x" })
         );
         assert_eq!(read(b"1Cabcd0:"), Ok(Message::Cleared { epoch: *b"abcd", upto: 0 }));
+        assert_eq!(read(b"1Rabcd7:"), Ok(Message::Removed { epoch: *b"abcd", offset: 7 }));
+        assert_eq!(read(b"1Rabcd7:x"), Err(Strange::Bytes));
     }
 
     #[test]

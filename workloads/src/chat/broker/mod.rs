@@ -51,6 +51,19 @@ pub enum Wish {
         /// How long the channel's epoch and top are kept from now on, in milliseconds.
         meta_ttl_ms: u64,
     },
+    /// One publication forgotten: [`News::Removed`].
+    Remove {
+        /// For the answer.
+        id: u64,
+        /// Whose.
+        channel: Arc<str>,
+        /// Its number.
+        offset: u64,
+        /// In which life of the channel; empty: in the present one.
+        epoch: String,
+        /// How long the channel's epoch and top are kept from now on, in milliseconds.
+        meta_ttl_ms: u64,
+    },
     /// Something said to all other nodes that listen to a channel. Nobody hears whether it arrived.
     Say {
         /// Where.
@@ -154,6 +167,13 @@ pub enum News {
         id: u64,
         /// Of which life, and up to which number; or it may not be.
         outcome: Result<(Epoch, u64), Failure>,
+    },
+    /// A publication is forgotten.
+    Removed {
+        /// Which wish it was.
+        id: u64,
+        /// The channel's life, and whether there was ever such a number in the one that was meant; or it may not be.
+        outcome: Result<(Epoch, bool), Failure>,
     },
 }
 

@@ -1,7 +1,8 @@
 //! What Redis does at once or not at all.
 //!
 //! ```text
-//!   PREFIX.meta.{CHANNEL}        hash: e epoch, t last number, r the run of the server that wrote last
+//!   PREFIX.meta.{CHANNEL}        hash: e epoch, t last number, r the run of the server that wrote last,
+//!                                x some were removed, xNUMBER that one was
 //!   PREFIX.stream.{CHANNEL}      stream: NUMBER-0, p the publication
 //!   PREFIX.key.{CHANNEL}.KEY     text: epoch, payload's hash, number of what was published with that key
 //!   PREFIX.chan.{CHANNEL}        what is passed on
@@ -64,7 +65,8 @@ return {epoch, top + 1, 0, ARGV[8]}
 });
 
 /// Reads a part of a history. `KEYS`: meta, stream. `ARGV`, after those of every script: 4 for how long the meta hash is
-/// kept, 5 `after`, `before` or `end`, 6 of which number, 7 how many. Gives epoch, last number, and the stream's entries.
+/// kept, 5 `after`, `before` or `end`, 6 of which number, 7 how many. Gives epoch, last number, and the stream's entries;
+/// those that were removed are empty.
 pub static READ: LazyLock<Script> = LazyLock::new(|| {
     Script::new(with_life!(
         "
@@ -78,6 +80,14 @@ if ARGV[7] ~= '0' then
     entries = redis.call('XREVRANGE', KEYS[2], '(' .. ARGV[6] .. '-0', '-', 'COUNT', ARGV[7])
   else
     entries = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', ARGV[7])
+  end
+  if redis.call('HEXISTS', KEYS[1], 'x') == 1 then
+    for at = 1, #entries do
+      local number = string.match(entries[at][1], '^%d+')
+      if redis.call('HEXISTS', KEYS[1], 'x' .. number) == 1 then
+        entries[at][2][2] = ''
+      end
+    end
   end
 end
 return {epoch, top, entries}
@@ -93,8 +103,43 @@ pub static CLEAR: LazyLock<Script> = LazyLock::new(|| {
 local epoch, top = life()
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('DEL', KEYS[2])
+if redis.call('HEXISTS', KEYS[1], 'x') == 1 then
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(field, 1, 1) == 'x' then
+      redis.call('HDEL', KEYS[1], field)
+    end
+  end
+end
 redis.call(ARGV[5], KEYS[3], '1C' .. epoch .. string.format('%.0f', top) .. ':')
 return {epoch, top}
+"
+    ))
+});
+
+/// Removes a publication: an entry of a stream cannot be changed, and without it the stream would have a gap, so it is noted
+/// that nobody is given it. `KEYS` and `ARGV` as of [`CLEAR`], then 6 the number, 7 the epoch that is meant, or nothing. Gives
+/// the epoch, and 1 if such a number was given in it.
+pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(with_life!(
+        "
+local epoch, top = life()
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+local number = tonumber(ARGV[6])
+if number < 1 or number > top or (ARGV[7] ~= '' and ARGV[7] ~= epoch) then
+  return {epoch, 0}
+end
+if #redis.call('XRANGE', KEYS[2], ARGV[6] .. '-0', ARGV[6] .. '-0') == 1 then
+  local oldest = tonumber(string.match(redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', '1')[1][1], '^%d+'))
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    local noted = tonumber(string.match(field, '^x(%d+)$') or '')
+    if noted and noted < oldest then
+      redis.call('HDEL', KEYS[1], field)
+    end
+  end
+  redis.call('HSET', KEYS[1], 'x', '1', 'x' .. ARGV[6], '1')
+end
+redis.call(ARGV[5], KEYS[3], '1R' .. epoch .. ARGV[6] .. ':')
+return {epoch, 1}
 "
     ))
 });

@@ -13,6 +13,7 @@ use annulus_engine::metrics::{Counter, Gauge};
 use annulus_engine::{Inbox, Shard};
 use bytes::Bytes;
 
+use super::learning::TRIES_MAX;
 use super::roster::{Asked, Figures, Roster};
 use super::wire::{self, Fault, Found, Head, Message, NodeId, VERSION};
 use super::{ANSWER_MAX, BEAT, Census, Forwarded, INBOX, LATE, LEASE, Letter, Survey};
@@ -91,6 +92,8 @@ pub struct Captain {
     asking: RefCell<HashMap<u64, Asking>>,
     number: Cell<u64>,
     beat: Cell<u64>,
+    /// How often the others are still to be asked for what was ordered while this node was away.
+    pub(super) tries: Cell<u32>,
     /// The lease is taken back, and not renewed any more.
     is_leaving: Cell<bool>,
     clock: Cell<Option<Clock>>,
@@ -133,6 +136,7 @@ impl Captain {
             asking: RefCell::default(),
             number: Cell::new(0),
             beat: Cell::new(0),
+            tries: Cell::new(TRIES_MAX),
             is_leaving: Cell::new(false),
             clock: Cell::new(None),
             serving: Cell::new(0),
@@ -164,8 +168,14 @@ impl Captain {
     async fn renew(self: Rc<Self>) {
         while !self.is_leaving.get() {
             match self.renew_once().await {
-                Ok(()) => self.meters.beats.add(1),
-                Err(_) => self.meters.lost_beats.add(1),
+                Ok(()) => {
+                    self.meters.beats.add(1);
+                    self.learn_if_need_be();
+                }
+                Err(_) => {
+                    self.meters.lost_beats.add(1);
+                    self.has_missed_orders();
+                }
             }
             self.roster.borrow_mut().expire(self.shard.now());
             self.meters.nodes.set(1 + self.roster.borrow().len() as u64);
@@ -202,6 +212,11 @@ impl Captain {
             crate::say!("chat: node {name} is gone");
         }
         Ok(())
+    }
+
+    /// How many other nodes live.
+    pub(super) fn roster_len(&self) -> usize {
+        self.roster.borrow().len()
     }
 
     /// Takes the lease back: the other nodes need not wait for its end.
@@ -249,7 +264,7 @@ impl Captain {
     }
 
     /// Says something to all other nodes, and waits for their answers.
-    async fn ask_all(&self, message: Message) -> Survey {
+    pub(super) async fn ask_all(&self, message: Message) -> Survey {
         let (awaited, mut missing) = {
             let mut roster = self.roster.borrow_mut();
             roster.expire(self.shard.now());
@@ -328,7 +343,8 @@ impl Captain {
             match events.next().await {
                 Event::Message { payload, .. } => self.on_message(&payload),
                 // What was said meanwhile is not said again: who asked learns that we have not answered.
-                Event::Subscribed { .. } | Event::Lost => {}
+                Event::Lost => self.has_missed_orders(),
+                Event::Subscribed { .. } => {}
             }
         }
     }

@@ -11,6 +11,7 @@
 //! | `mod.rs` | [`Fleet`]: what a shard asks of all nodes |
 //! | `captain.rs` | what goes through Redis, on one shard of each node |
 //! | `serving.rs` | what other nodes ask and order |
+//! | `learning.rs` | what a node that was away asks the others |
 //! | `roster.rs` | who is alive |
 //! | `wire.rs`, `fields.rs` | what is said, and what that is made of |
 //!
@@ -28,6 +29,7 @@
 
 mod captain;
 mod fields;
+mod learning;
 mod roster;
 mod serving;
 pub mod wire;

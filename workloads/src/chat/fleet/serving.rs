@@ -62,6 +62,13 @@ impl Captain {
                 }
                 Some(Found { channels: channels.into_iter().collect(), ..Found::default() })
             }
+            Question::Sanctions => {
+                // Every shard has all of them.
+                let (ticket, reply) = ticket();
+                let letter = Letter::Sanctions { user: String::new(), most: usize::MAX, reply: Reply(ticket) };
+                self.shard.post(self.shard.index(), serve::INBOX, letter).ok()?;
+                Some(Found { sanctions: reply.await?.0, ..Found::default() })
+            }
         }
     }
 
@@ -70,7 +77,8 @@ impl Captain {
         drop(self.shard.spawn(async move {
             let order = Arc::new(order);
             let done = serving.0.each_shard(|reply| Letter::Order { order: order.clone(), reply }).await;
-            serving.0.answer(head, if done.is_some() { Message::Done } else { Message::Busy });
+            let is_done = done.is_some_and(|shards| shards.iter().all(Result::is_ok));
+            serving.0.answer(head, if is_done { Message::Done } else { Message::Busy });
         }));
     }
 

@@ -15,6 +15,7 @@ use annulus_protocols::centrifuge::Disconnect;
 use super::fields::{Reader, Writer};
 use crate::chat::evidence::Present;
 use crate::chat::letters::{Granted, Order, Overrides, Target};
+use crate::chat::sanctions::{Kind, Sanction};
 use crate::chat::session::ClientId;
 
 /// The version that is written here, and the only one that is read.
@@ -65,6 +66,8 @@ pub enum Question {
         /// What their names match.
         pattern: String,
     },
+    /// What is forbidden to users.
+    Sanctions,
 }
 
 /// What a node answers.
@@ -76,6 +79,8 @@ pub struct Found {
     pub counted: Vec<(u64, u64)>,
     /// Channels, and how many members each has.
     pub channels: Vec<(Arc<str>, u64)>,
+    /// What is forbidden to users; if anything is, the answer has nothing else.
+    pub sanctions: Vec<Sanction>,
     /// There were more than an answer may hold.
     pub is_cut: bool,
 }
@@ -132,6 +137,16 @@ pub fn write(head: &Head, message: &Message) -> Vec<u8> {
         Message::Question(Question::Channels { pattern }) => {
             writer.byte(kind::CHANNELS).text(pattern);
         }
+        Message::Question(Question::Sanctions) => {
+            writer.byte(kind::SANCTIONS_WANTED);
+        }
+        // A kind of its own: nodes of the release before read the other answers as ever.
+        Message::Found(found) if !found.sanctions.is_empty() => {
+            let sanctions = fitting(&found.sanctions, |one| one.user.len() + one.channel.len());
+            let is_whole = sanctions.len() == found.sanctions.len();
+            writer.byte(kind::SANCTIONS).byte((found.is_cut || !is_whole).into());
+            writer.list(sanctions, write_sanction);
+        }
         Message::Found(found) => write_found(writer.byte(kind::FOUND), found),
         Message::Order(order) => write_order(writer.byte(kind::ORDER), order),
         Message::Done => {
@@ -181,6 +196,8 @@ mod kind {
     pub const EMULATED: u8 = 6;
     pub const BUSY: u8 = 7;
     pub const NOT_UNDERSTOOD: u8 = 8;
+    pub const SANCTIONS_WANTED: u8 = 9;
+    pub const SANCTIONS: u8 = 10;
 }
 
 mod order {
@@ -188,6 +205,7 @@ mod order {
     pub const UNSUBSCRIBE: u8 = 2;
     pub const DISCONNECT: u8 = 3;
     pub const REFRESH: u8 = 4;
+    pub const SANCTION: u8 = 5;
 }
 
 fn read_message(reader: &mut Reader<'_>) -> Option<Message> {
@@ -206,6 +224,11 @@ fn read_message(reader: &mut Reader<'_>) -> Option<Message> {
         }
         kind::BUSY => Message::Busy,
         kind::NOT_UNDERSTOOD => Message::NotUnderstood(reader.byte()?),
+        kind::SANCTIONS_WANTED => Message::Question(Question::Sanctions),
+        kind::SANCTIONS => {
+            let is_cut = reader.flag()?;
+            Message::Found(Found { sanctions: reader.list(read_sanction)?, is_cut, ..Found::default() })
+        }
         _ => return None,
     })
 }
@@ -263,11 +286,12 @@ fn read_found(reader: &mut Reader<'_>) -> Option<Found> {
     })?;
     let counted = reader.list(|reader| Some((reader.number()?, reader.number()?)))?;
     let channels = reader.list(|reader| Some((reader.text()?.into(), reader.number()?)))?;
-    Some(Found { present, counted, channels, is_cut })
+    Some(Found { present, counted, channels, sanctions: Vec::new(), is_cut })
 }
 
 fn write_order(writer: &mut Writer<'_>, order: &Order) {
     match order {
+        Order::Sanction(sanction) => write_sanction(writer.byte(order::SANCTION), sanction),
         Order::Subscribe { target, subscription, since } => {
             write_target(writer.byte(order::SUBSCRIBE), target);
             let Granted { channel, expires_at, info, data, overrides } = subscription;
@@ -312,6 +336,9 @@ fn write_order(writer: &mut Writer<'_>, order: &Order) {
 
 fn read_order(reader: &mut Reader<'_>) -> Option<Order> {
     let kind = reader.byte()?;
+    if kind == order::SANCTION {
+        return read_sanction(reader).map(Order::Sanction);
+    }
     let target = read_target(reader)?;
     Some(match kind {
         order::SUBSCRIBE => {
@@ -354,6 +381,16 @@ fn read_order(reader: &mut Reader<'_>) -> Option<Order> {
     })
 }
 
+fn write_sanction(writer: &mut Writer<'_>, sanction: &Sanction) {
+    let Sanction { kind, user, channel, until } = sanction;
+    writer.byte((*kind == Kind::Ban).into()).text(user).text(channel).number(*until);
+}
+
+fn read_sanction(reader: &mut Reader<'_>) -> Option<Sanction> {
+    let kind = if reader.flag()? { Kind::Ban } else { Kind::Mute };
+    Some(Sanction { kind, user: reader.text()?.into(), channel: reader.text()?.into(), until: reader.number()? })
+}
+
 fn write_target(writer: &mut Writer<'_>, target: &Target) {
     let Target { user, client, session, except } = target;
     writer.text(user).text(session);
@@ -394,11 +431,16 @@ mod tests {
             present: vec![present.clone(), present],
             counted: vec![(u64::MAX, 1)],
             channels: vec![("x".into(), 300)],
+            sanctions: Vec::new(),
             is_cut: false,
         };
+        let sanction = Sanction { kind: Kind::Ban, user: "ann".into(), channel: "a".into(), until: u64::MAX };
         vec![
             Message::Question(Question::Presence { channel: "a".to_owned(), most: u32::MAX }),
             Message::Question(Question::Channels { pattern: "a*".to_owned() }),
+            Message::Question(Question::Sanctions),
+            Message::Found(Found { sanctions: vec![sanction.clone()], ..Found::default() }),
+            Message::Order(Order::Sanction(sanction)),
             Message::Found(found),
             Message::Order(Order::Subscribe {
                 target: target.clone(),

@@ -21,6 +21,7 @@ use crate::chat::evidence::{Connecting, Found};
 use crate::chat::hooks::wire::{self, Question};
 use crate::chat::hooks::{HookError, Kind, Unfit, Verdict};
 use crate::chat::letters::{Granted, Joined, Letter, Order, Purpose, Reply, Target, Work};
+use crate::chat::sanctions::Kind as Forbidden;
 use crate::chat::session::{ChannelSlot, Client, ClientId, ClientText, Phase, Waits};
 use crate::chat::tokens::{ConnectionClaims, SubOptions, TokenError};
 use crate::jose::Weight;
@@ -64,6 +65,10 @@ impl Hub {
         // Each channel once: what says more of it comes first.
         let mut known = HashSet::new();
         credentials.granted.retain(|granted| known.insert(granted.channel.clone()));
+        if self.is_banned(turn.now, &credentials.user, "") {
+            return Step::Close(Disconnect::BANNED);
+        }
+        credentials.granted.retain(|granted| !self.is_banned(turn.now, &credentials.user, &granted.channel));
         if let Err(step) = self.check_granted(turn, &credentials.granted) {
             return step;
         }
@@ -91,6 +96,12 @@ impl Hub {
             self.ask_aside(turn.ports, turn.now, turn.conn, turn.client, granted, since);
         }
         Step::Asked
+    }
+
+    fn is_banned(&mut self, now: u64, user: &str, channel: &str) -> bool {
+        let is_banned = self.sanctions.until(now / 1000, Forbidden::Ban, user, channel).is_some();
+        self.counts.sanctioned += u64::from(is_banned);
+        is_banned
     }
 
     /// Makes the connection a client.
@@ -353,6 +364,12 @@ impl Hub {
         let is_last = connecting.missing == 0;
         let at = connecting.subscriptions.iter().position(|(granted, _)| granted.channel == channel);
         let granted = at.map(|at| connecting.subscriptions[at].0.clone()).unwrap_or_default();
+        let answer = match self.forbidden(now, Forbidden::Ban, client, channel) {
+            None => answer,
+            Some(banned_since) => Err(banned_since),
+        };
+        let Some(held) = client.held.as_mut() else { return };
+        let Some(connecting) = &mut held.evidence.connecting else { return };
         match answer {
             Err(_) => {
                 if let Some(at) = at {

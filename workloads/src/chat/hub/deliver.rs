@@ -363,10 +363,10 @@ impl Hub {
         let last = page.last().map_or(*offset, |stored| stored.offset);
         (*offset, *asked) = (last, false);
         let (codec, mut out) = (client.dialect.codec(), Vec::new());
-        for stored in &page {
+        for stored in page.iter().filter(|stored| !stored.content.is_removed()) {
             write_publication(codec, &mut out, channel, &as_publication(stored));
+            self.counts.deliveries += 1;
         }
-        self.counts.deliveries += page.len() as u64;
         if last >= top {
             let rare = entry.rare_mut();
             match rare.fanning > 0 {

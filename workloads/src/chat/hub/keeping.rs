@@ -10,6 +10,7 @@ use crate::chat::config::{Ack, Config};
 use crate::chat::kept::{Place, content_of, with_publication};
 use crate::chat::letters::{Answer, Asker, Key};
 use crate::chat::log::{self, Record};
+use crate::chat::sanctions::{Kind, Sanction, Sanctions};
 use crate::chat::seal::Sealer;
 use crate::chat::session::ChannelSlot;
 use crate::chat::stream::{Epoch, Stored, Stream};
@@ -42,6 +43,8 @@ struct Checkpoint {
     keys: Option<Vec<KnownKey>>,
     /// Publications on their way to the broker, likewise.
     intents: Option<Vec<u64>>,
+    /// What is forbidden to users of whom the log hears from this shard, likewise.
+    sanctions: Option<Vec<Sanction>>,
 }
 
 type KnownKey = (Key, Arc<str>, u64, Epoch, u64);
@@ -52,6 +55,7 @@ impl Hub {
         self.tell_waiting_moves(ports);
         self.tick_shared(ports, now);
         self.keys.expire(now);
+        self.sanctions.expire(now / 1000);
         let rate = self.common.config.rates.publishes;
         self.publishers.retain(|_, bucket| !bucket.is_full(rate, now));
         let slots = self.channels.slots();
@@ -107,6 +111,60 @@ impl Hub {
         }
     }
 
+    /// Removes one publication; its place stays. Who asked is told as with [`Hub::clear`].
+    pub(super) fn remove_publication(
+        &mut self,
+        ports: &mut impl Ports,
+        asker: Asker,
+        channel: &str,
+        offset: u64,
+        epoch: &str,
+    ) {
+        let outcome = self.begin_to_remove(channel, offset, epoch);
+        match outcome {
+            Ok((None, removed)) => self.tell(ports, asker, channel, Answer::Removed(removed)),
+            Ok((Some(record), removed)) => {
+                self.clearing.push_back((record, asker, channel.into(), Answer::Removed(removed)));
+            }
+            Err(error) => self.tell(ports, asker, channel, Answer::Refused(error)),
+        }
+    }
+
+    /// Takes it out of memory, and gives the log a record of that, if there is a log.
+    fn begin_to_remove(
+        &mut self,
+        channel: &str,
+        offset: u64,
+        epoch: &str,
+    ) -> Result<(Option<u64>, Option<Epoch>), ErrorCode> {
+        let common = self.common.clone();
+        let (_, namespace) = common.namespace(channel).ok_or(ErrorCode::UNKNOWN_CHANNEL)?;
+        if !namespace.has_history() {
+            return Err(ErrorCode::NOT_AVAILABLE);
+        }
+        let stream = self.channels.find(channel).and_then(|slot| self.channels.at(slot).stream.as_ref());
+        let Some(stream) = stream else { return Ok((None, None)) };
+        if !epoch.is_empty() && epoch != stream.epoch() {
+            return Err(ErrorCode::UNRECOVERABLE_POSITION);
+        }
+        if offset == 0 || offset > stream.settled() {
+            // Nobody was told of such a number.
+            return Err(ErrorCode::BAD_REQUEST);
+        }
+        let epoch = stream.epoch;
+        let record = match common.log.is_some() && namespace.ack(&common.config) > Ack::Mem {
+            false => None,
+            true if self.has_log_failed() => return Err(ErrorCode::INTERNAL),
+            true => {
+                let record = Record::Removed(log::Removed { channel, epoch, offset });
+                Some(self.log.write(&record).map_err(|_| ErrorCode::INTERNAL)?)
+            }
+        };
+        let slot = self.channels.open(channel);
+        self.counts.removed += u64::from(self.channels.stream(slot, || epoch).remove(offset));
+        Ok((record, Some(epoch)))
+    }
+
     /// The log has everything up to that record: what was cleared there is gone for good.
     pub(super) fn cleared(&mut self, ports: &mut impl Ports, last: u64) {
         while let Some((_, asker, channel, cleared)) = self.clearing.pop_front_if(|(record, ..)| *record <= last) {
@@ -116,7 +174,8 @@ impl Hub {
 
     /// The log wants to know everything again.
     pub(super) fn begin_checkpoint(&mut self, number: u64) {
-        self.round.checkpoint = Some(Checkpoint { number, at: 0, part: None, keys: None, intents: None });
+        self.round.checkpoint =
+            Some(Checkpoint { number, at: 0, part: None, keys: None, intents: None, sanctions: None });
     }
 
     /// Goes on with a checkpoint, for a bounded time. Whether there is more to be done at once: while the writer has enough,
@@ -138,6 +197,13 @@ impl Hub {
             }
             if let Some(id) = checkpoint.intents.get_or_insert_with(|| self.shared.flights.open()).pop() {
                 self.tell_intent(id);
+                continue;
+            }
+            if let Some(sanction) = checkpoint.sanctions.get_or_insert_with(|| self.own_sanctions()).pop() {
+                // It may have been changed or lifted since the list was made, and the log has that already.
+                if let Some(until) = self.sanctions.end_of(&sanction) {
+                    self.tell_log(&Record::Sanction(state_of(&Sanction { until, ..sanction })));
+                }
                 continue;
             }
             let keys = checkpoint.keys.get_or_insert_with(|| self.keys.all().collect());
@@ -231,7 +297,13 @@ impl Hub {
             let window = common.namespace(&channel).map_or(0, |(_, namespace)| namespace.idempotency_window_ms);
             self.keys.insert(key, channel, offset, epoch, time_ms + window);
         }
+        self.sanctions = restored.sanctions;
         self.doubt = doubtful.then(|| self.log.last());
+    }
+
+    /// Sanctions that this shard tells the log of.
+    fn own_sanctions(&self) -> Vec<Sanction> {
+        self.sanctions.of(None).filter(|sanction| self.owner(&sanction.user) == self.shard).collect()
     }
 
     /// Whether what [`Hub::adopt`] found in doubt has just been settled; once.
@@ -240,11 +312,19 @@ impl Hub {
     }
 }
 
+/// A sanction as the log has it.
+pub(super) fn state_of(sanction: &Sanction) -> log::SanctionState<'_> {
+    let Sanction { kind, user, channel, until } = sanction;
+    log::SanctionState { is_ban: *kind == Kind::Ban, user, channel, until: *until }
+}
+
 /// What a shard finds of its channels in the log.
 #[derive(Default)]
 pub struct Restored {
     streams: HashMap<Arc<str>, Stream>,
     keys: Vec<KnownKey>,
+    /// Of all users: every shard keeps them.
+    sanctions: Sanctions,
     /// What was meant for the broker and has no end in the log, by its key.
     intents: HashMap<Key, Intent>,
 }
@@ -305,6 +385,11 @@ impl<'c> Restorer<'c> {
             Record::Cleared(cleared) => {
                 self.of(cleared.channel).stream(cleared.channel, cleared.epoch).clear(cleared.upto);
             }
+            Record::Removed(removed) => {
+                // If it is not there, it has left the history.
+                let _was_there = self.of(removed.channel).stream(removed.channel, removed.epoch).remove(removed.offset);
+            }
+            Record::Sanction(state) => self.restore_sanction(&state),
             Record::Key(state) => {
                 let key = (state.key, Arc::from(state.channel), state.offset, state.epoch, state.time_ms);
                 self.of(state.channel).keys.push(key);
@@ -346,6 +431,12 @@ impl<'c> Restorer<'c> {
             stream.restore(Stored { offset, time_ms: publication.time_ms, content: Arc::new(content) });
         }
         stream.trim(size);
+    }
+
+    fn restore_sanction(&mut self, state: &log::SanctionState<'_>) {
+        let kind = if state.is_ban { Kind::Ban } else { Kind::Mute };
+        let sanction = Sanction { kind, user: state.user.into(), channel: state.channel.into(), until: state.until };
+        self.shards.iter_mut().for_each(|shard| shard.sanctions.put(&sanction));
     }
 
     fn restore_intent(&mut self, publication: &log::Publication<'_>) {

@@ -54,7 +54,8 @@ use super::dialect::Dialect;
 use super::emulation::Sessions;
 use super::evidence::{Evidence, Found};
 use super::hooks::{Kind, Unfit};
-use super::letters::{Answer, Ask, Asker, Letter, Work};
+use super::letters::{Answer, Ask, Asker, Letter, Reply, Work};
+use super::sanctions::Sanctions;
 use super::seal::Sealer;
 use super::session::{ChannelSlot, Client, Held, Phase, Waits};
 use super::stream::{Author, Epoch};
@@ -170,6 +171,10 @@ pub struct Counts {
     pub begun_anew: u64,
     /// Publications in the log that were not given to the broker in time.
     pub given_up: u64,
+    /// Times that a user was refused for what is forbidden to them.
+    pub sanctioned: u64,
+    /// Publications that were removed.
+    pub removed: u64,
 }
 
 /// What proves tokens. All hubs share it; a reload replaces it.
@@ -214,6 +219,9 @@ impl Common {
     }
 }
 
+/// What is forbidden to a user and not in the log yet.
+type Sanctioning = (u64, Reply<Result<usize, ErrorCode>>, usize);
+
 /// The chat of one shard.
 pub struct Hub {
     shard: usize,
@@ -238,6 +246,10 @@ pub struct Hub {
     publishers: HashMap<u64, Bucket>,
     /// Histories that were cleared, until the log has that: its record, who asked, the channel, and the answer.
     clearing: VecDeque<(u64, Asker, Arc<str>, Answer)>,
+    /// What is forbidden to users.
+    sanctions: Sanctions,
+    /// Of these, what the log does not have yet: its record, whom to tell, and how many clients it concerned.
+    sanctioning: VecDeque<Sanctioning>,
     /// The last of this shard's records that the disk has.
     durable: u64,
     /// After a loss of power: the record up to which the log is told of channels that begin anew.
@@ -340,6 +352,8 @@ impl Hub {
             fan_outs: VecDeque::new(),
             publishers: HashMap::new(),
             clearing: VecDeque::new(),
+            sanctions: Sanctions::default(),
+            sanctioning: VecDeque::new(),
             durable: 0,
             doubt: None,
             shared: shared::Shared::default(),
@@ -371,6 +385,11 @@ impl Hub {
     /// Subscriptions of clients here.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions
+    }
+
+    /// What is forbidden to users, counted.
+    pub fn sanctions(&self) -> usize {
+        self.sanctions.len()
     }
 
     /// Publications that have not settled.
@@ -603,6 +622,10 @@ impl Hub {
             Ask::History { limit, since, reverse } => self.page(now, channel, limit, since, reverse),
             Ask::Clear if self.is_shared(channel) => return self.clear_shared(ports, asker, channel),
             Ask::Clear => return self.clear(ports, asker, channel),
+            Ask::Remove { offset, epoch } if self.is_shared(channel) => {
+                return self.remove_shared(ports, asker, channel, offset, epoch);
+            }
+            Ask::Remove { offset, epoch } => return self.remove_publication(ports, asker, channel, offset, &epoch),
             Ask::Follow { offset } => self.follow(channel, offset),
         };
         self.tell(ports, asker, channel, answer);
@@ -644,7 +667,8 @@ impl Hub {
             }
             Letter::Who { channel, most, reply } => reply.0.answer(self.who(clients, &channel, most)),
             Letter::Channels { pattern, reply } => reply.0.answer(self.list(&pattern)),
-            Letter::Order { order, reply } => reply.0.answer(self.carry_out_order(ports, clients, now, &order)),
+            Letter::Order { order, reply } => self.on_order(ports, clients, now, &order, reply),
+            Letter::Sanctions { user, most, reply } => reply.0.answer(self.tell_sanctions(&user, most)),
             Letter::Found { conn, found } => self.on_found(ports, clients, now, conn, *found),
             Letter::Anew { channel } => self.anew(ports, clients, now, &channel),
             Letter::Broker(news) => self.on_news(ports, now, news),
@@ -695,7 +719,7 @@ impl Hub {
             Answer::Partial(partial) => {
                 return ports.begin(conn, Work::Past { id, channel: channel.into(), partial });
             }
-            Answer::Cleared(_) => {}
+            Answer::Cleared(_) | Answer::Removed(_) => {}
         }
         ports.send(conn, client.dialect, &out);
         let waits = client.held.as_ref().map(|held| held.waits);

@@ -25,6 +25,7 @@ use crate::chat::kept::{Place, with_publication};
 use crate::chat::letters::{Answer, Ask, Asker, Key, Publish, Work};
 use crate::chat::log::{self, Told};
 use crate::chat::rules;
+use crate::chat::sanctions::Kind as Forbidden;
 use crate::chat::session::{ChannelSlot, Waits};
 use crate::chat::stream::{Content, Epoch, epoch_text};
 
@@ -244,6 +245,11 @@ impl Hub {
         if turn.client.unanswered >= UNANSWERED_MAX {
             turn.evidence.trace.mark(Stage::Work);
             return Step::Again(Waits::Room);
+        }
+        for kind in [Forbidden::Mute, Forbidden::Ban] {
+            if let Some(error) = self.forbidden(turn.now, kind, turn.client, channel) {
+                return turn.refuse(error);
+            }
         }
         let is_new = turn.evidence.hook.is_none() && turn.evidence.checked.is_none();
         if is_new && !self.may_publish_now(turn) {
@@ -526,6 +532,7 @@ impl Hub {
             Told::Durable { last, end } => {
                 self.durable = last;
                 self.cleared(ports, last);
+                self.sanctioned(last);
                 self.flights_durable(ports, last, end.0);
                 while let Some(unsettled) = settled_by(&mut self.pending.page, last) {
                     self.settle_pending(ports, now, unsettled);
@@ -556,6 +563,7 @@ impl Hub {
         for (_, asker, channel, _) in std::mem::take(&mut self.clearing) {
             self.tell(ports, asker, &channel, Answer::Refused(ErrorCode::INTERNAL));
         }
+        self.sanctions_failed();
         self.flights_failed(ports);
         // What is in the log already still gets to the database.
         let Pending { page, wal, db, .. } = &mut self.pending;

@@ -17,6 +17,7 @@ use crate::chat::evidence::{Page, Present};
 use crate::chat::letters::{Answer, Ask, Asker, Work};
 use crate::chat::past::{self, Partial};
 use crate::chat::rules;
+use crate::chat::sanctions::Kind;
 use crate::chat::session::{Client, Waits};
 use crate::chat::stream::Stored;
 
@@ -28,6 +29,9 @@ pub(super) fn write_page(codec: Codec, out: &mut Vec<u8>, id: u32, page: &[Store
 
 impl Hub {
     pub(super) fn history(&mut self, turn: &mut Turn<'_, impl Ports>, history: &History<'_>) -> Step {
+        if let Some(banned) = self.forbidden(turn.now, Kind::Ban, turn.client, &history.channel) {
+            return turn.refuse(banned);
+        }
         let namespace = match self.namespace(&history.channel) {
             Ok(namespace) => namespace,
             Err(error) => return turn.refuse(error),
@@ -112,6 +116,9 @@ impl Hub {
     }
 
     pub(super) fn presence(&mut self, turn: &mut Turn<'_, impl Ports>, channel: &str, stats: bool) -> Step {
+        if let Some(banned) = self.forbidden(turn.now, Kind::Ban, turn.client, channel) {
+            return turn.refuse(banned);
+        }
         let namespace = match self.namespace(channel) {
             Ok(namespace) => namespace,
             Err(error) => return turn.refuse(error),

@@ -17,6 +17,7 @@ use crate::chat::hooks::wire::{self, Question};
 use crate::chat::hooks::{Kind, Verdict};
 use crate::chat::letters::{Answer, Ask, Asker, Granted, Join, Joined, Letter, Overrides, Recovery, Work};
 use crate::chat::rules;
+use crate::chat::sanctions::Kind as Forbidden;
 use crate::chat::session::{ChannelSlot, Client, Subscription, SubscriptionExtra};
 use crate::chat::stream::Stored;
 use crate::chat::tokens::{SubscriptionClaims, TokenError};
@@ -33,6 +34,9 @@ impl Hub {
         }
         if let Err(error) = self.may_try(turn.client, subscribe) {
             return turn.refuse(error);
+        }
+        if let Some(banned) = self.forbidden(turn.now, Forbidden::Ban, turn.client, channel) {
+            return turn.refuse(banned);
         }
         let joining = match self.grant(turn, subscribe) {
             Ok(joining) => joining,
@@ -293,11 +297,12 @@ impl Hub {
         joined: Joined,
     ) {
         let joining = client.held.as_mut().and_then(|held| held.evidence.joining.take()).unwrap_or_default();
-        if self.is_member(client, channel) {
-            // The server was quicker with the same.
+        // The server was quicker with the same, or has banned the user since.
+        let is_member = self.is_member(client, channel).then_some(ErrorCode::ALREADY_SUBSCRIBED);
+        if let Some(error) = is_member.or_else(|| self.forbidden(now, Forbidden::Ban, client, channel)) {
             self.not_arriving(ports, now, channel);
             let (codec, mut out) = (client.dialect.codec(), Vec::new());
-            self.write_refusal(codec, &mut out, id, &ErrorCode::ALREADY_SUBSCRIBED);
+            self.write_refusal(codec, &mut out, id, &error);
             ports.send(conn, client.dialect, &out);
             return self.go_on(ports, now, conn, client);
         }
@@ -332,7 +337,8 @@ impl Hub {
         let extra = client.extra_mut();
         let granted = extra.granted.iter().position(|granted| granted.channel == channel);
         let granted = granted.map(|at| extra.granted.swap_remove(at));
-        let is_member = self.is_member(client, channel);
+        let is_member =
+            self.is_member(client, channel) || self.forbidden(now, Forbidden::Ban, client, channel).is_some();
         let (Ok(joined), Some(granted), false) = (answer, granted, is_member) else {
             return self.not_arriving(ports, now, channel);
         };
@@ -511,7 +517,8 @@ pub(super) fn result_of<'r>(granted: &'r Granted, joined: &'r Joined, ttl: u64) 
         result.epoch = &position.epoch;
         result.was_recovering = position.was_recovering;
         result.recovered = position.missed.is_some();
-        result.publications = position.missed.iter().flatten().map(as_publication).collect();
+        let missed = position.missed.iter().flatten().filter(|stored| !stored.content.is_removed());
+        result.publications = missed.map(as_publication).collect();
     }
     result
 }

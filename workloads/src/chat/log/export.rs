@@ -5,10 +5,10 @@
 //! ```
 //!
 //! `data` is the message as it is where that is JSON; else base64, with `"binary":true`, or `"sealed":true` where it is
-//! encrypted. What a channel's history was cleared of is left out. Publications come in the order of the log. What the
+//! encrypted. What a channel's history was cleared of, and what was removed of it, is left out. Publications come in the order of the log. What the
 //! log has only from checkpoints, because the segment it was written to first was released, comes before them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
@@ -16,7 +16,7 @@ use std::path::Path;
 use annulus_protocols::json::write_base64;
 
 use super::LogError;
-use super::record::{Cleared, Publication, Record};
+use super::record::{Cleared, Publication, Record, Removed};
 use super::replay::{lock, unreadable};
 use super::walk::{Chain, Verdict, Walk};
 
@@ -36,8 +36,17 @@ struct Known {
     first: Option<u64>,
     /// The last offset that the history was cleared of.
     cleared: u64,
+    /// Offsets that were removed one by one.
+    removed: HashSet<u64>,
     /// The last offset written from a checkpoint.
     kept: u64,
+}
+
+impl Known {
+    /// It is in the history for all that the log says.
+    fn shows(&self, offset: u64) -> bool {
+        offset > self.cleared && !self.removed.contains(&offset)
+    }
 }
 
 type Channels = HashMap<(String, [u8; 4]), Known>;
@@ -64,6 +73,9 @@ pub fn export(directory: &Path, filter: &Filter, out: &mut dyn Write) -> Result<
                 let of = channels.entry(known(channel, epoch)).or_default();
                 of.cleared = of.cleared.max(*upto);
             }
+            Record::Removed(Removed { channel, epoch, offset }) if channel.starts_with(&filter.prefix) => {
+                channels.entry(known(channel, epoch)).or_default().removed.insert(*offset);
+            }
             _ => {}
         }
         Ok(())
@@ -80,7 +92,9 @@ pub fn export(directory: &Path, filter: &Filter, out: &mut dyn Write) -> Result<
         Record::Kept(publication) if chosen(publication) && publication.offset > filter.since => {
             let of = channels.entry(known(publication.channel, &publication.epoch)).or_default();
             let offset = publication.offset;
-            let is_new = offset > of.kept && offset > of.cleared && of.first.is_none_or(|first| offset < first);
+            let is_new = offset > of.kept && of.shows(offset) && of.first.is_none_or(|first| offset < first);
+            // The place of one that was removed before the log's present beginning.
+            let is_new = is_new && (publication.binary || !publication.data.is_empty());
             if is_new {
                 of.kept = offset;
                 write(publication)?;
@@ -92,7 +106,7 @@ pub fn export(directory: &Path, filter: &Filter, out: &mut dyn Write) -> Result<
     each_sound(&chain, &mut |record| match record {
         Record::Publication(publication) if chosen(publication) && publication.offset > filter.since => {
             let of = channels.get(&known(publication.channel, &publication.epoch));
-            match of.is_none_or(|of| publication.offset > of.cleared) {
+            match of.is_none_or(|of| of.shows(publication.offset)) {
                 true => write(publication),
                 false => Ok(()),
             }

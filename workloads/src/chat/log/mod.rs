@@ -49,7 +49,8 @@ pub use reader::Reader;
 #[cfg(test)]
 pub use record::split_hand_over;
 pub use record::{
-    ChannelState, Cleared, Dropped, Key, KeyState, Publication, Record, RecordTooLong, Tags, write_record,
+    ChannelState, Cleared, Dropped, Key, KeyState, Publication, Record, RecordTooLong, Removed, SanctionState, Tags,
+    write_record,
 };
 pub use replay::{Log, Loss, Opened, Torn};
 pub use state::LogState;

@@ -30,6 +30,10 @@ pub enum Record<'a> {
     Key(KeyState<'a>),
     /// A channel's history was removed.
     Cleared(Cleared<'a>),
+    /// One publication of it was.
+    Removed(Removed<'a>),
+    /// Something was forbidden to a user, or allowed again.
+    Sanction(SanctionState<'a>),
     /// A message is about to be given to the broker, which will number it. Its epoch and offset say nothing; its key is
     /// by what it is known. A [`Record::Publication`] or [`Record::Dropped`] with that key ends it.
     Intent(Publication<'a>),
@@ -130,6 +134,30 @@ pub struct Cleared<'a> {
     pub upto: u64,
 }
 
+/// A publication was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed<'a> {
+    /// Its channel.
+    pub channel: &'a str,
+    /// The channel's epoch.
+    pub epoch: [u8; 4],
+    /// Its place.
+    pub offset: u64,
+}
+
+/// What is forbidden to a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SanctionState<'a> {
+    /// To be there; otherwise to publish.
+    pub is_ban: bool,
+    /// The user.
+    pub user: &'a str,
+    /// Where; empty: everywhere.
+    pub channel: &'a str,
+    /// Until when, in Unix seconds; 0: it is forbidden no more.
+    pub until: u64,
+}
+
 /// What was meant to be published, and was not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped<'a> {
@@ -217,10 +245,12 @@ pub(super) mod kind {
 
     pub const INTENT: u8 = 9;
     pub const DROPPED: u8 = 10;
+    pub const REMOVED: u8 = 11;
+    pub const SANCTION: u8 = 12;
 
     /// Whether something of this kind can stand in a segment.
     pub const fn is_known(kind: u8) -> bool {
-        kind >= PUBLICATION && kind <= DROPPED
+        kind >= PUBLICATION && kind <= SANCTION
     }
 }
 
@@ -264,6 +294,8 @@ impl<'a> Record<'a> {
             Record::Channel(_) => kind::CHANNEL,
             Record::Key(_) => kind::KEY,
             Record::Cleared(_) => kind::CLEARED,
+            Record::Removed(_) => kind::REMOVED,
+            Record::Sanction(_) => kind::SANCTION,
             Record::Intent(_) => kind::INTENT,
             Record::Dropped(_) => kind::DROPPED,
             Record::CheckpointBegin { .. } => kind::CHECKPOINT_BEGIN,
@@ -279,6 +311,8 @@ impl<'a> Record<'a> {
             Record::Channel(_) => "channel",
             Record::Key(_) => "key",
             Record::Cleared(_) => "cleared",
+            Record::Removed(_) => "removed",
+            Record::Sanction(_) => "sanction",
             Record::Intent(_) => "intent",
             Record::Dropped(_) => "dropped",
             Record::CheckpointBegin { .. } => "checkpoint begin",
@@ -313,6 +347,17 @@ impl<'a> Record<'a> {
                 put_varint(out, *upto);
                 put_bytes(out, channel.as_bytes());
             }
+            Record::Removed(Removed { channel, epoch, offset }) => {
+                out.extend_from_slice(epoch);
+                put_varint(out, *offset);
+                put_bytes(out, channel.as_bytes());
+            }
+            Record::Sanction(SanctionState { is_ban, user, channel, until }) => {
+                out.push(u8::from(*is_ban));
+                put_varint(out, *until);
+                put_bytes(out, user.as_bytes());
+                put_bytes(out, channel.as_bytes());
+            }
             Record::CheckpointBegin { number } => put_varint(out, *number),
             Record::CheckpointEnd { number, shard, shards } => {
                 put_varint(out, *number);
@@ -344,6 +389,19 @@ impl<'a> Record<'a> {
             kind::CLEARED => {
                 Record::Cleared(Cleared { epoch: cursor.array()?, upto: cursor.varint()?, channel: cursor.text()? })
             }
+            kind::REMOVED => {
+                Record::Removed(Removed { epoch: cursor.array()?, offset: cursor.varint()?, channel: cursor.text()? })
+            }
+            kind::SANCTION => Record::Sanction(SanctionState {
+                is_ban: match cursor.array()? {
+                    [0] => false,
+                    [1] => true,
+                    _ => return None,
+                },
+                until: cursor.varint()?,
+                user: cursor.text()?,
+                channel: cursor.text()?,
+            }),
             kind::INTENT => Record::Intent(Publication::decode(&mut cursor)?),
             kind::DROPPED => Record::Dropped(Dropped { key: cursor.key()?, channel: cursor.text()? }),
             kind::CHECKPOINT_BEGIN => Record::CheckpointBegin { number: cursor.varint()? },
@@ -539,6 +597,8 @@ mod tests {
             Record::Channel(ChannelState { channel: "c", epoch: *b"wxyz", top: u64::MAX, time_ms: 0 }),
             Record::Key(KeyState { channel: "c", key, offset: 127, epoch: *b"wxyz", time_ms: 128 }),
             Record::Cleared(Cleared { channel: "c", epoch: *b"wxyz", upto: 1 << 40 }),
+            Record::Removed(Removed { channel: "c", epoch: *b"wxyz", offset: 300 }),
+            Record::Sanction(SanctionState { is_ban: true, user: "ann", channel: "", until: u64::MAX }),
             Record::Intent(Publication { epoch: [0; 4], offset: 0, ..publication(tags) }),
             Record::Dropped(Dropped { channel: "c", key }),
             Record::CheckpointBegin { number: 3 },
@@ -600,7 +660,7 @@ mod tests {
                 let mut bytes = out[PREFIX_BYTES..].to_vec();
                 let at = random.below(bytes.len());
                 bytes[at] = random.bits() as u8;
-                match Record::decode(random.below(12) as u8, &bytes) {
+                match Record::decode(random.below(14) as u8, &bytes) {
                     // What is read is written the same again, but for varints that were not the shortest.
                     Some(record) => {
                         let mut again = Vec::new();

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use annulus_engine::compute::{self, ticket};
 use annulus_engine::{ConnId, Shard};
@@ -12,13 +13,14 @@ use annulus_protocols::centrifuge::{Disconnect, ErrorCode};
 
 use super::work::Works;
 use super::{INBOX, Service};
-use crate::chat::api::request::{History, Message, Refresh, Subscribe, Whom};
+use crate::chat::api::request::{End, History, Message, Refresh, SANCTIONS_TOLD, Sanctioning, Subscribe, Whom};
 use crate::chat::api::{self, Close, Fault, Outcome, Request, reply};
 use crate::chat::evidence::Present;
 use crate::chat::fleet::{Census, Figures, Question, Survey};
-use crate::chat::hub::{count, key_of, owner};
+use crate::chat::hub::{USER_BYTES_MAX, count, key_of, owner};
 use crate::chat::letters::{Answer, Ask, Asker, CallTicket, Granted, Letter, Order, Publish, Reply, Target};
 use crate::chat::node::Node;
+use crate::chat::sanctions::{FOREVER, Sanction};
 use crate::chat::session::ClientId;
 use crate::chat::stream::{Content, Stored, epoch_text};
 
@@ -49,6 +51,7 @@ enum Told {
     Stats(u64, u64),
     History(Vec<Stored>, u64, String),
     Channels(Vec<(Arc<str>, u64)>),
+    Sanctions(Vec<Sanction>, usize),
     /// Of each node: what it is called, and what it says of itself.
     Info(Vec<(String, Figures)>),
     /// What is known, and the nodes that have not said theirs.
@@ -176,6 +179,22 @@ impl Caller {
                     }
                     _ => Ok(Told::Done),
                 },
+                Request::PublicationRemove { channel, offset, epoch } => {
+                    let ask = Ask::Remove { offset: *offset, epoch: epoch.to_string() };
+                    match self.ask(channel, ask).await? {
+                        Answer::Refused(error) => Err(error),
+                        Answer::Removed(Some(epoch)) => {
+                            let is_kept = self.check_channel(channel)?.history_from_database;
+                            if let Some(past) = self.works.past.as_ref().filter(|_| is_kept) {
+                                past.remove(&channel.as_ref().into(), epoch_text(&epoch), *offset).await?;
+                            }
+                            Ok(Told::Done)
+                        }
+                        _ => Ok(Told::Done),
+                    }
+                }
+                Request::Sanction(sanctioning) => self.sanction(sanctioning).await,
+                Request::Sanctions { user, limit } => self.sanctions(user, *limit).await,
                 Request::Channels { pattern } => self.channels(pattern).await,
                 Request::Info => Ok(self.info().await),
                 // They are read so that none is in another.
@@ -226,7 +245,9 @@ impl Caller {
     /// again, and does nothing where it was carried out.
     async fn order(&self, order: Order) -> Result<(), ErrorCode> {
         let order = Arc::new(order);
-        let _concerned = self.ask_all(|reply| Letter::Order { order: order.clone(), reply }).await?;
+        for done in self.ask_all(|reply| Letter::Order { order: order.clone(), reply }).await? {
+            let _concerned = done?;
+        }
         let missing = match self.works.fleet() {
             Some(fleet) => fleet.order(&order).await,
             None => Vec::new(),
@@ -310,6 +331,37 @@ impl Caller {
         Ok(Told::Done)
     }
 
+    async fn sanction(&self, sanctioning: &Sanctioning<'_>) -> Result<Told, ErrorCode> {
+        let Sanctioning { kind, lifts, user, channel, end, .. } = sanctioning;
+        if !channel.is_empty() {
+            self.check_channel(channel)?;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let until = match end {
+            _ if *lifts => 0,
+            End::Never => FOREVER,
+            End::At(at) => *at,
+            End::After(seconds) => now.saturating_add(*seconds),
+        };
+        let has_ended = !lifts && until <= now;
+        if has_ended || user.len() > USER_BYTES_MAX {
+            return Err(ErrorCode::BAD_REQUEST);
+        }
+        let (user, channel) = (user.as_ref().into(), channel.as_ref().into());
+        self.order(Order::Sanction(Sanction { kind: *kind, user, channel, until })).await?;
+        Ok(Told::Done)
+    }
+
+    /// What is forbidden to users, as this node knows it: every shard has all of it.
+    async fn sanctions(&self, user: &str, limit: usize) -> Result<Told, ErrorCode> {
+        let most = if limit == 0 { SANCTIONS_TOLD } else { limit.min(SANCTIONS_TOLD) };
+        let (ticket, reply) = ticket();
+        let letter = Letter::Sanctions { user: user.to_owned(), most, reply: Reply(ticket) };
+        self.shard.post(self.shard.index(), INBOX, letter).map_err(|_| ErrorCode::TOO_MANY_REQUESTS)?;
+        let (named, total) = reply.await.ok_or(ErrorCode::INTERNAL)?;
+        Ok(Told::Sanctions(named, total))
+    }
+
     async fn present(&self, channel: &str, most: usize) -> Result<(Vec<Present>, Vec<String>), ErrorCode> {
         if !self.check_channel(channel)?.presence {
             return Err(ErrorCode::NOT_AVAILABLE);
@@ -380,6 +432,7 @@ fn answer_of(told: &Told) -> reply::Answer<'_> {
             reply::Answer::History(reply::HistoryPage { publications, epoch, offset: *top })
         }
         Told::Channels(all) => reply::Answer::Channels(all.iter().map(|(name, count)| (&**name, *count)).collect()),
+        Told::Sanctions(named, total) => reply::Answer::Sanctions { named: named.iter().collect(), total: *total },
         Told::Info(nodes) => reply::Answer::Info(nodes.iter().map(|(uid, figures)| as_node(uid, figures)).collect()),
         Told::Partial(known, missing) => reply::Answer::Partial { known: Box::new(answer_of(known)), missing },
     }

@@ -31,6 +31,9 @@ pub(super) struct Meters {
     resynced: Arc<Counter>,
     begun_anew: Arc<Counter>,
     given_up: Arc<Counter>,
+    sanctions: Arc<Gauge>,
+    sanctioned: Arc<Counter>,
+    removed: Arc<Counter>,
     turned_away: Arc<Counter>,
     /// Sessions, and how many have begun, by carrier.
     sessions: [(Arc<Gauge>, Arc<Counter>); Carrier::ALL.len()],
@@ -44,7 +47,7 @@ pub(super) struct Meters {
 }
 
 /// Close codes that are counted by themselves; all others together.
-const CODES: [u16; 14] = [1000, 1001, 1002, 1007, 1009, 3001, 3005, 3008, 3010, 3012, 3500, 3501, 3502, 3503];
+const CODES: [u16; 15] = [1000, 1001, 1002, 1007, 1009, 3001, 3005, 3008, 3010, 3012, 3500, 3501, 3502, 3503, 3520];
 
 const DELIVERY: &str = "From a publication's number to its hand-over to members, once per shard and 1024 of them.";
 
@@ -93,6 +96,9 @@ impl Meters {
                 "annulus_chat_broker_given_up_total",
                 "Logged publications not given to the broker in time.",
             ),
+            sanctions: metrics.gauge("annulus_chat_sanctions", "Mutes and bans in force; every shard has all of them."),
+            sanctioned: counter("annulus_chat_sanctioned_total", "Times that a mute or a ban forbade something."),
+            removed: counter("annulus_chat_publications_removed_total", "Publications removed by order."),
             delivery: metrics.histogram("annulus_chat_delivery_seconds", DELIVERY, Unit::Micros),
             closed: CODES.iter().map(|code| (*code, closed(&code.to_string()))).collect(),
             others: closed("other"),
@@ -103,7 +109,10 @@ impl Meters {
     pub(super) fn show(&self, hub: &Hub) {
         let Counts { commands, refused, publications, repeated, deliveries, slow, fallen_off, dropped, .. } =
             hub.counts;
-        let Counts { resynced, begun_anew, given_up, .. } = hub.counts;
+        let Counts { resynced, begun_anew, given_up, sanctioned, removed, .. } = hub.counts;
+        self.sanctions.set(hub.sanctions() as u64);
+        self.sanctioned.set(sanctioned);
+        self.removed.set(removed);
         self.clients.set(hub.clients() as u64);
         self.users.set(hub.users() as u64);
         self.channels.set(hub.channels() as u64);

@@ -139,6 +139,17 @@ impl Past {
             ErrorCode::INTERNAL
         })
     }
+
+    /// A publication that was removed is not read from the database any more either.
+    ///
+    /// # Errors
+    /// 100: it may come back, so it is to be removed once more.
+    pub(super) async fn remove(&self, channel: &Arc<str>, epoch: &str, offset: u64) -> Result<(), ErrorCode> {
+        self.archive.remove(channel, epoch, offset).await.map_err(|unread| {
+            self.trouble.borrow_mut().say(&format_args!("a publication cannot be removed from the database: {unread}"));
+            ErrorCode::INTERNAL
+        })
+    }
 }
 
 /// Whether everything below `mark` is in the database, or refused by it.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A history that was removed must not come back from here. Rows are never changed, so `annulus_cleared` says up to which
-//! offset of an epoch they are not shown any more.
+//! offset of an epoch they are not shown any more, and `annulus_removed` which ones are not.
 //!
 //! Limits: so many reads wait ([`WAITING_MAX`]), each takes [`READ_MAX`] at most, and gives no more than
 //! [`ROWS_MAX`](crate::chat::past::ROWS_MAX) rows and [`BYTES_MAX`] bytes of payloads, or one row if that is longer.
@@ -44,8 +44,13 @@ pub const SESSIONS_MAX: usize = 8;
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// What histories were removed, beside the table of publications: only who reads them needs it.
-pub static SCHEMA: Schema =
-    Schema { name: "chat history", table: "annulus_cleared", steps: &[Step { words: CLEARED, least: 1 }] };
+pub static SCHEMA: Schema = Schema {
+    name: "chat history",
+    table: "annulus_cleared",
+    steps: &[Step { words: CLEARED, least: 1 }, REMOVED_STEP],
+};
+/// It only adds: while a fleet is replaced, nodes of the release before go on, and show what was removed meanwhile.
+const REMOVED_STEP: Step = Step { words: REMOVED_TABLE, least: 1 };
 
 const CLEARED: &str = "
 CREATE TABLE annulus_cleared (
@@ -58,12 +63,27 @@ COMMENT ON TABLE annulus_cleared IS
     'histories of the chat that were removed: publications up to there are not shown to clients any more';
 ";
 
+const REMOVED_TABLE: &str = "
+CREATE TABLE annulus_removed (
+    channel text NOT NULL,
+    epoch text NOT NULL,
+    \"offset\" bigint NOT NULL,
+    PRIMARY KEY (channel, epoch, \"offset\")
+);
+COMMENT ON TABLE annulus_removed IS 'publications of the chat that were removed: they are not shown to clients any more';
+";
+
 /// The other database's.
 pub(super) const CLEARED_SQLITE: &str = "CREATE TABLE IF NOT EXISTS annulus_cleared (channel TEXT NOT NULL, epoch TEXT NOT NULL, \
-                                         upto INTEGER NOT NULL, PRIMARY KEY (channel, epoch)) STRICT";
+                                         upto INTEGER NOT NULL, PRIMARY KEY (channel, epoch)) STRICT; \
+                                         CREATE TABLE IF NOT EXISTS annulus_removed (channel TEXT NOT NULL, epoch TEXT NOT NULL, \
+                                         \"offset\" INTEGER NOT NULL, PRIMARY KEY (channel, epoch, \"offset\")) STRICT";
 
 const CLEAR: &str = "INSERT INTO annulus_cleared AS known (channel, epoch, upto) VALUES ($1::text, $2::text, $3::int8) \
                      ON CONFLICT (channel, epoch) DO UPDATE SET upto = greatest(known.upto, excluded.upto)";
+
+const REMOVE: &str = "INSERT INTO annulus_removed (channel, epoch, \"offset\") VALUES ($1::text, $2::text, $3::int8) \
+                      ON CONFLICT DO NOTHING";
 
 /// A span, `DIRECTION` given. Payloads are counted by the server, so that it sends no more of them than are taken.
 const SPAN: &str = r#"
@@ -72,6 +92,8 @@ SELECT "offset", time_ms, "user", client, conn_info, chan_info, tags, data, seal
         SELECT * FROM annulus_publications
         WHERE channel = $1::text AND epoch = $2::text AND "offset" > $3::int8 AND "offset" < $4::int8 AND "offset" >
             coalesce((SELECT upto FROM annulus_cleared WHERE channel = $1::text AND epoch = $2::text), 0)
+            AND NOT EXISTS (SELECT FROM annulus_removed AS removed WHERE removed.channel = $1::text
+                AND removed.epoch = $2::text AND removed."offset" = annulus_publications."offset")
         ORDER BY "offset" DIRECTION LIMIT $5::int8
     ) AS page
 ) AS sized WHERE before < $6::int8 ORDER BY "offset" DIRECTION"#;
@@ -186,6 +208,25 @@ impl Archive {
         }
     }
 
+    /// Shows that publication no more.
+    ///
+    /// # Errors
+    /// See [`Unread`]; it may be so nevertheless.
+    pub async fn remove(&self, channel: &Arc<str>, epoch: &str, offset: u64) -> Result<(), Unread> {
+        match &self.way {
+            Way::Postgres(pool) => {
+                let offset = bigint(offset).to_string();
+                let texts = [Some(&**channel), Some(epoch), Some(offset.as_str())];
+                let remove = async |session: &mut postgres::Session| session.ask(REMOVE, &texts, |_| Ok(())).await;
+                pool.with(remove).await.map(drop).map_err(|refusal| Unread::Failed(refusal.to_string()))
+            }
+            Way::Sqlite(archivist) => {
+                let (channel, epoch) = (channel.clone(), epoch.to_owned());
+                self.job(archivist, |ticket| Job::Remove { channel, epoch, offset, ticket }).await
+            }
+        }
+    }
+
     async fn job<T: Send + 'static>(
         &self,
         archivist: &Archivist,
@@ -229,6 +270,12 @@ enum Job {
         upto: u64,
         ticket: Ticket<Result<(), String>>,
     },
+    Remove {
+        channel: Arc<str>,
+        epoch: String,
+        offset: u64,
+        ticket: Ticket<Result<(), String>>,
+    },
 }
 
 impl Archivist {
@@ -265,6 +312,10 @@ fn work(directory: PathBuf, jobs: &Receiver<Job>) {
             }
             Job::Clear { channel, epoch, upto, ticket } => {
                 ticket.answer(opened(&mut reader, &directory).and_then(|reader| reader.clear(&channel, &epoch, upto)));
+            }
+            Job::Remove { channel, epoch, offset, ticket } => {
+                let reader = opened(&mut reader, &directory);
+                ticket.answer(reader.and_then(|reader| reader.remove(&channel, &epoch, offset)));
             }
         }
     }

@@ -23,10 +23,14 @@ const OF_CHANNEL: &str = r#"SELECT channel, epoch, "offset", time_ms, "user", cl
 const SPAN: &str = r#"SELECT channel, epoch, "offset", time_ms, "user", client, conn_info, chan_info, tags, data, sealed,
     binary_data FROM annulus_publications WHERE channel = ?1 AND epoch = ?2 AND "offset" > ?3 AND "offset" < ?4 AND "offset" >
         coalesce((SELECT upto FROM annulus_cleared WHERE channel = ?1 AND epoch = ?2), 0)
+        AND NOT EXISTS (SELECT 1 FROM annulus_removed AS removed WHERE removed.channel = ?1 AND removed.epoch = ?2
+            AND removed."offset" = annulus_publications."offset")
     ORDER BY "offset" DIRECTION LIMIT ?5"#;
 
 const CLEAR: &str = "INSERT INTO annulus_cleared (channel, epoch, upto) VALUES (?1, ?2, ?3) ON CONFLICT (channel, epoch) \
                      DO UPDATE SET upto = max(upto, excluded.upto)";
+
+const REMOVE: &str = r#"INSERT OR IGNORE INTO annulus_removed (channel, epoch, "offset") VALUES (?1, ?2, ?3)"#;
 
 const REMOVED: &str = "SELECT upto FROM annulus_cleared WHERE channel = ?1 AND epoch = ?2";
 
@@ -164,6 +168,18 @@ impl Reader {
             self.connection.prepare_cached(CLEAR)?.execute(params![channel, epoch, upto])
         };
         clear().map(drop).map_err(|error| describe(&self.path, &error))
+    }
+
+    /// Shows that publication no more.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be written.
+    pub(super) fn remove(&self, channel: &str, epoch: &str, offset: u64) -> Result<(), String> {
+        let remove = || {
+            let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+            self.connection.prepare_cached(REMOVE)?.execute(params![channel, epoch, offset])
+        };
+        remove().map(drop).map_err(|error| describe(&self.path, &error))
     }
 }
 

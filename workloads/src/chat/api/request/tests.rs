@@ -1,7 +1,7 @@
 //! Requests by table, as the documentation has them and as they should not be, and what mutations of them do: nothing.
 
 use super::*;
-use annulus_protocols::json::Kind;
+use annulus_protocols::json::Kind as JsonKind;
 
 fn json(text: &str) -> Payload<'_> {
     let kind = validate(text.as_bytes()).unwrap();
@@ -35,7 +35,7 @@ fn publications() {
                \"version_epoch\":\"\",\"of a later version\":[{}]}";
     let Request::Publish { channel, message: found } = ok("publish", all) else { panic!("not a publish") };
     assert_eq!(channel, "cé");
-    assert_eq!((&*found.data.bytes, found.data.kind), (&b"{\"a\":1}"[..], Some(Kind::Object)));
+    assert_eq!((&*found.data.bytes, found.data.kind), (&b"{\"a\":1}"[..], Some(JsonKind::Object)));
     assert!(found.skip_history);
     assert_eq!(found.tags, [("a".into(), "2".into()), ("b".into(), "".into())]);
     assert_eq!(found.idempotency_key, "k");
@@ -123,7 +123,7 @@ fn channels() {
 fn batches() {
     let body = "{\"parallel\":true,\"commands\":[{\"publish\":{\"channel\":\"a\",\"data\":1}},{\"presence\":{}},null,{},\
                 {\"info\":{},\"publish\":null,\"broadcast\":{\"channels\":[\"x\"],\"data\":2}},{\"batch\":{\"commands\":[]}},\
-                {\"rpc\":{\"method\":\"m\"}},{\"map_clear\":{\"channel\":\"a\"}},{\"block_user\":{\"user\":\"u\"}}]}";
+                {\"rpc\":{\"method\":\"m\"}},{\"map_clear\":{\"channel\":\"a\"}},{\"revoke_token\":{\"user\":\"u\"}}]}";
     let Request::Batch { commands, parallel } = ok("batch", body) else { panic!("not a batch") };
     assert!(parallel);
     let expected = [
@@ -192,7 +192,7 @@ fn what_is_no_request() {
     for (method, body, status, says) in [
         ("", "{}", 404, "no such method"),
         ("publish/", "{}", 404, "no such method"),
-        ("block_user", "{}", 404, "no such method"),
+        ("revoke_token", "{}", 404, "no such method"),
         ("connections", "{}", 404, "no such method"),
         ("publish", "", 400, "not JSON: incomplete"),
         ("publish", "{\"channel\":\"c\",\"data\":1", 400, "not JSON: incomplete"),
@@ -275,4 +275,40 @@ fn mutations_are_read_or_refused() {
         }
     }
     assert!(read_well > 1000 && refused > 1000, "{read_well} {refused}");
+}
+
+#[test]
+fn what_is_forbidden() {
+    let ann = |method, kind, lifts, channel: &'static str, end| {
+        Request::Sanction(Sanctioning { method, kind, lifts, user: "ann".into(), channel: channel.into(), end })
+    };
+    for (method, body, expected) in [
+        (
+            "mute",
+            "{\"user\":\"ann\",\"channel\":\"c\",\"seconds\":60}",
+            ann("mute", Kind::Mute, false, "c", End::After(60)),
+        ),
+        ("unmute", "{\"user\":\"ann\"}", ann("unmute", Kind::Mute, true, "", End::Never)),
+        ("ban", "{\"user\":\"ann\",\"client\":\"\"}", ann("ban", Kind::Ban, false, "", End::Never)),
+        ("unban", "{\"user\":\"ann\",\"channel\":\"c\"}", ann("unban", Kind::Ban, true, "c", End::Never)),
+        ("block_user", "{\"user\":\"ann\",\"expire_at\":7}", ann("block_user", Kind::Ban, false, "", End::At(7))),
+        ("unblock_user", "{\"user\":\"ann\"}", ann("unblock_user", Kind::Ban, true, "", End::Never)),
+    ] {
+        assert_eq!(ok(method, body), expected);
+    }
+    let code = |method: &str, body: &str| match read(method, body.as_bytes()) {
+        Err(Fault::Refused(error)) => error.code,
+        other => panic!("{method} {body}: {other:?}"),
+    };
+    assert_eq!(code("mute", "{\"channel\":\"c\"}"), 107, "nobody in particular");
+    assert_eq!(code("ban", "{\"user\":\"ann\",\"seconds\":1,\"expire_at\":2}"), 107, "two ends");
+    assert_eq!(code("ban", "{\"user\":\"ann\",\"client\":\"x\"}"), 108, "a client alone");
+    assert!(matches!(read("ban", b"{\"user\":\"ann\",\"seconds\":-1}"), Err(Fault::Field(_))));
+    assert_eq!(ok("sanctions", ""), Request::Sanctions { user: "".into(), limit: 0 });
+    assert_eq!(
+        ok("publication_remove", "{\"channel\":\"c\",\"offset\":7,\"epoch\":\"abcd\"}"),
+        Request::PublicationRemove { channel: "c".into(), offset: 7, epoch: "abcd".into() }
+    );
+    assert_eq!(code("publication_remove", "{\"channel\":\"c\"}"), 107);
+    assert_eq!(code("publication_remove", "{\"offset\":1}"), 107);
 }

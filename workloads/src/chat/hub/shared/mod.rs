@@ -77,6 +77,8 @@ struct Attachment {
     is_early_cut: bool,
     /// A history that was forgotten while the copy was read: the copy must not have it afterwards.
     cleared: Option<(Epoch, u64)>,
+    /// Publications that were removed meanwhile, likewise. Beyond [`EARLY_MAX`], it is read once more.
+    removed: Vec<(Epoch, u64)>,
     idle_since: Option<u64>,
 }
 
@@ -110,6 +112,8 @@ enum Reading {
     Page(PageWish),
     /// It is cleared.
     Clear(Asker, Arc<str>),
+    /// One publication is removed, of this life if it says so.
+    Remove(Asker, Arc<str>, String),
 }
 
 /// A page that somebody wants.
@@ -135,6 +139,7 @@ impl Attachment {
             early: VecDeque::new(),
             is_early_cut: false,
             cleared: None,
+            removed: Vec::new(),
             idle_since: None,
         }
     }
@@ -192,6 +197,22 @@ impl Hub {
                 if let Some(Reading::Clear(asker, channel)) = self.shared.reads.remove(&id) {
                     let answer = match outcome {
                         Ok((epoch, upto)) => Answer::Cleared(Some((upto, epoch))),
+                        Err(_) => Answer::Refused(ErrorCode::INTERNAL),
+                    };
+                    self.tell(ports, asker, &channel, answer);
+                }
+            }
+            News::Removed { id, outcome } => {
+                if let Some(Reading::Remove(asker, channel, wanted)) = self.shared.reads.remove(&id) {
+                    let answer = match outcome {
+                        Ok((epoch, true)) => {
+                            self.counts.removed += 1;
+                            Answer::Removed(Some(epoch))
+                        }
+                        Ok((epoch, false)) if !wanted.is_empty() && wanted != epoch_text(&epoch) => {
+                            Answer::Refused(ErrorCode::UNRECOVERABLE_POSITION)
+                        }
+                        Ok((_, false)) => Answer::Refused(ErrorCode::BAD_REQUEST),
                         Err(_) => Answer::Refused(ErrorCode::INTERNAL),
                     };
                     self.tell(ports, asker, &channel, answer);
@@ -305,6 +326,7 @@ impl Hub {
     fn begin_sync(&mut self, ports: &mut impl Ports, channel: &Arc<str>) {
         let Some(attachment) = self.shared.attached.get_mut(channel) else { return };
         attachment.early.clear();
+        attachment.removed.clear();
         attachment.is_early_cut = false;
         let is_known = attachment.is_known;
         let slot = self.channels.open(channel);
@@ -324,11 +346,12 @@ impl Hub {
             Some(Reading::Sync(channel)) => self.on_sync(ports, now, id, &channel, outcome),
             Some(Reading::Join(channel, waiting)) => self.on_recovered(ports, now, &channel, waiting, outcome),
             Some(Reading::Page(wish)) => self.on_page_read(ports, now, wish, outcome),
-            Some(Reading::Clear(..)) | None => {}
+            Some(Reading::Clear(..) | Reading::Remove(..)) | None => {}
         }
     }
 
     fn on_page_read(&mut self, ports: &mut impl Ports, now: u64, mut wish: PageWish, outcome: Result<Page, Failure>) {
+        let is_there = |stored: &Stored| !stored.content.is_removed();
         let answer = match outcome {
             Ok(page) if !wish.since_epoch.is_empty() && wish.since_epoch != epoch_text(&page.epoch) => {
                 Answer::Refused(ErrorCode::UNRECOVERABLE_POSITION)
@@ -337,6 +360,16 @@ impl Hub {
                 let (top, epoch, count) = (page.top, epoch_text(&page.epoch).to_owned(), page.entries.len());
                 let last = page.entries.last().map_or(0, |(offset, _)| *offset);
                 let mut page = self.stored(now, &wish.channel, page);
+                let has_removed = !page.iter().all(is_there);
+                page.retain(is_there);
+                if wish.reverse && has_removed && count == wish.asked && page.len() < wish.limit {
+                    // More of them, for those that are to be given in the place of those that are not.
+                    wish.asked = (2 * wish.asked).max(SYNC_PAGE);
+                    let from = wish.since.map_or(From::End, From::Before);
+                    let (channel, asked) = (wish.channel.clone(), wish.asked);
+                    self.ask_broker(ports, &channel, from, asked, Reading::Page(wish));
+                    return;
+                }
                 if !wish.reverse && count == wish.asked && page.len() < wish.limit {
                     // Some are too old and still there: the page goes on behind them, and is asked for twice as much until it
                     // is full or the stream has no more.
@@ -420,8 +453,12 @@ impl Hub {
                     return self.begin_sync(ports, channel);
                 }
                 attachment.state = State::Live;
-                if let Some((epoch, upto)) = attachment.cleared.take() {
+                let (cleared, removed) = (attachment.cleared.take(), std::mem::take(&mut attachment.removed));
+                if let Some((epoch, upto)) = cleared {
                     self.forget(channel, epoch, upto);
+                }
+                for (epoch, offset) in removed {
+                    self.forget_one(channel, epoch, offset);
                 }
                 return self.let_in(ports, now, channel);
             };
@@ -438,6 +475,15 @@ impl Hub {
         let slot = self.channels.open(channel);
         if let Some(stream) = self.channels.at(slot).stream.as_mut().filter(|stream| stream.epoch == epoch) {
             stream.clear(upto);
+        }
+    }
+
+    /// A copy's part in the removal of one publication.
+    fn forget_one(&mut self, channel: &str, epoch: Epoch, offset: u64) {
+        let slot = self.channels.open(channel);
+        if let Some(stream) = self.channels.at(slot).stream.as_mut().filter(|stream| stream.epoch == epoch) {
+            // If it is not here, nobody is given it from here.
+            let _was_there = stream.remove(offset);
         }
     }
 
@@ -492,6 +538,12 @@ impl Hub {
         if offset != settled + 1 {
             return;
         }
+        if entry.is_empty() {
+            // It was removed: it keeps its place, and nobody is handed it.
+            let stream = self.channels.stream(slot, || *b"none");
+            stream.number(now, Arc::new(Content::removed()));
+            return stream.settle(offset, size);
+        }
         let read = Publication::of_bytes(entry).and_then(|publication| {
             let content = content_of(&publication, common.sealer.as_deref())?;
             Some((publication.time_ms, Arc::new(content)))
@@ -536,6 +588,16 @@ impl Hub {
                 let attachment = self.shared.attached.get_mut(channel);
                 if let Some(attachment) = attachment.filter(|attachment| attachment.state != State::Live) {
                     attachment.cleared = Some((epoch, upto));
+                }
+            }
+            Ok(Message::Removed { epoch, offset }) => {
+                self.forget_one(channel, epoch, offset);
+                let attachment = self.shared.attached.get_mut(channel);
+                if let Some(attachment) = attachment.filter(|attachment| attachment.state != State::Live) {
+                    match attachment.removed.len() < EARLY_MAX {
+                        true => attachment.removed.push((epoch, offset)),
+                        false => attachment.is_early_cut = true,
+                    }
                 }
             }
             Ok(Message::Said { node, .. } | Message::Moved { node, .. }) if is_own(node) => {}
@@ -667,6 +729,10 @@ impl Hub {
         let ttl_ms = common.config.channels.namespace(channel).map_or(0, |namespace| namespace.history_ttl_ms);
         let mut all = Vec::with_capacity(page.entries.len());
         for (offset, entry) in page.entries {
+            if entry.is_empty() {
+                all.push(Stored { offset, time_ms: now, content: Arc::new(Content::removed()) });
+                continue;
+            }
             let read = Publication::of_bytes(&entry)
                 .and_then(|read| Some((read.time_ms, content_of(&read, common.sealer.as_deref())?)));
             match read {
@@ -716,6 +782,27 @@ impl Hub {
         let config = &self.common.config.channels;
         let meta_ttl_ms = config.namespace(&channel).map_or(0, |namespace| self.meta_ttl_ms(namespace));
         ports.wish(Wish::Clear { id, channel, meta_ttl_ms });
+    }
+
+    /// Removes one publication of a history that is shared.
+    pub(super) fn remove_shared(
+        &mut self,
+        ports: &mut impl Ports,
+        asker: Asker,
+        channel: &str,
+        offset: u64,
+        epoch: String,
+    ) {
+        if !self.shared.is_up {
+            return self.tell(ports, asker, channel, Answer::Refused(ErrorCode::INTERNAL));
+        }
+        let channel: Arc<str> = channel.into();
+        self.shared.next_read += 1;
+        let id = self.shared.next_read;
+        self.shared.reads.insert(id, Reading::Remove(asker, channel.clone(), epoch.clone()));
+        let config = &self.common.config.channels;
+        let meta_ttl_ms = config.namespace(&channel).map_or(0, |namespace| self.meta_ttl_ms(namespace));
+        ports.wish(Wish::Remove { id, channel, offset, epoch, meta_ttl_ms });
     }
 
     /// Says something without history to the other nodes.

@@ -5,7 +5,7 @@ use crate::chat::config::Ack;
 use crate::chat::log::{self, Lsn};
 
 /// A world whose channels promise what `ack` says; the test plays the log.
-fn logged(ack: Ack) -> World {
+pub(super) fn logged(ack: Ack) -> World {
     let mut config = with_history(100);
     let directory = tempfile();
     config.log.directory = Some(directory.clone());
@@ -149,7 +149,12 @@ fn an_earlier_life_comes_back_with_any_number_of_shards() {
 }
 
 /// Another world of as many shards, with what records leave of an earlier one.
-fn later<'r>(config: &Config, shards: usize, records: impl Iterator<Item = log::Record<'r>>, doubtful: bool) -> World {
+pub(super) fn later<'r>(
+    config: &Config,
+    shards: usize,
+    records: impl Iterator<Item = log::Record<'r>>,
+    doubtful: bool,
+) -> World {
     let mut restorer = Restorer::new(config, None, shards);
     records.for_each(|record| restorer.apply(record));
     let mut later = World::new(shards, config.clone());

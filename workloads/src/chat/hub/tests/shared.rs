@@ -109,6 +109,21 @@ impl Fleet {
                 self.pass_on(&channel, message.into());
                 self.tell(node, shard, News::Cleared { id, outcome: Ok(forgotten) });
             }
+            Wish::Remove { id, channel, offset, epoch, .. } => {
+                let kept = self.broker.of(&channel);
+                let is_meant = epoch.is_empty() || epoch.as_bytes() == kept.epoch;
+                let was_given = is_meant && offset <= kept.top;
+                let removed = (kept.epoch, was_given);
+                let entry = kept.entries.iter_mut().find(|(known, _)| *known == offset && was_given);
+                if let Some((_, entry)) = entry {
+                    *entry = Bytes::new();
+                }
+                if was_given {
+                    let message = [b"1R", &removed.0[..], format!("{offset}:").as_bytes()].concat();
+                    self.pass_on(&channel, message.into());
+                }
+                self.tell(node, shard, News::Removed { id, outcome: Ok(removed) });
+            }
             Wish::Add(add) => {
                 let outcome = match self.broker.is_away {
                     true => Err(Failure::Away),
@@ -438,6 +453,59 @@ fn history_is_the_brokers_and_clearing_it_reaches_every_copy() {
     let again = fleet.connected(0, 0);
     fleet.say(again, &recover(2, &epoch_in("\"epoch\":\"none")));
     assert!(!fleet.heard(again).join("\n").contains("\"recovered\":true"));
+}
+
+#[test]
+fn a_publication_that_was_removed_is_gone_on_every_node_also_while_a_copy_is_read() {
+    let mut fleet = Fleet::new(2, 1, with_history(10));
+    let (here, there) = (fleet.connected(0, 0), fleet.connected(1, 0));
+    for client in [here, there] {
+        fleet.say(client, SUBSCRIBE);
+    }
+    let epoch = epoch_in(&fleet.heard(here)[0]);
+    for n in 1..=5 {
+        fleet.say(here, &publish(n + 3, &n.to_string()));
+    }
+    let remove = |fleet: &mut Fleet, offset, epoch: &str| {
+        let (ticket, mut reply) = annulus_engine::compute::ticket();
+        let asker = Asker::Call(crate::chat::letters::CallTicket(ticket));
+        let ask = Ask::Remove { offset, epoch: epoch.to_owned() };
+        fleet.nodes[1].letters.push_back((0, Letter::Ask { asker, shard: 0, channel: "c".into(), ask }));
+        fleet.settle();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::Pin::new(&mut reply).poll(&mut cx) {
+            std::task::Poll::Ready(answer) => answer.unwrap(),
+            std::task::Poll::Pending => panic!("no answer"),
+        }
+    };
+    assert!(matches!(remove(&mut fleet, 2, &epoch), Answer::Removed(Some(_))));
+    assert!(matches!(remove(&mut fleet, 6, ""), Answer::Refused(error) if error.code == 107));
+    assert!(matches!(remove(&mut fleet, 1, "zzzz"), Answer::Refused(error) if error.code == 112));
+    let left = |fleet: &mut Fleet, expected: &[u64]| {
+        for node in 0..2 {
+            let again = fleet.connected(node, 0);
+            fleet.say(again, &recover(1, &epoch));
+            let reply = fleet.heard(again).join("\n");
+            assert!(reply.contains("\"recovered\":true"), "{reply}");
+            assert_eq!(within(&reply), expected, "of {node}: {reply}");
+            fleet.say(again, "{\"id\":9,\"history\":{\"channel\":\"c\",\"limit\":2,\"reverse\":true}}");
+            let page = within(&fleet.heard(again).join("\n"));
+            let newest: Vec<u64> = expected.iter().copied().rev().chain([1]).take(2).collect();
+            assert_eq!(page, newest, "of {node}, filled behind what is not there");
+        }
+    };
+    left(&mut fleet, &[3, 4, 5]);
+    // The copies are read anew, with its place empty.
+    fleet.reconnect();
+    left(&mut fleet, &[3, 4, 5]);
+    for offset in [4, 5] {
+        assert!(matches!(remove(&mut fleet, offset, ""), Answer::Removed(Some(_))));
+    }
+    left(&mut fleet, &[3]);
+    // Members go on behind it.
+    fleet.heard(there);
+    fleet.say(here, &publish(20, "6"));
+    assert_eq!(offsets(&fleet.heard(there)), [6]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::chat::log::Reader;
 use crate::chat::log::export::{Filter, export};
-use crate::chat::log::record::{ChannelState, Cleared};
+use crate::chat::log::record::{ChannelState, Cleared, Removed};
 use crate::chat::log::verify::verify;
 
 fn text(directory: &Path, filter: &Filter) -> Vec<serde_json::Value> {
@@ -183,6 +183,27 @@ fn an_export_takes_from_checkpoints_what_was_released_and_leaves_out_what_was_cl
     let offsets: Vec<_> =
         text(&folder.0, &Filter::default()).iter().map(|line| line["offset"].as_u64().unwrap()).collect();
     assert_eq!(offsets, [5, 6, 7, 8]);
+}
+
+#[test]
+fn an_export_leaves_out_what_was_removed_one_by_one() {
+    let folder = Folder::new();
+    let mut scribe = Scribe::new(&folder);
+    let mut bytes = Vec::new();
+    // Of a checkpoint: the place of one that was removed long ago, and one that is removed later.
+    let place = Publication { binary: false, ..publication("c", 1, b"") };
+    write_record(&mut bytes, &Record::Kept(place)).unwrap();
+    write_record(&mut bytes, &Record::Kept(publication("c", 2, b"2"))).unwrap();
+    (3..=6).for_each(|offset| published(&mut bytes, "c", offset));
+    for offset in [2, 4, 6] {
+        let removed = Removed { channel: "c", epoch: *b"epoc", offset };
+        write_record(&mut bytes, &Record::Removed(removed)).unwrap();
+    }
+    scribe.write(bytes);
+    drop(scribe);
+    let offsets: Vec<_> =
+        text(&folder.0, &Filter::default()).iter().map(|line| line["offset"].as_u64().unwrap()).collect();
+    assert_eq!(offsets, [3, 5]);
 }
 
 #[test]
