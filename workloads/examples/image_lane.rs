@@ -151,6 +151,8 @@ fn task(input: &File, recipes: &Arc<[Recipe]>) -> Task {
         memory_bytes: 512 << 20,
         time_max: Duration::from_secs(30),
         stop: Stop::default(),
+        only_cpu: None,
+        original: None,
     }
 }
 

@@ -9,17 +9,16 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annulus::image::fault::Fault;
 use annulus::image::header::{Header, Limits, Progress, read};
 use annulus::image::lanes::cpu::{CpuLane, Options as CpuOptions};
 use annulus::image::lanes::gpu::both::BothLanes;
-use annulus::image::lanes::gpu::router::Mode;
 use annulus::image::lanes::gpu::{Ended, GpuLane, Options, worker as gpu_worker};
 use annulus::image::lanes::{Done, Lane, Pipeline, Stop, Task, worker};
-use annulus::image::recipe::{Mode as Fit, Recipe, Resize};
+use annulus::image::recipe::{Mode as Fit, Recipe, Resize, Route};
 
 /// What is measured, by its name on the command line.
 type Part = (&'static str, fn(&Setting));
@@ -28,7 +27,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.first().map(String::as_str) {
         Some(worker::COMMAND) => return worker::main(&Pipeline),
-        Some(gpu_worker::COMMAND) => return gpu_worker::main(),
+        Some(gpu_worker::COMMAND) => {
+            std::thread::spawn(fault_when_told);
+            return gpu_worker::main();
+        }
         _ => {}
     }
     let after = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1)).cloned();
@@ -106,6 +108,8 @@ impl Photo {
             memory_bytes: 512 << 20,
             time_max: Duration::from_secs(30),
             stop: Stop::default(),
+            only_cpu: None,
+            original: None,
         }
     }
 }
@@ -127,7 +131,7 @@ impl Setting {
     }
 
     fn cpu(&self) -> Arc<dyn Lane> {
-        Arc::new(CpuLane::start(CpuOptions { yields: false, ..CpuOptions::default() }).unwrap())
+        Arc::new(CpuLane::start(CpuOptions::default()).unwrap())
     }
 
     fn gpu(&self, desks: usize, batch_max: usize) -> Option<GpuLane> {
@@ -135,9 +139,9 @@ impl Setting {
         GpuLane::start(options).inspect_err(|why| println!("no GPU lane: {why}")).ok()
     }
 
-    fn both(&self, mode: Mode) -> BothLanes {
-        let gpu = if mode == Mode::Cpu { None } else { self.gpu(3, Options::default().batch_max) };
-        BothLanes::new(self.cpu(), gpu, mode, self.cores)
+    fn both(&self, route: Route) -> BothLanes {
+        let gpu = if route == Route::Cpu { None } else { self.gpu(3, Options::default().batch_max) };
+        BothLanes::new(self.cpu(), gpu, route, self.cores)
     }
 
     /// Jobs per second of so many threads that give one job after the other.
@@ -207,13 +211,13 @@ fn throughput(setting: &Setting) {
     let photos = setting.baseline();
     let progressive: Vec<Photo> = setting.photos.iter().filter(|photo| photo.is_progressive()).cloned().collect();
     let thumbnail: Arc<[Recipe]> = [recipe(256, 0.5, 80)].into();
-    for (mode, name) in [(Mode::Cpu, "cpu alone"), (Mode::Gpu, "gpu alone"), (Mode::Auto, "both")] {
-        let lanes = setting.both(mode);
-        let run = |task: Task| lanes.run_told(task).0.is_ok();
-        let threads = if mode == Mode::Gpu { 84 } else { lanes.concurrency() };
+    for (route, name) in [(Route::Cpu, "cpu alone"), (Route::Gpu, "gpu alone"), (Route::Auto, "both")] {
+        let lanes = setting.both(route);
+        let run = |task: Task| lanes.run(task).is_ok();
+        let threads = lanes.concurrency();
         setting.drive(&format!("{name}: 256 + 800 + 1600"), threads, &photos, &three(), &run);
         setting.drive(&format!("{name}: 256 alone"), threads, &photos, &thumbnail, &run);
-        if mode == Mode::Cpu {
+        if route == Route::Cpu {
             setting.drive("one core: 256 + 800 + 1600", 1, &photos, &three(), &run);
             setting.drive("cpu alone: 256 + 800 + 1600, progressive", threads, &progressive, &three(), &run);
         }
@@ -223,14 +227,12 @@ fn throughput(setting: &Setting) {
 
 fn report(lanes: &BothLanes) {
     let counts = lanes.counts();
-    let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    println!(
-        "    gpu {}, cpu {}, not taken {}, lost {}",
-        read(&counts.gpu),
-        read(&counts.cpu),
-        read(&counts.unsupported),
-        read(&counts.lost)
-    );
+    let reasons: Vec<String> = counts
+        .all()
+        .filter(|(.., count)| *count > 0)
+        .map(|(lane, why, count)| format!("{lane} {count} ({why})"))
+        .collect();
+    println!("    {}", reasons.join(", "));
     if let Some(gpu) = lanes.gpu() {
         let status = gpu.status();
         let per_job = status.spent.map(|spent| spent.as_secs_f64() * 1e3 / status.jobs.max(1) as f64);
@@ -256,49 +258,83 @@ fn batches(setting: &Setting) {
 }
 
 fn latency(setting: &Setting) {
-    let lanes = setting.both(Mode::Auto);
+    let lanes = setting.both(Route::Auto);
     let photos = setting.baseline();
-    let run = |task: Task| lanes.run_told(task).0.is_ok();
+    let run = |task: Task| lanes.run(task).is_ok();
     // A quarter of the threads that fill both: about half of the load.
     setting.drive("both, a few at a time", 8, &photos, &three(), &run);
-    setting.drive("both, half load", lanes.concurrency() / 4, &photos, &three(), &run);
+    setting.drive("both, a quarter of the threads", lanes.concurrency() / 4, &photos, &three(), &run);
     report(&lanes);
 }
 
+/// What happens to a worker in the middle of its batches.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    Killed,
+    Faulted,
+}
+
+/// The file whose appearance makes a worker's context useless.
+fn drill(lane: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("annulus-gpu-drill-{lane}"))
+}
+
+/// In the worker's process: waits for the drill of its lane, and makes its device's context useless.
+fn fault_when_told() {
+    let Some(lane) = rustix::process::getppid() else { return };
+    let drill = drill(lane.as_raw_nonzero().get().unsigned_abs());
+    while std::fs::remove_file(&drill).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let device = annulus_engine::gpu::Device::open(0).unwrap();
+    eprintln!("the drill: {}", device.fault());
+}
+
 fn killed(setting: &Setting) {
-    let lanes = setting.both(Mode::Gpu);
+    // Each with a lane of its own: the third fault within a minute would open the breaker.
+    [Blow::Killed, Blow::Faulted].into_iter().for_each(|blow| struck(setting, blow));
+}
+
+fn struck(setting: &Setting, blow: Blow) {
+    let lanes = setting.both(Route::Gpu);
     let Some(gpu) = lanes.gpu() else { return };
     let photos = setting.baseline();
     let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-    let end = Instant::now() + Duration::from_secs(4);
+    let ending = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for thread in 0..60 {
-            let (lanes, photos, done, failed) = (&lanes, &photos, &done, &failed);
+        for thread in 0..lanes.concurrency() {
+            let (lanes, photos, done, failed, ending) = (&lanes, &photos, &done, &failed, &ending);
             scope.spawn(move || {
                 for round in 0.. {
-                    if Instant::now() >= end {
+                    if ending.load(Ordering::Relaxed) {
                         break;
                     }
-                    let (result, _) = lanes.run_told(photos[(thread + round) % photos.len()].task(&three()));
+                    let result = lanes.run(photos[(thread + round) % photos.len()].task(&three()));
                     if result.is_ok() { done } else { failed }.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         for _ in 0..2 {
-            std::thread::sleep(Duration::from_millis(1200));
-            let Some(pid) = gpu.status().worker.and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) else {
-                continue;
-            };
+            std::thread::sleep(Duration::from_secs(2));
             let started = Instant::now();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-            while gpu.is_up() {
-                std::thread::sleep(Duration::from_millis(1));
+            match (blow, gpu.status().worker.and_then(|pid| rustix::process::Pid::from_raw(pid as i32))) {
+                (Blow::Killed, Some(pid)) => {
+                    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+                }
+                (Blow::Faulted, Some(_)) => drop(File::create(drill(std::process::id())).unwrap()),
+                (_, None) => println!("{blow:?}: it was down already"),
             }
-            while !gpu.is_up() && Instant::now() < end {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            println!("killed in the middle of its batches: up again after {:?}", started.elapsed());
+            let waits = |up: bool| {
+                while gpu.is_up() != up && started.elapsed() < Duration::from_secs(20) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                started.elapsed()
+            };
+            let (down, up) = (waits(false), waits(true));
+            println!("{blow:?} in the middle of its batches: down after {down:?}, up again after {up:?}");
         }
+        std::thread::sleep(Duration::from_secs(1));
+        ending.store(true, Ordering::Relaxed);
     });
     println!("{} jobs done, {} failed", done.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
     report(&lanes);

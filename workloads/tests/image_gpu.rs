@@ -19,17 +19,20 @@ use annulus::image::fault::{Fault, Kind};
 use annulus::image::format::Format;
 use annulus::image::header::{Header, Orientation};
 use annulus::image::lanes::gpu::both::BothLanes;
-use annulus::image::lanes::gpu::router::Mode;
+use annulus::image::lanes::gpu::router::Way;
 use annulus::image::lanes::gpu::wire::{
     Answer, Facts, Job, Order, Outcome, PACKET_BYTES_MAX, input_at, outputs_at, put_words, take_words,
 };
-use annulus::image::lanes::gpu::{Ended, GpuLane, Options, worker};
+use annulus::image::lanes::gpu::{Ended, GpuLane, Lost, Options, worker};
 use annulus::image::lanes::wire::{Claim, recv_order, send};
-use annulus::image::lanes::{Done, Lane, Stop, Task};
+use annulus::image::lanes::{Done, Lane, Stop, Task, Told};
 use annulus::image::pipeline::Timings;
-use annulus::image::recipe::Recipe;
+use annulus::image::recipe::{Recipe, Route};
+use annulus::image::store::{Key, Suffix};
 
-const ORIGINAL: &[u8] = b"\xff\xd8\xff an original";
+/// The frame of a baseline JPEG, whole, with hardly anything in it.
+const ORIGINAL: &[u8] =
+    b"\xff\xd8\xff\xc0\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\x3f\0 an original\xff\xd9";
 /// Told by the device's number which kind of worker it is to be.
 const GOOD: usize = 0;
 const ABSENT: usize = 1;
@@ -62,6 +65,11 @@ const TESTS: &[(&str, fn())] = &[
     ("three_faults_open_the_breaker", three_faults_open_the_breaker),
     ("a_killed_worker_costs_no_job", a_killed_worker_costs_no_job),
     ("without_a_device_there_is_no_lane", without_a_device_there_is_no_lane),
+    ("what_asks_for_a_lane_gets_it", what_asks_for_a_lane_gets_it),
+    (
+        "an_original_that_ends_workers_is_not_given_to_them_again",
+        an_original_that_ends_workers_is_not_given_to_them_again,
+    ),
     ("the_lane_ends_with_jobs_under_way", the_lane_ends_with_jobs_under_way),
     ("the_real_worker_says_what_is_missing", the_real_worker_says_what_is_missing),
 ];
@@ -171,6 +179,8 @@ fn task(names: &[&str]) -> Task {
         memory_bytes: 1 << 20,
         time_max: Duration::from_secs(10),
         stop: Stop::default(),
+        only_cpu: None,
+        original: None,
     }
 }
 
@@ -240,7 +250,7 @@ fn ends_are_survived() {
     {
         let lane = lane();
         let before = lane.status().worker.unwrap();
-        let Ended::Lost(why) = lane.run(&task(&[name])) else { panic!("{name}: not lost") };
+        let Ended::Lost(Lost { why, .. }) = lane.run(&task(&[name])) else { panic!("{name}: not lost") };
         assert!(!why.contains('\n'), "{why}");
         assert!(!lane.is_up() || lane.status().worker != Some(before));
         let took = until("it is back", || lane.is_up());
@@ -255,7 +265,7 @@ fn ends_are_survived() {
 fn a_hung_worker_is_killed() {
     let lane = lane();
     let started = Instant::now();
-    let Ended::Lost(why) = lane.run(&task(&["hang"])) else { panic!("not lost") };
+    let Ended::Lost(Lost { why, .. }) = lane.run(&task(&["hang"])) else { panic!("not lost") };
     assert!(why.contains("took longer than"), "{why}");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     until("it is back", || lane.is_up());
@@ -279,7 +289,7 @@ fn three_faults_open_the_breaker() {
     std::thread::sleep(Duration::from_millis(1500));
     assert!(!lane.is_up(), "it must rest");
     assert_eq!(lane.status().faults, 3);
-    assert!(matches!(lane.run(&task(&["a"])), Ended::Lost(why) if why.contains("down")));
+    assert!(matches!(lane.run(&task(&["a"])), Ended::Lost(lost) if lost.why.contains("down")));
 }
 
 /// A CPU lane that does everything, slowly.
@@ -293,21 +303,20 @@ impl Lane for Slow {
     fn run(&self, _: Task) -> Result<Done, Fault> {
         self.0.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(5));
-        Ok(Done { outputs: Vec::new(), timings: Timings::default(), peak_bytes: 0 })
+        Ok(Done { outputs: Vec::new(), timings: Timings::default(), peak_bytes: 0, told: Told::CPU })
     }
 }
 
 fn a_killed_worker_costs_no_job() {
     let cpu = Arc::new(Slow(AtomicU64::new(0)));
-    let lanes = BothLanes::new(cpu.clone(), Some(lane()), Mode::Gpu, 2);
+    let lanes = BothLanes::new(cpu.clone(), Some(lane()), Route::Gpu, 2);
     let done = AtomicU64::new(0);
     let end = Instant::now() + Duration::from_millis(1500);
     std::thread::scope(|scope| {
         for _ in 0..12 {
             scope.spawn(|| {
                 while Instant::now() < end {
-                    let (result, told) = lanes.run_told(task(&["a"]));
-                    result.unwrap();
+                    let told = lanes.run(task(&["a"])).unwrap().told;
                     assert!(told.lane == "gpu" || !told.why.is_empty());
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -319,27 +328,67 @@ fn a_killed_worker_costs_no_job() {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     });
     let counts = lanes.counts();
-    let (gpu, by_cpu) = (counts.gpu.load(Ordering::Relaxed), counts.cpu.load(Ordering::Relaxed));
+    let (gpu, by_cpu) = (counts.of(Way::Gpu), counts.of(Way::Cpu));
+    let lost: u64 = counts.all().filter(|(_, why, _)| *why == "lost").map(|(_, _, count)| count).sum();
     assert_eq!(gpu + by_cpu, done.load(Ordering::Relaxed));
     assert_eq!(by_cpu, cpu.0.load(Ordering::Relaxed));
-    assert!(gpu > 0 && counts.lost.load(Ordering::Relaxed) > 0);
+    assert!(gpu > 0 && lost > 0);
     assert!(lanes.gpu().unwrap().is_up(), "it must be back");
     // What the GPU does not take goes to the CPU at once, and a fault of the job goes nowhere.
-    assert_eq!(lanes.run_told(task(&["refuse"])).1.why, "a strange JPEG");
-    assert_eq!(lanes.run_told(task(&["fault"])).0.unwrap_err().kind, Kind::BadRequest);
+    assert_eq!(lanes.run(task(&["refuse"])).unwrap().told, Told { lane: "cpu", why: "a strange JPEG".to_owned() });
+    assert_eq!(lanes.run(task(&["fault"])).unwrap_err().kind, Kind::BadRequest);
     let progressive = Task { header: Header { coefficient_bytes: 3, ..task(&["a"]).header }, ..task(&["a"]) };
-    let (_, told) = lanes.run_told(progressive);
+    let told = lanes.run(progressive).unwrap().told;
     assert!(told.lane == "cpu" && told.why.contains("progressive"), "{told:?}");
 }
 
 fn without_a_device_there_is_no_lane() {
     let why = GpuLane::start(options(ABSENT)).map(|_| ()).unwrap_err();
     assert!(why.starts_with("no GPU: none was built"), "{why}");
-    let why = GpuLane::start(options(FAILING)).map(|_| ()).unwrap_err();
-    assert!(why.contains("another answer") || std::env::var_os("HOME").is_none(), "{why}");
-    let program = PathBuf::from("/bin/true");
+    let program = PathBuf::from("/nowhere/annulus");
     let why = GpuLane::start(Options { program, ..options(GOOD) }).map(|_| ()).unwrap_err();
-    assert!(why.contains("did not start"), "{why}");
+    assert!(why.contains("/nowhere/annulus"), "{why}");
+    // Where there is one and its worker fails, there is a lane that is down and goes on trying.
+    for (options, says) in [
+        (options(FAILING), "another answer"),
+        (Options { program: PathBuf::from("/bin/true"), ..options(GOOD) }, "did not start"),
+    ] {
+        let lane = GpuLane::start(options).unwrap();
+        assert!(!lane.is_up());
+        let trouble = lane.status().trouble.unwrap();
+        assert!(trouble.contains(says), "{trouble}");
+        until("it has tried again", || lane.status().faults > 1);
+        assert!(matches!(lane.run(&task(&["a"])), Ended::Lost(lost) if !lost.begun));
+    }
+}
+
+fn what_asks_for_a_lane_gets_it() {
+    let cpu = Arc::new(Slow(AtomicU64::new(0)));
+    let lanes = BothLanes::new(cpu, Some(lane()), Route::Auto, 2);
+    let told = |route, only_cpu| {
+        let mut task = Task { only_cpu, ..task(&["a"]) };
+        task.recipes = task.recipes.iter().map(|recipe| Recipe { route, ..recipe.clone() }).collect();
+        lanes.run(task).unwrap().told
+    };
+    let asked = "this lane was asked for".to_owned();
+    assert_eq!(told(Route::Gpu, None), Told { lane: "gpu", why: asked.clone() });
+    assert_eq!(told(Route::Cpu, None), Told { lane: "cpu", why: asked });
+    assert_eq!(told(Route::Gpu, Some("a variant")), Told { lane: "cpu", why: "a variant".to_owned() });
+    assert!(told(Route::Auto, None).why.starts_with("expected: gpu "));
+}
+
+fn an_original_that_ends_workers_is_not_given_to_them_again() {
+    let lanes = BothLanes::new(Arc::new(Slow(AtomicU64::new(0))), Some(lane()), Route::Gpu, 2);
+    let key = |name| Some(Key { name: [name; 32], suffix: Suffix::Original });
+    let told = |name, what| lanes.run(Task { original: key(name), ..task(&[what]) }).unwrap().told;
+    for faults in 1..=2 {
+        assert!(told(1, "die").why.contains("hung up"));
+        until("the worker is back", || lanes.gpu().unwrap().is_up());
+        assert_eq!(lanes.gpu().unwrap().status().faults, faults);
+    }
+    // What it is to do plays no part: it is known by its original.
+    assert_eq!(told(1, "a").why, "the GPU's workers were lost with this image before");
+    assert_eq!(told(2, "a").lane, "gpu");
 }
 
 fn the_lane_ends_with_jobs_under_way() {

@@ -316,6 +316,8 @@ fn task(names: &[&str]) -> Task {
         memory_bytes: 64 << 20,
         time_max: Duration::from_secs(5),
         stop: Stop::default(),
+        only_cpu: None,
+        original: None,
     }
 }
 

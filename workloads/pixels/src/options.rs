@@ -2,7 +2,7 @@
 //! equal recipes: the text is hashed to address the work.
 //!
 //! Each option is a name and its arguments, parted by colons; options are parted by slashes, and of two that say the same
-//! the later one counts. Names and meanings are imgproxy's, short and long. Four are ours: `gray`, `lin` and the mode
+//! the later one counts. Names and meanings are imgproxy's, short and long. Five are ours: `gray`, `lin`, `ln` and the mode
 //! `outside`, which imgproxy does not have, and `br`, `co`, `sa`, which its paid edition has. We are stricter in one way:
 //! what cannot be understood or done is refused by name, never ignored.
 
@@ -15,7 +15,7 @@ mod text;
 use super::fault::Fault;
 use super::format::Format;
 use super::pipeline::geometry::OUTPUT_SIDE_MAX;
-use super::recipe::{Crop, Gravity, Length, Metadata, Mode, Recipe, Resize};
+use super::recipe::{Crop, Gravity, Length, Metadata, Mode, Recipe, Resize, Route};
 use arguments::{Arguments, refuse};
 use names::{NAMES, Name, unknown};
 pub use text::text;
@@ -150,6 +150,7 @@ impl Draft {
             Name::Quality => recipe.quality = arguments.whole(0, 0, 100)?.filter(|&quality| quality > 0),
             Name::Format => recipe.format = Some(format(arguments)?),
             Name::Linear => set(&mut recipe.linear, arguments.flag(0)?),
+            Name::Lane => recipe.route = lane(arguments)?,
             // It only makes an address new, which a content-addressed service does not need.
             Name::CacheBuster => {}
         }
@@ -228,6 +229,13 @@ fn background(arguments: &Arguments<'_>) -> Result<Option<[u8; 3]>, Fault> {
         Some(&[red, green, blue]) => Ok(Some([red * 17, green * 17, blue * 17])),
         Some(&[a, b, c, d, e, f]) => Ok(Some([a * 16 + b, c * 16 + d, e * 16 + f])),
         _ => arguments.wrong("a colour is written rrggbb, rgb or red:green:blue"),
+    }
+}
+
+fn lane(arguments: &Arguments<'_>) -> Result<Route, Fault> {
+    match arguments.given(0).map(Route::named) {
+        Some(Some(route)) => Ok(route),
+        _ => arguments.wrong("there are the lanes auto, cpu and gpu"),
     }
 }
 

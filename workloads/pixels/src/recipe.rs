@@ -74,6 +74,56 @@ pub enum Metadata {
     KeepCopyright,
 }
 
+/// Which lane makes an output, where a service has several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Route {
+    /// Whichever is expected to have it done sooner.
+    #[default]
+    Auto,
+    /// The CPU's.
+    Cpu,
+    /// The GPU's, wherever it can.
+    Gpu,
+}
+
+impl Route {
+    /// The lane of this name.
+    pub fn named(name: &str) -> Option<Route> {
+        match name {
+            "auto" => Some(Route::Auto),
+            "cpu" => Some(Route::Cpu),
+            "gpu" => Some(Route::Gpu),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Route::Auto => "auto",
+            Route::Cpu => "cpu",
+            Route::Gpu => "gpu",
+        }
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_auto(&self) -> bool {
+        *self == Route::Auto
+    }
+
+    /// What several outputs that are made together ask for; `None` where one wants the CPU and another the GPU.
+    pub fn of(recipes: &[Recipe]) -> Option<Route> {
+        let asked = |route| recipes.iter().any(|recipe| recipe.route == route);
+        match (asked(Route::Cpu), asked(Route::Gpu)) {
+            (true, true) => None,
+            (true, false) => Some(Route::Cpu),
+            (false, true) => Some(Route::Gpu),
+            (false, false) => Some(Route::Auto),
+        }
+    }
+}
+
 /// One output. Steps are done in this order whatever the order of the options: orient, rotate, flip, crop, resize, blur,
 /// sharpen, adjust, pad, flatten, encode. As with imgproxy, crop, box and gravity are so those of the picture as it is
 /// seen; [`geometry`](super::pipeline::geometry) says what that means in the frame before the turns, where it is cheaper.
@@ -117,6 +167,9 @@ pub struct Recipe {
     pub metadata: Metadata,
     /// `lin`: resample in linear light, after the decoder's own shrink.
     pub linear: bool,
+    /// `ln`: which lane. Part of what is asked for, because the pixels of two lanes may differ by a hair.
+    #[serde(default, skip_serializing_if = "Route::is_auto")]
+    pub route: Route,
 }
 
 impl Recipe {
@@ -142,6 +195,7 @@ impl Recipe {
             quality: None,
             metadata: Metadata::KeepCopyright,
             linear: false,
+            route: Route::Auto,
         }
     }
 }

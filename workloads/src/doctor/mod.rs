@@ -21,6 +21,9 @@ use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
 use crate::chat::config::Database;
 use crate::chat::store::postgres::CONNECTIONS;
 use crate::config::Config;
+use crate::image::lanes::gpu::GpuLane;
+use crate::image::lanes::gpu::settings::{GpuSettings, Mode};
+use crate::image::plan::Gpu;
 use crate::image::store::S3Settings;
 use crate::postgres::Target;
 use crate::redis::Settings;
@@ -104,6 +107,7 @@ impl Server {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Doctor {
     servers: Vec<Server>,
+    gpu: GpuSettings,
 }
 
 impl Doctor {
@@ -115,11 +119,12 @@ impl Doctor {
             connections: CONNECTIONS,
             what_for: "a chat's feed with its usual number of connections",
         });
-        Doctor { servers: redis.chain(postgres).collect() }
+        Doctor { servers: redis.chain(postgres).collect(), gpu: GpuSettings::default() }
     }
 
     /// And at those that a configuration names.
     pub fn add(&mut self, config: &Config) {
+        self.gpu = config.image.gpu.clone();
         if let Database::Postgres { url, connections, .. } = &config.chat.database {
             let reads = config.chat.channels.reads_database();
             let connections = connections + if reads { crate::chat::store::archive::SESSIONS_MAX } else { 0 };
@@ -152,6 +157,8 @@ impl Doctor {
             Ok(files) => crate::say!("  {}", capacity(files)),
             Err(error) => crate::say!("  the limit of open files cannot be read: {error}"),
         }
+        crate::say!("GPU, for images");
+        crate::say!("{}", gpu(self.gpu));
         let mut is_well = true;
         for server in self.servers {
             crate::say!("{}", title(&server));
@@ -162,6 +169,25 @@ impl Doctor {
         }
         is_well
     }
+}
+
+/// Whether images can be made on a GPU: starts its worker once.
+fn gpu(settings: GpuSettings) -> Finding {
+    let missing = |why: String| match settings.mode {
+        Mode::Off => Finding::note("not used: image.gpu.mode = \"off\"", ""),
+        Mode::Required => {
+            Finding::no(why, "image.gpu.mode = \"required\": install what is missing, or choose \"auto\"")
+        }
+        Mode::Auto => Finding::note(
+            why,
+            "none is needed: the CPU makes all images. For one: NVIDIA's driver, and libnvjpeg.so.13 or .12",
+        ),
+    };
+    if settings.mode == Mode::Off {
+        return missing(String::new());
+    }
+    let found = GpuLane::start(settings.options).and_then(|lane| Gpu::of(&lane));
+    found.map_or_else(missing, |gpu| Finding::yes(gpu.name))
 }
 
 /// How many connections so many open files are good for.

@@ -6,7 +6,7 @@ use super::fault::{Fault, Kind};
 use super::job::Priority;
 use super::options;
 use super::presets::{OUTPUTS_MAX, Presets, collide, is_name};
-use super::recipe::Recipe;
+use super::recipe::{Recipe, Route};
 
 /// The outputs that are wanted, and how urgent they are.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,7 @@ pub struct Wishes {
     preset: Option<String>,
     ops: Vec<String>,
     priority: Option<Priority>,
+    lane: Option<Route>,
 }
 
 impl Wishes {
@@ -47,6 +48,10 @@ impl Wishes {
                     _ => return refuse("priority is \"interactive\" or \"bulk\""),
                 };
             }
+            "lane" => match Route::named(value) {
+                Some(route) => self.lane = Some(route),
+                None => return refuse("lane is \"auto\", \"cpu\" or \"gpu\""),
+            },
             _ => return Ok(false),
         }
         Ok(true)
@@ -57,6 +62,17 @@ impl Wishes {
     /// # Errors
     /// [`Kind::BadRequest`].
     pub fn asked(&self, presets: &Presets, default: &str) -> Result<Asked, Fault> {
+        let mut asked = self.outputs(presets, default)?;
+        if let Some(route) = self.lane {
+            Arc::make_mut(&mut asked.recipes).iter_mut().for_each(|recipe| recipe.route = route);
+        }
+        if Route::of(&asked.recipes).is_none() {
+            return refuse("one output asks for the lane cpu and another for gpu; one lane makes all of a request");
+        }
+        Ok(asked)
+    }
+
+    fn outputs(&self, presets: &Presets, default: &str) -> Result<Asked, Fault> {
         let priority = self.priority.unwrap_or_default();
         if self.ops.is_empty() {
             let preset = self.preset.as_deref().unwrap_or(default);
@@ -116,6 +132,9 @@ mod tests {
         let formats = asked(&[("ops", "a=w:10/f:avif"), ("ops", "a=w:10/f:webp")]).unwrap();
         assert_eq!(names(&formats), ["a", "a"]);
         assert_eq!(formats.recipes[1].format, Some(Format::Webp));
+        let routes = |words: &[(&str, &str)]| asked(words).unwrap().recipes.iter().map(|r| r.route).collect::<Vec<_>>();
+        assert_eq!(routes(&[("ops", "a=w:1/ln:gpu"), ("ops", "b=w:1")]), [Route::Gpu, Route::Auto]);
+        assert_eq!(routes(&[("ops", "a=w:1/ln:gpu"), ("ops", "b=w:1"), ("lane", "cpu")]), [Route::Cpu; 2]);
         // An equals sign in an option is not the end of a name.
         assert_eq!(names(&asked(&[("ops", "w:10/cb:a=b")]).unwrap()), ["output"]);
     }
@@ -128,6 +147,8 @@ mod tests {
             (&[("preset", "nope")], "there are: "),
             (&[("priority", "high")], "\"interactive\" or \"bulk\""),
             (&[("ops", "qq:1")], "qq"),
+            (&[("lane", "tpu")], "\"gpu\""),
+            (&[("ops", "a=ln:cpu"), ("ops", "b=ln:gpu")], "one lane makes all"),
             (&[("ops", "a=w:1"), ("ops", "a=w:2")], "two outputs"),
         ] {
             let detail = asked(words).unwrap_err();

@@ -22,6 +22,9 @@
 //! [image.variants]                 # what is made when it is asked for; see variants/settings.rs
 //! keys = ["what signs their addresses, at least 32 characters"]
 //!
+//! [image.gpu]                      # where there is a GPU it is used; see lanes/gpu/settings.rs
+//! mode = "auto"                    # or "off", or "required"
+//!
 //! [image.presets]
 //! card = ["small=rs:fill:320:200", "large=rs:fill:1280:800/q:85"]
 //! ```
@@ -37,6 +40,7 @@ use super::dispatch::DispatchOptions;
 use super::header::Limits;
 use super::keys::KEY_BYTES_MIN;
 use super::lanes::cpu::Isolation;
+use super::lanes::gpu::settings::GpuSettings;
 use super::plan::Knobs;
 use super::presets::{Presets, is_name};
 use super::queue::{QueueOptions, RedisQueueSettings};
@@ -72,6 +76,8 @@ pub struct Config {
     pub default_preset: String,
     /// What is made when it is asked for, if that is offered.
     pub variants: Option<VariantSettings>,
+    /// Whether and how a GPU is used.
+    pub gpu: GpuSettings,
     /// Limits of what is accepted.
     pub limits: Limits,
     /// What the sizing rule takes into account, and the marks of the queue's length.
@@ -110,6 +116,7 @@ impl Default for Config {
             presets: Presets::built_in(),
             default_preset: "web".to_owned(),
             variants: None,
+            gpu: GpuSettings::default(),
             limits: Limits::DEFAULT,
             knobs: Knobs::DEFAULT,
             isolation: Isolation::Process,
@@ -138,6 +145,7 @@ const KEYS: &[&str] = &[
     "presets",
     "default_preset",
     "variants",
+    "gpu",
     "bytes_max",
     "pixels_max",
     "progressive_pixels_max",
@@ -206,6 +214,7 @@ impl Config {
             "insecure" => self.insecure = boolean(value)?,
             "presets" => self.set_presets(value)?,
             "variants" => self.variants = Some(VariantSettings::read(value)?),
+            "gpu" => self.gpu = GpuSettings::read(value)?,
             "default_preset" => self.default_preset = string(value, "a preset's name")?.to_owned(),
             "workers" => self.knobs.workers = Some(number(value, 1, 1024)? as usize),
             "cores_per_worker" => self.knobs.cores_per_worker = number(value, 1, 1024)? as f64,

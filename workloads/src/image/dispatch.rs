@@ -39,6 +39,7 @@ use super::audit::{self, Outbox};
 use super::fault::{Fault, Kind};
 use super::header::Header;
 use super::job::JobTimings;
+use super::lanes::gpu::both::BothLanes;
 use super::lanes::{Done, Lane, Stop, Task};
 use super::pipeline::Cost;
 use super::pressure::Pressure;
@@ -74,6 +75,8 @@ pub struct Desk {
     pub gate: Arc<Gate>,
     /// What the lanes do.
     pub lanes: Arc<Vec<LaneGauge>>,
+    /// The lanes, where the GPU has one too.
+    pub both: Option<Arc<BothLanes>>,
     /// The account of jobs, if one is kept.
     pub audit: Option<Account>,
     /// What is made when it is asked for, if that is offered.
@@ -92,7 +95,7 @@ pub struct Account {
 /// What a lane does, for metrics and the console.
 #[derive(Debug)]
 pub struct LaneGauge {
-    /// `cpu` or `gpu`.
+    /// `cpu`, or `both` with a GPU.
     pub name: &'static str,
     /// Its threads.
     pub threads: usize,
@@ -253,7 +256,7 @@ pub fn desk(
     let pressure = Arc::new(Pressure::default());
     let gate = Gate::new(queue.clone(), budget, Pace::new(workers), pressure, marks);
     let lanes = Arc::new(lanes.iter().map(LaneGauge::new).collect());
-    Desk { queue, objects, gate: Arc::new(gate), lanes, audit: None, variants: None }
+    Desk { queue, objects, gate: Arc::new(gate), lanes, both: None, audit: None, variants: None }
 }
 
 struct Shared {
@@ -291,7 +294,6 @@ enum Unstored {
 struct Finished {
     lease: Box<Lease>,
     done: Done,
-    lane: &'static str,
     began: Instant,
 }
 
@@ -531,14 +533,16 @@ impl Hand {
             shared.end(id, || shared.desk.queue.complete(id, manifest.clone()).wait());
             return self.end(End::Settled(id));
         }
+        let only_cpu = (lease.crashes > 0).then_some("it has ended a worker before");
         let task = shared.task(&work.original, &work.header, &work.recipes, &work.cost, stop);
+        let task = task.map(|task| Task { only_cpu, ..task });
         let ran = task.and_then(|task| self.pixels(task));
         drop(reservation);
         match ran {
             Ok(done) => {
                 shared.desk.gate.pace().observe(work.cost.cpu_us, began.elapsed());
                 stop.reached(1.0);
-                let unstored = Unstored::Work(Finished { lease, done, lane: self.lane.name(), began });
+                let unstored = Unstored::Work(Finished { lease, done, began });
                 assert!(self.storing.send(unstored).is_ok(), "the storing threads end after the lanes");
             }
             Err(fault) => {
@@ -581,6 +585,8 @@ impl Shared {
             memory_bytes: cost.peak_bytes / 100 * options.memory_percent + DispatchOptions::SLACK_BYTES,
             time_max: options.time + predicted.saturating_mul(options.time_factor),
             stop: stop.clone(),
+            only_cpu: None,
+            original: Some(*original),
         })
     }
 
@@ -654,7 +660,8 @@ impl Shared {
             attempt_ms: ms(made.began.elapsed()),
             ..JobTimings::of_pipeline(made.done.timings)
         };
-        let manifest = Manifest { version: PIPELINE_VERSION, lane: made.lane.to_owned(), outputs, timings };
+        let (lane, lane_reason) = (made.done.told.lane.to_owned(), made.done.told.why.clone());
+        let manifest = Manifest { version: PIPELINE_VERSION, lane, lane_reason, outputs, timings };
         let text = serde_json::to_vec(&manifest).expect("plain data with text keys");
         // Which of two runs published first does not matter: they name the same objects.
         let _created_or_existed = self.desk.objects.put(&work.key.manifest(salt), &mut text.as_slice())?;

@@ -266,9 +266,12 @@ pub struct Document {
     pub attempts_max: u32,
     /// From 0 to 1.
     pub progress: f32,
-    /// `cpu` or `gpu`, once an attempt has begun.
+    /// Once an attempt has begun: `cpu` or `gpu`, or `both` until it is known which of them did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane: Option<String>,
+    /// Why that lane, where there was a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane_reason: Option<String>,
     /// Whether the queue was long when it came.
     pub delayed: bool,
     /// The guess, when it came, of how long it would wait for its turn.

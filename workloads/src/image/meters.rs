@@ -9,6 +9,7 @@ use annulus_engine::metrics::{Counter, Gauge, Histogram, ShardMetrics, Snapshot,
 use serde_json::{Value, json};
 
 use super::dispatch::Desk;
+use super::lanes::gpu::both::BothLanes;
 use super::variants::Variants;
 use crate::serve::{Reply, ReplyBody};
 
@@ -105,6 +106,7 @@ impl Meters {
             "memory": {"used": gate.budget().used(), "total": gate.budget().total(), "most": gate.budget().used_max()},
             "trouble": gate.pressure().why(gate.marks().disk_reserve_bytes),
             "lanes": lanes,
+            "gpu": desk.both.as_deref().and_then(gpu_figures),
             "jobs": {
                 "accepted": counts.accepted, "joined": counts.joined, "done": counts.done, "failed": counts.failed,
                 "died": counts.died, "cancelled": counts.cancelled, "retried": counts.retried,
@@ -170,6 +172,9 @@ fn show(metrics: &ShardMetrics, desk: &Desk) {
     if let Some(variants) = &desk.variants {
         show_variants(metrics, variants);
     }
+    if let Some(both) = &desk.both {
+        show_gpu(metrics, both);
+    }
     for lane in desk.lanes.iter() {
         let label = &[("lane", lane.name)];
         let gauge = |name, help| metrics.gauge_with(name, help, label);
@@ -178,6 +183,40 @@ fn show(metrics: &ShardMetrics, desk: &Desk) {
         let counter = |name, help| metrics.counter_with(name, help, label);
         counter("annulus_image_lane_works_total", "Works that ended in the lane.").set(lane.ran());
         counter("annulus_image_lane_busy_microseconds_total", "Time that its threads were at work.").set(lane.ran_us());
+    }
+}
+
+/// What the console shows of the GPU.
+fn gpu_figures(both: &BothLanes) -> Option<Value> {
+    let status = both.gpu()?.status();
+    let spent_us = status.spent.map(|spent| spent.as_micros() as u64);
+    let jobs: Vec<Value> =
+        both.counts().all().map(|(lane, why, count)| json!({"lane": lane, "why": why, "count": count})).collect();
+    Some(json!({
+        "name": status.facts.map(|facts| facts.name), "up": status.worker.is_some(), "trouble": status.trouble,
+        "faults": status.faults, "batches": status.batches, "jobs": status.jobs, "spent_us": spent_us, "routed": jobs,
+    }))
+}
+
+fn show_gpu(metrics: &ShardMetrics, both: &BothLanes) {
+    for (lane, why, count) in both.counts().all() {
+        let (name, help) = ("annulus_image_routed_total", "Works by the lane that did them, and why that one.");
+        metrics.counter_with(name, help, &[("lane", lane), ("why", why)]).set(count);
+    }
+    let Some(gpu) = both.gpu() else { return };
+    let status = gpu.status();
+    let up = "Whether the GPU's worker is up.";
+    metrics.gauge("annulus_image_gpu_up", up).set(u64::from(status.worker.is_some()));
+    for (name, help, count) in [
+        ("annulus_image_gpu_faults_total", "Workers of the GPU that died, hung or broke.", status.faults),
+        ("annulus_image_gpu_batches_total", "Batches that the GPU has done.", status.batches),
+        ("annulus_image_gpu_batch_works_total", "Works in those batches.", status.jobs),
+    ] {
+        metrics.counter(name, help).set(count);
+    }
+    for (step, spent) in ["decode", "transform", "encode"].into_iter().zip(status.spent) {
+        let (name, help) = ("annulus_image_gpu_desk_microseconds_total", "Time of batches at their desks, by step.");
+        metrics.counter_with(name, help, &[("step", step)]).set(spent.as_micros() as u64);
     }
 }
 

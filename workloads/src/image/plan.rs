@@ -17,6 +17,7 @@ use annulus_engine::plan::{Grants, Plan};
 use super::admission::{Budget, Marks};
 use super::fault::Fault;
 use super::header::Header;
+use super::lanes::gpu::GpuLane;
 use super::lanes::{Lane, Stop, Task};
 use super::pipeline::predict;
 use super::recipe::Recipe;
@@ -31,8 +32,38 @@ pub struct Machine {
     pub grants: Grants,
     /// Bytes, and the limit that allows no more of them.
     pub memory: (u64, MemoryLimit),
-    /// GPU memory in bytes, if there is a GPU.
-    pub gpu_bytes: Option<u64>,
+    /// The GPU, or why there is none.
+    pub gpu: Result<Gpu, String>,
+}
+
+/// What a GPU adds to the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its name, and what decodes there.
+    pub name: String,
+    /// Its memory in bytes.
+    pub bytes: u64,
+    /// What of it a batch takes: pictures, and the codecs' own buffers.
+    pub batch_bytes: u64,
+    /// Memory of this machine that its lane keeps.
+    pub host_bytes: u64,
+}
+
+impl Gpu {
+    /// The lane's, if its worker could be started at least once.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn of(lane: &GpuLane) -> Result<Gpu, String> {
+        let status = lane.status();
+        let facts = status.facts.ok_or_else(|| status.trouble.unwrap_or_else(|| "its worker is down".to_owned()))?;
+        Ok(Gpu {
+            name: format!("{}, {} decoder engines, nvJPEG {}", facts.name, facts.engines, facts.nvjpeg),
+            bytes: facts.memory_bytes,
+            batch_bytes: facts.batch_bytes(),
+            host_bytes: lane.host_bytes(),
+        })
+    }
 }
 
 /// Who limits the memory.
@@ -60,11 +91,11 @@ impl fmt::Display for MemoryLimit {
 }
 
 impl Machine {
-    /// Looks at the affinity mask, the control groups, the resource limits and the machine.
-    pub fn of_this_process() -> Machine {
+    /// Looks at the affinity mask, the control groups, the resource limits and the machine; the GPU is its lane's to tell.
+    pub fn of_this_process(gpu: Result<Gpu, String>) -> Machine {
         let address_space = rustix::process::getrlimit(rustix::process::Resource::As).current;
         let memory = memory(&|path| std::fs::read_to_string(path).ok(), address_space);
-        Machine { grants: Grants::of_this_process(), memory, gpu_bytes: None }
+        Machine { grants: Grants::of_this_process(), memory, gpu }
     }
 }
 
@@ -114,8 +145,6 @@ pub struct Knobs {
     pub cores_per_worker: f64,
     /// Bytes that are not for decoding: the server itself, uploads under way, the page cache's share.
     pub reserved_bytes: Option<u64>,
-    /// GPU memory that one batch needs.
-    pub gpu_batch_bytes: u64,
     /// Workers, instead of the rule's number.
     pub workers: Option<usize>,
     /// Bytes that all decoders together may use.
@@ -131,7 +160,6 @@ impl Knobs {
     pub const DEFAULT: Knobs = Knobs {
         cores_per_worker: 1.0,
         reserved_bytes: None,
-        gpu_batch_bytes: WORKER_BYTES,
         workers: None,
         budget_bytes: None,
         giant_bytes: None,
@@ -162,12 +190,13 @@ impl ImagePlan {
         let total = machine.memory.0;
         // An eighth, at least 512 MB, never more than half.
         let usual = (total / 8).max(512_000_000).min(total / 2);
-        let reserved_bytes = knobs.reserved_bytes.unwrap_or(usual);
+        let staging = machine.gpu.as_ref().map_or(0, |gpu| gpu.host_bytes);
+        let reserved_bytes = (knobs.reserved_bytes.unwrap_or(usual) + staging).min(total);
         let left = total.saturating_sub(reserved_bytes);
         let cores = machine.grants.quota.unwrap_or(f64::MAX).min(machine.grants.cores.len() as f64);
         let by_cores = (cores / knobs.cores_per_worker.max(0.01)) as u64;
         let by_memory = left / WORKER_BYTES;
-        let by_gpu = machine.gpu_bytes.map(|bytes| bytes / knobs.gpu_batch_bytes.max(1));
+        let by_gpu = machine.gpu.as_ref().ok().map(|gpu| gpu.bytes / gpu.batch_bytes.max(1));
         let rule = by_cores.min(by_memory).min(by_gpu.unwrap_or(u64::MAX)).max(1) as usize;
         let budget_bytes = knobs.budget_bytes.unwrap_or(left);
         let giant_bytes = knobs.giant_bytes.unwrap_or((budget_bytes / 4).max(WORKER_BYTES / 4)).min(budget_bytes);
@@ -228,9 +257,9 @@ impl fmt::Display for ImagePlan {
             Some(quota) if quota < grants.cores.len() as f64 => "CPU quota of the control groups",
             _ => "affinity mask",
         };
-        let (gpu_term, gpu_number) = match (self.machine.gpu_bytes, self.by_gpu) {
-            (Some(bytes), Some(by_gpu)) => {
-                (format!(", floor({} / {})", gb(bytes), gb(knobs.gpu_batch_bytes)), format!(", {by_gpu}"))
+        let (gpu_term, gpu_number) = match (&self.machine.gpu, self.by_gpu) {
+            (Ok(gpu), Some(by_gpu)) => {
+                (format!(", floor({} / {})", gb(gpu.bytes), gb(gpu.batch_bytes)), format!(", {by_gpu}"))
             }
             _ => (String::new(), String::new()),
         };
@@ -255,12 +284,16 @@ impl fmt::Display for ImagePlan {
         )?;
         writeln!(f, "cores     {cores} ({source})")?;
         writeln!(f, "memory    {} ({limit})", gb(total))?;
-        let gpu = if self.by_gpu.is_some() {
-            "its term is above"
-        } else {
-            "absent: no GPU lane runs, and the term falls away"
-        };
-        writeln!(f, "gpu       {gpu}")?;
+        match &self.machine.gpu {
+            Ok(gpu) => writeln!(
+                f,
+                "gpu       {}: {} of it per batch; {} of the machine's memory for originals on their way there",
+                gpu.name,
+                gb(gpu.batch_bytes),
+                mb(gpu.host_bytes)
+            )?,
+            Err(why) => writeln!(f, "gpu       none, and its term falls away: {why}")?,
+        }
         writeln!(
             f,
             "budget    {} for all decoders at once, each by its predicted peak; above {} one at a time; above all of it: 413",
@@ -349,6 +382,8 @@ fn sample(
             memory_bytes: cost.peak_bytes.saturating_mul(4).saturating_add(1 << 30),
             time_max: Duration::from_secs(300),
             stop: Stop::default(),
+            only_cpu: None,
+            original: None,
         })
     };
     let run = || lane.run(task().map_err(|error| error.to_string())?).map_err(|fault| fault.detail);
@@ -445,7 +480,12 @@ mod tests {
         Machine {
             grants: Grants { cores: (0..cores).collect(), quota },
             memory: (memory_gb * 1_000_000_000, MemoryLimit::Machine),
-            gpu_bytes: gpu_gb.map(|gb| gb * 1_000_000_000),
+            gpu: gpu_gb.ok_or_else(|| "no GPU: none was built in".to_owned()).map(|gb| Gpu {
+                name: "a card".to_owned(),
+                bytes: gb * 1_000_000_000,
+                batch_bytes: 2_000_000_000,
+                host_bytes: 0,
+            }),
         }
     }
 
@@ -483,7 +523,7 @@ workers   = min(floor(cores / cores_per_worker), floor((memory_total - reserved)
           = min(2, 10) -> 2: cores bind
 cores     2 (affinity mask)
 memory    24.0 GB (the machine's memory, /proc/meminfo)
-gpu       absent: no GPU lane runs, and the term falls away
+gpu       none, and its term falls away: no GPU: none was built in
 budget    21.0 GB for all decoders at once, each by its predicted peak; above 5250 MB one at a time; above all of it: 413
 queue     above 10 s of forecast wait: 202 with delayed; above 120 s or 100000 works: 429 with Retry-After; disk below 1073 MB: 503";
         assert_eq!(text, expected);
@@ -528,7 +568,7 @@ queue     above 10 s of forecast wait: 202 with delayed; above 120 s or 100000 w
             let read = |path: &str| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned());
             assert_eq!(memory(&read, space), expected, "{files:?}");
         }
-        assert!(Machine::of_this_process().memory.0 > 0);
+        assert!(Machine::of_this_process(Err("not looked for".to_owned())).memory.0 > 0);
     }
 
     #[test]

@@ -25,8 +25,12 @@ use super::dispatch::{self, Account, Desk, Dispatcher, LaneThreads};
 use super::fault::{Fault, Kind};
 use super::header::{self, Progress};
 use super::keys::Keys;
+use super::lanes::Lane;
 use super::lanes::cpu::{self, CpuLane};
-use super::plan::{ImagePlan, Machine, measure};
+use super::lanes::gpu::GpuLane;
+use super::lanes::gpu::both::BothLanes;
+use super::lanes::gpu::settings::Mode;
+use super::plan::{Gpu, ImagePlan, Machine, measure};
 use super::queue::{Queue, RedisQueue, SqliteQueue};
 use super::store::{Directory, Objects, S3};
 use super::sweep::Sweeper;
@@ -59,14 +63,23 @@ impl Image {
         let tls = config.tls.as_ref().map(|(chain, key)| tls(chain, key)).transpose()?;
         let (queue, outbox) = queue(&config)?;
         let objects = objects(&config)?;
-        let lane = lane(&config)?;
-        for warning in lane.warnings() {
+        let cpu = cpu_lane(&config)?;
+        for warning in cpu.warnings() {
             crate::say!("image     {warning}");
         }
-        let plan = ImagePlan::new(&Machine::of_this_process(), &config.knobs);
+        let (gpu, facts) = gpu_lane(&config)?;
+        let plan = ImagePlan::new(&Machine::of_this_process(facts), &config.knobs);
         let (cores, idle) = plan.cores(engine);
-        let lanes = vec![LaneThreads { lane: Arc::new(lane), cores, idle }];
+        let cpu: Arc<dyn Lane> = Arc::new(cpu);
+        let both = gpu.map(|gpu| Arc::new(BothLanes::new(cpu.clone(), Some(gpu), config.gpu.lane, plan.workers)));
+        let lanes = match both.clone() {
+            // Its threads mostly wait for the device, so they are many, and the system places them.
+            Some(both) => LaneThreads { cores: vec![None; both.concurrency()], lane: both, idle },
+            None => LaneThreads { lane: cpu, cores, idle },
+        };
+        let lanes = vec![lanes];
         let mut desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
+        desk.both = both;
         desk.variants = config.variants.clone().map(|settings| Arc::new(Variants::new(settings)));
         desk.audit = config.audit.is_some().then(|| Account { outbox, figures: Arc::default() });
         let cannot = |error: std::io::Error| format!("the image service's threads cannot start: {error}");
@@ -139,9 +152,10 @@ impl Image {
 /// # Errors
 /// A sentence.
 pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
-    let plan = ImagePlan::new(&Machine::of_this_process(), &config.knobs);
+    let (_, facts) = gpu_lane(config)?;
+    let plan = ImagePlan::new(&Machine::of_this_process(facts), &config.knobs);
     let Some(images) = images else { return Ok(plan.to_string()) };
-    let lane = lane(config)?;
+    let lane = cpu_lane(config)?;
     let recipes = config.presets.get(&config.default_preset).map_err(|fault| fault.detail)?;
     let read = |bytes: &[u8]| match header::read(bytes, Some(bytes.len() as u64), &config.limits)? {
         Progress::Header(header) => Ok(header),
@@ -179,7 +193,23 @@ fn objects(config: &Config) -> Result<Arc<dyn Objects>, String> {
     Ok(Arc::new(store))
 }
 
-fn lane(config: &Config) -> Result<CpuLane, String> {
+/// The GPU's lane where there is one, and what the plan is to know of it: the GPU, or why there is none.
+fn gpu_lane(config: &Config) -> Result<(Option<GpuLane>, Result<Gpu, String>), String> {
+    let settings = &config.gpu;
+    if settings.mode == Mode::Off {
+        return Ok((None, Err("image.gpu.mode = \"off\"".to_owned())));
+    }
+    let started = GpuLane::start(settings.options.clone());
+    let facts = started.as_ref().map_err(Clone::clone).and_then(Gpu::of);
+    match (started, &facts) {
+        (_, Err(why)) if settings.mode == Mode::Required => {
+            Err(format!("image.gpu.mode = \"required\", and the GPU cannot be used: {why}"))
+        }
+        (lane, _) => Ok((lane.ok(), facts)),
+    }
+}
+
+fn cpu_lane(config: &Config) -> Result<CpuLane, String> {
     let (isolation, required) = (config.isolation, config.sandbox_required);
     let options = cpu::Options { isolation, required, ..cpu::Options::default() };
     CpuLane::start(options).map_err(|why| format!("the image workers cannot start: {why}"))

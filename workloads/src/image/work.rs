@@ -160,6 +160,9 @@ pub struct Manifest {
     pub version: u32,
     /// `cpu` or `gpu`.
     pub lane: String,
+    /// Why that one; empty where there was no choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lane_reason: String,
     /// In the recipes' order.
     pub outputs: Vec<JobOutput>,
     /// Where the time went.

@@ -4,11 +4,13 @@
 //! (`cuMemFree` and `cuMemFreeHost` wait for that). What is enqueued on a stream is the business of
 //! [`desk`](super::desk), which waits before its memory goes.
 
-use std::ffi::c_void;
-use std::ptr::NonNull;
+use std::ffi::{CStr, c_void};
+use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 
-use cudarc::driver::sys::{self, CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUresult, CUstream};
+use cudarc::driver::sys::{
+    self, CUcontext, CUctx_flags_enum, CUdevice, CUdevice_attribute, CUdeviceptr, CUresult, CUstream,
+};
 use cudarc::driver::{DriverError, result};
 
 use super::Error;
@@ -61,6 +63,7 @@ impl Device {
             .ok_or_else(|| Error::Absent(format!("no GPU {ordinal}: the driver sees {count}, counted from 0")))?;
         let device = result::device::get(number).map_err(|error| failed("cuDeviceGet", error))?;
         let facts = facts(device)?;
+        sleep_while_waiting(device);
         // SAFETY: `device` is one that the driver has just given.
         let context = unsafe { result::primary_ctx::retain(device) };
         let context = context.map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
@@ -80,6 +83,24 @@ impl Device {
         unsafe { result::ctx::set_current(self.context) }.map_err(|error| failed("cuCtxSetCurrent", error))
     }
 
+    /// A fire drill: makes its context useless, as a kernel that strays does, until the process ends. What the device said.
+    pub fn fault(&self) -> Error {
+        const PTX: &CStr = c".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry fault() { trap; ret; }\n";
+        let launched = || {
+            self.enter()?;
+            // SAFETY: PTX of ours, which ends with a zero.
+            let module = unsafe { result::module::load_data(PTX.as_ptr().cast()) };
+            let module = module.map_err(|error| failed("cuModuleLoadData", error))?;
+            // SAFETY: the module has just been loaded.
+            let function = unsafe { result::module::get_function(module, c"fault".to_owned()) };
+            let function = function.map_err(|error| failed("cuModuleGetFunction", error))?;
+            // SAFETY: the kernel takes nothing and touches nothing.
+            let launched = unsafe { result::launch_kernel(function, (1, 1, 1), (1, 1, 1), 0, null_mut(), &mut []) };
+            launched.and_then(|()| result::ctx::synchronize()).map_err(|error| failed("a kernel that traps", error))
+        };
+        launched().err().unwrap_or_else(|| Error::Failed("a kernel that traps was not noticed".to_owned()))
+    }
+
     /// Bytes of its memory that nobody uses now.
     ///
     /// # Errors
@@ -97,6 +118,14 @@ impl Drop for Device {
         // the context to the end of the process.
         let _until_the_process_ends = unsafe { result::primary_ctx::release(self.device) };
     }
+}
+
+/// Asks that whoever waits for the device sleeps. Otherwise it spins, and each desk takes a core from the other lane. Where
+/// the context is up already it stays as it is: that costs cores, and nothing else.
+fn sleep_while_waiting(device: CUdevice) {
+    let flags = CUctx_flags_enum::CU_CTX_SCHED_BLOCKING_SYNC as u32;
+    // SAFETY: plain numbers; `device` is one that the driver gave.
+    let _as_it_is = unsafe { sys::cuDevicePrimaryCtxSetFlags_v2(device, flags) };
 }
 
 fn facts(device: CUdevice) -> Result<Facts, Error> {

@@ -92,7 +92,7 @@ impl Desk {
     /// [`Error::Failed`], also where the device has no more memory.
     pub fn new(device: &Arc<Device>, nvjpeg: &Arc<Nvjpeg>, arena_bytes: u64) -> Result<Desk, Error> {
         let stream = Stream::new(device)?;
-        let batched = nvjpeg.hardware().map(|_| Batched::new(nvjpeg)).transpose()?;
+        let batched = nvjpeg.hardware().map(|_| Batched::new(nvjpeg));
         let encoders = (0..ENCODERS).map(|_| Encoder::new(nvjpeg, &stream)).collect::<Result<Vec<Encoder>, Error>>()?;
         Ok(Desk {
             arena: Memory::new(device, arena_bytes)?,

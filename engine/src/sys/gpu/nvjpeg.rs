@@ -4,6 +4,7 @@
 //! them; what is read and written lies where [`desk`](super::desk) says. States belong to one thread, the handle to all
 //! (nvJPEG documentation, "Thread Safety").
 
+use std::collections::VecDeque;
 use std::ffi::{c_int, c_uint, c_void};
 use std::path::Path;
 use std::ptr::null_mut;
@@ -25,6 +26,8 @@ const NAMES: [&str; 2] = ["libnvjpeg.so.13", "libnvjpeg.so.12"];
 const BAD_JPEG: Status = 3;
 const NOT_SUPPORTED: Status = 4;
 const INCOMPLETE: Status = 10;
+/// Sizes of batches that have a state ready.
+const BATCHED_STATES_MAX: usize = 16;
 const BACKEND_DEFAULT: c_int = 0;
 const BACKEND_HYBRID: c_int = 1;
 const BACKEND_HARDWARE: c_int = 3;
@@ -405,46 +408,54 @@ impl Parser {
     }
 }
 
-/// The hardware decoder, in batches.
+/// The hardware decoder, in batches. A state is initialised for one size of batch, and doing that anew frees and takes
+/// memory, which waits for the whole device; so each size that comes has a state of its own, the last used first.
 pub(super) struct Batched {
-    state: Thing,
-    /// Images that it is initialised for.
-    size: usize,
+    nvjpeg: Arc<Nvjpeg>,
+    states: VecDeque<(usize, Thing)>,
 }
 
 impl Batched {
-    pub fn new(nvjpeg: &Arc<Nvjpeg>) -> Result<Batched, Error> {
+    pub fn new(nvjpeg: &Arc<Nvjpeg>) -> Batched {
+        Batched { nvjpeg: nvjpeg.clone(), states: VecDeque::new() }
+    }
+
+    /// The state of batches of this size.
+    fn state(&mut self, size: usize) -> Result<Opaque, Error> {
+        let known = self.states.iter().position(|(of, _)| *of == size).and_then(|at| self.states.remove(at));
+        let (_, state) = match known {
+            Some(known) => known,
+            None => (size, self.initialized(size)?),
+        };
+        let raw = state.raw;
+        self.states.push_front((size, state));
+        self.states.truncate(BATCHED_STATES_MAX);
+        Ok(raw)
+    }
+
+    fn initialized(&self, size: usize) -> Result<Thing, Error> {
         // SAFETY: gives a handle that lives, and a place of ours.
         let make = |symbols: &Symbols, handle, raw| unsafe { (symbols.state_create)(handle, raw) };
-        let state = nvjpeg.make("nvjpegJpegStateCreate", make, nvjpeg.symbols.state_destroy)?;
-        Ok(Batched { state, size: 0 })
+        let state = self.nvjpeg.make("nvjpegJpegStateCreate", make, self.nvjpeg.symbols.state_destroy)?;
+        let size = c_int::try_from(size).map_err(|_| Error::Unsupported("a huge batch".to_owned()))?;
+        let (symbols, handle) = (&self.nvjpeg.symbols, self.nvjpeg.handle);
+        // SAFETY: plain numbers, and a state that nothing is enqueued with.
+        let status = unsafe { (symbols.batched_initialize)(handle, state.raw, size, 1, OUTPUT_YUV) };
+        told("nvjpegDecodeBatchedInitialize", status)?;
+        Ok(state)
     }
 
     /// Enqueues a batch. The inputs, and the memory that `images` names, must stay until the stream was waited for, and
     /// nothing may be enqueued on that memory: on Hopper the decoder does not heed the stream's order.
     pub fn decode(&mut self, stream: &Stream, inputs: &[&[u8]], images: &mut [Image]) -> Result<(), Error> {
         assert_eq!(inputs.len(), images.len());
-        let nvjpeg = &self.state.nvjpeg;
-        let (symbols, handle) = (&nvjpeg.symbols, nvjpeg.handle);
-        if self.size != inputs.len() {
-            let size = c_int::try_from(inputs.len()).map_err(|_| Error::Unsupported("a huge batch".to_owned()))?;
-            // SAFETY: plain numbers; nothing is enqueued with this state.
-            let status = unsafe { (symbols.batched_initialize)(handle, self.state.raw, size, 1, OUTPUT_YUV) };
-            told("nvjpegDecodeBatchedInitialize", status)?;
-            self.size = inputs.len();
-        }
+        let state = self.state(inputs.len())?;
+        let (symbols, handle) = (&self.nvjpeg.symbols, self.nvjpeg.handle);
         let starts: Vec<*const u8> = inputs.iter().map(|input| input.as_ptr()).collect();
         let lens: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
         // SAFETY: as many entries in each list as the state is initialised for; the caller keeps inputs and images.
         let status = unsafe {
-            (symbols.batched_decode)(
-                handle,
-                self.state.raw,
-                starts.as_ptr(),
-                lens.as_ptr(),
-                images.as_mut_ptr(),
-                stream.raw,
-            )
+            (symbols.batched_decode)(handle, state, starts.as_ptr(), lens.as_ptr(), images.as_mut_ptr(), stream.raw)
         };
         told("nvjpegDecodeBatched", status)
     }

@@ -33,6 +33,7 @@ pub(super) enum Name {
     Quality,
     Format,
     Linear,
+    Lane,
     CacheBuster,
 }
 
@@ -94,6 +95,8 @@ pub(super) const NAMES: &[(&str, Name)] = &[
     ("ext", Name::Format),
     ("linear", Name::Linear),
     ("lin", Name::Linear),
+    ("lane", Name::Lane),
+    ("ln", Name::Lane),
     ("cachebuster", Name::CacheBuster),
     ("cb", Name::CacheBuster),
 ];

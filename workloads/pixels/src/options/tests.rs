@@ -48,7 +48,8 @@ fn every_text_is_read_as_the_recipe_that_it_was_made_of() {
         "c:100:100/rs:fill:30:20/g:we",
         "c:100:100:ce/rs:fill:30:20/g:we",
         "c:0.3333:7/rs:outside:0:20:1",
-        "rs:force:10:20:0:1/fl:1:0/bl:1.5/sh:0.7/gray:1/br:-20/co:1.2/sa:0/pd:1:2:3:4/bg:abc/f:avif/q:50/kcr:0/lin:1",
+        "rs:force:10:20:0:1/fl:1:0/bl:1.5/sh:0.7/gray:1/br:-20/co:1.2/sa:0/pd:1:2:3:4/bg:abc/f:avif/q:50/kcr:0/lin:1/ln:gpu",
+        "lane:cpu",
         "bg:1:2:3/pd:5/f:jpg",
         "a:10:1.5:0.5/fl:0:1/rot:180",
     ] {
@@ -102,6 +103,8 @@ fn arguments_that_make_no_sense_are_refused_by_name() {
         ("rs:fit:1:1:yes", "\"yes\""),
         ("rs:fit:1:1:0:1:no", "middle"),
         ("rs:fit:1:1:0:1:ce:0:0:7", "at most"),
+        ("ln:both", "auto, cpu and gpu"),
+        ("ln", "auto, cpu and gpu"),
         ("g:sm", "fp:x:y"),
         ("g:up", "noea"),
         ("g:fp:0.5", "missing"),

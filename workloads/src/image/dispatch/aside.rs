@@ -7,16 +7,18 @@ use std::time::Instant;
 use super::{Assignment, Clerk, Duty, End, Hand, Shared, Unstored};
 use crate::image::admission::Reservation;
 use crate::image::fault::{Fault, Kind};
-use crate::image::lanes::{self, Done, Stop};
+use crate::image::lanes::{self, Done, Stop, Task};
 use crate::image::store::{Key, Put};
 use crate::image::variants::{Call, Made, Refused, Wish};
 
 /// Variants in a row while works wait in the queue: then one of those goes first, so that jobs take longer and do not stand
 /// still, however many variants are asked for.
 const IN_A_ROW_MAX: usize = 3;
-/// The lane of variants, the CPU's. Another one's pixels may differ by a hair, and a variant that is made again has to be the
-/// same to the byte: its entity tag says so.
+/// Threads that make variants are the first lane's.
 const LANE: usize = 0;
+/// Another lane's pixels may differ by a hair, and a variant that is made again has to be the same to the byte: its entity tag
+/// says so.
+const ONLY_CPU: &str = "a variant";
 
 /// What the queue may have of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl Hand {
     pub(super) fn variant(&self, wish: &Arc<Wish>, stop: &Stop, reservation: Reservation, began: Instant) {
         let shared = &self.shared;
         let task = shared.task(&wish.original, &wish.header, &wish.recipes, &wish.cost, stop);
+        let task = task.map(|task| Task { only_cpu: Some(ONLY_CPU), ..task });
         let ran = task.and_then(|task| self.pixels(task));
         drop(reservation);
         match ran {

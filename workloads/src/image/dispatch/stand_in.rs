@@ -15,7 +15,7 @@ use crate::image::dispatch::{Desk, LaneThreads, desk};
 use crate::image::fault::{Fault, Kind};
 use crate::image::format::Format;
 use crate::image::job::Document;
-use crate::image::lanes::{Done, Lane, Made, Task};
+use crate::image::lanes::{Done, Lane, Made, Task, Told};
 use crate::image::pipeline::Timings;
 use crate::image::queue::{Enqueued, Forecast, QueueOptions, SqliteQueue, trial};
 use crate::image::store::Directory;
@@ -61,7 +61,7 @@ impl StandIn {
             _ => {}
         }
         let outputs = task.recipes.iter().map(|recipe| made(&recipe.name, &input)).collect();
-        Ok(Done { outputs, timings: Timings::default(), peak_bytes: task.memory_bytes })
+        Ok(Done { outputs, timings: Timings::default(), peak_bytes: task.memory_bytes, told: Told::CPU })
     }
 }
 

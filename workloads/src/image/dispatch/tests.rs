@@ -176,6 +176,7 @@ fn work_whose_manifest_is_published_is_not_done_again() {
     let manifest = Manifest {
         version: PIPELINE_VERSION,
         lane: "cpu".to_owned(),
+        lane_reason: String::new(),
         outputs: Vec::new(),
         timings: JobTimings::default(),
     };

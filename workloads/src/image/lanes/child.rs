@@ -28,7 +28,7 @@ use super::wire::{
     send_bytes, tame,
 };
 use super::worker::{COMMAND, cancelled, timed_out};
-use super::{Done, Made, Task};
+use super::{Done, Made, Task, Told};
 use crate::image::fault::{Fault, Kind};
 use crate::image::header::{self, Header, Limits, Progress};
 use crate::image::pipeline::Timings;
@@ -505,7 +505,7 @@ fn checked(
     let outputs: Vec<Made> = outputs.into_iter().flatten().collect();
     // The files' pages belong to no process.
     let peak_bytes = peak_bytes + outputs.iter().map(|output| output.len).sum::<u64>();
-    Ok(Done { outputs, timings, peak_bytes })
+    Ok(Done { outputs, timings, peak_bytes, told: Told::CPU })
 }
 
 /// Seals an output, and checks what was claimed of it.

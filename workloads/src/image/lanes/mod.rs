@@ -21,6 +21,7 @@ use super::header::Header;
 use super::pipeline::pixels::Pool;
 use super::pipeline::{self, Timings, Watch};
 use super::recipe::Recipe;
+use super::store::Key;
 
 /// One image and what is to be made of it.
 pub struct Task {
@@ -38,6 +39,10 @@ pub struct Task {
     pub time_max: Duration,
     /// Ends it between two strips.
     pub stop: Stop,
+    /// Why no other lane than the CPU's may have it, if that is so.
+    pub only_cpu: Option<&'static str>,
+    /// Its original's place in the store: what was there when workers were lost is known by it.
+    pub original: Option<Key>,
 }
 
 /// Tells a task in progress to end, and hears how far it is.
@@ -98,11 +103,27 @@ pub struct Done {
     pub timings: Timings,
     /// Bytes at the peak, as measured.
     pub peak_bytes: u64,
+    /// Which lane did it, and why that one.
+    pub told: Told,
+}
+
+/// Which lane did a task, and why: for the job's document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// `cpu` or `gpu`.
+    pub lane: &'static str,
+    /// A sentence; empty where there was no choice.
+    pub why: String,
+}
+
+impl Told {
+    /// The CPU's lane, where there is no other.
+    pub const CPU: Told = Told { lane: "cpu", why: String::new() };
 }
 
 /// A way to make pixels. `run` is called by one of the lane's own threads and blocks it.
 pub trait Lane: Send + Sync {
-    /// `cpu` or `gpu`, as job documents say.
+    /// `cpu`, `gpu`, or `both`: what job documents say until it is known who did it.
     fn name(&self) -> &'static str;
 
     /// Makes all outputs.

@@ -11,7 +11,7 @@ use super::child::{memory_file, seal};
 use super::cpu::Options;
 use super::wire::tame;
 use super::worker::{cancelled, timed_out};
-use super::{Done, Made, Stop, Task};
+use super::{Done, Made, Stop, Task, Told};
 use crate::image::fault::{Fault, Kind};
 use crate::image::pipeline::pixels::Pool;
 use crate::image::pipeline::{Output, Watch};
@@ -67,7 +67,7 @@ fn process(task: &Task, options: &Options, pool: &mut Pool) -> Result<Done, Faul
     let outputs: Option<Vec<Made>> = outputs.into_iter().collect();
     let outputs = outputs.ok_or_else(|| Fault::new(Kind::Crashed, "the pipeline left an output out"))?;
     let peak_bytes = pool.peak_bytes() as u64 + outputs.iter().map(|output| output.len).sum::<u64>();
-    Ok(Done { outputs, timings, peak_bytes })
+    Ok(Done { outputs, timings, peak_bytes, told: Told::CPU })
 }
 
 /// What a panic said.

@@ -8,6 +8,15 @@ let before = null;
 const show = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text; };
 const perSecond = (now, then, seconds) => Math.max(0, (now - then) / seconds);
 
+// What the GPU does, and why works went where they went.
+const gpuLines = gpu => {
+  if (!gpu) return [];
+  const state = gpu.up ? `${(gpu.jobs / Math.max(1, gpu.batches)).toFixed(1)} works a batch` : `down: ${gpu.trouble ?? "starting"}`;
+  const line = `GPU${gpu.name ? ` ${gpu.name}` : ""}: ${state}, ${gpu.jobs} works, ${gpu.faults} faults`;
+  const reasons = gpu.routed.filter(({ count }) => count).map(({ lane, why, count }) => `${count} ${lane} (${why})`);
+  return [element("li", line), ...(reasons.length ? [element("li", `Lanes chosen: ${reasons.join(", ")}`)] : [])];
+};
+
 const figures = async () => {
   const now = await (await ask("/v1/figures")).json();
   const at = performance.now();
@@ -34,7 +43,7 @@ const figures = async () => {
     const then = before?.now.lanes.find(other => other.name === lane.name);
     const share = then ? perSecond(lane.busy_us, then.busy_us, (at - before.at) / 1000) / 1e6 : 0;
     return element("li", `${lane.name}: ${lane.busy} of ${lane.threads} threads at work, ${lane.done} works${then ? `, ${share.toFixed(1)} busy on average` : ""}`);
-  }));
+  }), ...gpuLines(now.gpu));
   depths.push(waiting);
   if (depths.length > SECONDS) depths.shift();
   const most = Math.max(1, ...depths);

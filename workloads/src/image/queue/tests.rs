@@ -89,7 +89,8 @@ fn job(queue: &Arc<dyn Queue>, tenant: &str, id: JobId) -> Document {
 }
 
 fn manifest() -> Manifest {
-    Manifest { version: PIPELINE_VERSION, lane: "cpu".to_owned(), outputs: Vec::new(), timings: JobTimings::default() }
+    let (lane, lane_reason) = ("cpu".to_owned(), "expected: gpu 90 ms, cpu 40 ms".to_owned());
+    Manifest { version: PIPELINE_VERSION, lane, lane_reason, outputs: Vec::new(), timings: JobTimings::default() }
 }
 
 fn bulk(number: u64) -> Order {

@@ -7,6 +7,8 @@
 //!              ─► sharpen all ─► turn all ─► encode all
 //! ```
 //!
+//! That the bytes of each are whole, the lane has seen to before it sent them.
+//!
 //! The order, the boxes and the choice of what an output is made of are those of the CPU lane's cascade.
 
 use annulus_engine::gpu::{
@@ -177,8 +179,7 @@ fn decode<'a>(desk: &mut Desk, items: &[Item<'a>], made: &mut [Made]) -> Result<
     let mut works: Vec<Work<'a>> = Vec::new();
     let mut inputs = Vec::new();
     for (at, item) in items.iter().enumerate() {
-        let suited = suits::bytes(item.input, item.header).and_then(|()| suits::plans(item.header, item.recipes));
-        match suited {
+        match suits::plans(item.header, item.recipes) {
             Ok(plans) => {
                 let wanted = item.recipes.iter().any(keeps_rights);
                 let rights = wanted.then(|| Exif::of_jpeg(item.input).rights()).flatten();

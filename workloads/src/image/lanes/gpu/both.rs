@@ -1,71 +1,86 @@
 //! Both lanes as one: each job goes the way that the router says, and what the GPU does not take, or was lost with, goes to
-//! the CPU at once. No job visits the GPU twice, so one that kills its worker does so once.
+//! the CPU at once. No job visits the GPU twice, so one that kills its worker does so once; and an original that was under way
+//! in two losses is not sent there again.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::router::{Load, Mode, Router, State, Way};
-use super::{Ended, GpuLane, suits};
+use super::router::{Load, Router, State, Way, Why};
+use super::{Ended, GpuLane, Lost, suits};
 use crate::image::fault::Fault;
-use crate::image::lanes::{Done, Lane, Task};
+use crate::image::lanes::{Done, Lane, Task, Told};
 use crate::image::pipeline::predict;
+use crate::image::recipe::Route;
+use crate::image::store::Key;
 
-/// Which way a job went, and why: for its document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// `cpu` or `gpu`.
-    pub lane: &'static str,
-    /// A sentence.
-    pub why: String,
-}
+/// Losses of the GPU's worker that an original may have been under way in; then it is the CPU's.
+const LOSSES_MAX: u8 = 2;
+/// Originals that are remembered for that.
+const SUSPECTS_MAX: usize = 1024;
+/// The lanes' names, in the order of [`Counts`].
+const NAMES: [&str; 2] = ["cpu", "gpu"];
 
-/// Counters, as an operator sees them.
+/// How many jobs each lane did, and why that one.
 #[derive(Debug, Default)]
-pub struct Counts {
-    /// Jobs that the GPU did.
-    pub gpu: AtomicU64,
-    /// Jobs that the CPU did.
-    pub cpu: AtomicU64,
-    /// Of those, the ones that the GPU did not take.
-    pub unsupported: AtomicU64,
-    /// And the ones that were lost with its worker.
-    pub lost: AtomicU64,
+pub struct Counts([[AtomicU64; Why::LABELS.len()]; 2]);
+
+impl Counts {
+    fn count(&self, way: Way, why: &Why) {
+        self.0[way as usize][why.label()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Jobs of a lane, for all reasons.
+    pub fn of(&self, way: Way) -> u64 {
+        self.0[way as usize].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The lane, a word for the reason, and the jobs.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        NAMES.into_iter().zip(&self.0).flat_map(|(lane, counts)| {
+            let counts = Why::LABELS.into_iter().zip(counts);
+            counts.map(move |(why, count)| (lane, why, count.load(Ordering::Relaxed)))
+        })
+    }
 }
 
 /// See the module's description.
 pub struct BothLanes {
     cpu: Arc<dyn Lane>,
     gpu: Option<GpuLane>,
-    mode: Mode,
+    route: Route,
     router: Mutex<Router>,
     cores: usize,
     /// Predicted microseconds of the CPU lane's jobs that wait or are begun.
     cpu_us: AtomicU64,
     cpu_free: (Mutex<usize>, Condvar),
     gpu_under_way: AtomicUsize,
+    /// Originals that were under way when a worker was lost, and how often; the newest last.
+    suspects: Mutex<VecDeque<(Key, u8)>>,
     counts: Counts,
 }
 
 impl BothLanes {
-    /// Puts the lanes together. The CPU lane gets at most `cores` jobs at a time.
-    pub fn new(cpu: Arc<dyn Lane>, gpu: Option<GpuLane>, mode: Mode, cores: usize) -> BothLanes {
+    /// Puts the lanes together. The CPU lane gets at most `cores` jobs at a time; `route` is for jobs that ask for nothing.
+    pub fn new(cpu: Arc<dyn Lane>, gpu: Option<GpuLane>, route: Route, cores: usize) -> BothLanes {
         BothLanes {
             cpu,
             gpu,
-            mode,
+            route,
             router: Mutex::default(),
             cores,
             cpu_us: AtomicU64::new(0),
             cpu_free: (Mutex::new(cores.max(1)), Condvar::new()),
             gpu_under_way: AtomicUsize::new(0),
+            suspects: Mutex::default(),
             counts: Counts::default(),
         }
     }
 
     /// Jobs that should be given at a time, so that no core and no desk waits.
     pub fn concurrency(&self) -> usize {
-        self.cores + self.gpu.as_ref().map_or(0, |gpu| gpu.batch_max() * 4)
+        self.cores + self.gpu.as_ref().map_or(0, GpuLane::concurrency)
     }
 
     /// The GPU lane.
@@ -78,41 +93,23 @@ impl BothLanes {
         &self.counts
     }
 
-    /// Makes all outputs, and tells which lane did and why.
-    pub fn run_told(&self, task: Task) -> (Result<Done, Fault>, Told) {
-        let load =
-            Load { cpu_us: predict(&task.header, &task.recipes).cpu_us, megapixels: task.header.pixels() as f64 / 1e6 };
-        let why = match self.way(&task, load) {
-            Err(why) => why,
-            Ok((gpu, why)) => match self.on_gpu(gpu, &task, load) {
-                Ended::Done(done) => {
-                    self.counts.gpu.fetch_add(1, Ordering::Relaxed);
-                    return (Ok(done), Told { lane: "gpu", why });
-                }
-                Ended::Fault(fault) => return (Err(fault), Told { lane: "gpu", why }),
-                Ended::Unsupported(why) => {
-                    self.counts.unsupported.fetch_add(1, Ordering::Relaxed);
-                    why
-                }
-                Ended::Lost(why) => {
-                    self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                    why
-                }
-            },
-        };
-        let done = self.on_cpu(task, load);
-        self.counts.cpu.fetch_add(1, Ordering::Relaxed);
-        (done, Told { lane: "cpu", why })
-    }
-
-    /// The GPU lane, if the job goes there; otherwise why not.
-    fn way(&self, task: &Task, load: Load) -> Result<(&GpuLane, String), String> {
-        let gpu = self.gpu.as_ref().ok_or_else(|| "there is no GPU".to_owned())?;
-        suits::plans(&task.header, &task.recipes).map_err(str::to_owned)?;
-        match self.mode {
-            Mode::Cpu => return Err("lane = cpu".to_owned()),
-            Mode::Gpu => return Ok((gpu, "lane = gpu".to_owned())),
-            Mode::Auto => {}
+    /// The GPU lane, if the job goes there; and why it goes where it goes.
+    fn way(&self, task: &Task, load: Load) -> (Option<&GpuLane>, Why) {
+        let Some(gpu) = &self.gpu else { return (None, Why::Down("there is no GPU".to_owned())) };
+        if let Some(why) = task.only_cpu {
+            return (None, Why::Unsuited(why.to_owned()));
+        }
+        if let Err(why) = suits::plans(&task.header, &task.recipes) {
+            return (None, Why::Unsuited(why.to_owned()));
+        }
+        if self.is_suspect(task) {
+            return (None, Why::Suspect);
+        }
+        let asked = Route::of(&task.recipes).unwrap_or(Route::Cpu);
+        match if asked.is_auto() { self.route } else { asked } {
+            Route::Cpu => return (None, Why::Asked),
+            Route::Gpu => return (Some(gpu), Why::Asked),
+            Route::Auto => {}
         }
         let state = State {
             cpu_us: self.cpu_us.load(Ordering::Relaxed),
@@ -120,21 +117,30 @@ impl BothLanes {
             gpu_megapixels: gpu.megapixels(),
             gpu_up: gpu.is_up(),
         };
-        match self.router().choose(load, state) {
-            (Way::Gpu, why) => Ok((gpu, why)),
-            (Way::Cpu, why) => Err(why),
-        }
+        let (way, why) = self.router().choose(load, state);
+        ((way == Way::Gpu).then_some(gpu), why)
     }
 
-    fn on_gpu(&self, gpu: &GpuLane, task: &Task, load: Load) -> Ended {
+    /// The GPU's result, or why the job is the CPU's after all.
+    fn on_gpu(&self, gpu: &GpuLane, task: &Task, load: Load) -> Result<Result<Done, Fault>, Why> {
         let at_once = self.gpu_under_way.fetch_add(1, Ordering::Relaxed) + 1;
         let started = Instant::now();
         let ended = gpu.run(task);
         self.gpu_under_way.fetch_sub(1, Ordering::Relaxed);
-        if matches!(ended, Ended::Done(_)) {
-            self.router().on_gpu(load, started.elapsed(), at_once);
+        match ended {
+            Ended::Done(done) => {
+                self.router().on_gpu(load, started.elapsed(), at_once);
+                Ok(Ok(done))
+            }
+            Ended::Fault(fault) => Ok(Err(fault)),
+            Ended::Unsupported(why) => Err(Why::Unsuited(why)),
+            Ended::Lost(Lost { why, begun }) => {
+                if let (Some(original), true) = (task.original, begun) {
+                    self.suspect(original);
+                }
+                Err(if begun { Why::Lost(why) } else { Why::Down(why) })
+            }
         }
-        ended
     }
 
     fn on_cpu(&self, task: Task, load: Load) -> Result<Done, Fault> {
@@ -145,6 +151,22 @@ impl BothLanes {
             self.router().on_cpu(load, took);
         }
         done
+    }
+
+    /// Notes that a worker was lost with this original. Most of those with it are innocent, and one loss is forgiven.
+    fn suspect(&self, original: Key) {
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = suspects.iter().position(|(key, _)| *key == original).and_then(|at| suspects.remove(at));
+        suspects.push_back((original, known.map_or(1, |(_, losses)| losses.saturating_add(1))));
+        if suspects.len() > SUSPECTS_MAX {
+            suspects.pop_front();
+        }
+    }
+
+    fn is_suspect(&self, task: &Task) -> bool {
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        task.original
+            .is_some_and(|original| suspects.iter().any(|(key, losses)| *key == original && *losses >= LOSSES_MAX))
     }
 
     /// Waits for a core, and uses it.
@@ -171,10 +193,24 @@ impl BothLanes {
 
 impl Lane for BothLanes {
     fn name(&self) -> &'static str {
-        "auto"
+        if self.gpu.is_some() { "both" } else { "cpu" }
     }
 
     fn run(&self, task: Task) -> Result<Done, Fault> {
-        self.run_told(task).0
+        let load =
+            Load { cpu_us: predict(&task.header, &task.recipes).cpu_us, megapixels: task.header.pixels() as f64 / 1e6 };
+        let (gpu, mut why) = self.way(&task, load);
+        if let Some(gpu) = gpu {
+            match self.on_gpu(gpu, &task, load) {
+                Ok(result) => {
+                    self.counts.count(Way::Gpu, &why);
+                    return result.map(|done| Done { told: Told { lane: "gpu", why: why.to_string() }, ..done });
+                }
+                Err(after_all) => why = after_all,
+            }
+        }
+        let done = self.on_cpu(task, load);
+        self.counts.count(Way::Cpu, &why);
+        done.map(|done| Done { told: Told { lane: "cpu", why: why.to_string() }, ..done })
     }
 }

@@ -14,6 +14,7 @@ pub mod batch;
 pub mod both;
 pub mod breaker;
 pub mod router;
+pub mod settings;
 pub mod suits;
 pub mod supervisor;
 pub mod wire;
@@ -36,12 +37,15 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::child::{memory_file, seal};
 use super::wire::Claim;
-use super::{Done, Made, Task};
+use super::{Done, Made, Task, Told};
 use crate::image::fault::{Fault, Kind};
 use crate::image::format::Format;
 use crate::image::pipeline::Timings;
+use annulus_engine::gpu::Shared;
 use supervisor::{Pending, Supervisor};
-use wire::{Facts, INPUT_BYTES_MAX, Job, OUTPUTS_BYTES_MAX, Outcome, input_at, outputs_at, put_words, take_words};
+use wire::{
+    BERTH_BYTES, Facts, INPUT_BYTES_MAX, Job, OUTPUTS_BYTES_MAX, Outcome, input_at, outputs_at, put_words, take_words,
+};
 
 /// Bytes copied at a time: they stay in the core's own cache between the two sides.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -53,7 +57,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const SIDE_MAX: u32 = 65_535;
 
 /// How the lane works.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The program that becomes a worker when its first word is [`COMMAND`](worker::COMMAND).
     pub program: PathBuf,
@@ -92,6 +96,16 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Jobs that keep all desks busy, with one batch that gathers.
+    pub fn concurrency(&self) -> usize {
+        (self.desks + 1) * self.batch_max
+    }
+
+    /// Bytes of this machine's memory that the lane holds at most between jobs.
+    pub fn host_bytes(&self) -> u64 {
+        (self.berths() * BERTH_KEPT_BYTES) as u64
+    }
+
     /// Jobs that can be in the lane: under way, and as many again so that no desk waits for a copy.
     pub fn berths(&self) -> usize {
         self.desks * self.batch_max * 2
@@ -127,12 +141,29 @@ pub enum Ended {
     /// Nobody can do it, or it is not wanted any more.
     Fault(Fault),
     /// The worker was lost with it, or is not up.
-    Lost(String),
+    Lost(Lost),
+}
+
+/// Why the lane has not done a job that it might have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// A sentence.
+    pub why: String,
+    /// Whether the worker had begun it.
+    pub begun: bool,
+}
+
+impl Lost {
+    fn before(why: impl Into<String>) -> Ended {
+        Ended::Lost(Lost { why: why.into(), begun: false })
+    }
 }
 
 /// What the job threads and the supervisor share.
 pub(in crate::image::lanes) struct Common {
     memory: File,
+    /// The same, for reading originals where they lie.
+    mapped: Shared,
     free: (Sender<usize>, Receiver<usize>),
     jobs: Sender<Pending>,
     bell: OwnedFd,
@@ -158,15 +189,17 @@ impl Common {
 /// See the module's description.
 pub struct GpuLane {
     common: Arc<Common>,
-    batch_max: usize,
+    concurrency: usize,
+    host_bytes: u64,
     supervisor: Option<JoinHandle<()>>,
 }
 
 impl GpuLane {
-    /// Starts the lane and its first worker.
+    /// Starts the lane and its first worker. Where that one fails although there is a device, the lane is down, and starts
+    /// others.
     ///
     /// # Errors
-    /// A sentence: why there is no lane. Where there is no device, it says so and the service goes on without.
+    /// A sentence: why there is no lane, because there is no device or no library.
     pub fn start(options: Options) -> Result<GpuLane, String> {
         let failed = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let berths = options.berths();
@@ -175,8 +208,10 @@ impl GpuLane {
         // As many as there are berths, so that whoever has one never waits here.
         let (jobs, queue) = bounded(berths);
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let memory = wire::memory_file(berths).map_err(failed("shared memory"))?;
         let common = Arc::new(Common {
-            memory: wire::memory_file(berths).map_err(failed("shared memory"))?,
+            mapped: Shared::map(&memory, berths * BERTH_BYTES).map_err(failed("shared memory"))?,
+            memory,
             free,
             jobs,
             bell: bell.map_err(|error| failed("a bell")(error.into()))?,
@@ -186,13 +221,18 @@ impl GpuLane {
             status: Mutex::default(),
         });
         let (told, first) = bounded(1);
-        let batch_max = options.batch_max;
+        let (concurrency, host_bytes) = (options.concurrency(), options.host_bytes());
         let supervisor = Supervisor::new(options, common.clone(), queue);
         let thread = std::thread::Builder::new().name("image-gpu".to_owned());
         let thread = thread.spawn(move || supervisor.run(&told)).map_err(failed("a thread"))?;
-        let lane = GpuLane { common, batch_max, supervisor: Some(thread) };
+        let lane = GpuLane { common, concurrency, host_bytes, supervisor: Some(thread) };
         first.recv().unwrap_or_else(|_| Err("the GPU's supervisor has ended".to_owned()))?;
         Ok(lane)
+    }
+
+    /// Bytes of this machine's memory that it holds at most between jobs.
+    pub fn host_bytes(&self) -> u64 {
+        self.host_bytes
     }
 
     /// Whether a worker is up.
@@ -210,9 +250,9 @@ impl GpuLane {
         self.common.pixels.load(Ordering::Relaxed) as f64 / 1e6
     }
 
-    /// Jobs of a batch.
-    pub fn batch_max(&self) -> usize {
-        self.batch_max
+    /// Jobs that keep all desks busy: the ones in work, and as many as wait to fill the next batch.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     /// Makes all outputs, in a batch with others. Blocks.
@@ -240,17 +280,22 @@ impl GpuLane {
                 _ => Ended::Fault(Fault::new(Kind::Io, format!("the original could not be read: {error}"))),
             };
         }
+        // Here, and not at a desk: job threads do it side by side.
+        let input = self.common.mapped.slice(input_at(number), task.len as usize).unwrap_or_default();
+        if let Err(why) = suits::bytes(input, &task.header) {
+            return Ended::Unsupported(why.to_owned());
+        }
         let (answer, ended) = bounded(1);
         let pending = Pending { berth: number, since: Instant::now(), answer };
         if self.common.jobs.send(pending).is_err() {
-            return Ended::Lost("the GPU's supervisor has ended".to_owned());
+            return Lost::before("the GPU's supervisor has ended");
         }
         self.common.ring();
         match ended.recv() {
             _ if task.stop.is_stopped() => Ended::Fault(super::worker::cancelled()),
             Ok(Ok(timings)) => self.unload(number, task, timings),
-            Ok(Err(why)) => Ended::Lost(why),
-            Err(_) => Ended::Lost(format!("the GPU's supervisor has ended after {:?}", started.elapsed())),
+            Ok(Err(lost)) => Ended::Lost(lost),
+            Err(_) => Lost::before(format!("the GPU's supervisor has ended after {:?}", started.elapsed())),
         }
     }
 
@@ -259,7 +304,7 @@ impl GpuLane {
         let until = Instant::now() + task.time_max;
         loop {
             if !self.is_up() {
-                return Err(Ended::Lost("the GPU lane is down".to_owned()));
+                return Err(Lost::before("the GPU lane is down"));
             }
             match self.common.free.1.recv_timeout(LOOK_EVERY) {
                 Ok(number) => return Ok(Berth { number, common: &self.common, used: task.len as usize }),
@@ -267,7 +312,7 @@ impl GpuLane {
                     return Err(Ended::Fault(super::worker::cancelled()));
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
-                Err(_) => return Err(Ended::Lost("the GPU lane was full all the time".to_owned())),
+                Err(_) => return Err(Lost::before("the GPU lane was full all the time")),
             }
         }
     }
@@ -295,7 +340,7 @@ impl GpuLane {
         for claim in claims {
             let place = outputs.get_mut(claim.index).filter(|place| place.is_none());
             let (Some(place), true) = (place, is_sensible(&claim, end - at)) else {
-                return Ended::Lost(format!("its worker told of an output that cannot be: {claim:?}"));
+                return lied(format!("its worker told of an output that cannot be: {claim:?}"));
             };
             match self.take(at, &claim) {
                 Ok(file) => {
@@ -309,8 +354,13 @@ impl GpuLane {
         }
         let bytes = task.len + outputs.iter().flatten().map(|output| output.len).sum::<u64>();
         match outputs.into_iter().collect::<Option<Vec<Made>>>() {
-            Some(outputs) => Ended::Done(Done { outputs, timings, peak_bytes: bytes }),
-            None => Ended::Lost("its worker left an output out".to_owned()),
+            Some(outputs) => Ended::Done(Done {
+                outputs,
+                timings,
+                peak_bytes: bytes,
+                told: Told { lane: "gpu", why: String::new() },
+            }),
+            None => lied("its worker left an output out".to_owned()),
         }
     }
 
@@ -336,6 +386,11 @@ impl Drop for GpuLane {
             let _told = thread.join();
         }
     }
+}
+
+/// The worker's result makes no sense: the job is for another lane, as if the worker had ended.
+fn lied(why: String) -> Ended {
+    Ended::Lost(Lost { why, begun: true })
 }
 
 fn is_sensible(claim: &Claim, room: u64) -> bool {

@@ -1,6 +1,7 @@
 //! Which lane a job goes to: the one that is expected to have it done sooner, by what both have taken so far and by what
 //! waits before them. Pure: whoever asks brings the state, and gets the reason in words.
 
+use std::fmt;
 use std::time::Duration;
 
 /// How much a new measurement weighs in a mean.
@@ -13,17 +14,57 @@ const CROWD: usize = 14;
 /// What a batch takes from being sent to being done, at the start.
 const GPU_LATENCY_US: f64 = 100_000.0;
 
-/// Who decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The router.
-    #[default]
-    Auto,
-    /// Always the CPU.
-    Cpu,
-    /// The GPU wherever it can.
-    Gpu,
+/// Why a job went the way that it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its outputs, or the configuration, ask for that lane.
+    Asked,
+    /// That lane was expected to have it done sooner.
+    Sooner {
+        /// When the GPU was expected to be done.
+        gpu: Duration,
+        /// And the CPU.
+        cpu: Duration,
+    },
+    /// The other lane is for others.
+    Unsuited(String),
+    /// The GPU lane is down.
+    Down(String),
+    /// It was under way, or waited, when the GPU's worker was lost.
+    Lost(String),
+    /// Workers were lost with it before.
+    Suspect,
+}
+
+impl Why {
+    /// All labels.
+    pub const LABELS: [&'static str; 6] = ["asked", "sooner", "unsuited", "down", "lost", "suspect"];
+
+    /// A word for metrics: the place of it in [`Why::LABELS`].
+    pub fn label(&self) -> usize {
+        match self {
+            Why::Asked => 0,
+            Why::Sooner { .. } => 1,
+            Why::Unsuited(_) => 2,
+            Why::Down(_) => 3,
+            Why::Lost(_) => 4,
+            Why::Suspect => 5,
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Asked => f.write_str("this lane was asked for"),
+            Why::Sooner { gpu, cpu } => {
+                let ms = |time: &Duration| time.as_secs_f64() * 1e3;
+                write!(f, "expected: gpu {:.0} ms, cpu {:.0} ms", ms(gpu), ms(cpu))
+            }
+            Why::Unsuited(why) | Why::Down(why) | Why::Lost(why) => f.write_str(why),
+            Why::Suspect => f.write_str("the GPU's workers were lost with this image before"),
+        }
+    }
 }
 
 /// A lane.
@@ -74,14 +115,12 @@ impl Default for Router {
 
 impl Router {
     /// Decides for a job that the GPU could do, and says why.
-    pub fn choose(&self, load: Load, state: State) -> (Way, String) {
+    pub fn choose(&self, load: Load, state: State) -> (Way, Why) {
         if !state.gpu_up {
-            return (Way::Cpu, "the GPU lane is down".to_owned());
+            return (Way::Cpu, Why::Down("the GPU lane is down".to_owned()));
         }
         let (cpu, gpu) = (self.expect_cpu(load, state), self.expect_gpu(load, state));
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let words = format!("expected: gpu {:.0} ms, cpu {:.0} ms", ms(gpu), ms(cpu));
-        if gpu < cpu { (Way::Gpu, words) } else { (Way::Cpu, words) }
+        (if gpu < cpu { Way::Gpu } else { Way::Cpu }, Why::Sooner { gpu, cpu })
     }
 
     /// When the CPU lane would be done with it.
@@ -139,7 +178,7 @@ mod tests {
         let router = Router::default();
         assert_eq!(router.choose(THUMBNAIL, state(0, 0.0)).0, Way::Cpu);
         let (way, why) = router.choose(PHOTO, state(16, 0.0));
-        assert_eq!((way, why.as_str()), (Way::Gpu, "expected: gpu 100 ms, cpu 320 ms"));
+        assert_eq!((way, why.to_string().as_str()), (Way::Gpu, "expected: gpu 100 ms, cpu 320 ms"));
         assert_eq!(router.choose(PHOTO, state(16, 400.0)).0, Way::Cpu);
         assert_eq!(router.choose(PHOTO, State { gpu_up: false, ..state(500, 0.0) }).0, Way::Cpu);
     }

@@ -26,7 +26,7 @@ use super::super::wire::{send, tame};
 use super::breaker::{Breaker, REST};
 use super::wire::{Answer, Facts, Order, PACKET_BYTES_MAX, Setup, recv_answer};
 use super::worker::COMMAND;
-use super::{Common, Options};
+use super::{Common, Lost, Options};
 use crate::image::pipeline::Timings;
 
 /// What of our environment a worker sees: where the driver's libraries are, and which devices there are.
@@ -40,7 +40,7 @@ const WORDS_MAX: usize = 2048;
 pub(super) struct Pending {
     pub berth: usize,
     pub since: Instant,
-    pub answer: Sender<Result<Timings, String>>,
+    pub answer: Sender<Result<Timings, Lost>>,
 }
 
 struct Sent {
@@ -88,11 +88,18 @@ impl Supervisor {
 
     /// The thread's life. Tells how the first start went.
     pub fn run(mut self, told: &Sender<Result<(), String>>) {
-        let first = self.start();
-        let failed = first.is_err();
+        let first = match self.start() {
+            Err(why) if why.absent => Err(why.sentence),
+            Err(why) => {
+                self.fault(&why.sentence);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        };
+        let is_absent = first.is_err();
         // Whoever started the lane waits for this.
-        let _told = told.send(first.map_err(|why| why.sentence));
-        if failed {
+        let _told = told.send(first);
+        if is_absent {
             return;
         }
         while !self.common.is_ending.load(Ordering::Acquire) {
@@ -243,10 +250,10 @@ impl Supervisor {
             words = worker.end();
         }
         self.waiting.extend(self.queue.try_iter());
-        let under_way = std::mem::take(&mut self.sent).into_values().flat_map(|sent| sent.jobs);
-        for job in under_way.chain(self.waiting.drain(..)) {
+        let under_way = std::mem::take(&mut self.sent).into_values().flat_map(|sent| sent.jobs).map(|job| (job, true));
+        for (job, begun) in under_way.chain(self.waiting.drain(..).map(|job| (job, false))) {
             // Whoever waited may be gone.
-            let _unwanted = job.answer.send(Err(format!("the GPU's worker was lost: {why}")));
+            let _unwanted = job.answer.send(Err(Lost { why: format!("the GPU's worker was lost: {why}"), begun }));
         }
         words
     }
@@ -283,7 +290,10 @@ impl Worker {
         let process = command.spawn();
         drop(command);
         let program = options.program.display();
-        let process = process.map_err(|error| failed(&format!("{program} could not be started"), &error))?;
+        let process = process.map_err(|error| NoStart {
+            absent: error.kind() == io::ErrorKind::NotFound,
+            ..failed(&format!("{program} could not be started"), &error)
+        })?;
         let mut worker = Worker { process, socket, words };
         match worker.set_up(options, common) {
             Ok(facts) => Ok((worker, facts)),

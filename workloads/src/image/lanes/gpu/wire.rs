@@ -137,10 +137,9 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The GPU's term of the sizing rule: batches whose reserve the device's memory holds. The reserve is a desk's arena
-    /// and as much again for the codecs' own buffers.
-    pub fn limit(&self) -> u64 {
-        self.memory_bytes / self.arena_bytes.saturating_mul(2).max(1)
+    /// What a batch takes of the device's memory: a desk's arena, and as much again for the codecs' own buffers.
+    pub fn batch_bytes(&self) -> u64 {
+        self.arena_bytes.saturating_mul(2)
     }
 }
 
@@ -240,15 +239,6 @@ mod tests {
         assert!(take_words::<Outcome>(&file, 0).is_err());
         assert!(put_words(&file, 0, &"x".repeat(WORDS_BYTES_MAX)).is_err());
         assert!(file.set_len(0).is_err(), "a mapped file must not shrink");
-    }
-
-    #[test]
-    fn the_limit_is_memory_by_reserve() {
-        let (name, nvjpeg) = (String::new(), String::new());
-        let facts =
-            Facts { name, memory_bytes: 80 << 30, engines: 7, nvjpeg, driver: 13000, desks: 3, arena_bytes: 2 << 30 };
-        assert_eq!(facts.limit(), 20);
-        assert_eq!(Facts { memory_bytes: 1, ..facts }.limit(), 0);
     }
 
     #[test]

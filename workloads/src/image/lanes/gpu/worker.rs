@@ -27,6 +27,8 @@ use super::wire::{
 pub const COMMAND: &str = "image-gpu-worker";
 /// What an exit says that needs no answer any more.
 const EXIT_BROKEN: i32 = 70;
+/// How much it gives way to others.
+const NICE: i32 = 19;
 /// Shares of the device's free memory: one per desk, and these for nvJPEG and the encoders.
 const SHARES_BESIDE: u64 = 2;
 
@@ -60,6 +62,9 @@ fn live(socket: BorrowedFd<'_>) -> Result<(), String> {
         return Err("the first order was not how to set up".to_owned());
     };
     die_with(setup.parent)?;
+    // Behind the shards, and before the CPU lane's workers, which run when nobody else does: what a desk waits for here keeps
+    // the whole device waiting.
+    let _as_good_as_it_gets = rustix::process::nice(NICE);
     let berths = Arc::new(Berths::map(file, setup.berths).map_err(|error| error.to_string())?);
     let socket = Arc::new(socket.try_clone_to_owned().map_err(|error| error.to_string())?);
     // Rendezvous: the lane never sends more batches than there are desks.

@@ -37,6 +37,7 @@ impl Ledger {
         let (attempts, original): (u32, String) = (row.get("attempts")?, row.get("original")?);
         let started_ms = row.get::<_, Option<i64>>("started_ms")?.map(|at| at as u64);
         let created_ms = unsigned(row, "created_ms")?;
+        let lane_reason = manifest.as_ref().map(|manifest| manifest.lane_reason.clone()).filter(|why| !why.is_empty());
         let (timings, outputs) = manifest.map(|manifest| (manifest.timings, manifest.outputs)).unzip();
         let queued_ms = started_ms.map_or(0, |started| started.saturating_sub(created_ms));
         Ok(Document {
@@ -57,6 +58,7 @@ impl Ledger {
             attempts_max: self.options.attempts_max,
             progress,
             lane: row.get("lane")?,
+            lane_reason,
             delayed: row.get("delayed")?,
             predicted_wait_ms: unsigned(row, "wait_ms")?,
             created_ms,

@@ -174,6 +174,7 @@ fn document(id: JobId, job: &Fields, work: &Fields, attempts_max: u32) -> Result
     let header: Header = work.json("header")?;
     let (attempts, original): (u32, &str) = (work.number("attempts")?, work.text("original")?);
     let (created_ms, started_ms): (u64, Option<u64>) = (job.number("created")?, work.find_number("started"));
+    let lane_reason = manifest.as_ref().map(|manifest| manifest.lane_reason.clone()).filter(|why| !why.is_empty());
     let (timings, outputs) = manifest.map(|manifest| (manifest.timings, manifest.outputs)).unzip();
     let queued_ms = started_ms.map_or(0, |started: u64| started.saturating_sub(created_ms));
     let revision = job.number::<u64>("revision")? + work.number::<u64>("revision")?;
@@ -195,6 +196,7 @@ fn document(id: JobId, job: &Fields, work: &Fields, attempts_max: u32) -> Result
         attempts_max,
         progress,
         lane: work.find("lane").map(str::to_owned),
+        lane_reason,
         delayed: job.text("delayed")? == "1",
         predicted_wait_ms: job.number("wait")?,
         created_ms,

@@ -29,7 +29,8 @@ fn tenant() -> Tenant {
 
 fn manifest() -> Manifest {
     let timings = crate::image::job::JobTimings::default();
-    Manifest { version: PIPELINE_VERSION, lane: "cpu".to_owned(), outputs: Vec::new(), timings }
+    let (lane, lane_reason) = ("cpu".to_owned(), "expected: gpu 90 ms, cpu 40 ms".to_owned());
+    Manifest { version: PIPELINE_VERSION, lane, lane_reason, outputs: Vec::new(), timings }
 }
 
 /// Leases one work, once there is one.
