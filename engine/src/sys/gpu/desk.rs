@@ -18,12 +18,14 @@ use super::cuda::{Device, Memory, Pinned, Stream, failed};
 use super::kernels::{
     ALIGNMENT, Colour, ENTRIES_MAX, Entry, Kernels, Place, Plane, Resample, SIDE_MAX, Scratch, Sharpen, Turn, bytes,
 };
-use super::nvjpeg::{Batched, Encoder, Hybrid, Image, Nvjpeg, Parsed, Parser, Quality, Subsampling};
+use super::nvjpeg::{Batched, Encoder, Form, Hybrid, Image, Nvjpeg, Parsed, Parser, Quality, Subsampling};
 
 /// Bytes of the tables of all launches between two waits. A thousand pictures of three planes need 0.4 MB.
 const TABLES_BYTES: usize = 1 << 20;
 /// Pictures that are encoded at the same time.
 const ENCODERS: usize = 16;
+/// Bytes in which most heads of JPEGs end.
+const HEAD_BYTES: usize = 64 << 10;
 /// Bytes of an encoded picture, at most; more is for another lane.
 const ENCODED_BYTES_MAX: usize = 64 << 20;
 /// Rows that a plane has room for are a multiple of this, so that a codec which writes whole blocks stays inside.
@@ -79,6 +81,8 @@ pub struct Desk {
     kernels: Kernels,
     parser: Parser,
     batched: Option<Batched>,
+    /// Streams of the hardware decoder, one for each of its engines.
+    decoding: Vec<Stream>,
     hybrid: Option<Hybrid>,
     encoders: Vec<Encoder>,
     nvjpeg: Arc<Nvjpeg>,
@@ -93,6 +97,8 @@ impl Desk {
     pub fn new(device: &Arc<Device>, nvjpeg: &Arc<Nvjpeg>, arena_bytes: u64) -> Result<Desk, Error> {
         let stream = Stream::new(device)?;
         let batched = nvjpeg.hardware().map(|_| Batched::new(nvjpeg));
+        let engines = nvjpeg.hardware().map_or(0, |hardware| hardware.engines);
+        let decoding = (0..engines).map(|_| Stream::new(device)).collect::<Result<Vec<Stream>, Error>>()?;
         let encoders = (0..ENCODERS).map(|_| Encoder::new(nvjpeg, &stream)).collect::<Result<Vec<Encoder>, Error>>()?;
         Ok(Desk {
             arena: Memory::new(device, arena_bytes)?,
@@ -104,6 +110,7 @@ impl Desk {
             kernels: Kernels::load(device)?,
             parser: Parser::new(nvjpeg)?,
             batched,
+            decoding,
             hybrid: None,
             encoders,
             nvjpeg: nvjpeg.clone(),
@@ -168,18 +175,14 @@ impl Desk {
         self.wait()?;
         let mut images = Vec::with_capacity(inputs.len());
         for input in inputs {
-            images.push(recoverable(self.parser.head(input).and_then(|head| self.place(&head)))?);
+            // nvJPEG goes through all that it is given, and heads are short.
+            let head = &input[..input.len().min(HEAD_BYTES)];
+            let head = recoverable(self.parser.head(head))?.or_else(|_| self.parser.head(input));
+            images.push(recoverable(head.and_then(|head| self.place(&head)))?);
         }
-        let by_hardware: Vec<usize> = images
-            .iter()
-            .enumerate()
-            .filter(|(_, image)| image.as_ref().is_ok_and(|image| image.hardware))
-            .map(|(at, _)| at)
-            .collect();
         let mut left: Vec<usize> = (0..inputs.len()).filter(|at| images[*at].is_ok()).collect();
-        if self.by_hardware(inputs, &images, &by_hardware)? {
-            left.retain(|at| !by_hardware.contains(at));
-        }
+        let done = self.by_hardware(inputs, &images)?;
+        left.retain(|at| !done.contains(at));
         for at in left {
             let Ok(image) = &images[at] else { continue };
             let image = Image::of(&self.arena, &image.planes)?;
@@ -197,24 +200,45 @@ impl Desk {
         Ok(Decoded { width, height, subsampling, planes, hardware })
     }
 
-    /// Whether the batch was decoded. If one of its images is broken it is not, and nobody says which one it was.
-    fn by_hardware(
-        &mut self,
-        inputs: &[&[u8]],
-        images: &[Result<Decoded, Error>],
-        batch: &[usize],
-    ) -> Result<bool, Error> {
-        let Some(batched) = self.batched.as_mut().filter(|_| !batch.is_empty()) else { return Ok(false) };
-        let mut destinations = Vec::with_capacity(batch.len());
-        for &at in batch {
-            let planes = images[at].as_ref().map_or(&[][..], |image| &image.planes);
-            destinations.push(Image::of(&self.arena, planes)?);
+    /// Those that the hardware has decoded: images of one form together, and as many at a time as it has engines. If one of
+    /// such a group is broken none of it is decoded, and nobody says which one it was.
+    fn by_hardware(&mut self, inputs: &[&[u8]], images: &[Result<Decoded, Error>]) -> Result<Vec<usize>, Error> {
+        let Some(batched) = &mut self.batched else { return Ok(Vec::new()) };
+        let mut forms: Vec<(Form, usize)> = Vec::with_capacity(inputs.len());
+        for (at, image) in images.iter().enumerate() {
+            if let Ok(Decoded { width, height, subsampling, hardware: true, .. }) = *image {
+                forms.push((Form { subsampling, width, height }, at));
+            }
         }
-        let inputs: Vec<&[u8]> = batch.iter().map(|&at| inputs[at]).collect();
-        let decoded = recoverable(batched.decode(&self.stream, &inputs, &mut destinations));
+        forms.sort_unstable();
+        let (mut done, mut refused) = (Vec::with_capacity(forms.len()), Ok(()));
+        let mut streams = self.decoding.iter().cycle();
+        for alike in forms.chunk_by(|(one, _), (other, _)| one == other) {
+            let mut rest = alike;
+            while let (Some(size), Some(stream), Ok(())) =
+                (group(rest.len(), self.decoding.len()), streams.next(), &refused)
+            {
+                let (now, later) = rest.split_at(size);
+                rest = later;
+                let mut destinations = Vec::with_capacity(size);
+                for &(_, at) in now {
+                    let planes = images[at].as_ref().map_or(&[][..], |image| &image.planes);
+                    destinations.push(Image::of(&self.arena, planes)?);
+                }
+                let group: Vec<&[u8]> = now.iter().map(|&(_, at)| inputs[at]).collect();
+                match batched.decode(stream, now[0].0, &group, &mut destinations) {
+                    Ok(()) => done.extend(now.iter().map(|&(_, at)| at)),
+                    Err(Error::Unsupported(_)) => {}
+                    Err(other) => refused = Err(other),
+                }
+            }
+        }
         // Whatever was enqueued ends before the inputs may go.
-        self.stream.wait()?;
-        Ok(decoded?.is_ok())
+        for stream in &self.decoding {
+            stream.wait()?;
+        }
+        batched.settle();
+        refused.map(|()| done)
     }
 
     fn by_hybrid(&mut self, input: &[u8], mut image: Image) -> Result<(), Error> {
@@ -385,7 +409,17 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         // A fault shows again with whoever asks the device next; the memory can go in either case.
-        let _ended = self.stream.wait();
+        let _ended = self.decoding.iter().chain([&self.stream]).try_for_each(Stream::wait);
+    }
+}
+
+/// How many images of one form are decoded by one call: one for each engine, else the largest power of two, so that few
+/// states serve batches of all sizes.
+fn group(left: usize, engines: usize) -> Option<usize> {
+    match left {
+        0 => None,
+        left if left >= engines => Some(engines),
+        left => Some(1 << left.ilog2()),
     }
 }
 

@@ -26,8 +26,8 @@ const NAMES: [&str; 2] = ["libnvjpeg.so.13", "libnvjpeg.so.12"];
 const BAD_JPEG: Status = 3;
 const NOT_SUPPORTED: Status = 4;
 const INCOMPLETE: Status = 10;
-/// Sizes of batches that have a state ready.
-const BATCHED_STATES_MAX: usize = 16;
+/// Images that the idle states of a desk's hardware decoder have been set up for.
+const PLACES_MAX: usize = 64;
 const BACKEND_DEFAULT: c_int = 0;
 const BACKEND_HYBRID: c_int = 1;
 const BACKEND_HARDWARE: c_int = 3;
@@ -144,7 +144,7 @@ fn told(call: &str, status: Status) -> Result<(), Error> {
 }
 
 /// How colour is stored: nvJPEG's numbers of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subsampling {
     /// 4:4:4.
     Whole,
@@ -408,49 +408,44 @@ impl Parser {
     }
 }
 
-/// The hardware decoder, in batches. A state is initialised for one size of batch, and doing that anew frees and takes
-/// memory, which waits for the whole device; so each size that comes has a state of its own, the last used first.
+/// What a state of the hardware decoder has been used for. For another form nvJPEG sets each of its places up anew, which
+/// takes 12 ms of an H200 for an image that is decoded in 12, and keeps the other desks waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Form {
+    pub subsampling: Subsampling,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// A state of the hardware decoder, and the images of which form that it decodes at once.
+struct Batch {
+    form: Form,
+    size: usize,
+    state: Thing,
+}
+
+/// The hardware decoder. Images of one form are decoded together, with a state that has done so many of that form before,
+/// if there is one.
 pub(super) struct Batched {
     nvjpeg: Arc<Nvjpeg>,
-    states: VecDeque<(usize, Thing)>,
+    /// The last used first.
+    idle: VecDeque<Batch>,
+    busy: Vec<Batch>,
 }
 
 impl Batched {
     pub fn new(nvjpeg: &Arc<Nvjpeg>) -> Batched {
-        Batched { nvjpeg: nvjpeg.clone(), states: VecDeque::new() }
+        Batched { nvjpeg: nvjpeg.clone(), idle: VecDeque::new(), busy: Vec::new() }
     }
 
-    /// The state of batches of this size.
-    fn state(&mut self, size: usize) -> Result<Opaque, Error> {
-        let known = self.states.iter().position(|(of, _)| *of == size).and_then(|at| self.states.remove(at));
-        let (_, state) = match known {
-            Some(known) => known,
-            None => (size, self.initialized(size)?),
-        };
-        let raw = state.raw;
-        self.states.push_front((size, state));
-        self.states.truncate(BATCHED_STATES_MAX);
-        Ok(raw)
-    }
-
-    fn initialized(&self, size: usize) -> Result<Thing, Error> {
-        // SAFETY: gives a handle that lives, and a place of ours.
-        let make = |symbols: &Symbols, handle, raw| unsafe { (symbols.state_create)(handle, raw) };
-        let state = self.nvjpeg.make("nvjpegJpegStateCreate", make, self.nvjpeg.symbols.state_destroy)?;
-        let size = c_int::try_from(size).map_err(|_| Error::Unsupported("a huge batch".to_owned()))?;
-        let (symbols, handle) = (&self.nvjpeg.symbols, self.nvjpeg.handle);
-        // SAFETY: plain numbers, and a state that nothing is enqueued with.
-        let status = unsafe { (symbols.batched_initialize)(handle, state.raw, size, 1, OUTPUT_YUV) };
-        told("nvjpegDecodeBatchedInitialize", status)?;
-        Ok(state)
-    }
-
-    /// Enqueues a batch. The inputs, and the memory that `images` names, must stay until the stream was waited for, and
-    /// nothing may be enqueued on that memory: on Hopper the decoder does not heed the stream's order.
-    pub fn decode(&mut self, stream: &Stream, inputs: &[&[u8]], images: &mut [Image]) -> Result<(), Error> {
+    /// Enqueues images of one form. The inputs, and the memory that `images` names, must stay until the stream was waited
+    /// for, and nothing may be enqueued on that memory: on Hopper the decoder does not heed the stream's order. Then
+    /// [`settle`](Batched::settle) makes the states ready for others.
+    pub fn decode(&mut self, stream: &Stream, form: Form, inputs: &[&[u8]], images: &mut [Image]) -> Result<(), Error> {
         assert_eq!(inputs.len(), images.len());
-        let state = self.state(inputs.len())?;
-        let (symbols, handle) = (&self.nvjpeg.symbols, self.nvjpeg.handle);
+        let batch = self.batch(form, inputs.len())?;
+        let (symbols, handle, state) = (&self.nvjpeg.symbols, self.nvjpeg.handle, batch.state.raw);
+        self.busy.push(batch);
         let starts: Vec<*const u8> = inputs.iter().map(|input| input.as_ptr()).collect();
         let lens: Vec<usize> = inputs.iter().map(|input| input.len()).collect();
         // SAFETY: as many entries in each list as the state is initialised for; the caller keeps inputs and images.
@@ -458,6 +453,32 @@ impl Batched {
             (symbols.batched_decode)(handle, state, starts.as_ptr(), lens.as_ptr(), images.as_mut_ptr(), stream.raw)
         };
         told("nvjpegDecodeBatched", status)
+    }
+
+    /// All streams that anything was enqueued on were waited for.
+    pub fn settle(&mut self) {
+        self.busy.drain(..).for_each(|batch| self.idle.push_front(batch));
+        let mut places = 0;
+        self.idle.retain(|batch| {
+            places += batch.size;
+            places <= PLACES_MAX
+        });
+    }
+
+    fn batch(&mut self, form: Form, size: usize) -> Result<Batch, Error> {
+        let known = self.idle.iter().position(|batch| (batch.form, batch.size) == (form, size));
+        if let Some(batch) = known.and_then(|at| self.idle.remove(at)) {
+            return Ok(batch);
+        }
+        // SAFETY: gives a handle that lives, and a place of ours.
+        let make = |symbols: &Symbols, handle, raw| unsafe { (symbols.state_create)(handle, raw) };
+        let state = self.nvjpeg.make("nvjpegJpegStateCreate", make, self.nvjpeg.symbols.state_destroy)?;
+        let count = c_int::try_from(size).map_err(|_| Error::Unsupported("a huge batch".to_owned()))?;
+        let (symbols, handle) = (&self.nvjpeg.symbols, self.nvjpeg.handle);
+        // SAFETY: plain numbers, and a state that nothing is enqueued with.
+        let status = unsafe { (symbols.batched_initialize)(handle, state.raw, count, 1, OUTPUT_YUV) };
+        told("nvjpegDecodeBatchedInitialize", status)?;
+        Ok(Batch { form, size, state })
     }
 }
 
