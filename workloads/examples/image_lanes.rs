@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let after = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1)).cloned();
     let Some(photos) = words.first().filter(|word| !word.starts_with('-')) else {
         eprintln!(
-            "image_lanes PHOTOS [--nvjpeg FILE] [--seconds N] [--part agreement|batches|throughput|latency|killed]"
+            "image_lanes PHOTOS [--nvjpeg FILE] [--seconds N] [--part agreement|batches|throughput|latency|killed|busy]"
         );
         return ExitCode::from(2);
     };
@@ -48,12 +48,13 @@ fn main() -> ExitCode {
     };
     println!("{} cores, {} photos, {} s per line", setting.cores, setting.photos.len(), setting.seconds);
     let part = after("--part");
-    let parts: [Part; 5] = [
+    let parts: [Part; 6] = [
         ("agreement", agreement),
         ("batches", batches),
         ("throughput", throughput),
         ("killed", killed),
         ("latency", latency),
+        ("busy", busy),
     ];
     for (name, run) in parts.into_iter().filter(|(name, _)| part.as_ref().is_none_or(|part| part == name)) {
         println!("== {name}");
@@ -140,7 +141,8 @@ impl Setting {
     }
 
     fn both(&self, route: Route) -> BothLanes {
-        let gpu = if route == Route::Cpu { None } else { self.gpu(3, Options::default().batch_max) };
+        let gpu =
+            if route == Route::Cpu { None } else { self.gpu(Options::default().desks, Options::default().batch_max) };
         BothLanes::new(self.cpu(), gpu, route, self.cores)
     }
 
@@ -154,7 +156,8 @@ impl Setting {
         run: &(dyn Fn(Task) -> bool + Sync),
     ) {
         let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-        let warm = Duration::from_millis(700);
+        // The device's decoder sets itself up for each size of batch that comes.
+        let warm = Duration::from_secs(3);
         let (began, took) = (Instant::now(), Duration::from_secs_f64(self.seconds));
         let spent = spent();
         let waits = std::sync::Mutex::new(Vec::new());
@@ -250,11 +253,19 @@ fn report(lanes: &BothLanes) {
 
 fn batches(setting: &Setting) {
     let photos = setting.baseline();
-    for (desks, batch) in [(1, 1), (1, 7), (1, 14), (2, 14), (3, 7), (3, 14), (3, 28), (4, 14), (4, 21)] {
+    for (desks, batch) in [(1, 1), (1, 4), (1, 7), (1, 14), (2, 7), (2, 14), (2, 28), (3, 14), (2, 64)] {
         let Some(gpu) = setting.gpu(desks, batch) else { return };
         let run = |task: Task| matches!(gpu.run(&task), Ended::Done(_));
         setting.drive(&format!("gpu: {desks} desks, batches of {batch}"), desks * batch * 2, &photos, &three(), &run);
     }
+}
+
+/// Keeps the GPU busy, for whoever looks at what that does to others.
+fn busy(setting: &Setting) {
+    let lanes = setting.both(Route::Gpu);
+    let run = |task: Task| lanes.run(task).is_ok();
+    setting.drive("gpu busy", lanes.concurrency(), &setting.baseline(), &three(), &run);
+    report(&lanes);
 }
 
 fn latency(setting: &Setting) {

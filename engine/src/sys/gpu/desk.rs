@@ -18,7 +18,7 @@ use super::cuda::{Device, Memory, Pinned, Stream, failed};
 use super::kernels::{
     ALIGNMENT, Colour, ENTRIES_MAX, Entry, Kernels, Place, Plane, Resample, SIDE_MAX, Scratch, Sharpen, Turn, bytes,
 };
-use super::nvjpeg::{Batched, Encoder, Form, Hybrid, Image, Nvjpeg, Parsed, Parser, Quality, Subsampling};
+use super::nvjpeg::{Batched, Encoder, Hybrid, Image, Nvjpeg, Parsed, Parser, Quality, Subsampling};
 
 /// Bytes of the tables of all launches between two waits. A thousand pictures of three planes need 0.4 MB.
 const TABLES_BYTES: usize = 1 << 20;
@@ -200,36 +200,31 @@ impl Desk {
         Ok(Decoded { width, height, subsampling, planes, hardware })
     }
 
-    /// Those that the hardware has decoded: images of one form together, and as many at a time as it has engines. If one of
-    /// such a group is broken none of it is decoded, and nobody says which one it was.
+    /// Those that the hardware has decoded: images of one subsampling together, and as many at a time as it has engines. If
+    /// one of such a group is broken none of it is decoded, and nobody says which one it was.
     fn by_hardware(&mut self, inputs: &[&[u8]], images: &[Result<Decoded, Error>]) -> Result<Vec<usize>, Error> {
         let Some(batched) = &mut self.batched else { return Ok(Vec::new()) };
-        let mut forms: Vec<(Form, usize)> = Vec::with_capacity(inputs.len());
-        for (at, image) in images.iter().enumerate() {
-            if let Ok(Decoded { width, height, subsampling, hardware: true, .. }) = *image {
-                forms.push((Form { subsampling, width, height }, at));
+        let suited = |at: &usize| images[*at].as_ref().is_ok_and(|image| image.hardware);
+        let alike = |at: usize| images[at].as_ref().map_or(0, |image| image.subsampling as usize);
+        let mut order: Vec<usize> = (0..inputs.len()).filter(suited).collect();
+        order.sort_by_key(|&at| alike(at));
+        let groups = order.chunk_by(|&one, &other| alike(one) == alike(other));
+        let groups = groups.flat_map(|alike| alike.chunks(self.decoding.len()));
+        let (mut done, mut ended) = (Vec::with_capacity(order.len()), Ok(()));
+        for (group, stream) in groups.zip(self.decoding.iter().cycle()) {
+            let (mut destinations, mut subsampling) = (Vec::with_capacity(group.len()), Subsampling::Gray);
+            for &at in group {
+                let Ok(image) = &images[at] else { continue };
+                subsampling = image.subsampling;
+                destinations.push(Image::of(&self.arena, &image.planes)?);
             }
-        }
-        forms.sort_unstable();
-        let (mut done, mut refused) = (Vec::with_capacity(forms.len()), Ok(()));
-        let mut streams = self.decoding.iter().cycle();
-        for alike in forms.chunk_by(|(one, _), (other, _)| one == other) {
-            let mut rest = alike;
-            while let (Some(size), Some(stream), Ok(())) =
-                (group(rest.len(), self.decoding.len()), streams.next(), &refused)
-            {
-                let (now, later) = rest.split_at(size);
-                rest = later;
-                let mut destinations = Vec::with_capacity(size);
-                for &(_, at) in now {
-                    let planes = images[at].as_ref().map_or(&[][..], |image| &image.planes);
-                    destinations.push(Image::of(&self.arena, planes)?);
-                }
-                let group: Vec<&[u8]> = now.iter().map(|&(_, at)| inputs[at]).collect();
-                match batched.decode(stream, now[0].0, &group, &mut destinations) {
-                    Ok(()) => done.extend(now.iter().map(|&(_, at)| at)),
-                    Err(Error::Unsupported(_)) => {}
-                    Err(other) => refused = Err(other),
+            let inputs: Vec<&[u8]> = group.iter().map(|&at| inputs[at]).collect();
+            match recoverable(batched.decode(stream, subsampling, &inputs, &mut destinations)) {
+                Ok(Ok(())) => done.extend(group),
+                Ok(Err(_another_decoder_may)) => {}
+                Err(fault) => {
+                    ended = Err(fault);
+                    break;
                 }
             }
         }
@@ -238,7 +233,7 @@ impl Desk {
             stream.wait()?;
         }
         batched.settle();
-        refused.map(|()| done)
+        ended.map(|()| done)
     }
 
     fn by_hybrid(&mut self, input: &[u8], mut image: Image) -> Result<(), Error> {
@@ -410,16 +405,6 @@ impl Drop for Desk {
     fn drop(&mut self) {
         // A fault shows again with whoever asks the device next; the memory can go in either case.
         let _ended = self.decoding.iter().chain([&self.stream]).try_for_each(Stream::wait);
-    }
-}
-
-/// How many images of one form are decoded by one call: one for each engine, else the largest power of two, so that few
-/// states serve batches of all sizes.
-fn group(left: usize, engines: usize) -> Option<usize> {
-    match left {
-        0 => None,
-        left if left >= engines => Some(engines),
-        left => Some(1 << left.ilog2()),
     }
 }
 

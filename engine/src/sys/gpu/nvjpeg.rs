@@ -26,8 +26,8 @@ const NAMES: [&str; 2] = ["libnvjpeg.so.13", "libnvjpeg.so.12"];
 const BAD_JPEG: Status = 3;
 const NOT_SUPPORTED: Status = 4;
 const INCOMPLETE: Status = 10;
-/// Images that the idle states of a desk's hardware decoder have been set up for.
-const PLACES_MAX: usize = 64;
+/// Images that the idle states of a desk's hardware decoder are set up for. With seven engines a subsampling takes 28.
+const PLACES_MAX: usize = 96;
 const BACKEND_DEFAULT: c_int = 0;
 const BACKEND_HYBRID: c_int = 1;
 const BACKEND_HARDWARE: c_int = 3;
@@ -144,7 +144,7 @@ fn told(call: &str, status: Status) -> Result<(), Error> {
 }
 
 /// How colour is stored: nvJPEG's numbers of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subsampling {
     /// 4:4:4.
     Whole,
@@ -408,23 +408,15 @@ impl Parser {
     }
 }
 
-/// What a state of the hardware decoder has been used for. For another form nvJPEG sets each of its places up anew, which
-/// takes 12 ms of an H200 for an image that is decoded in 12, and keeps the other desks waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Form {
-    pub subsampling: Subsampling,
-    pub width: u32,
-    pub height: u32,
-}
-
-/// A state of the hardware decoder, and the images of which form that it decodes at once.
+/// A state of the hardware decoder, and what it is set up for. The first use takes an H200 150 ms, and images with another
+/// subsampling 12 ms for each place: as long as decoding them, while all desks wait. Other sizes cost next to nothing.
 struct Batch {
-    form: Form,
+    subsampling: Subsampling,
     size: usize,
     state: Thing,
 }
 
-/// The hardware decoder. Images of one form are decoded together, with a state that has done so many of that form before,
+/// The hardware decoder. Images of one subsampling are decoded together, with a state that has done so many of them before,
 /// if there is one.
 pub(super) struct Batched {
     nvjpeg: Arc<Nvjpeg>,
@@ -438,12 +430,18 @@ impl Batched {
         Batched { nvjpeg: nvjpeg.clone(), idle: VecDeque::new(), busy: Vec::new() }
     }
 
-    /// Enqueues images of one form. The inputs, and the memory that `images` names, must stay until the stream was waited
+    /// Enqueues images of one subsampling. An image's place in the list says which of the engines does it. The inputs, and the memory that `images` names, must stay until the stream was waited
     /// for, and nothing may be enqueued on that memory: on Hopper the decoder does not heed the stream's order. Then
     /// [`settle`](Batched::settle) makes the states ready for others.
-    pub fn decode(&mut self, stream: &Stream, form: Form, inputs: &[&[u8]], images: &mut [Image]) -> Result<(), Error> {
+    pub fn decode(
+        &mut self,
+        stream: &Stream,
+        subsampling: Subsampling,
+        inputs: &[&[u8]],
+        images: &mut [Image],
+    ) -> Result<(), Error> {
         assert_eq!(inputs.len(), images.len());
-        let batch = self.batch(form, inputs.len())?;
+        let batch = self.batch(subsampling, inputs.len())?;
         let (symbols, handle, state) = (&self.nvjpeg.symbols, self.nvjpeg.handle, batch.state.raw);
         self.busy.push(batch);
         let starts: Vec<*const u8> = inputs.iter().map(|input| input.as_ptr()).collect();
@@ -465,8 +463,8 @@ impl Batched {
         });
     }
 
-    fn batch(&mut self, form: Form, size: usize) -> Result<Batch, Error> {
-        let known = self.idle.iter().position(|batch| (batch.form, batch.size) == (form, size));
+    fn batch(&mut self, subsampling: Subsampling, size: usize) -> Result<Batch, Error> {
+        let known = self.idle.iter().position(|batch| (batch.subsampling, batch.size) == (subsampling, size));
         if let Some(batch) = known.and_then(|at| self.idle.remove(at)) {
             return Ok(batch);
         }
@@ -478,7 +476,7 @@ impl Batched {
         // SAFETY: plain numbers, and a state that nothing is enqueued with.
         let status = unsafe { (symbols.batched_initialize)(handle, state.raw, count, 1, OUTPUT_YUV) };
         told("nvjpegDecodeBatchedInitialize", status)?;
-        Ok(Batch { form, size, state })
+        Ok(Batch { subsampling, size, state })
     }
 }
 

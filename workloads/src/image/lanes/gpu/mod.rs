@@ -85,7 +85,7 @@ impl Default for Options {
             program: PathBuf::from("/proc/self/exe"),
             device: 0,
             nvjpeg: None,
-            desks: 3,
+            desks: 2,
             arena_bytes: 2 << 30,
             batch_max: 14,
             batch_wait: Duration::from_millis(4),
