@@ -162,13 +162,21 @@ impl Desk {
     /// [`Error::Unsupported`]: about that image alone.
     ///
     /// # Errors
-    /// [`Error::Failed`].
+    /// [`Error::Unsupported`] where several do not fit into the arena at once, [`Error::Failed`].
     pub fn decode(&mut self, inputs: &[&[u8]]) -> Result<Vec<Result<Decoded, Error>>, Error> {
         // On Hopper the hardware decoder does not wait for the stream: what was in this memory must be done.
         self.wait()?;
         let mut images = Vec::with_capacity(inputs.len());
         for input in inputs {
-            images.push(recoverable(self.parser.head(input).and_then(|head| self.place(&head)))?);
+            let image = match recoverable(self.parser.head(input))? {
+                Ok(head) => match self.place(&head) {
+                    // The others may be what fills the arena: then it is not about this one.
+                    Err(full) if inputs.len() > 1 => return Err(full),
+                    placed => recoverable(placed)?,
+                },
+                Err(why) => Err(why),
+            };
+            images.push(image);
         }
         let by_hardware: Vec<usize> = images
             .iter()

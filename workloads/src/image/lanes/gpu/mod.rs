@@ -73,6 +73,8 @@ pub struct Options {
     pub batch_time_max: Duration,
     /// How long a worker may take to open the device.
     pub start_time_max: Duration,
+    /// How long the device is left alone after too many faults in a while, or when it is gone.
+    pub rest: Duration,
 }
 
 impl Default for Options {
@@ -87,6 +89,7 @@ impl Default for Options {
             batch_wait: Duration::from_millis(4),
             batch_time_max: Duration::from_secs(10),
             start_time_max: Duration::from_secs(30),
+            rest: breaker::REST,
         }
     }
 }
