@@ -169,7 +169,7 @@ impl Desk {
     /// [`Error::Unsupported`]: about that image alone.
     ///
     /// # Errors
-    /// [`Error::Failed`].
+    /// [`Error::Unsupported`] where several do not fit into the arena at once, [`Error::Failed`].
     pub fn decode(&mut self, inputs: &[&[u8]]) -> Result<Vec<Result<Decoded, Error>>, Error> {
         // On Hopper the hardware decoder does not wait for the stream: what was in this memory must be done.
         self.wait()?;
@@ -177,8 +177,15 @@ impl Desk {
         for input in inputs {
             // nvJPEG goes through all that it is given, and heads are short.
             let head = &input[..input.len().min(HEAD_BYTES)];
-            let head = recoverable(self.parser.head(head))?.or_else(|_| self.parser.head(input));
-            images.push(recoverable(head.and_then(|head| self.place(&head)))?);
+            let image = match recoverable(self.parser.head(head))?.or_else(|_| self.parser.head(input)) {
+                Ok(head) => match self.place(&head) {
+                    // The others may be what fills the arena: then it is not about this one.
+                    Err(full) if inputs.len() > 1 => return Err(full),
+                    placed => recoverable(placed)?,
+                },
+                Err(why) => recoverable(Err(why))?,
+            };
+            images.push(image);
         }
         let mut left: Vec<usize> = (0..inputs.len()).filter(|at| images[*at].is_ok()).collect();
         let done = self.by_hardware(inputs, &images)?;

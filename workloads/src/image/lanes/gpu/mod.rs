@@ -77,6 +77,8 @@ pub struct Options {
     pub batch_time_max: Duration,
     /// How long a worker may take to open the device.
     pub start_time_max: Duration,
+    /// How long the device is left alone after too many faults in a while, or when it is gone.
+    pub rest: Duration,
 }
 
 impl Default for Options {
@@ -91,6 +93,7 @@ impl Default for Options {
             batch_wait: Duration::from_millis(4),
             batch_time_max: Duration::from_secs(10),
             start_time_max: Duration::from_secs(30),
+            rest: breaker::REST,
         }
     }
 }
@@ -304,7 +307,7 @@ impl GpuLane {
         let until = Instant::now() + task.time_max;
         loop {
             if !self.is_up() {
-                return Err(Lost::before("the GPU lane is down"));
+                return Err(Lost::before(supervisor::DOWN));
             }
             match self.common.free.1.recv_timeout(LOOK_EVERY) {
                 Ok(number) => return Ok(Berth { number, common: &self.common, used: task.len as usize }),

@@ -4,8 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::supervisor::DOWN;
+
 /// How much a new measurement weighs in a mean.
 const WEIGHT: f64 = 0.05;
+/// How much of what speaks against the GPU is forgotten with each job that the CPU does: whoever is never asked cannot show
+/// that it has recovered. A tenth of a measurement's weight, so that one that is still slow gets few jobs.
+const FORGOTTEN: f64 = 0.005;
 /// What the GPU is credited with at the start, in microseconds of its own time per megapixel and job. Measured on an
 /// H100 with three outputs: 3 ms for 24 megapixels; a slower device corrects it within some batches.
 const GPU_US_PER_MEGAPIXEL: f64 = 130.0;
@@ -117,7 +122,7 @@ impl Router {
     /// Decides for a job that the GPU could do, and says why.
     pub fn choose(&self, load: Load, state: State) -> (Way, Why) {
         if !state.gpu_up {
-            return (Way::Cpu, Why::Down("the GPU lane is down".to_owned()));
+            return (Way::Cpu, Why::Down(DOWN.to_owned()));
         }
         let (cpu, gpu) = (self.expect_cpu(load, state), self.expect_gpu(load, state));
         (if gpu < cpu { Way::Gpu } else { Way::Cpu }, Why::Sooner { gpu, cpu })
@@ -137,6 +142,9 @@ impl Router {
 
     /// Learns from a job of the CPU lane.
     pub fn on_cpu(&mut self, load: Load, took: Duration) {
+        let forget = |learned: &mut f64, credited: f64| *learned -= FORGOTTEN * (*learned - credited).max(0.0);
+        forget(&mut self.gpu_latency_us, GPU_LATENCY_US);
+        forget(&mut self.gpu_us_per_megapixel, GPU_US_PER_MEGAPIXEL);
         if load.cpu_us > 0 {
             let factor = took.as_secs_f64() * 1e6 / load.cpu_us as f64;
             self.cpu_factor += WEIGHT * (factor.clamp(0.1, 20.0) - self.cpu_factor);
@@ -194,6 +202,23 @@ mod tests {
             router.on_gpu(PHOTO, Duration::from_millis(60), 3);
         }
         assert_eq!(router.choose(PHOTO, state(16, 0.0)).0, Way::Gpu);
+    }
+
+    #[test]
+    fn a_gpu_that_was_slow_is_asked_again_in_the_end() {
+        let mut router = Router::default();
+        for _ in 0..100 {
+            router.on_gpu(PHOTO, Duration::from_secs(5), 1);
+        }
+        let mut jobs = 0;
+        while router.choose(PHOTO, state(16, 0.0)).0 == Way::Cpu {
+            router.on_cpu(PHOTO, Duration::from_millis(160));
+            jobs += 1;
+        }
+        assert!((100..1000).contains(&jobs), "after {jobs} jobs");
+        // Still slow, it is left alone again after one.
+        router.on_gpu(PHOTO, Duration::from_secs(5), 1);
+        assert_eq!(router.choose(PHOTO, state(16, 0.0)).0, Way::Cpu);
     }
 
     #[test]

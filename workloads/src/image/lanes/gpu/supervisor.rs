@@ -7,7 +7,8 @@
 //!      └── the worker is gone: lost ◄───────────── dead, late, broken: killed, reaped ┘
 //! ```
 //!
-//! A job is answered as lost only after the worker is dead and reaped: until then it may write into the job's berth.
+//! A job is answered as lost only after the worker is dead and reaped: until then it may write into the job's berth. While
+//! no worker is up none waits: a job that came just then is answered as lost, too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, PipeReader, Read};
@@ -23,12 +24,14 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::super::wire::{send, tame};
-use super::breaker::{Breaker, REST};
+use super::breaker::{Breaker, Next};
 use super::wire::{Answer, Facts, Order, PACKET_BYTES_MAX, Setup, recv_answer};
 use super::worker::COMMAND;
 use super::{Common, Lost, Options};
 use crate::image::pipeline::Timings;
 
+/// What is said of a job that finds no worker.
+pub(super) const DOWN: &str = "the GPU lane is down";
 /// What of our environment a worker sees: where the driver's libraries are, and which devices there are.
 const ENVIRONMENT: [&str; 4] = ["LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HOME"];
 /// The longest sleep: after it the thread looks around.
@@ -58,8 +61,8 @@ enum State {
     Up(Worker),
     /// To be started at this time.
     Down(Instant),
-    /// There is nothing to start with.
-    Absent,
+    /// None, and none to come.
+    Ended,
 }
 
 pub(super) struct Supervisor {
@@ -83,7 +86,8 @@ impl Supervisor {
     pub fn new(options: Options, common: Arc<Common>, queue: Receiver<Pending>) -> Supervisor {
         let state = State::Down(Instant::now());
         let (waiting, sent) = (VecDeque::new(), BTreeMap::new());
-        Supervisor { options, common, queue, waiting, sent, number: 0, state, breaker: Breaker::default() }
+        let breaker = Breaker::new(options.rest);
+        Supervisor { options, common, queue, waiting, sent, number: 0, state, breaker }
     }
 
     /// The thread's life. Tells how the first start went.
@@ -91,7 +95,8 @@ impl Supervisor {
         let first = match self.start() {
             Err(why) if why.absent => Err(why.sentence),
             Err(why) => {
-                self.fault(&why.sentence);
+                let next = self.breaker.on_fault(Instant::now());
+                self.fault(next, &why.sentence);
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -109,6 +114,7 @@ impl Supervisor {
             self.waiting.extend(self.queue.try_iter());
             self.hear();
             self.check_time();
+            self.send_away();
         }
         self.end("the service ends");
     }
@@ -119,10 +125,9 @@ impl Supervisor {
             _ => return,
         }
         if let Err(why) = self.start() {
-            self.fault(&why.sentence);
-            if why.absent {
-                self.state = State::Absent;
-            }
+            let now = Instant::now();
+            let next = if why.absent { self.breaker.on_absence(now) } else { self.breaker.on_fault(now) };
+            self.fault(next, &why.sentence);
         }
     }
 
@@ -236,17 +241,28 @@ impl Supervisor {
         }
     }
 
+    /// Gives back what came while no worker is up: whoever looked just before the last one was lost.
+    fn send_away(&mut self) {
+        if !matches!(self.state, State::Up(_)) {
+            for job in self.waiting.drain(..) {
+                // Whoever waited may be gone.
+                let _unwanted = job.answer.send(Err(Lost { why: DOWN.to_owned(), begun: false }));
+            }
+        }
+    }
+
     /// The worker is of no use any more.
     fn lose(&mut self, why: &str) {
         let words = self.end(why);
-        self.fault(&format!("the GPU's worker was lost: {why}{words}"));
+        let next = self.breaker.on_fault(Instant::now());
+        self.fault(next, &format!("the GPU's worker was lost: {why}{words}"));
     }
 
     /// Ends the worker, and gives back every job. Its last words.
     fn end(&mut self, why: &str) -> String {
         self.common.is_up.store(false, Ordering::Release);
         let mut words = String::new();
-        if let State::Up(worker) = std::mem::replace(&mut self.state, State::Absent) {
+        if let State::Up(worker) = std::mem::replace(&mut self.state, State::Ended) {
             words = worker.end();
         }
         self.waiting.extend(self.queue.try_iter());
@@ -258,14 +274,13 @@ impl Supervisor {
         words
     }
 
-    fn fault(&mut self, sentence: &str) {
-        let next = self.breaker.on_fault(Instant::now());
+    fn fault(&mut self, next: Next, sentence: &str) {
         self.state = State::Down(next.at);
         let mut status = self.common.status();
         status.worker = None;
         status.faults = self.breaker.total();
         status.trouble = Some(sentence.to_owned());
-        let then = if next.opened { format!("; it rests for {REST:?}") } else { String::new() };
+        let then = if next.opened { format!("; it rests for {:?}", self.options.rest) } else { String::new() };
         eprintln!("annulus: image: {sentence}; its jobs go to the CPU{then}");
     }
 }
@@ -351,5 +366,40 @@ impl Worker {
         let words = tame(&String::from_utf8_lossy(&words[..len]));
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         if words.is_empty() { format!(" ({status})") } else { format!(" ({status}; it said: {words})") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::lanes::gpu::wire;
+    use annulus_engine::gpu::Shared;
+    use crossbeam_channel::bounded;
+    use rustix::event::{EventfdFlags, eventfd};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    #[test]
+    fn who_comes_while_no_worker_is_up_is_sent_away() {
+        let options = Options { desks: 1, batch_max: 1, ..Options::default() };
+        let (jobs, queue) = bounded(1);
+        let memory = wire::memory_file(1).unwrap();
+        let common = Arc::new(Common {
+            mapped: Shared::map(&memory, wire::BERTH_BYTES).unwrap(),
+            memory,
+            free: bounded(1),
+            jobs,
+            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap(),
+            is_up: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
+            pixels: AtomicU64::new(0),
+            status: Mutex::default(),
+        });
+        let mut supervisor = Supervisor::new(options, common, queue);
+        let (answer, ended) = bounded(1);
+        supervisor.waiting.push_back(Pending { berth: 0, since: Instant::now(), answer });
+        supervisor.give();
+        supervisor.send_away();
+        assert_eq!(ended.try_recv().unwrap().unwrap_err(), Lost { why: DOWN.to_owned(), begun: false });
     }
 }
