@@ -192,6 +192,11 @@ EXPORTED Result cuDeviceTotalMem_v2(size_t *bytes, int) {
     return SUCCESS;
 }
 
+EXPORTED Result cuDevicePrimaryCtxSetFlags_v2(int, unsigned) {
+    IN_ORDER;
+    return SUCCESS;
+}
+
 EXPORTED Result cuDevicePrimaryCtxRetain(void **context, int) {
     IN_ORDER;
     *context = &the_context;

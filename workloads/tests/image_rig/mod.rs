@@ -106,9 +106,14 @@ impl Service {
     }
 
     pub fn start_at(scheme: &str, folder: PathBuf, config: &str, options: &[&str]) -> Service {
+        Service::start_with(Command::new(env!("CARGO_BIN_EXE_annulus")), scheme, folder, config, options)
+    }
+
+    /// `program` is the binary, in the environment that it is to have.
+    pub fn start_with(mut program: Command, scheme: &str, folder: PathBuf, config: &str, options: &[&str]) -> Service {
         let file = folder.join("config.toml");
         std::fs::write(&file, format!("[image]\n{config}")).unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_annulus"))
+        let mut process = program
             .args(["image", "--listen", "127.0.0.1:0", "--config"])
             .arg(&file)
             .arg("--data")
