@@ -174,21 +174,21 @@ impl Snapshot {
     /// Upper bounds as they are shown, in seconds or as they are, and the occurrences up to each. Beyond the last are those
     /// that are missing from [`Snapshot::count`].
     pub fn cumulated(&self, unit: Unit) -> impl Iterator<Item = (f64, u64)> {
+        let mut buckets = self.counts.iter().enumerate().peekable();
+        let mut below = 0;
         SHOWN.map(move |exponent| {
             let end = 1u64 << exponent;
+            while let Some((_, count)) = buckets.next_if(|(index, _)| bucket_end(*index) <= end) {
+                below += count;
+            }
             let bound = match unit {
                 // Rounded down, so below `end` as an integer is below `end` as a time.
                 Unit::Micros => end as f64 / 1e6,
                 // A bound belongs to its bucket.
                 Unit::Plain => (end - 1) as f64,
             };
-            (bound, self.below(exponent))
+            (bound, below)
         })
-    }
-
-    /// Occurrences below `2^exponent`.
-    fn below(&self, exponent: u32) -> u64 {
-        self.counts.iter().enumerate().filter(|(i, _)| bucket_end(*i) <= 1 << exponent).map(|(_, count)| count).sum()
     }
 }
 

@@ -31,7 +31,6 @@ use super::config::model::AccessFormat;
 const GATHER_BYTES: usize = 16 << 10;
 /// Buffers that wait for the thread. Beyond, they are dropped.
 const WAITING_MAX: usize = 256;
-
 /// How long its reader is waited for at the end.
 const FINISH_MAX: Duration = Duration::from_secs(5);
 

@@ -44,6 +44,19 @@ fn pages_behind_the_window_come_from_the_database_that_the_nodes_share() {
     assert_eq!(page(fleet.node(0), ALL), [1, 2, 3, 4, 6, 7, 8, 9, 10]);
     assert_eq!(page(fleet.node(1), REVERSE), [10, 9, 8, 7, 6, 4, 3, 2, 1]);
 
+    // One that only the database has, and one of the window: no node shows them.
+    for (node, offset) in [(0, 4), (1, 9)] {
+        let body = format!(r#"{{"channel":"past:room","offset":{offset}}}"#);
+        let removed = fleet.node(node).call("publication_remove", &body);
+        assert!(removed["error"].is_null(), "{removed}");
+    }
+    let noted = "SELECT \"offset\" FROM annulus_removed WHERE channel = 'past:room' ORDER BY 1";
+    assert_eq!(postgres.sql(noted).split_whitespace().collect::<Vec<_>>(), ["4", "9"]);
+    for node in [fleet.node(0), fleet.node(1)] {
+        assert_eq!(page(node, ALL), [1, 2, 3, 6, 7, 8, 10]);
+        assert_eq!(page(node, REVERSE), [10, 8, 7, 6, 3, 2, 1]);
+    }
+
     let removed = fleet.node(0).call("history_remove", r#"{"channel":"past:room"}"#);
     assert!(removed["error"].is_null(), "{removed}");
     for node in [fleet.node(0), fleet.node(1)] {

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! `data` is the message as it is where that is JSON; else base64, with `"binary":true`, or `"sealed":true` where it is
-//! encrypted. What a channel's history was cleared of, and what was removed of it, is left out. Publications come in the order of the log. What the
-//! log has only from checkpoints, because the segment it was written to first was released, comes before them.
+//! encrypted. What a channel's history was cleared of, and what was removed of it, is left out. Publications come in the order
+//! of the log. What the log has only from checkpoints, because the segment it was written to first was released, comes before
+//! them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;

@@ -195,12 +195,7 @@ impl Archive {
     /// See [`Unread`]; it may be so nevertheless.
     pub async fn clear(&self, channel: &Arc<str>, epoch: &str, upto: u64) -> Result<(), Unread> {
         match &self.way {
-            Way::Postgres(pool) => {
-                let upto = bigint(upto).to_string();
-                let texts = [Some(&**channel), Some(epoch), Some(upto.as_str())];
-                let clear = async |session: &mut postgres::Session| session.ask(CLEAR, &texts, |_| Ok(())).await;
-                pool.with(clear).await.map(drop).map_err(|refusal| Unread::Failed(refusal.to_string()))
-            }
+            Way::Postgres(pool) => note(pool, CLEAR, channel, epoch, upto).await,
             Way::Sqlite(archivist) => {
                 let (channel, epoch) = (channel.clone(), epoch.to_owned());
                 self.job(archivist, |ticket| Job::Clear { channel, epoch, upto, ticket }).await
@@ -214,12 +209,7 @@ impl Archive {
     /// See [`Unread`]; it may be so nevertheless.
     pub async fn remove(&self, channel: &Arc<str>, epoch: &str, offset: u64) -> Result<(), Unread> {
         match &self.way {
-            Way::Postgres(pool) => {
-                let offset = bigint(offset).to_string();
-                let texts = [Some(&**channel), Some(epoch), Some(offset.as_str())];
-                let remove = async |session: &mut postgres::Session| session.ask(REMOVE, &texts, |_| Ok(())).await;
-                pool.with(remove).await.map(drop).map_err(|refusal| Unread::Failed(refusal.to_string()))
-            }
+            Way::Postgres(pool) => note(pool, REMOVE, channel, epoch, offset).await,
             Way::Sqlite(archivist) => {
                 let (channel, epoch) = (channel.clone(), epoch.to_owned());
                 self.job(archivist, |ticket| Job::Remove { channel, epoch, offset, ticket }).await
@@ -243,6 +233,14 @@ impl Archive {
             Err(_elapsed) => Err(Unread::Failed("the database did not answer in time".to_owned())),
         }
     }
+}
+
+/// Notes something of one publication, or of those up to it, in PostgreSQL.
+async fn note(pool: &Rc<Pool>, words: &str, channel: &str, epoch: &str, offset: u64) -> Result<(), Unread> {
+    let offset = bigint(offset).to_string();
+    let texts = [Some(channel), Some(epoch), Some(offset.as_str())];
+    let ask = async |session: &mut postgres::Session| session.ask(words, &texts, |_| Ok(())).await;
+    pool.with(ask).await.map(drop).map_err(|refusal| Unread::Failed(refusal.to_string()))
 }
 
 /// PostgreSQL's numbers have a sign, and no offset is so large.

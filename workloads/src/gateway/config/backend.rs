@@ -313,7 +313,7 @@ fn extras(namespaces: &Namespaces<'_>, backend: &mut Backend, report: &mut Repor
 fn shadow(object: &mut Object<'_>, timeout: Duration, report: &mut Report) -> Option<Duration> {
     /// A copy takes room for so long where its backend is silent.
     const TIMEOUT_MAX: Duration = Duration::from_secs(300);
-    let is_shadow = object.take("shadow").and_then(|field| field.boolean(report)).unwrap_or(false);
+    let is_shadow = object.flag("shadow", report);
     let field = object.take("shadow_timeout");
     if let Some(field) = field.as_ref().filter(|_| !is_shadow) {
         field.note("shadow_timeout has no effect here: this backend is no shadow", report);

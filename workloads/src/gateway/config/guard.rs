@@ -77,11 +77,11 @@ pub fn validator(mut object: Object<'_>, report: &mut Report) -> Option<Validato
         roles,
         scopes,
         propagated: object.take("propagate_claims").map_or(Vec::new(), |field| propagated(&field, report)),
-        keeps_lists: flag(&mut object, "propagate_claims_preserve_array", report),
+        keeps_lists: object.flag("propagate_claims_preserve_array", report),
         header: text(object.take("auth_header_name"), report).map_or("authorization".into(), |it| it.to_lowercase()),
         cookie: text(object.take("cookie_key"), report).unwrap_or_else(|| "access_token".to_owned()),
         leeway: leeway.unwrap_or(LEEWAY),
-        tells: flag(&mut object, "operation_debug", report),
+        tells: object.flag("operation_debug", report),
         algorithm: algorithm?,
         keys: keys?,
     };
@@ -93,10 +93,6 @@ pub fn validator(mut object: Object<'_>, report: &mut Report) -> Option<Validato
 pub fn validators(mut object: Object<'_>, report: &mut Report) {
     object.pass_over(&[("shared_cache_duration", "endpoints with the same jwk_url share its set")], report);
     object.finish(report);
-}
-
-fn flag(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> bool {
-    object.take(name).and_then(|field| field.boolean(report)).unwrap_or(false)
 }
 
 /// A list of texts; empty where there is none.
@@ -232,9 +228,9 @@ pub fn cors(mut object: Object<'_>, report: &mut Report) -> Cors {
         methods: or_else(texts(&mut object, "allow_methods", report), &METHODS),
         headers: headers.iter().map(|name| name.to_lowercase()).collect(),
         exposed: texts(&mut object, "expose_headers", report),
-        credentials: flag(&mut object, "allow_credentials", report),
+        credentials: object.flag("allow_credentials", report),
         max_age: max_age.unwrap_or_default(),
-        private_network: flag(&mut object, "allow_private_network", report),
+        private_network: object.flag("allow_private_network", report),
         preflight_status: status.unwrap_or(204) as u16,
     };
     object.pass_over(
@@ -278,7 +274,7 @@ pub fn bot_detector(mut object: Object<'_>, report: &mut Report) -> BotDetector 
         allow: texts(&mut object, "allow", report),
         deny: texts(&mut object, "deny", report),
         patterns: patterns.unwrap_or_default(),
-        denies_empty: flag(&mut object, "empty_user_agent_is_bot", report),
+        denies_empty: object.flag("empty_user_agent_is_bot", report),
     };
     object.finish(report);
     detector

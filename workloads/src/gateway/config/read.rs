@@ -253,6 +253,11 @@ impl<'t> Object<'t> {
             .then(|| Field { node: &member.value, key: key_of(&self.key, name) })
     }
 
+    /// Whether a key is there and true.
+    pub fn flag(&mut self, name: &'static str, report: &mut Report) -> bool {
+        self.take(name).and_then(|field| field.boolean(report)).unwrap_or(false)
+    }
+
     /// A member that must be there.
     pub fn need(&mut self, name: &'static str, report: &mut Report) -> Option<Field<'t>> {
         let field = self.take(name);

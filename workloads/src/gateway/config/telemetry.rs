@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::extra::Namespaces;
 use super::model::{Exporter, Telemetry};
-use super::read::{Field, Object};
+use super::read::Field;
 use super::report::Report;
 use crate::outbound::Endpoint;
 
@@ -67,14 +67,14 @@ fn exporter(field: &Field<'_>, period_of_all: Duration, report: &mut Report) -> 
     let mut object = field.object(report)?;
     let host = object.need("host", report).and_then(|field| Some((field.text("a host", report)?, field)));
     let port = object.take("port").and_then(|field| field.whole(1, u16::MAX.into(), report)).unwrap_or(PORT);
-    if !flag(&mut object, "use_http", report) {
+    if !object.flag("use_http", report) {
         let says = "OTLP over gRPC is not offered: set use_http to true; collectors listen for that on port 4318";
         report.problem(object.at(), object.key(), says);
     }
-    let is_tls = flag(&mut object, "is_tls", report);
+    let is_tls = object.flag("is_tls", report);
     let name = object.take("name").and_then(|field| field.text("a name", report)).unwrap_or("otlp").to_owned();
-    let traces = !flag(&mut object, "disable_traces", report);
-    let metrics = !flag(&mut object, "disable_metrics", report);
+    let traces = !object.flag("disable_traces", report);
+    let metrics = !object.flag("disable_metrics", report);
     let metric_period = period(object.take("custom_reporting_period"), report).unwrap_or(period_of_all);
     object.finish(report);
     let (host, field) = host?;
@@ -89,10 +89,6 @@ fn exporter(field: &Field<'_>, period_of_all: Duration, report: &mut Report) -> 
             None
         }
     }
-}
-
-fn flag(object: &mut Object<'_>, name: &'static str, report: &mut Report) -> bool {
-    object.take(name).and_then(|field| field.boolean(report)).unwrap_or(false)
 }
 
 fn period(field: Option<Field<'_>>, report: &mut Report) -> Option<Duration> {

@@ -81,27 +81,27 @@ impl<'a> RequestSpan<'a> {
     pub fn end(self, name: String, texts: Vec<(&'static str, String)>, status: u16) {
         // The client's mistakes are no failures of the server's.
         let failure = (status >= 500).then(|| Failed { kind: status.to_string(), words: String::new() });
-        let (parent, id) = (self.context.parent, self.context.span);
-        self.gather(Kind::Server, id, parent, self.began, name, texts, Some(status), failure);
+        let (began, took) = self.lasted(self.began);
+        let Context { trace, span: id, parent, .. } = self.context;
+        self.telemetry.gather(Span {
+            trace: trace.clone(),
+            id: *id,
+            parent: *parent,
+            name,
+            kind: Kind::Server,
+            began,
+            took,
+            texts,
+            status: Some(status),
+            failure,
+        });
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a span is all of that")]
-    fn gather(
-        &self,
-        kind: Kind,
-        id: u64,
-        parent: u64,
-        began: Duration,
-        name: String,
-        texts: Vec<(&'static str, String)>,
-        status: Option<u16>,
-        failure: Option<Failed>,
-    ) {
+    /// When something began, since 1970, that ends now, and how long it lasted.
+    fn lasted(&self, began: Duration) -> (Duration, Duration) {
         let took = self.shard.precise_now().saturating_sub(began);
         let ended = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let began = ended.saturating_sub(took);
-        let trace = self.context.trace.clone();
-        self.telemetry.gather(Span { trace, id, parent, name, kind, began, took, texts, status, failure });
+        (ended.saturating_sub(took), took)
     }
 }
 
@@ -143,11 +143,21 @@ impl CallSpan<'_> {
 
 impl Drop for CallSpan<'_> {
     fn drop(&mut self) {
-        let (name, texts) = (std::mem::take(&mut self.name), self.texts.take());
-        let given_up =
-            || self.status.get().is_none().then(|| Failed { kind: "given_up".to_owned(), words: String::new() });
-        let failure = self.failure.take().or_else(given_up);
-        let parent = self.request.context.span;
-        self.request.gather(Kind::Client, self.id, parent, self.began, name, texts, self.status.get(), failure);
+        let RequestSpan { telemetry, context, .. } = self.request;
+        let (began, took) = self.request.lasted(self.began);
+        let status = self.status.get();
+        let given_up = || status.is_none().then(|| Failed { kind: "given_up".to_owned(), words: String::new() });
+        telemetry.gather(Span {
+            trace: context.trace.clone(),
+            id: self.id,
+            parent: context.span,
+            name: std::mem::take(&mut self.name),
+            kind: Kind::Client,
+            began,
+            took,
+            texts: self.texts.take(),
+            status,
+            failure: self.failure.take().or_else(given_up),
+        });
     }
 }

@@ -204,7 +204,8 @@ fn busy(why: &str, seconds: u64) -> Problem {
 fn not_offered() -> Problem {
     Problem::new(
         404,
-        "This server makes no variants of originals. Those who run it can switch them on: [image.variants].",
+        "There is nothing at this address: this server makes no variants of originals. Those who run it can switch them on: \
+         [image.variants].",
     )
 }
 
