@@ -33,6 +33,8 @@ pub(super) enum Name {
     Quality,
     Format,
     Linear,
+    ThumbHash,
+    BlurHash,
     CacheBuster,
 }
 
@@ -94,6 +96,10 @@ pub(super) const NAMES: &[(&str, Name)] = &[
     ("ext", Name::Format),
     ("linear", Name::Linear),
     ("lin", Name::Linear),
+    ("thumbhash", Name::ThumbHash),
+    ("th", Name::ThumbHash),
+    ("blurhash", Name::BlurHash),
+    ("bh", Name::BlurHash),
     ("cachebuster", Name::CacheBuster),
     ("cb", Name::CacheBuster),
 ];

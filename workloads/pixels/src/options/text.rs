@@ -61,6 +61,12 @@ pub fn text(recipe: &Recipe) -> String {
     if let Some(quality) = recipe.quality {
         parts.push(format!("q:{quality}"));
     }
+    if recipe.thumbhash {
+        parts.push("th:1".to_owned());
+    }
+    if let Some(components) = recipe.blurhash {
+        parts.push(format!("bh:{}:{}", components.across(), components.down()));
+    }
     parts.join("/")
 }
 
