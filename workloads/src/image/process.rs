@@ -30,8 +30,7 @@ usage: annulus image process [options] FILE... FOLDER
   --repeat N            make everything N times, with memory that is warm from the second on
 
 Outputs are written to FOLDER/FILE-NAME.FORMAT; a line is printed for each, with its ThumbHash (th) and its BlurHash (bh)
-where an output's options ask for them. Exit status 1: a file could not be made, and
-standard error says why.
+where its options ask for them. Exit status 1: a file could not be made, and standard error says why.
 ";
 
 /// Bytes of buffers that are kept from one image to the next.

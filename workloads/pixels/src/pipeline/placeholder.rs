@@ -20,12 +20,12 @@ use crate::recipe::Recipe;
 use small::Small;
 
 pub use blurhash::BLURHASH_BYTES_MAX;
-pub use thumbhash::THUMBHASH_BYTES_MAX;
+pub use thumbhash::{THUMBHASH_BYTES_MAX, THUMBHASH_BYTES_MIN};
 
 /// What a recipe asked for of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Placeholders {
-    /// At most [`THUMBHASH_BYTES_MAX`] bytes; documents have them in base64.
+    /// [`THUMBHASH_BYTES_MIN`] to [`THUMBHASH_BYTES_MAX`] bytes; documents have them in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thumbhash: Option<Vec<u8>>,
     /// At most [`BLURHASH_BYTES_MAX`] letters, none of which needs an escape in JSON.
@@ -53,7 +53,7 @@ impl Placeholders {
     /// For whoever is told them by a stranger; whether they look like the output is as little known as what that shows.
     pub fn answer(&self, recipe: &Recipe) -> bool {
         let is_thumbhash = match &self.thumbhash {
-            Some(bytes) => recipe.thumbhash && bytes.len() <= THUMBHASH_BYTES_MAX,
+            Some(bytes) => recipe.thumbhash && (THUMBHASH_BYTES_MIN..=THUMBHASH_BYTES_MAX).contains(&bytes.len()),
             None => !recipe.thumbhash,
         };
         let is_blurhash = match (&self.blurhash, recipe.blurhash) {
@@ -84,6 +84,7 @@ mod tests {
             (Some(21), None),
             (None, Some("00HB}M")),
             (Some(THUMBHASH_BYTES_MAX + 1), Some("00HB}M")),
+            (Some(THUMBHASH_BYTES_MIN - 1), Some("00HB}M")),
             (Some(21), Some("00HB}MM")),
             (Some(21), Some("00HB}\"")),
             (Some(21), Some("10HB}M")),

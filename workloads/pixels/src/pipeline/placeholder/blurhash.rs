@@ -112,7 +112,7 @@ mod tests {
         blurhash(&Small::of(picture, &Never).unwrap(), Components::new(across, down).unwrap())
     }
 
-    /// The author's encoder in C makes these of the same pixels.
+    /// The author's encoder in C, as PyPI's `blurhash-python` 1.2.2 has it, makes these of the same pixels.
     #[test]
     fn hashes_are_those_of_its_author() {
         const MANY: &str = "|zHB}M2W$5Sco0bIa|j[a{l}azjuf7fPf7fPf6fRgcfhfQfgfPflfQfjfPnTa|jufQfOfQfPfPfRfkfNfRfLfOfTfPfRf\
