@@ -3,136 +3,31 @@
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
 mod chat_rig;
+mod hook_rig;
 mod outside;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::collections::{BTreeMap, HashSet};
 
 use chat_rig::frames::Raw;
 use chat_rig::{Chat, Folder, Setup, free_port, until};
-use ring::hmac;
+use hook_rig::{Backend, Delivery, Mood};
 use serde_json::Value;
 
 const SECRET: &str = "a secret of thirty-two bytes ....";
 
-/// What the backend does with a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
-    Answers(u16),
-    /// It reads the request, and nothing comes of it.
-    Silent,
-    /// It reads the request, and hangs up.
-    Cuts,
+/// The user of its first event.
+fn user_of(delivery: &Delivery) -> String {
+    delivery.events()[0]["user"].as_str().unwrap().to_owned()
 }
 
-/// A request that came.
-#[derive(Clone, Debug)]
-struct Delivery {
-    line: String,
-    id: String,
-    body: String,
-    signature: String,
-    authorization: String,
-}
-
-impl Delivery {
-    fn body(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap()
-    }
-
-    fn events(&self) -> Vec<Value> {
-        self.body()["events"].as_array().unwrap().clone()
-    }
-
-    /// Of its first event.
-    fn user(&self) -> String {
-        self.events()[0]["user"].as_str().unwrap().to_owned()
-    }
-
-    /// What a backend has to check.
-    fn check(&self) {
-        assert!(self.line.starts_with("POST /events HTTP/1.1"), "{self:?}");
-        let (time, digits) = self.signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
-        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-        let tag = hmac::sign(&key, format!("{time}.{}", self.body).as_bytes());
-        let tag: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(tag, digits, "{self:?}");
-        assert!(time.parse::<u64>().unwrap() > 1_700_000_000 && self.authorization == "Bearer b", "{self:?}");
-        let body = self.body();
-        let (node, first) = (body["node"].as_str().unwrap(), &body["events"][0]["number"]);
-        assert_eq!(self.id, format!("{node}:{}:{first}", body["shard"]));
-        assert_eq!(node.len(), 36, "{body}");
-    }
-}
-
-/// What a backend's threads share.
-#[derive(Default)]
-struct Desk {
-    came: Mutex<Vec<Delivery>>,
-    /// For the next requests, one each; then it is 204.
-    moods: Mutex<VecDeque<Mood>>,
-    /// Connections, to be cut at the end; `None`: it has ended.
-    streams: Mutex<Option<Vec<TcpStream>>>,
-}
-
-/// A backend.
-struct Backend {
-    port: u16,
-    desk: Arc<Desk>,
-    listening: JoinHandle<()>,
-}
-
-impl Backend {
-    fn start(moods: &[Mood]) -> Backend {
-        Backend::start_at(0, moods)
-    }
-
-    fn start_at(port: u16, moods: &[Mood]) -> Backend {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let desk = Arc::new(Desk {
-            moods: Mutex::new(moods.iter().copied().collect()),
-            streams: Mutex::new(Some(Vec::new())),
-            ..Desk::default()
-        });
-        let shared = desk.clone();
-        let listening = std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                match &mut *shared.streams.lock().unwrap() {
-                    Some(streams) => streams.push(stream.try_clone().unwrap()),
-                    None => return,
-                }
-                let shared = shared.clone();
-                std::thread::spawn(move || while serve(&stream, &shared).is_some() {});
-            }
-        });
-        Backend { port, desk, listening }
-    }
-
-    /// Ends it as a machine that goes down does: nobody is answered, and nobody listens.
-    fn kill(self) -> Vec<Delivery> {
-        let streams = self.desk.streams.lock().unwrap().take().unwrap();
-        for stream in &streams {
-            // Those that the chat has closed are closed.
-            let _closed = stream.shutdown(Shutdown::Both);
-        }
-        // The thread that listens looks up.
-        let _woken = TcpStream::connect(("127.0.0.1", self.port));
-        self.listening.join().unwrap();
-        self.desk.came.lock().unwrap().clone()
-    }
-
-    fn came(&self) -> Vec<Delivery> {
-        self.desk.came.lock().unwrap().clone()
-    }
-
-    /// What the next requests meet.
-    fn expect(&self, mood: Mood) {
-        self.desk.moods.lock().unwrap().push_back(mood);
-    }
+/// What a backend has to check.
+fn check(delivery: &Delivery) {
+    assert!(delivery.line.starts_with("POST /events HTTP/1.1"), "{delivery:?}");
+    assert!(delivery.is_signed_with(SECRET) && delivery.authorization == "Bearer b", "{delivery:?}");
+    let body = delivery.body();
+    let (node, first) = (body["node"].as_str().unwrap(), &body["events"][0]["number"]);
+    assert_eq!(delivery.id, format!("{node}:{}:{first}", body["shard"]));
+    assert_eq!(node.len(), 36, "{body}");
 }
 
 /// All events of all deliveries, each delivery counted once.
@@ -149,47 +44,6 @@ fn numbers_of(deliveries: &[Delivery]) -> BTreeMap<u64, Vec<u64>> {
         of.extend(delivery.events().iter().map(|event| event["number"].as_u64().unwrap()));
     }
     numbers
-}
-
-/// One request; `None`: the connection has ended.
-fn serve(stream: &TcpStream, desk: &Desk) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let (mut fields, mut line) = (Vec::new(), String::new());
-    loop {
-        line.clear();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        match line.trim_end() {
-            "" => break,
-            field => fields.push(field.to_owned()),
-        }
-    }
-    let value = |name: &str| {
-        let found = fields.iter().filter_map(|field| field.split_once(": "));
-        let mut found = found.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned());
-        found.next().unwrap_or_default()
-    };
-    let mut body = vec![0; value("content-length").parse().unwrap_or(0)];
-    reader.read_exact(&mut body).ok()?;
-    let mood = desk.moods.lock().unwrap().pop_front().unwrap_or(Mood::Answers(204));
-    desk.came.lock().unwrap().push(Delivery {
-        line: fields[0].clone(),
-        id: value("x-annulus-delivery"),
-        body: String::from_utf8(body).unwrap(),
-        signature: value("x-annulus-signature"),
-        authorization: value("authorization"),
-    });
-    let mut stream = stream;
-    match mood {
-        Mood::Answers(204) => stream.write_all(b"HTTP/1.1 204 Taken\r\n\r\n").ok(),
-        Mood::Answers(status) => {
-            let head = format!("HTTP/1.1 {status} Other\r\nLocation: /elsewhere\r\nContent-Length: 2\r\n\r\nno");
-            stream.write_all(head.as_bytes()).ok()
-        }
-        Mood::Silent => Some(()),
-        Mood::Cuts => stream.shutdown(Shutdown::Both).ok().and(None),
-    }
 }
 
 fn start(folder: &Folder, shards: &str, port: u16, more: &str) -> Chat {
@@ -259,7 +113,7 @@ fn who_comes_and_goes_is_told_in_order_and_signed() {
         }
         chat.stop();
         let came = backend.came();
-        came.iter().for_each(Delivery::check);
+        came.iter().for_each(check);
         let events = events_of(&came);
         let count = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
         let kinds = ["connected", "disconnected", "joined", "left", "occupied", "vacated"];
@@ -286,8 +140,8 @@ fn what_fails_is_told_again_and_what_is_refused_is_a_dead_letter() {
     let _clients: Vec<Raw> = users.iter().map(|user| Raw::connect(chat.address, user)).collect();
     until("the last is told", || backend.came().len() >= 7);
     let came = backend.came();
-    came.iter().for_each(Delivery::check);
-    let told: Vec<String> = came.iter().map(Delivery::user).collect();
+    came.iter().for_each(check);
+    let told: Vec<String> = came.iter().map(user_of).collect();
     assert_eq!(told, ["ann", "ann", "ann", "ann", "bob", "cid", "dan"], "in their order");
     assert!(came[..4].iter().all(|delivery| delivery.id == came[0].id && delivery.body == came[0].body), "{came:?}");
     until("it is counted", || ended(&chat) == [2.0, 2.0, 0.0]);
@@ -311,7 +165,7 @@ fn what_fails_for_too_long_is_a_dead_letter() {
     let chat = start(&folder, "1", backend.port, "types = [\"connected\"]\nbatch_max = 1\ngive_up_after = 0");
     let _clients = ["ann", "bob"].map(|user| Raw::connect(chat.address, user));
     until("both are told", || ended(&chat) == [1.0, 1.0, 0.0]);
-    assert_eq!(backend.came().iter().map(Delivery::user).collect::<Vec<_>>(), ["ann", "bob"]);
+    assert_eq!(backend.came().iter().map(user_of).collect::<Vec<_>>(), ["ann", "bob"]);
     says(&chat, "are given up (delivery ");
     chat.stop();
 }
@@ -369,7 +223,7 @@ fn a_backend_that_is_killed_is_told_when_it_is_back() {
     let again = backend.came();
     assert_eq!(again[0].id, came[1].id, "under the same name");
     came.extend(again);
-    came.iter().for_each(Delivery::check);
+    came.iter().for_each(check);
     // A request that nobody answered may have grown no further: the rest comes behind it.
     assert_eq!(numbers_of(&came)[&0], [1, 2, 3, 4]);
     let users: Vec<Value> = events_of(&came).iter().map(|event| event["user"].clone()).collect();

@@ -22,6 +22,10 @@
 //! [image.variants]                 # what is made when it is asked for; see variants/settings.rs
 //! keys = ["what signs their addresses, at least 32 characters"]
 //!
+//! [image.webhooks]                 # who is told how jobs ended; see webhooks/settings.rs
+//! url = "https://backend.internal/images"
+//! keys = ["what signs requests, at least 32 bytes"]
+//!
 //! [image.presets]
 //! card = ["small=rs:fill:320:200", "large=rs:fill:1280:800/q:85"]
 //! ```
@@ -32,17 +36,18 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::audit::EVENTS_MAX;
 use super::dispatch::DispatchOptions;
 use super::header::Limits;
 use super::keys::KEY_BYTES_MIN;
 use super::lanes::cpu::Isolation;
+use super::outbox::EVENTS_MAX;
 use super::plan::Knobs;
 use super::presets::{Presets, is_name};
 use super::queue::{QueueOptions, RedisQueueSettings};
 use super::store::S3Settings;
 use super::sweep::SweepOptions;
 use super::variants::VariantSettings;
+use super::webhooks::WebhookSettings;
 use crate::config::{Value, address, boolean, expected, list, number, string, table, unknown};
 use crate::postgres::Target;
 use crate::serve::Settings;
@@ -90,6 +95,8 @@ pub struct Config {
     pub sweep: SweepOptions,
     /// Where an account of all jobs is kept; `None`: nowhere.
     pub audit: Option<Target>,
+    /// Who is told how jobs ended; `None`: nobody.
+    pub webhooks: Option<WebhookSettings>,
     /// The certificate chain and key for TLS, in PEM.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How clients' connections are treated.
@@ -119,6 +126,7 @@ impl Default for Config {
             wait_max: Duration::from_secs(60),
             sweep: SweepOptions::DEFAULT,
             audit: None,
+            webhooks: None,
             tls: None,
             serve: Settings::DEFAULT,
         }
@@ -172,6 +180,7 @@ const KEYS: &[&str] = &[
     "orphan_seconds",
     "sweep_seconds",
     "audit_postgres",
+    "webhooks",
     "drain_seconds",
     "idle_seconds_max",
     "body_pause_seconds_max",
@@ -230,6 +239,11 @@ impl Config {
                 let url = string(value, "a URL such as \"postgres://user:password@host/database\"")?;
                 self.audit = Some(Target::parse(url)?);
                 self.queue.events_max = EVENTS_MAX;
+            }
+            "webhooks" => {
+                let settings = WebhookSettings::read(value)?;
+                self.queue.webhooks = settings.events;
+                self.webhooks = Some(settings);
             }
             "drain_seconds" => {
                 self.serve.drain_max = seconds(0, 3600)?;

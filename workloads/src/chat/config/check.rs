@@ -1,13 +1,14 @@
 //! What contradicts itself, and what is probably not meant. Nothing here opens a file or a socket.
 
 use super::channels::{Ack, Channels, Namespace};
-use super::events::{Events, SECRET_BYTES_MIN};
+use super::events::Events;
 use super::hooks::{Event, Hook};
 use super::keys::is_name;
 use super::model::{Config, Database, Tokens};
 use super::secret::Secret;
 use crate::chat::hooks::may_go;
 use crate::outbound::Endpoint;
+use crate::outbound::webhook::KEY_BYTES_MIN;
 
 /// A key in our dialect, with the number of the list's entry where it is in one, and what is wrong.
 pub type Contradiction = (String, String);
@@ -349,11 +350,11 @@ fn check_events(events: &Events, channels: &Channels, found: &mut Found) {
     if let Err(says) = Endpoint::read(&events.endpoint) {
         found.add("events.endpoint", format!("there is nowhere to send events to: {says}"));
     }
-    if events.secret.as_ref().is_none_or(|secret| secret.reveal().len() < SECRET_BYTES_MIN) {
+    if events.secret.as_ref().is_none_or(|secret| secret.reveal().len() < KEY_BYTES_MIN) {
         found.add(
             "events.secret",
             format!(
-                "requests are signed with it, and with a short one anybody could forge them: choose {SECRET_BYTES_MIN} bytes or \
+                "requests are signed with it, and with a short one anybody could forge them: choose {KEY_BYTES_MIN} bytes or \
                  more, as `openssl rand -hex 32` gives them, and give the backend the same"
             ),
         );

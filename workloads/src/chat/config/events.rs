@@ -3,8 +3,6 @@
 use super::secret::Secret;
 use crate::chat::events::Kind;
 
-/// Bytes of what requests are signed with, at least: as many as the hash gives (RFC 2104 section 3).
-pub const SECRET_BYTES_MIN: usize = 32;
 /// Events of one request, at most.
 pub const BATCH_MAX: u64 = 1000;
 /// Events that may be let wait, at most.

@@ -1,33 +1,26 @@
-//! The task that empties a shard's queue of events: a batch at a time, signed, and again until it is taken.
-//!
-//! ```text
-//!   POST endpoint
-//!   X-Annulus-Delivery: NODE:SHARD:NUMBER of the batch's first event, the same in every attempt
-//!   X-Annulus-Signature: t=UNIX SECONDS,v1=HMAC-SHA256(secret, "UNIX SECONDS.BODY") in hexadecimal digits
-//! ```
+//! The task that empties a shard's queue of events: a batch at a time, by a [webhook](crate::outbound::webhook), and again until
+//! it is taken. A delivery's name is NODE:SHARD:NUMBER of the batch's first event.
 //!
 //! One batch is under way at a time, so that the backend hears of a shard's events in their order. While one is told again the
-//! others wait, within the queue's limits. A redirect is a refusal: where events go is the configuration's to say.
+//! others wait, within the queue's limits.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use annulus_engine::Shard;
 use annulus_engine::metrics::{Counter, Gauge, Histogram, Unit};
-use ring::hmac;
 
 use super::queue::WAITING_BYTES_MAX;
 use super::{Batch, Event, Full, Origin, Queue};
 use crate::backoff::{self, Backoff};
 use crate::chat::config::Secret;
 use crate::chat::config::events::Events;
-use crate::gateway::fetching::Upstream;
-use crate::hex;
-use crate::outbound::{self, Endpoint, Outbound};
+use crate::outbound::webhook::{Outcome, Webhook};
+use crate::outbound::{Endpoint, Outbound};
 use crate::voice::Voice;
 
 /// The pause after the first failure is a random part of this. The part of each one after that is of twice as much,
@@ -36,39 +29,6 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The longest pause at the end, when there is no time for longer ones.
 const PAUSE_AT_END_MAX: Duration = Duration::from_millis(250);
-/// Bytes of an answer. A longer one is left unread, and its connection is not used again.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-
-/// What has become of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// The backend has it.
-    Taken,
-    /// It may take it later.
-    Later(String),
-    /// It will not.
-    Refused(String),
-}
-
-/// What a status means: what is wrong with a request will be wrong with it the next time, too.
-fn outcome_of(endpoint: &Endpoint, status: u16) -> Outcome {
-    let says = || format!("{endpoint} answered with status {status}");
-    match status {
-        200..300 => Outcome::Taken,
-        // Too slowly (RFC 9110 section 15.5.9), too early (RFC 8470 section 5.2), too many (RFC 6585 section 4).
-        408 | 425 | 429 => Outcome::Later(says()),
-        300..500 => Outcome::Refused(says()),
-        _ => Outcome::Later(says()),
-    }
-}
-
-/// The value of `X-Annulus-Signature`.
-fn signature(key: &hmac::Key, seconds: u64, body: &[u8]) -> String {
-    let mut context = hmac::Context::with_key(key);
-    context.update(format!("{seconds}.").as_bytes());
-    context.update(body);
-    format!("t={seconds},v1={}", hex::encode(context.sign().as_ref()))
-}
 
 struct Meters {
     taken: Arc<Counter>,
@@ -115,11 +75,7 @@ struct Voices {
 /// See the module's description.
 pub struct Sender {
     shard: Shard,
-    outbound: Rc<Outbound>,
-    /// Keeps idle connections for as long as there is a sender.
-    _upstream: Rc<Upstream>,
-    endpoint: Endpoint,
-    key: hmac::Key,
+    hook: Webhook,
     settings: Events,
     origin: Origin,
     queue: RefCell<Queue>,
@@ -145,12 +101,12 @@ impl Sender {
         let shard = outbound.shard();
         let endpoint = Endpoint::read(&settings.endpoint).map_err(|error| format!("chat.events.endpoint: {error}"))?;
         let (count_max, bytes_max) = (settings.waiting_max.div_ceil(shard.count()), WAITING_BYTES_MAX / shard.count());
+        let chosen = settings.static_headers.iter();
+        let fields = chosen.map(|(name, value)| (name.clone(), value.reveal().to_owned())).collect();
+        let timeout = Duration::from_millis(settings.timeout_ms);
         let sender = Rc::new(Sender {
             shard: shard.clone(),
-            outbound: outbound.clone(),
-            _upstream: outbound.upstream(&endpoint),
-            endpoint,
-            key: hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes()),
+            hook: Webhook::new(outbound, endpoint, &[secret.reveal()], fields, timeout),
             settings: settings.clone(),
             origin: Origin { node, name, shard: shard.index() },
             queue: RefCell::new(Queue::new(count_max, bytes_max)),
@@ -173,7 +129,7 @@ impl Sender {
                 "events: {} does not take them as fast as they come, and as many as may wait already: newer ones are dropped. \
                  Fix: answer sooner, take more at once (chat.events.batch_max), let more wait (chat.events.waiting_max), or ask \
                  for less (chat.events.types, chat.events.namespaces)",
-                self.endpoint
+                self.hook.endpoint()
             ));
         }
         self.show();
@@ -200,7 +156,7 @@ impl Sender {
             "chat: events: {waiting} from number {} of shard {} on are given up: {} had no time for them at the end",
             batch.first,
             self.origin.shard,
-            self.endpoint
+            self.hook.endpoint()
         );
     }
 
@@ -296,52 +252,12 @@ impl Sender {
 
     async fn attempt(&self, delivery: &str, body: &[u8]) -> Outcome {
         let began = self.shard.now();
-        // The machine's clock as it is: the backend compares it with its own.
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let signature = signature(&self.key, seconds, body);
-        let own = [("x-annulus-delivery", delivery), ("x-annulus-signature", &signature[..])];
-        let chosen = self.settings.static_headers.iter().map(|(name, value)| (&name[..], value.reveal()));
-        let fields: Vec<(&str, &[u8])> =
-            own.into_iter().chain(chosen).map(|(name, value)| (name, value.as_bytes())).collect();
-        let timeout = Duration::from_millis(self.settings.timeout_ms);
-        let posted =
-            outbound::post_json(&self.outbound, &self.endpoint, &fields, body, ANSWER_BYTES_MAX, timeout).await;
-        let outcome = posted.map_or_else(Outcome::Later, |status| outcome_of(&self.endpoint, status));
+        let outcome = self.hook.tell(delivery, body).await;
         self.meters.requests.add(1);
         self.meters.latency.record(self.shard.now().saturating_sub(began).as_micros() as u64);
         if outcome != Outcome::Taken {
             self.meters.failures.add(1);
         }
         outcome
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_with_a_request_is_not_told_again_and_what_passes_is() {
-        let endpoint = Endpoint::read("https://a.b/c?key=hush").unwrap();
-        for status in [200, 201, 204, 299] {
-            assert_eq!(outcome_of(&endpoint, status), Outcome::Taken, "{status}");
-        }
-        for status in [301, 302, 308, 400, 401, 403, 404, 410, 413, 422] {
-            let says = format!("https://a.b/c answered with status {status}");
-            assert_eq!(outcome_of(&endpoint, status), Outcome::Refused(says));
-        }
-        for status in [408, 425, 429, 500, 502, 503, 504, 599, 999] {
-            assert!(matches!(outcome_of(&endpoint, status), Outcome::Later(_)), "{status}");
-        }
-    }
-
-    /// The digits are those of `printf '1700000000.{}' | openssl dgst -sha256 -hmac Jefe`.
-    #[test]
-    fn a_signature_is_of_the_time_and_the_body() {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"Jefe");
-        let digits = "d3793e2b4103edfbd98cc19591832f5fad701d413db9fcae0ae7dab8184ed207";
-        assert_eq!(signature(&key, 1_700_000_000, b"{}"), format!("t=1700000000,v1={digits}"));
-        assert!(!signature(&key, 1_700_000_001, b"{}").ends_with(digits));
-        assert!(!signature(&key, 1_700_000_000, b"[]").ends_with(digits));
     }
 }
