@@ -14,6 +14,7 @@ use annulus::image::header::{Header, Limits, Progress, read};
 use annulus::image::lanes::cpu::{CpuLane, Isolation, Options};
 use annulus::image::lanes::{Lane, Pipeline, Processor, Stop, Task, worker};
 use annulus::image::pipeline::pixels::Pool;
+use annulus::image::pipeline::placeholder::Placeholders;
 use annulus::image::pipeline::{Made, Output, Timings, Watch};
 use annulus::image::recipe::{Mode, Recipe, Resize};
 
@@ -37,7 +38,8 @@ impl Processor for Measured {
         }
         watch.check()?;
         for (index, _) in recipes.iter().enumerate() {
-            made(Output { index, format: Format::Png, width: 1, height: 1, bytes: input.to_vec() })?;
+            let (bytes, placeholders) = (input.to_vec(), Placeholders::default());
+            made(Output { index, format: Format::Png, width: 1, height: 1, bytes, placeholders })?;
         }
         Ok(Timings::default())
     }

@@ -8,6 +8,8 @@ mod outside;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use image_rig::{Answer, Service, files, form, jpeg, noise, size_of};
 use outside::postgres::Postgres;
 
@@ -209,6 +211,58 @@ fn delivery_in_parts_and_under_conditions() {
         (200, Some("accept"), Some(&url[..]))
     );
     service.ask(&format!("GET {any}"), "Accept: text/html\r\n", b"").is_problem(406, "image/jpeg");
+    service.stop();
+}
+
+#[test]
+fn placeholders_are_told_where_they_are_asked_for() {
+    let config = "[image.presets]\nhero = [\"hero=rs:fit:300:300/th/bh:4:3\", \"plain=rs:fit:100:100\"]\n";
+    let service = Service::start(config);
+    let done = |service: &Service, query: &str| {
+        let answer = service.post(query, "Prefer: wait=20\r\n", &jpeg(640, 480, 9));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let document = answer.json();
+        assert_eq!(document["state"], "done", "{document}");
+        document
+    };
+    let document = done(&service, "?preset=hero");
+    let hero = &document["outputs"][0];
+    // Grey on average, four to three, and nothing to see through.
+    let hash = STANDARD.decode(hero["thumbhash"].as_str().unwrap()).unwrap();
+    assert!((17..=25).contains(&hash.len()) && (30..=34).contains(&(hash[0] & 63)), "{hash:?}");
+    assert_eq!((hash[3] & 7, hash[4] >> 7, hash[2] >> 7), (5, 1, 0), "{hash:?}");
+    let blurhash = hero["blurhash"].as_str().unwrap();
+    assert!(blurhash.len() == 28 && blurhash.starts_with('L'), "{blurhash}");
+    assert!(hero["url"].as_str().is_some_and(|url| service.get(url).status == 200), "{hero}");
+    let plain = &document["outputs"][1];
+    assert_eq!((plain.get("thumbhash"), plain.get("blurhash")), (None, None), "{plain}");
+    // By options, of one of them alone, of pixels as of planes, and of what lies around the picture.
+    let document = done(&service, "?ops=a=rs:fit:300:300/bh:9:9/f:png&ops=b=rs:fit:300:300:0:1/th/f:webp");
+    let (a, b) = (&document["outputs"][0], &document["outputs"][1]);
+    assert_eq!((a["blurhash"].as_str().map(str::len), a.get("thumbhash")), (Some(166), None), "{a}");
+    let hash = STANDARD.decode(b["thumbhash"].as_str().unwrap()).unwrap();
+    assert_eq!((hash[2] >> 7, hash[4] >> 7, b.get("blurhash")), (1, 0, None), "{b}");
+    for (ops, says) in
+        [("th:yes", "neither 1 nor 0"), ("bh:0", "from 1 to 9"), ("bh:4:10", "from 1 to 9"), ("bh:1:2:3", "at most 2")]
+    {
+        service.post(&format!("?ops={ops}"), "", &jpeg(64, 48, 9)).is_problem(422, says);
+    }
+    let presets = service.get("/v1/presets").text();
+    assert!(presets.contains("rs:fit:300:300/th:1/bh:4:3"), "{presets}");
+    // Another process finds them with the job, and so does who asks for the same again.
+    let job = done(&service, "?preset=hero");
+    let folder = service.kill();
+    let service = Service::start_in(folder, config, &["--shards", "1"]);
+    let again = service.get(job["url"].as_str().unwrap()).json();
+    assert_eq!(again["outputs"][0]["thumbhash"], job["outputs"][0]["thumbhash"], "{again}");
+    assert_eq!(again["outputs"], job["outputs"]);
+    service.stop();
+    // Without a wall around the codecs they are the same.
+    let service = Service::start(&format!("isolation = \"thread\"\n{config}"));
+    let unwalled = done(&service, "?preset=hero");
+    for name in ["thumbhash", "blurhash"] {
+        assert_eq!(unwalled["outputs"][0][name], job["outputs"][0][name], "{unwalled}");
+    }
     service.stop();
 }
 

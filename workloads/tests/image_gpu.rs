@@ -27,6 +27,7 @@ use annulus::image::lanes::gpu::{Ended, GpuLane, Lost, Options, worker};
 use annulus::image::lanes::wire::{Claim, recv_order, send};
 use annulus::image::lanes::{Done, Lane, Stop, Task, Told};
 use annulus::image::pipeline::Timings;
+use annulus::image::pipeline::placeholder::Placeholders;
 use annulus::image::recipe::{Recipe, Route};
 use annulus::image::store::{Key, Suffix};
 
@@ -116,7 +117,8 @@ fn outcome(memory: &File, berth: usize, job: &Job<'_>, batch: usize) -> Outcome 
         }
         memory.write_all_at(&bytes, at).unwrap();
         at += bytes.len() as u64;
-        claims.push(Claim { index, format: Format::Jpeg, width: 16, height: 9, len: bytes.len() as u64 });
+        let (len, placeholders) = (bytes.len() as u64, Placeholders::default());
+        claims.push(Claim { index, format: Format::Jpeg, width: 16, height: 9, len, placeholders });
     }
     match job.recipes[0].name.as_str() {
         "die" => std::process::exit(7),
@@ -130,10 +132,11 @@ fn outcome(memory: &File, berth: usize, job: &Job<'_>, batch: usize) -> Outcome 
         "refuse" => return Outcome::Unsupported("a strange JPEG".to_owned()),
         "fault" => return Outcome::Fault(Fault::new(Kind::BadRequest, "cannot be done")),
         "too long" => claims[0].len = u64::MAX,
-        "twice" => claims.push(claims[0]),
+        "twice" => claims.push(claims[0].clone()),
         "too few" => claims.truncate(0),
         "elsewhere" => claims[0].index = 9,
         "wide" => claims[0].width = 100_000,
+        "words" => claims[0].placeholders.blurhash = Some("nobody asked".to_owned()),
         _ => {}
     }
     Outcome::Made(claims)
@@ -274,7 +277,7 @@ fn a_hung_worker_is_killed() {
 
 fn lies_are_found_out() {
     let lane = lane();
-    for name in ["too long", "twice", "too few", "elsewhere", "wide"] {
+    for name in ["too long", "twice", "too few", "elsewhere", "wide", "words"] {
         assert!(matches!(lane.run(&task(&[name])), Ended::Lost(_)), "{name}");
     }
     assert!(matches!(lane.run(&task(&["no jpeg"])), Ended::Fault(fault) if fault.kind == Kind::Io));
@@ -334,6 +337,10 @@ fn a_killed_worker_costs_no_job() {
     assert_eq!(by_cpu, cpu.0.load(Ordering::Relaxed));
     assert!(gpu > 0 && lost > 0);
     assert!(lanes.gpu().unwrap().is_up(), "it must be back");
+    // What the GPU does not make goes to the CPU without having been there.
+    let thumbhash = Recipe { thumbhash: true, ..Recipe::named("a") };
+    let told = lanes.run(Task { recipes: [thumbhash].into(), ..task(&["a"]) }).unwrap().told;
+    assert_eq!((told.lane, told.why.as_str()), ("cpu", "a ThumbHash or a BlurHash of an output"));
     // What the GPU does not take goes to the CPU at once, and a fault of the job goes nowhere.
     assert_eq!(lanes.run(task(&["refuse"])).unwrap().told, Told { lane: "cpu", why: "a strange JPEG".to_owned() });
     assert_eq!(lanes.run(task(&["fault"])).unwrap_err().kind, Kind::BadRequest);

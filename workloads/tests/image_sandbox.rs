@@ -21,6 +21,7 @@ use annulus::image::lanes::cpu::{CpuLane, Isolation, Options};
 use annulus::image::lanes::wire::{Answer, Claim};
 use annulus::image::lanes::{Done, Lane, Pipeline, Processor, Stop, Task, worker};
 use annulus::image::pipeline::pixels::Pool;
+use annulus::image::pipeline::placeholder::Placeholders;
 use annulus::image::pipeline::{Made, Output, Timings, Watch};
 use annulus::image::recipe::Recipe;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
@@ -86,7 +87,7 @@ impl Processor for Hostile {
             "copy" => {
                 for (index, _) in recipes.iter().enumerate().rev() {
                     let (width, bytes) = (input.len() as u32, picture(input));
-                    made(Output { index, format: Format::Png, width, height: 1, bytes })?;
+                    made(Output { width, bytes, ..small(index) })?;
                 }
             }
             "panic" => panic!("as asked\nin two lines"),
@@ -128,6 +129,10 @@ impl Processor for Hostile {
             "large output" => made(Output { bytes: vec![0; 2 << 20], ..small(0) })?,
             "wrong magic" => made(Output { format: Format::Avif, ..small(0) })?,
             "wrong size" => made(Output { width: 3, ..small(0) })?,
+            "words for the document" => {
+                let blurhash = Some("</script>".to_owned());
+                made(Output { placeholders: Placeholders { thumbhash: None, blurhash }, ..small(0) })?;
+            }
             "no output" => {}
             "same twice" => {
                 made(small(0))?;
@@ -155,7 +160,8 @@ impl Processor for Hostile {
 }
 
 fn small(index: usize) -> Output {
-    Output { index, format: Format::Png, width: 2, height: 1, bytes: picture(b"xy") }
+    let placeholders = Placeholders::default();
+    Output { index, format: Format::Png, width: 2, height: 1, bytes: picture(b"xy"), placeholders }
 }
 
 /// A picture of these bytes in a row.
@@ -176,9 +182,8 @@ fn recurse(depth: usize) -> usize {
 
 /// Answers that no honest worker gives.
 fn said(lie: &str) -> Vec<u8> {
-    let small = small(0);
-    let Output { index, format, width, height, .. } = small;
-    let claim = Claim { index, format, width, height, len: small.bytes.len() as u64 };
+    let Output { index, format, width, height, bytes, placeholders } = small(0);
+    let claim = Claim { index, format, width, height, len: bytes.len() as u64, placeholders };
     let done = |task, outputs| Answer::Done { task, outputs, timings: Timings::default() };
     let answer = match lie {
         "say nothing" => return Vec::new(),
@@ -470,6 +475,7 @@ fn lies_are_found_out() {
         "say ready",
         "wrong magic",
         "wrong size",
+        "words for the document",
         "no output",
         "same twice",
         "never told to stop",

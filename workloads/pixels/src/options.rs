@@ -2,9 +2,10 @@
 //! equal recipes: the text is hashed to address the work.
 //!
 //! Each option is a name and its arguments, parted by colons; options are parted by slashes, and of two that say the same
-//! the later one counts. Names and meanings are imgproxy's, short and long. Five are ours: `gray`, `lin`, `ln` and the mode
-//! `outside`, which imgproxy does not have, and `br`, `co`, `sa`, which its paid edition has. We are stricter in one way:
-//! what cannot be understood or done is refused by name, never ignored.
+//! the later one counts. Names and meanings are imgproxy's, short and long. Some are ours: `gray`, `lin`, `ln` and the
+//! mode `outside`, which imgproxy does not have, `br`, `co`, `sa`, which its paid edition has, and `th`, `bh`, which change no
+//! pixel, but have a placeholder told of the output. We are stricter in one way: what cannot be understood or done is
+//! refused by name, never ignored.
 
 mod arguments;
 mod names;
@@ -15,7 +16,7 @@ mod text;
 use super::fault::Fault;
 use super::format::Format;
 use super::pipeline::geometry::OUTPUT_SIDE_MAX;
-use super::recipe::{Crop, Gravity, Length, Metadata, Mode, Recipe, Resize, Route};
+use super::recipe::{Components, Crop, Gravity, Length, Metadata, Mode, Recipe, Resize, Route};
 use arguments::{Arguments, refuse};
 use names::{NAMES, Name, unknown};
 pub use text::text;
@@ -151,6 +152,13 @@ impl Draft {
             Name::Format => recipe.format = Some(format(arguments)?),
             Name::Linear => set(&mut recipe.linear, arguments.flag(0)?),
             Name::Lane => recipe.route = lane(arguments)?,
+            Name::ThumbHash => recipe.thumbhash = arguments.flag(0)?.unwrap_or(true),
+            Name::BlurHash => {
+                let count = |at| arguments.whole(at, 1, Components::MAX);
+                let across = count(0)?.unwrap_or(Components::DEFAULT.across());
+                recipe.blurhash = Components::new(across, count(1)?.unwrap_or(Components::DEFAULT.down()));
+                return arguments.at_most(2);
+            }
             // It only makes an address new, which a content-addressed service does not need.
             Name::CacheBuster => {}
         }

@@ -124,6 +124,54 @@ impl Route {
     }
 }
 
+/// Components of a BlurHash along and down, 1 to [`Components::MAX`] each: more show more, in two letters each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "(u8, u8)", into = "(u8, u8)")]
+pub struct Components {
+    across: u8,
+    down: u8,
+}
+
+impl Components {
+    /// The most along an axis: the first letter of a BlurHash has room for no more.
+    pub const MAX: u8 = 9;
+    /// What its author advises for what is wider than it is high.
+    pub const DEFAULT: Components = Components { across: 4, down: 3 };
+
+    /// So many; `None` where there cannot be.
+    pub fn new(across: u8, down: u8) -> Option<Components> {
+        let is_possible = |count| (1..=Components::MAX).contains(&count);
+        (is_possible(across) && is_possible(down)).then_some(Components { across, down })
+    }
+
+    /// Along.
+    pub fn across(self) -> u8 {
+        self.across
+    }
+
+    /// Down.
+    pub fn down(self) -> u8 {
+        self.down
+    }
+}
+
+impl From<Components> for (u8, u8) {
+    fn from(components: Components) -> (u8, u8) {
+        (components.across, components.down)
+    }
+}
+
+impl TryFrom<(u8, u8)> for Components {
+    type Error = String;
+
+    fn try_from((across, down): (u8, u8)) -> Result<Components, String> {
+        let most = Components::MAX;
+        Components::new(across, down).ok_or_else(|| {
+            format!("a BlurHash of {across} by {down} components; there are 1 to {most} along each axis")
+        })
+    }
+}
+
 /// One output. Steps are done in this order whatever the order of the options: orient, rotate, flip, crop, resize, blur,
 /// sharpen, adjust, pad, flatten, encode. As with imgproxy, crop, box and gravity are so those of the picture as it is
 /// seen; [`geometry`](super::pipeline::geometry) says what that means in the frame before the turns, where it is cheaper.
@@ -170,6 +218,13 @@ pub struct Recipe {
     /// `ln`: which lane. Part of what is asked for, because the pixels of two lanes may differ by a hair.
     #[serde(default, skip_serializing_if = "Route::is_auto")]
     pub route: Route,
+    /// `th`: whether its ThumbHash is told. Written only where it is, and so is the next one: works are named by what is
+    /// written of their recipes, and those without keep the names that they had before there were any.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub thumbhash: bool,
+    /// `bh`: of how many components its BlurHash is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blurhash: Option<Components>,
 }
 
 impl Recipe {
@@ -196,6 +251,8 @@ impl Recipe {
             metadata: Metadata::KeepCopyright,
             linear: false,
             route: Route::Auto,
+            thumbhash: false,
+            blurhash: None,
         }
     }
 }

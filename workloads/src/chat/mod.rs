@@ -21,6 +21,7 @@
 //! | `channel.rs`, `stream.rs`, `session.rs`, `users.rs`, `slots.rs`, `bucket.rs`, `rules.rs`, `sanctions.rs` | what a hub keeps and goes by |
 //! | `admin/` | the console at /admin/: who may see it, and what it shows |
 //! | `log/`, `feeding.rs`, `store/`, `seal.rs` | the write-ahead log, and the database behind it; encryption at rest |
+//! | `events/` | what the backend is told happened, as webhooks |
 //! | `offline.rs` | a log looked at without a service |
 //! | `tokens/`, `hooks/`, `schema.rs`, `api/` | JWTs, the backend's word, payloads' shape, the server's HTTP API |
 
@@ -32,6 +33,7 @@ pub mod channel;
 pub mod config;
 pub mod dialect;
 pub mod emulation;
+pub mod events;
 pub mod evidence;
 pub mod feeding;
 pub mod fleet;

@@ -73,6 +73,8 @@ pub struct Node {
     /// Where: the first shard's, which others are given connections from where the port is any.
     address: OnceLock<String>,
     left: AtomicUsize,
+    /// Shards whose clients have all been sent away.
+    farewells: AtomicUsize,
     connections: AtomicI64,
     started: Instant,
 }
@@ -151,6 +153,7 @@ impl Node {
             listening: AtomicUsize::new(0),
             address: OnceLock::new(),
             left: AtomicUsize::new(0),
+            farewells: AtomicUsize::new(0),
             connections: AtomicI64::new(0),
             started: Instant::now(),
         }))
@@ -292,6 +295,16 @@ impl Node {
     /// A shard hands nothing more to the log.
     pub(super) fn leave_log(&self) {
         self.left.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A shard has sent its clients away.
+    pub(super) fn count_farewell(&self) {
+        self.farewells.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether all shards have.
+    pub(super) fn have_all_said_farewell(&self, shards: usize) -> bool {
+        self.farewells.load(Ordering::Acquire) >= shards
     }
 
     /// Whether no shard does.

@@ -8,8 +8,7 @@ use annulus_engine::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use annulus_engine::tls::rustls::{ClientConfig, ServerConfig};
 
 use super::config::Tls;
-use crate::gateway::config::model::{ClientTls, TlsVersion};
-use crate::gateway::fetching;
+use crate::outbound;
 
 /// Towards clients: the certificate is read anew.
 ///
@@ -37,13 +36,5 @@ pub fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, String> {
 /// # Errors
 /// A sentence.
 pub fn client_config() -> Result<Arc<ClientConfig>, String> {
-    let tls = ClientTls {
-        allow_insecure_connections: false,
-        ca_certs: Vec::new(),
-        system_ca_pool: true,
-        min_version: TlsVersion::Tls12,
-        max_version: TlsVersion::Tls13,
-        client_certs: Vec::new(),
-    };
-    fetching::client_config(&tls).map_err(|error| format!("chat: {error}"))
+    outbound::trusted().map_err(|error| format!("chat: {error}"))
 }

@@ -9,6 +9,7 @@
 //!   GET    /v1/jobs/ID/events     events.rs    its changes as server-sent events; /v1/events?job=ID&job=ID for several
 //!   DELETE /v1/jobs/ID            cancels
 //!   GET    /v1/dead, POST /v1/dead/ID/retry    dead letters
+//!   GET    /v1/webhooks/dead, POST /v1/webhooks/dead/LETTER/retry    webhooks/dead.rs    what nobody took
 //!   GET    /v1/presets            what can be asked for by name
 //!   GET    /health, /metrics, /v1/figures      meters.rs
 //!   GET    /, /console            pages.rs
@@ -35,6 +36,7 @@ use super::queue::QueueError;
 use super::store::{Shelf, StoreError};
 use super::upload;
 use super::variants::answer;
+use super::webhooks::dead;
 use crate::serve::wire::{Either, either};
 use crate::serve::{Body, Problem, Reply, Request, Service};
 
@@ -138,6 +140,7 @@ impl Api {
             ([Some("dead"), None, ..], _) => Err(only("GET, HEAD")),
             ([Some("dead"), Some(id), Some("retry"), None], "POST") => self.retry(request, id).await,
             ([Some("dead"), Some(_), Some("retry"), None], _) => Err(only("POST")),
+            ([Some("webhooks"), Some("dead"), rest @ ..], _) => self.dead_letters(request, rest).await,
             ([Some("presets"), None, ..], "GET" | "HEAD") => {
                 self.keys.caller(request)?;
                 Ok(private(Reply::json(200, &self.presets())))
@@ -148,6 +151,17 @@ impl Api {
                 Ok(private(Reply::json(200, &self.meters.figures(&self.shard, &self.desk))))
             }
             ([Some("figures"), None, ..], _) => Err(only("GET, HEAD")),
+            _ => Err(nothing_here()),
+        }
+    }
+
+    async fn dead_letters(&self, request: &Request, place: [Option<&str>; 2]) -> Result<Reply, Problem> {
+        match (place, request.method()) {
+            ([None, _], "GET" | "HEAD") => dead::list(self, request).await,
+            ([None, _], _) => Err(only("GET, HEAD")),
+            ([Some("retry"), None], "POST") => dead::again(self, request, None).await,
+            ([Some(letter), Some("retry")], "POST") => dead::again(self, request, Some(letter)).await,
+            ([Some("retry"), None] | [Some(_), Some("retry")], _) => Err(only("POST")),
             _ => Err(nothing_here()),
         }
     }
@@ -170,7 +184,7 @@ impl Api {
         json!({"default": self.config.default_preset, "presets": presets.names().map(of).collect::<Vec<_>>()})
     }
 
-    fn admin(&self, request: &Request) -> Result<Caller, Problem> {
+    pub(super) fn admin(&self, request: &Request) -> Result<Caller, Problem> {
         let caller = self.keys.caller(request)?;
         match caller.is_admin {
             true => Ok(caller),

@@ -25,6 +25,10 @@
 //! [image.gpu]                      # where there is a GPU it is used; see lanes/gpu/settings.rs
 //! mode = "auto"                    # or "off", or "required"
 //!
+//! [image.webhooks]                 # who is told how jobs ended; see webhooks/settings.rs
+//! url = "https://backend.internal/images"
+//! keys = ["what signs requests, at least 32 bytes"]
+//!
 //! [image.presets]
 //! card = ["small=rs:fill:320:200", "large=rs:fill:1280:800/q:85"]
 //! ```
@@ -35,18 +39,19 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::audit::EVENTS_MAX;
 use super::dispatch::DispatchOptions;
 use super::header::Limits;
 use super::keys::KEY_BYTES_MIN;
 use super::lanes::cpu::Isolation;
 use super::lanes::gpu::settings::GpuSettings;
+use super::outbox::EVENTS_MAX;
 use super::plan::Knobs;
 use super::presets::{Presets, is_name};
 use super::queue::{QueueOptions, RedisQueueSettings};
 use super::store::S3Settings;
 use super::sweep::SweepOptions;
 use super::variants::VariantSettings;
+use super::webhooks::WebhookSettings;
 use crate::config::{Value, address, boolean, expected, list, number, string, table, unknown};
 use crate::postgres::Target;
 use crate::serve::Settings;
@@ -96,6 +101,8 @@ pub struct Config {
     pub sweep: SweepOptions,
     /// Where an account of all jobs is kept; `None`: nowhere.
     pub audit: Option<Target>,
+    /// Who is told how jobs ended; `None`: nobody.
+    pub webhooks: Option<WebhookSettings>,
     /// The certificate chain and key for TLS, in PEM.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How clients' connections are treated.
@@ -126,6 +133,7 @@ impl Default for Config {
             wait_max: Duration::from_secs(60),
             sweep: SweepOptions::DEFAULT,
             audit: None,
+            webhooks: None,
             tls: None,
             serve: Settings::DEFAULT,
         }
@@ -180,6 +188,7 @@ const KEYS: &[&str] = &[
     "orphan_seconds",
     "sweep_seconds",
     "audit_postgres",
+    "webhooks",
     "drain_seconds",
     "idle_seconds_max",
     "body_pause_seconds_max",
@@ -239,6 +248,11 @@ impl Config {
                 let url = string(value, "a URL such as \"postgres://user:password@host/database\"")?;
                 self.audit = Some(Target::parse(url)?);
                 self.queue.events_max = EVENTS_MAX;
+            }
+            "webhooks" => {
+                let settings = WebhookSettings::read(value)?;
+                self.queue.webhooks = settings.events;
+                self.webhooks = Some(settings);
             }
             "drain_seconds" => {
                 self.serve.drain_max = seconds(0, 3600)?;

@@ -35,12 +35,13 @@ use annulus_engine::compute::settle;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
 use super::admission::{Budget, Gate, Pace, Reservation};
-use super::audit::{self, Outbox};
+use super::audit;
 use super::fault::{Fault, Kind};
 use super::header::Header;
 use super::job::JobTimings;
 use super::lanes::gpu::both::BothLanes;
 use super::lanes::{Done, Lane, Stop, Task};
+use super::outbox::Outbox;
 use super::pipeline::Cost;
 use super::pressure::Pressure;
 use super::queue::{Answer, Ask, Held, Lease, LeaseId, Queue, QueueError, Settled};
@@ -48,6 +49,7 @@ use super::recipe::Recipe;
 use super::store::{Key, Objects, StoreError, Suffix};
 use super::variants::counter::Counter;
 use super::variants::{self, Call, Refused, Variants, Wish};
+use super::webhooks;
 use super::work::{Manifest, PIPELINE_VERSION, stored};
 use aside::Turn;
 
@@ -79,6 +81,8 @@ pub struct Desk {
     pub both: Option<Arc<BothLanes>>,
     /// The account of jobs, if one is kept.
     pub audit: Option<Account>,
+    /// Webhooks, if there are any.
+    pub webhooks: Option<Telling>,
     /// What is made when it is asked for, if that is offered.
     pub variants: Option<Arc<Variants>>,
 }
@@ -90,6 +94,15 @@ pub struct Account {
     pub outbox: Arc<dyn Outbox>,
     /// What was sent.
     pub figures: Arc<audit::Figures>,
+}
+
+/// Ends of jobs that are told by webhooks.
+#[derive(Clone)]
+pub struct Telling {
+    /// What is to be told.
+    pub outbox: Arc<dyn Outbox>,
+    /// What was told.
+    pub figures: Arc<webhooks::Figures>,
 }
 
 /// What a lane does, for metrics and the console.
@@ -256,7 +269,7 @@ pub fn desk(
     let pressure = Arc::new(Pressure::default());
     let gate = Gate::new(queue.clone(), budget, Pace::new(workers), pressure, marks);
     let lanes = Arc::new(lanes.iter().map(LaneGauge::new).collect());
-    Desk { queue, objects, gate: Arc::new(gate), lanes, both: None, audit: None, variants: None }
+    Desk { queue, objects, gate: Arc::new(gate), lanes, both: None, audit: None, webhooks: None, variants: None }
 }
 
 struct Shared {

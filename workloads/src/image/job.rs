@@ -168,6 +168,12 @@ pub struct JobOutput {
     pub height: u32,
     /// Bytes.
     pub bytes: u64,
+    /// Its ThumbHash in base64, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbhash: Option<String>,
+    /// Its BlurHash, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blurhash: Option<String>,
 }
 
 /// Where the time of a job went, in milliseconds.
@@ -310,6 +316,19 @@ mod tests {
         for bad in ["", "0", &"g".repeat(32), &"A".repeat(32), &"0".repeat(31), &"0".repeat(33)] {
             assert_eq!(bad.parse::<JobId>(), Err(NotAnId), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_output_without_placeholders_is_told_as_before_there_were_any() {
+        let key = format!("{}.jpeg", "a5".repeat(32));
+        let text = format!(r#"{{"name":"small","key":"{key}","format":"jpeg","width":3,"height":2,"bytes":700}}"#);
+        let output: JobOutput = serde_json::from_str(&text).unwrap();
+        assert_eq!((&output.thumbhash, &output.blurhash), (&None, &None));
+        assert_eq!(serde_json::to_string(&output).unwrap(), text);
+        let told = JobOutput { thumbhash: Some("3wcK".to_owned()), blurhash: Some("00HB}M".to_owned()), ..output };
+        let text = serde_json::to_string(&told).unwrap();
+        assert!(text.ends_with(r#","bytes":700,"thumbhash":"3wcK","blurhash":"00HB}M"}"#), "{text}");
+        assert_eq!(serde_json::from_str::<JobOutput>(&text).unwrap(), told);
     }
 
     #[test]

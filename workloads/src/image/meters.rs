@@ -8,8 +8,9 @@ use annulus_engine::Shard;
 use annulus_engine::metrics::{Counter, Gauge, Histogram, ShardMetrics, Snapshot, Unit, render};
 use serde_json::{Value, json};
 
-use super::dispatch::Desk;
+use super::dispatch::{Desk, Telling};
 use super::lanes::gpu::both::BothLanes;
+use super::outbox::{Fill, Reader};
 use super::variants::Variants;
 use crate::serve::{Reply, ReplyBody};
 
@@ -160,7 +161,7 @@ fn show(metrics: &ShardMetrics, desk: &Desk) {
     }
     metrics.counter("annulus_image_queue_commits_total", "Transactions of the queue.").set(counts.commits);
     if let Some(account) = &desk.audit {
-        let (waiting, lost) = account.outbox.figures();
+        let Fill { waiting, lost, .. } = account.outbox.fill(Reader::Account);
         let sent = account.figures.sent.load(Ordering::Relaxed);
         let retries = account.figures.retries.load(Ordering::Relaxed);
         let counter = |name, help, count| metrics.counter(name, help).set(count);
@@ -168,6 +169,9 @@ fn show(metrics: &ShardMetrics, desk: &Desk) {
         counter("annulus_image_audit_sent_total", "Events that the account's database has confirmed.", sent);
         counter("annulus_image_audit_lost_total", "Events left out of the account, because too many waited.", lost);
         counter("annulus_image_audit_retries_total", "Attempts to send events that failed.", retries);
+    }
+    if let Some(telling) = &desk.webhooks {
+        show_webhooks(metrics, telling);
     }
     if let Some(variants) = &desk.variants {
         show_variants(metrics, variants);
@@ -218,6 +222,21 @@ fn show_gpu(metrics: &ShardMetrics, both: &BothLanes) {
         let (name, help) = ("annulus_image_gpu_desk_microseconds_total", "Time of batches at their desks, by step.");
         metrics.counter_with(name, help, &[("step", step)]).set(spent.as_micros() as u64);
     }
+}
+
+fn show_webhooks(metrics: &ShardMetrics, Telling { outbox, figures }: &Telling) {
+    let Fill { waiting, lost, dead } = outbox.fill(Reader::Webhooks);
+    metrics.gauge("annulus_image_webhooks_waiting", "Ends of jobs that are to be told.").set(waiting);
+    metrics.gauge("annulus_image_webhooks_dead", "Dead letters: ends of jobs that nobody took.").set(dead);
+    let [taken, given_up] = [&figures.taken, &figures.given_up].map(|count| count.load(Ordering::Relaxed));
+    for (outcome, count) in [("taken", taken), ("dead_letter", given_up), ("lost", lost)] {
+        let help = "Ends of jobs for webhooks, by what has become of them.";
+        metrics.counter_with("annulus_image_webhooks_total", help, &[("outcome", outcome)]).set(count);
+    }
+    let [requests, failures] = [&figures.requests, &figures.failures].map(|count| count.load(Ordering::Relaxed));
+    let counter = |name, help, count| metrics.counter(name, help).set(count);
+    counter("annulus_image_webhook_requests_total", "Requests of webhooks, each attempt counted.", requests);
+    counter("annulus_image_webhook_requests_failed_total", "Those of them that were not taken.", failures);
 }
 
 fn show_variants(metrics: &ShardMetrics, variants: &Variants) {

@@ -24,6 +24,7 @@ pub mod job;
 pub mod keys;
 pub mod lanes;
 mod meters;
+pub mod outbox;
 #[cfg(test)]
 #[path = "../../tests/outside/mod.rs"]
 pub(crate) mod outside;
@@ -38,6 +39,7 @@ pub mod store;
 pub mod sweep;
 mod upload;
 pub mod variants;
+pub mod webhooks;
 pub mod work;
 
 pub use annulus_pixels::{fault, format, header, options, pipeline, recipe, sniff};

@@ -7,6 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::fault::Fault;
 use super::header::{self, Header, Limits, Progress};
 use super::options;
@@ -26,8 +29,8 @@ usage: annulus image process [options] FILE... FOLDER
                         small=rs:fit:256:256/sh:0.5/q:75; may be repeated
   --repeat N            make everything N times, with memory that is warm from the second on
 
-Outputs are written to FOLDER/FILE-NAME.FORMAT; a line is printed for each. Exit status 1: a file could not be made, and
-standard error says why.
+Outputs are written to FOLDER/FILE-NAME.FORMAT; a line is printed for each, with its ThumbHash (th) and its BlurHash (bh)
+where its options ask for them. Exit status 1: a file could not be made, and standard error says why.
 ";
 
 /// Bytes of buffers that are kept from one image to the next.
@@ -108,7 +111,15 @@ impl Process {
             std::fs::write(&path, &output.bytes).map_err(|error| {
                 Fault::new(super::fault::Kind::Io, format!("cannot write {}: {error}", path.display()))
             })?;
-            lines.push(format!("{}: {}x{}, {} bytes", path.display(), output.width, output.height, output.bytes.len()));
+            let mut line =
+                format!("{}: {}x{}, {} bytes", path.display(), output.width, output.height, output.bytes.len());
+            if let Some(hash) = output.placeholders.thumbhash {
+                line += &format!(", thumbhash {}", STANDARD.encode(hash));
+            }
+            if let Some(hash) = output.placeholders.blurhash {
+                line += &format!(", blurhash {hash}");
+            }
+            lines.push(line);
             Ok(())
         };
         let started = Instant::now();

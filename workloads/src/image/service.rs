@@ -13,15 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use annulus_engine::Shard;
 use annulus_engine::plan::Plan;
-use annulus_engine::tls::rustls::ServerConfig;
 use annulus_engine::tls::rustls::crypto::ring;
 use annulus_engine::tls::rustls::pki_types::pem::PemObject;
 use annulus_engine::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use annulus_engine::tls::rustls::{ClientConfig, ServerConfig};
 
 use super::api::Api;
-use super::audit::{self, Outbox};
+use super::audit;
 use super::config::Config;
-use super::dispatch::{self, Account, Desk, Dispatcher, LaneThreads};
+use super::dispatch::{self, Account, Desk, Dispatcher, LaneThreads, Telling};
 use super::fault::{Fault, Kind};
 use super::header::{self, Progress};
 use super::keys::Keys;
@@ -30,11 +30,14 @@ use super::lanes::cpu::{self, CpuLane};
 use super::lanes::gpu::GpuLane;
 use super::lanes::gpu::both::BothLanes;
 use super::lanes::gpu::settings::Mode;
+use super::outbox::Outbox;
 use super::plan::{Gpu, ImagePlan, Machine, measure};
 use super::queue::{Queue, RedisQueue, SqliteQueue};
 use super::store::{Directory, Objects, S3};
 use super::sweep::Sweeper;
 use super::variants::Variants;
+use super::webhooks;
+use crate::outbound::trusted;
 use crate::serve::door::Door;
 
 /// The machinery, shared by all shards.
@@ -43,6 +46,8 @@ pub struct Image {
     keys: Arc<Keys>,
     desk: Desk,
     tls: Option<Arc<ServerConfig>>,
+    /// What the server is verified by that is told how jobs ended.
+    trusted: Option<Arc<ClientConfig>>,
     /// Taken when the service stops.
     running: Mutex<Option<(Dispatcher, Sweeper)>>,
 }
@@ -61,6 +66,7 @@ impl Image {
     /// A sentence.
     pub fn start(config: Config, engine: &Plan) -> Result<Arc<Image>, String> {
         let tls = config.tls.as_ref().map(|(chain, key)| tls(chain, key)).transpose()?;
+        let trusted = config.webhooks.as_ref().map(|_| trusted()).transpose()?;
         let (queue, outbox) = queue(&config)?;
         let objects = objects(&config)?;
         let cpu = cpu_lane(&config)?;
@@ -81,7 +87,8 @@ impl Image {
         let mut desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
         desk.both = both;
         desk.variants = config.variants.clone().map(|settings| Arc::new(Variants::new(settings)));
-        desk.audit = config.audit.is_some().then(|| Account { outbox, figures: Arc::default() });
+        desk.audit = config.audit.is_some().then(|| Account { outbox: outbox.clone(), figures: Arc::default() });
+        desk.webhooks = config.webhooks.is_some().then(|| Telling { outbox, figures: Arc::default() });
         let cannot = |error: std::io::Error| format!("the image service's threads cannot start: {error}");
         let dispatcher = Dispatcher::start(&desk, lanes, config.dispatch.clone()).map_err(cannot)?;
         let sweeper = Sweeper::start(&desk, config.sweep).map_err(cannot)?;
@@ -91,6 +98,9 @@ impl Image {
         }
         if let Some(target) = &config.audit {
             crate::say!("image     an account of all jobs in {target}");
+        }
+        if let Some(settings) = &config.webhooks {
+            crate::say!("image     ends of jobs are told to {}", settings.endpoint);
         }
         for line in plan.to_string().lines() {
             crate::say!("image     {line}");
@@ -106,7 +116,7 @@ impl Image {
             );
         }
         let running = Mutex::new(Some((dispatcher, sweeper)));
-        Ok(Arc::new(Image { config: Arc::new(config), keys, desk, tls, running }))
+        Ok(Arc::new(Image { config: Arc::new(config), keys, desk, tls, trusted, running }))
     }
 
     /// Serves on one shard until the engine drains.
@@ -125,6 +135,12 @@ impl Image {
                         crate::say!("image: NO account of jobs is kept: {sentence}");
                     }
                 }));
+            }
+            if let (Some(settings), Some(telling), Some(trusted)) =
+                (&self.config.webhooks, &self.desk.webhooks, &self.trusted)
+            {
+                let sender = webhooks::Sender::new(&shard, &self.desk.queue, telling, settings, trusted);
+                drop(shard.spawn_background(sender.run()));
             }
             let scheme = if self.tls.is_some() { "https" } else { "http" };
             crate::say!("image     {scheme}://{}/   console: /console", door.address());
@@ -165,7 +181,7 @@ pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
     Ok(format!("{plan}\n\nmade of each: the preset {}\n{measured}", config.default_preset))
 }
 
-/// A queue, and what it keeps for the account of jobs.
+/// A queue, and what is to be told of it.
 type Accounted = (Arc<dyn Queue>, Arc<dyn Outbox>);
 
 /// The queue that is configured.

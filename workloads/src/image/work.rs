@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
@@ -171,7 +173,16 @@ pub struct Manifest {
 
 /// The output's place and facts, once `made` is stored as `key` with `bytes` bytes.
 pub fn stored(made: &lanes::Made, key: Key, bytes: u64) -> JobOutput {
-    JobOutput { name: made.name.clone(), key, format: made.format, width: made.width, height: made.height, bytes }
+    JobOutput {
+        name: made.name.clone(),
+        key,
+        format: made.format,
+        width: made.width,
+        height: made.height,
+        bytes,
+        thumbhash: made.placeholders.thumbhash.as_ref().map(|bytes| STANDARD.encode(bytes)),
+        blurhash: made.placeholders.blurhash.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +190,7 @@ mod tests {
     use std::slice::from_ref;
 
     use super::*;
+    use crate::image::recipe::Components;
 
     #[test]
     fn names_follow_from_content_recipes_and_salt() {
@@ -196,6 +208,28 @@ mod tests {
         assert!(others.iter().all(|other| *other != key));
         let names = [key.output(&salt, "small", Suffix::Manifest).name, key.manifest(&salt).name, key.0];
         assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2]);
+    }
+
+    #[test]
+    fn a_recipe_without_placeholders_is_written_as_before_there_were_any() {
+        let plain = Recipe::named("a");
+        let text = r#"{"name":"a","auto_rotate":true,"crop":null,"resize":null,"gravity":"Center","quarter_turns":0,"flip":[false,false],"blur":0.0,"sharpen":0.0,"grayscale":false,"brightness":0,"contrast":1.0,"saturation":1.0,"padding":[0,0,0,0],"background":null,"format":null,"quality":null,"metadata":"keep_copyright","linear":false}"#;
+        assert_eq!(canonical(from_ref(&plain)), format!("[{text}]"));
+        assert_eq!(serde_json::from_str::<Recipe>(text).unwrap(), plain);
+        let asks = Recipe { thumbhash: true, blurhash: Some(Components::DEFAULT), ..plain };
+        let text = serde_json::to_string(&asks).unwrap();
+        assert!(text.ends_with(r#","linear":false,"thumbhash":true,"blurhash":[4,3]}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Recipe>(&text).unwrap(), asks);
+    }
+
+    #[test]
+    fn components_are_counted_wherever_they_come_from() {
+        for (across, down) in [(0, 3), (3, 0), (10, 3), (3, 10), (255, 255)] {
+            assert_eq!(Components::new(across, down), None);
+            let read = serde_json::from_str::<Components>(&format!("[{across},{down}]"));
+            assert!(read.unwrap_err().to_string().contains("1 to 9"), "{across} {down}");
+        }
+        assert_eq!(serde_json::from_str::<Components>("[9,1]").unwrap(), Components::new(9, 1).unwrap());
     }
 
     #[test]

@@ -19,19 +19,21 @@ pub async fn get(outbound: &Outbound, url: &str, bytes_max: usize, timeout: Dura
     }
 }
 
-/// Sends a document; the status that answers it. Redirects are not followed.
+/// Sends a document, with fields besides; the status that answers it. Redirects are not followed.
 ///
 /// # Errors
 /// A sentence that names the endpoint: there was no answer within `timeout`. One with more than `bytes_max` bytes is one.
 pub async fn post_json(
     outbound: &Outbound,
     endpoint: &Endpoint,
+    fields: &[(&str, &[u8])],
     document: &[u8],
     bytes_max: usize,
     timeout: Duration,
 ) -> Result<u16, String> {
-    let fields: [(&str, &[u8]); 1] = [("content-type", b"application/json")];
-    let (status, _answer) = ask(outbound, endpoint, "POST", &fields, Some(document), bytes_max, timeout).await?;
+    let mut own = Vec::from([("content-type", &b"application/json"[..])]);
+    own.extend_from_slice(fields);
+    let (status, _answer) = ask(outbound, endpoint, "POST", &own, Some(document), bytes_max, timeout).await?;
     Ok(status)
 }
 
@@ -49,7 +51,9 @@ async fn ask(
 ) -> Result<Answered, String> {
     let mut fields = FieldList::new();
     own.iter().for_each(|(name, value)| fields.push(name, value));
-    fields.push("user-agent", AGENT);
+    if fields.get("user-agent").is_none() {
+        fields.push("user-agent", AGENT);
+    }
     let (target, authority, progress) = (&endpoint.target[..], &endpoint.authority[..], Cell::new(Phase::Admission));
     let call = Call { method, target, authority, fields: &fields, body, progress: &progress };
     outbound.sweep();

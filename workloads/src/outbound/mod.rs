@@ -2,6 +2,7 @@
 
 mod document;
 mod endpoint;
+pub mod webhook;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use annulus_engine::Shard;
 use annulus_engine::tls::rustls::ClientConfig;
 
+use crate::gateway::config::model::{ClientTls, TlsVersion};
 use crate::gateway::dns::Resolver;
 use crate::gateway::fetching::{self, Dialer, Upstream, Upstreams};
 
@@ -28,6 +30,21 @@ const IDLE_MAX: Duration = Duration::from_secs(3);
 const IDLE_COUNT_MAX: usize = 64;
 /// How often connections that were idle for too long are looked for, while calls are made.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+/// What servers are verified by: the authorities that the system trusts.
+///
+/// # Errors
+/// A sentence.
+pub fn trusted() -> Result<Arc<ClientConfig>, String> {
+    fetching::client_config(&ClientTls {
+        allow_insecure_connections: false,
+        ca_certs: Vec::new(),
+        system_ca_pool: true,
+        min_version: TlsVersion::Tls12,
+        max_version: TlsVersion::Tls13,
+        client_certs: Vec::new(),
+    })
+}
 
 /// Connections to other servers.
 pub struct Outbound {

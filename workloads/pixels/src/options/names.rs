@@ -34,6 +34,8 @@ pub(super) enum Name {
     Format,
     Linear,
     Lane,
+    ThumbHash,
+    BlurHash,
     CacheBuster,
 }
 
@@ -97,6 +99,10 @@ pub(super) const NAMES: &[(&str, Name)] = &[
     ("lin", Name::Linear),
     ("lane", Name::Lane),
     ("ln", Name::Lane),
+    ("thumbhash", Name::ThumbHash),
+    ("th", Name::ThumbHash),
+    ("blurhash", Name::BlurHash),
+    ("bh", Name::BlurHash),
     ("cachebuster", Name::CacheBuster),
     ("cb", Name::CacheBuster),
 ];

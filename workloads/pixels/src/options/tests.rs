@@ -52,6 +52,7 @@ fn every_text_is_read_as_the_recipe_that_it_was_made_of() {
         "lane:cpu",
         "bg:1:2:3/pd:5/f:jpg",
         "a:10:1.5:0.5/fl:0:1/rot:180",
+        "w:9/th:1/bh:9:1",
     ] {
         let read = recipe(options);
         let again = parse("test", &text(&read)).unwrap();
@@ -67,6 +68,19 @@ fn a_crop_takes_the_gravity_unless_it_has_its_own() {
     assert_eq!(recipe("g:no/c:10:10:so").crop.unwrap().gravity, Gravity::Side(0, 1));
     assert_eq!(recipe("c:0.5:1").crop.unwrap().width, Length::Share(0.5));
     assert_eq!(recipe("c:0.5:1").crop.unwrap().height, Length::Pixels(1));
+}
+
+#[test]
+fn placeholders_are_asked_for_in_short_and_in_full() {
+    let plain = recipe("");
+    assert_eq!((plain.thumbhash, plain.blurhash), (false, None));
+    for options in ["th/bh", "th:1/bh:4", "thumbhash:t/blurhash:4:3", "th:0/th/bh:1:1/bh::3"] {
+        let read = recipe(options);
+        assert_eq!((read.thumbhash, read.blurhash), (true, Some(Components::DEFAULT)), "{options}");
+        assert_eq!(text(&read), "th:1/bh:4:3");
+    }
+    assert_eq!(recipe("th/th:0"), plain);
+    assert_eq!(recipe("bh::9").blurhash, Components::new(4, 9));
 }
 
 #[test]
@@ -122,6 +136,12 @@ fn arguments_that_make_no_sense_are_refused_by_name() {
         ("sm:0", "kcr:1"),
         ("scp:0", "sRGB"),
         ("w:1:2", "at most 1"),
+        ("th:2", "neither 1 nor 0"),
+        ("th:1:1", "at most 1"),
+        ("bh:0", "from 1 to 9"),
+        ("bh:4:10", "from 1 to 9"),
+        ("bh:4x3", "from 1 to 9"),
+        ("bh:4:3:2", "at most 2"),
         ("dpr:8/w:5000", "40000"),
     ] {
         let detail = refused(options);

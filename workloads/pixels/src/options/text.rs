@@ -64,6 +64,12 @@ pub fn text(recipe: &Recipe) -> String {
     if !recipe.route.is_auto() {
         parts.push(format!("ln:{}", recipe.route.name()));
     }
+    if recipe.thumbhash {
+        parts.push("th:1".to_owned());
+    }
+    if let Some(components) = recipe.blurhash {
+        parts.push(format!("bh:{}:{}", components.across(), components.down()));
+    }
     parts.join("/")
 }
 

@@ -17,6 +17,7 @@ use super::color::ToSrgb;
 use super::geometry::FloatBox;
 use super::picture::{Picture, Planes};
 use super::pixels::{Layout, Pixels, Pool};
+use super::placeholder::Placeholders;
 use super::plan::{self, MARGIN, Plan};
 use super::resample::{Raster, Target, Window, convolve, resample};
 use super::turn::{reversed, turn};
@@ -162,13 +163,14 @@ impl Cascade<'_> {
             planes @ Picture::Planes(_) => planes,
         };
         self.watch.check()?;
+        let placeholders = Placeholders::of(&picture, recipe, self.watch)?;
         let started = Instant::now();
         let rights = self.rights.as_deref().filter(|_| recipe.metadata == Metadata::KeepCopyright);
         let bytes = encode(plan.format, &mut picture, recipe.quality, rights)?;
         self.encoding += started.elapsed();
         let (width, height) = (picture.width(), picture.height());
         picture.give(self.pool);
-        Ok(Output { index: plan.index, format: plan.format, width, height, bytes })
+        Ok(Output { index: plan.index, format: plan.format, width, height, bytes, placeholders })
     }
 
     /// In sRGB, blurred, recoloured, and laid on its canvas and background.

@@ -18,6 +18,7 @@ pub mod jpeg;
 mod mutation;
 pub mod picture;
 pub mod pixels;
+pub mod placeholder;
 pub mod plan;
 pub mod png;
 pub mod resample;
@@ -42,6 +43,7 @@ use exif::Exif;
 use jpeg::Shrink;
 use picture::Picture;
 use pixels::{Layout, Pool};
+use placeholder::Placeholders;
 
 /// Bytes of a colour profile. A larger one is ignored; the header's limit refuses it before where that is smaller.
 pub const PROFILE_BYTES_MAX: usize = 16 << 20;
@@ -66,6 +68,8 @@ pub struct Output {
     pub height: u32,
     /// The encoded bytes.
     pub bytes: Vec<u8>,
+    /// What stands in for it, as far as the recipe asks for that.
+    pub placeholders: Placeholders,
 }
 
 /// Where the time went.

@@ -188,6 +188,35 @@ fn transparency_lies_on_the_background_where_it_must() {
 }
 
 #[test]
+fn placeholders_are_of_the_output_however_it_is_made() {
+    let asks = "rs:fit:60:60/th/bh:4:3";
+    let picture = Picture::Pixels(corners(60, 40));
+    let expected = Placeholders::of(&picture, &options::parse("test", asks).unwrap(), &Never).unwrap();
+    for from in [Format::Jpeg, Format::Png] {
+        let file = file(from, corners(240, 160));
+        // Of planes, and of pixels.
+        let texts = [&format!("{asks}/f:jpeg"), &format!("{asks}/f:png"), "rs:fit:200:200"];
+        let made = outputs(&file, &texts).unwrap();
+        assert_eq!(made[2].placeholders, Placeholders::default());
+        for output in &made[..2] {
+            let (found, told) = (&output.placeholders, format!("{from:?} to {:?}", output.format));
+            let [ours, theirs] = [found, &expected].map(|hashes| hashes.thumbhash.clone().unwrap());
+            assert_eq!(ours.len(), theirs.len(), "{told}");
+            // The mean light, of which a codec changes a step at most.
+            assert!((ours[0] & 63).abs_diff(theirs[0] & 63) <= 1, "{told}: {ours:?} {theirs:?}");
+            assert_eq!((ours[3] & 7, ours[4] >> 7), (theirs[3] & 7, 1), "{told}");
+            assert_eq!(found.blurhash.as_ref().map(String::len), Some(28), "{told}");
+        }
+    }
+    // As it is seen: higher than wide when it is turned, and with the transparency that lies around it.
+    let plain = Pixels { width: 90, height: 60, layout: Layout::Rgb, samples: [220, 30, 30].repeat(90 * 60) };
+    let turned = outputs(&file(Format::Png, plain), &["rot:90/th", "rs:fit:60:60:0:1/th"]).unwrap();
+    let [upright, padded] = [0, 1].map(|at: usize| turned[at].placeholders.thumbhash.clone().unwrap());
+    assert_eq!((upright[4] >> 7, upright[2] >> 7), (0, 0));
+    assert_eq!((padded[4] >> 7, padded[2] >> 7), (0, 1));
+}
+
+#[test]
 fn a_profile_is_applied_and_dropped() {
     let plain = Pixels { width: 64, height: 64, layout: Layout::Rgb, samples: [128, 102, 77].repeat(64 * 64) };
     let mut file = file(Format::Jpeg, plain);

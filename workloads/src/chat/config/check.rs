@@ -1,9 +1,14 @@
 //! What contradicts itself, and what is probably not meant. Nothing here opens a file or a socket.
 
 use super::channels::{Ack, Channels, Namespace};
+use super::events::Events;
 use super::hooks::{Event, Hook};
 use super::keys::is_name;
 use super::model::{Config, Database, Tokens};
+use super::secret::Secret;
+use crate::chat::hooks::may_go;
+use crate::outbound::Endpoint;
+use crate::outbound::webhook::KEY_BYTES_MIN;
 
 /// A key in our dialect, with the number of the list's entry where it is in one, and what is wrong.
 pub type Contradiction = (String, String);
@@ -33,6 +38,9 @@ impl Config {
         self.check_sizes(&mut found);
         self.check_doors(&mut found);
         self.check_hooks(&mut found);
+        if let Some(events) = &self.events {
+            check_events(events, &self.channels, &mut found);
+        }
         self.check_storage(&mut found);
         check_tokens("tokens", &self.tokens, &mut found);
         if let Some(tokens) = &self.subscription_tokens {
@@ -321,13 +329,51 @@ fn check_hook(key: &str, hook: &Hook, found: &mut Found) {
         };
         found.add(format!("{key}.endpoint"), says);
     }
-    let is_field = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
-    let is_value = |value: &str| value.bytes().all(|byte| byte == b'\t' || (b' '..0x7f).contains(&byte));
     if !hook.http_headers.iter().all(|name| is_field(name)) {
         found.add(format!("{key}.http_headers"), "one of them is no header's name".to_owned());
     }
-    if !hook.static_headers.iter().all(|(name, value)| is_field(name) && is_value(value.reveal())) {
+    check_static_headers(key, &hook.static_headers, found);
+}
+
+fn check_static_headers(key: &str, headers: &[(String, Secret)], found: &mut Found) {
+    let is_value = |value: &str| value.bytes().all(|byte| byte == b'\t' || (b' '..0x7f).contains(&byte));
+    if !headers.iter().all(|(name, value)| is_field(name) && is_value(value.reveal())) {
         found.add(format!("{key}.static_headers"), "one of them is no header".to_owned());
+    }
+}
+
+fn is_field(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
+}
+
+fn check_events(events: &Events, channels: &Channels, found: &mut Found) {
+    if let Err(says) = Endpoint::read(&events.endpoint) {
+        found.add("events.endpoint", format!("there is nowhere to send events to: {says}"));
+    }
+    if events.secret.as_ref().is_none_or(|secret| secret.reveal().len() < KEY_BYTES_MIN) {
+        found.add(
+            "events.secret",
+            format!(
+                "requests are signed with it, and with a short one anybody could forge them: choose {KEY_BYTES_MIN} bytes or \
+                 more, as `openssl rand -hex 32` gives them, and give the backend the same"
+            ),
+        );
+    }
+    if events.kinds.is_empty() {
+        found.add("events.types", "the backend would be told nothing: name some, or leave the table out".to_owned());
+    }
+    for name in events.namespaces.iter().flatten() {
+        if !channels.all().any(|namespace| namespace.name == *name) {
+            found.add(
+                "events.namespaces",
+                format!("there is no namespace {name:?}: name those of [[chat.namespaces]], and \"\" for channels without one"),
+            );
+        }
+    }
+    check_static_headers("events", &events.static_headers, found);
+    let is_ours = |name: &str| !may_go(name) || name.starts_with("x-annulus-");
+    if let Some((name, _)) = events.static_headers.iter().find(|(name, _)| is_ours(name)) {
+        found.add("events.static_headers", format!("{name} is set by the chat itself: leave it out"));
     }
 }
 

@@ -12,6 +12,7 @@
 pub mod centrifugo;
 pub mod channels;
 mod check;
+pub mod events;
 pub mod hooks;
 mod keys;
 pub mod model;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::channels::Channels;
+use super::events::Events;
 use super::hooks::Hooks;
 use super::secret::{KeySource, Pem, Secret};
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub channels: Channels,
     /// What the backend is asked about.
     pub hooks: Hooks,
+    /// What the backend is told happened; none: nothing.
+    pub events: Option<Events>,
     /// The server's HTTP API.
     pub api: Api,
     /// The console.
@@ -99,6 +102,7 @@ impl Default for Config {
             subscription_tokens: None,
             channels: Channels::default(),
             hooks: Hooks::default(),
+            events: None,
             api: Api::default(),
             admin: Admin::default(),
             compression: None,

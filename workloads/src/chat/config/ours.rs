@@ -5,6 +5,7 @@
 
 pub mod channels;
 pub mod chat;
+pub mod events;
 pub mod hooks;
 pub mod limits;
 pub mod storage;

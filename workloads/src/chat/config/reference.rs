@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::centrifugo::{Fact, Offer, sections};
 use super::keys::Key;
-use super::ours::{channels, chat, hooks, limits, storage};
+use super::ours::{channels, chat, events, hooks, limits, storage};
 
 /// Our keys: a table for each table of the file.
 pub fn ours() -> String {
@@ -19,6 +19,7 @@ pub fn ours() -> String {
     table(&mut out, "[[chat.namespaces]]", channels::NAMESPACE);
     table(&mut out, "[chat.hooks]", hooks::HOOKS);
     table(&mut out, "[chat.hooks.connect]", hooks::HOOK);
+    table(&mut out, "[chat.events]", events::EVENTS);
     table(&mut out, "[chat.api]", chat::API);
     table(&mut out, "[chat.admin]", chat::ADMIN);
     table(&mut out, "[chat.compression]", chat::COMPRESSION);

@@ -464,7 +464,7 @@ fn contains(names: &[String], name: &str) -> bool {
 
 /// Whether a field of that name may go along: the connection's own, and what frames the body, are not for others to
 /// say.
-fn may_go(name: &str) -> bool {
+pub(in crate::chat) fn may_go(name: &str) -> bool {
     !is_hop_by_hop(name) && !matches!(name, "host" | "content-length" | "content-type")
 }
 

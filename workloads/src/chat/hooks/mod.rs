@@ -15,5 +15,6 @@ pub mod client;
 pub mod gate;
 pub mod wire;
 
+pub(in crate::chat) use client::may_go;
 pub use client::{Headers, Hook, HookError, Settings};
 pub use wire::{Asker, Kind, Question, Unfit, Verdict};

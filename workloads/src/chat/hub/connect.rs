@@ -120,6 +120,7 @@ impl Hub {
             extra.meta = credentials.meta.as_deref().map(Arc::from);
         }
         self.clients += 1;
+        self.note_client(turn.ports, turn.now, turn.client, true);
     }
 
     fn credentials(&mut self, turn: &mut Turn<'_, impl Ports>, connect: &Connect<'_>) -> Result<Credentials, Step> {
@@ -382,6 +383,7 @@ impl Hub {
                     connecting.subscriptions[at].1 = Some(joined.clone());
                 }
                 let slot = self.enter(conn, client, channel, &granted, true, &joined);
+                self.note_member(ports, now, client, slot, true);
                 // Whatever is published before the reply has left must wait for that.
                 self.keep_apart(conn, slot, joined.top);
             }
@@ -642,6 +644,7 @@ impl Hub {
         for slot in slots {
             self.leave(ports, now, conn, client, slot);
         }
+        self.note_client(ports, now, client, false);
         client.phase = Phase::Refused;
         client.held = None;
         self.common.counted.leave(self.users.name(client.user));

@@ -15,6 +15,7 @@
 //! | `deliver.rs` | who hears what, how large rooms are paced, and what becomes of slow members |
 //! | `read.rs` | history and presence |
 //! | `shared/` | channels that several nodes share: copies of their streams, and publications on their way to the broker |
+//! | `events.rs` | what of all that the backend is told |
 //! | `order.rs` | what the server's API does to a user's clients |
 //! | `keeping.rs` | what is forgotten in time, checkpoints, and an earlier life |
 //!
@@ -28,6 +29,7 @@
 
 mod connect;
 mod deliver;
+mod events;
 mod keeping;
 mod order;
 mod publish;
@@ -52,6 +54,7 @@ use super::channel::Channels;
 use super::config::{Config, Namespace};
 use super::dialect::Dialect;
 use super::emulation::Sessions;
+use super::events::Event;
 use super::evidence::{Evidence, Found};
 use super::hooks::{Kind, Unfit};
 use super::letters::{Answer, Ask, Asker, Letter, Reply, Work};
@@ -124,6 +127,8 @@ pub trait Ports {
     fn handed_over(&mut self, numbered_us: u64);
     /// A backend's answer could not be read.
     fn unfit(&mut self, hook: (Kind, &str), unfit: &Unfit);
+    /// Something happened that the backend is to be told.
+    fn note(&mut self, event: Event);
 }
 
 /// Where the clients of a shard are kept.
@@ -615,7 +620,7 @@ impl Hub {
         let answer = match ask {
             Ask::Publish(publish) => return self.number(ports, now, asker, channel, publish),
             Ask::Join(join) if self.has_broker() => return self.join_shared(ports, now, asker, shard, channel, join),
-            Ask::Join(join) => self.join(now, shard, channel, join, None),
+            Ask::Join(join) => self.join(ports, now, shard, channel, join, None),
             Ask::History { limit, since, reverse } if self.is_shared(channel) => {
                 return self.page_shared(ports, asker, channel, limit, since, reverse);
             }
@@ -656,7 +661,7 @@ impl Hub {
                 trace.mark(Stage::Work);
                 ports.trace(conn, trace, &REPLY);
             }
-            Letter::Left { shard, channel } => self.left(now, shard, &channel),
+            Letter::Left { shard, channel } => self.left(ports, now, shard, &channel),
             Letter::Announce { channel, came, who } => self.pass_on(ports, &channel, came, who),
             Letter::Missed { channel, offset } => self.missed(ports, &channel, offset),
             Letter::Deliver { channel, offset, mut frames, watchers } => {

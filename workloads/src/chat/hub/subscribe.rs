@@ -223,6 +223,7 @@ impl Hub {
     /// back as far; `Some(None)`: not even there is all of it.
     pub(super) fn join(
         &mut self,
+        ports: &mut impl Ports,
         now: u64,
         shard: usize,
         channel: &str,
@@ -246,6 +247,7 @@ impl Hub {
         if was_recovering && missed.is_none() && join.reject {
             return Answer::NotJoined(ErrorCode::UNRECOVERABLE_POSITION);
         }
+        let was_vacant = stream.shards == 0;
         stream.shards |= 1 << shard;
         if join.positioned {
             stream.touched_ms = stream.touched_ms.max(now);
@@ -260,17 +262,25 @@ impl Hub {
         let recoverable = join.recoverable;
         let position = join.positioned.then_some(Recovery { recoverable, offset, epoch, was_recovering, missed });
         self.channels.at(slot).dialects |= 1 << join.dialect.index();
+        if was_vacant {
+            self.note_channel(ports, now, slot, true);
+        }
         Answer::Joined(Joined { watches: join.watches, top, position })
     }
 
     /// The owner hears that a shard has no members any more.
-    pub(super) fn left(&mut self, now: u64, shard: usize, channel: &str) {
+    pub(super) fn left(&mut self, ports: &mut impl Ports, now: u64, shard: usize, channel: &str) {
         let Some(slot) = self.channels.find(channel) else { return };
         let entry = self.channels.at(slot);
         if let Some(stream) = &mut entry.stream {
+            let was_occupied = stream.shards != 0;
             stream.shards &= !(1 << shard);
             if stream.shards == 0 {
                 entry.dialects = 0;
+                // A subscription that was refused leaves, too, and may have been nobody's first.
+                if was_occupied {
+                    self.note_channel(ports, now, slot, false);
+                }
                 self.on_left_alone(now, channel);
             }
         }
@@ -307,6 +317,7 @@ impl Hub {
             return self.go_on(ports, now, conn, client);
         }
         let slot = self.enter(conn, client, channel, &joining.granted, false, &joined);
+        self.note_member(ports, now, client, slot, true);
         let (codec, mut out) = (client.dialect.codec(), Vec::new());
         let ttl = match joining.client_refreshes {
             true => joining.granted.expires_at.saturating_sub(now / 1000),
@@ -343,6 +354,7 @@ impl Hub {
             return self.not_arriving(ports, now, channel);
         };
         let slot = self.enter(conn, client, channel, &granted, true, &joined);
+        self.note_member(ports, now, client, slot, true);
         let (codec, mut out) = (client.dialect.codec(), Vec::new());
         write_subscribe_push(codec, &mut out, channel, &result_of(&granted, &joined, 0));
         ports.send(conn, client.dialect, &out);
@@ -431,6 +443,7 @@ impl Hub {
         let Some(subscription) = client.subscriptions.remove(slot) else { return };
         self.channels.at(slot).leave(conn, client.dialect, subscription);
         self.subscriptions -= 1;
+        self.note_member(ports, now, client, slot, false);
         self.announce(ports, client, slot, false);
         client.drop_subscription_extra(slot);
         self.forget_if_last(ports, now, slot);
@@ -442,7 +455,7 @@ impl Hub {
         if entry.count() == 0 && entry.arriving == 0 {
             let channel = entry.name.clone();
             match self.owner(&channel) {
-                owner if owner == self.shard => return self.left(now, self.shard, &channel),
+                owner if owner == self.shard => return self.left(ports, now, self.shard, &channel),
                 owner => ports.post(owner, Letter::Left { shard: self.shard, channel }),
             }
         }

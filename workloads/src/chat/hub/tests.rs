@@ -1,5 +1,6 @@
 //! Several hubs joined in memory: no socket, no clock, letters delivered in order.
 
+mod events;
 mod logged;
 mod moderation;
 mod shared;
@@ -24,6 +25,7 @@ struct Fake {
     wishes: Vec<Wish>,
     /// How often members were handed a publication.
     handed_over: usize,
+    events: Vec<Event>,
 }
 
 impl Ports for Fake {
@@ -91,6 +93,10 @@ impl Ports for Fake {
     fn unfit(&mut self, hook: (Kind, &str), unfit: &Unfit) {
         panic!("{hook:?}: {unfit}");
     }
+
+    fn note(&mut self, event: Event) {
+        self.events.push(event);
+    }
 }
 
 /// A client on a shard.
@@ -122,6 +128,7 @@ struct World {
     drained: Vec<Place>,
     wishes: Vec<(usize, Wish)>,
     handed_over: usize,
+    events: Vec<Event>,
     now: u64,
 }
 
@@ -139,6 +146,7 @@ impl World {
             drained: Vec::new(),
             wishes: Vec::new(),
             handed_over: 0,
+            events: Vec::new(),
             now: 1000,
         }
     }
@@ -153,6 +161,7 @@ impl World {
         self.received.extend(fake.sent.into_iter().map(|(conn, text)| (place(conn), text)));
         self.letters.extend(fake.letters);
         self.handed_over += fake.handed_over;
+        self.events.extend(fake.events);
         self.wishes.extend(fake.wishes.into_iter().map(|wish| (shard, wish)));
         self.work.extend(fake.work.into_iter().map(|(conn, work)| (place(conn), work)));
         self.drained.extend(fake.drained.into_iter().map(place));

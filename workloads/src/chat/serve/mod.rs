@@ -20,10 +20,12 @@
 //! | `admin.rs` | the console's requests |
 //! | `secure.rs` | TLS in front of all that |
 //! | `log.rs` | the log's writer, the database's feeder, and their end |
+//! | `events.rs` | what the backend is still told at the end |
 //! | `meters.rs` | what is counted for the outside |
 
 mod admin;
 mod call;
+mod events;
 mod log;
 mod meters;
 mod past;
@@ -112,6 +114,7 @@ pub async fn run(shard: Shard, node: Arc<Node>) -> Result<(), String> {
     if let Some(captain) = captain {
         captain.leave().await;
     }
+    service.tell_the_rest(&mut group, &mut inbox).await;
     keeper.finish(&shard, &node, &mut service, &mut group, &mut inbox).await;
     if let Some(access) = &service.access {
         access.finish(&shard).await;

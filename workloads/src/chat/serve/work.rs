@@ -15,6 +15,7 @@ use super::INBOX;
 use super::past::Past;
 use crate::chat::config::Secret;
 use crate::chat::config::hooks::{Hook as HookConfig, OWN};
+use crate::chat::events::Sender;
 use crate::chat::evidence::{Checked, Found, Present};
 use crate::chat::fleet::{Fleet, Question};
 use crate::chat::hooks::{self, Headers, Hook, HookError, Kind, Unfit};
@@ -61,6 +62,8 @@ pub struct Works {
     /// What is older than memory, where a namespace reads that.
     pub(super) past: Option<Past>,
     tasks: Cell<usize>,
+    /// Tells the backend what happened, if it wants to know.
+    pub(super) events: Option<Rc<Sender>>,
     /// The other nodes, if there can be any.
     fleet: Option<Fleet>,
     keys: Rc<Fetcher>,
@@ -86,8 +89,16 @@ impl Works {
         }
         let (tasks, keys) = (Cell::new(0), Fetcher::new(shard, &outbound, "chat"));
         let past = Past::new(shard, node)?;
+        let config = &node.common.config;
+        let events = match config.events.as_ref().map(|events| (events, &events.secret)) {
+            Some((events, Some(secret))) => {
+                Some(Sender::start(&outbound, events, secret, (config.uid.clone(), node.name()))?)
+            }
+            // Without a secret the start is refused.
+            Some((_, None)) | None => None,
+        };
         let fleet = node.common.config.broker.as_ref().map(|_| Fleet::new(shard));
-        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), hooks, past, tasks, fleet, keys }))
+        Ok(Rc::new(Works { shard: shard.clone(), node: node.clone(), hooks, past, tasks, events, fleet, keys }))
     }
 
     /// Begins a piece of work for a connection.

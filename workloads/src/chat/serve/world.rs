@@ -18,6 +18,7 @@ use super::{COHORTS, INBOX};
 use crate::chat::broker::Wish;
 use crate::chat::broker::link::Link;
 use crate::chat::dialect::{Carrier, Dialect};
+use crate::chat::events::Event;
 use crate::chat::hooks::{Kind, Unfit};
 use crate::chat::hub::{Clients, Ports};
 use crate::chat::letters::{Letter, Work};
@@ -234,6 +235,12 @@ impl Ports for Sockets {
 
     fn unfit(&mut self, hook: (Kind, &str), unfit: &Unfit) {
         self.works.unfit(hook, unfit);
+    }
+
+    fn note(&mut self, event: Event) {
+        if let Some(sender) = &self.works.events {
+            sender.push(event);
+        }
     }
 }
 

@@ -57,7 +57,7 @@ impl Collector {
         let (shard, endpoint) = (self.outbound.shard(), self.exporter.endpoint.at(path));
         let mut pauses = PAUSES.iter();
         loop {
-            let posted = outbound::post_json(&self.outbound, &endpoint, body, ANSWER_BYTES_MAX, ANSWER_MAX).await;
+            let posted = outbound::post_json(&self.outbound, &endpoint, &[], body, ANSWER_BYTES_MAX, ANSWER_MAX).await;
             let (why, may_repeat) = match posted {
                 Ok(200..=299) => {
                     self.taken.add(1);

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use annulus_engine::Shard;
 
-use super::{Noted, Outbox, SCHEMA};
+use super::SCHEMA;
 use crate::backoff::{Backoff, seed};
+use crate::image::outbox::{Noted, Outbox, Reader};
 use crate::image::queue::QueueError;
 use crate::postgres::{Pool, PoolSettings, Session, Target};
 use crate::voice::Voice;
@@ -106,12 +107,12 @@ async fn step(pool: &Rc<Pool>, outbox: &dyn Outbox) -> Result<Option<u64>, Stop>
         QueueError::Gone => Stop::Ended,
         other => Stop::Trouble(other.to_string()),
     };
-    let events = outbox.first(BATCH_MAX).await.map_err(stop)?;
+    let events = outbox.first(Reader::Account, BATCH_MAX).await.map_err(stop)?;
     let Some(last) = events.last().map(|noted| noted.place) else { return Ok(None) };
     let json = text(&events);
     let insert = async |session: &mut Session| session.ask(INSERT, &[Some(&json)], |_| Ok(())).await;
     pool.with(insert).await.map_err(|refusal| Stop::Trouble(refusal.to_string()))?;
-    outbox.forget(last).await.map_err(stop)?;
+    outbox.forget(Reader::Account, last).await.map_err(stop)?;
     Ok(Some(events.len() as u64))
 }
 
@@ -128,10 +129,10 @@ mod tests {
     #[test]
     fn an_event_is_json_that_postgresql_takes() {
         let noted = Noted {
-            place: super::super::Place(7, 0),
+            place: crate::image::outbox::Place(7, 0),
             job: "j".to_owned(),
             revision: 3,
-            event: super::super::Event::Failed.name().to_owned(),
+            event: crate::image::outbox::Event::Failed.name().to_owned(),
             time_ms: 9,
             tenant: "shop".to_owned(),
             attempt: 1,

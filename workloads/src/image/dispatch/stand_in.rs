@@ -17,6 +17,7 @@ use crate::image::format::Format;
 use crate::image::job::Document;
 use crate::image::lanes::{Done, Lane, Made, Task, Told};
 use crate::image::pipeline::Timings;
+use crate::image::pipeline::placeholder::Placeholders;
 use crate::image::queue::{Enqueued, Forecast, QueueOptions, SqliteQueue, trial};
 use crate::image::store::Directory;
 use crate::image::work::{ContentHash, Order, WorkKey};
@@ -100,7 +101,8 @@ fn made(name: &str, original: &[u8]) -> Made {
     let mut file = File::from(memfd_create("made", MemfdFlags::CLOEXEC).unwrap());
     file.write_all(&bytes).unwrap();
     file.rewind().unwrap();
-    Made { name: name.to_owned(), format: Format::Jpeg, width: 1, height: 1, file, len: bytes.len() as u64 }
+    let (len, placeholders) = (bytes.len() as u64, Placeholders::default());
+    Made { name: name.to_owned(), format: Format::Jpeg, width: 1, height: 1, file, len, placeholders }
 }
 
 /// A queue, a store, a stand-in and the desk before them.

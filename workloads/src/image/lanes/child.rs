@@ -523,9 +523,13 @@ fn take(claim: &Claim, recipe: &Recipe, file: &File, output_bytes_max: u64) -> R
         let Header { format, width, height, .. } = header;
         return Err(format!("an output that is a {} of {width} x {height} pixels", format.name()));
     }
+    if !claim.placeholders.answer(recipe) {
+        return Err("placeholders that were not asked for, or are none".to_owned());
+    }
     let file = file.try_clone().map_err(|error| format!("an output's descriptor: {error}"))?;
     let Claim { format, width, height, .. } = *claim;
-    Ok(Made { name: recipe.name.clone(), format, width, height, file, len })
+    let (name, placeholders) = (recipe.name.clone(), claim.placeholders.clone());
+    Ok(Made { name, format, width, height, file, len, placeholders })
 }
 
 /// What an output says of itself: read as a stranger's upload is.
@@ -566,6 +570,7 @@ mod tests {
 
     use super::*;
     use crate::image::format::Format;
+    use crate::image::pipeline::placeholder::Placeholders;
 
     fn written(bytes: &[u8]) -> Output {
         let output = Output::new().unwrap();
@@ -574,7 +579,7 @@ mod tests {
     }
 
     fn claim(len: u64) -> Claim {
-        Claim { index: 0, format: Format::Png, width: 3, height: 2, len }
+        Claim { index: 0, format: Format::Png, width: 3, height: 2, len, placeholders: Placeholders::default() }
     }
 
     fn png() -> Vec<u8> {
@@ -616,6 +621,12 @@ mod tests {
             let claim = Claim { len: junk.len() as u64, ..claim(len) };
             assert!(take(&claim, &recipe, &written(junk).ours, 10_000).unwrap_err().contains("none"));
         }
+        // Words for a document that nobody asked for, and none where somebody did.
+        let blurhash = Some("00HB}M".to_owned());
+        let placeholders = Placeholders { thumbhash: None, blurhash };
+        assert!(says(Claim { placeholders, ..claim(len) }, &recipe).contains("placeholders"));
+        recipe.thumbhash = true;
+        assert!(says(claim(len), &recipe).contains("placeholders"));
         recipe.format = Some(Format::Webp);
         assert!(says(claim(len), &recipe).contains("in png"));
     }

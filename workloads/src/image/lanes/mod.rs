@@ -19,6 +19,7 @@ use super::fault::Fault;
 use super::format::Format;
 use super::header::Header;
 use super::pipeline::pixels::Pool;
+use super::pipeline::placeholder::Placeholders;
 use super::pipeline::{self, Timings, Watch};
 use super::recipe::Recipe;
 use super::store::Key;
@@ -92,6 +93,8 @@ pub struct Made {
     pub file: File,
     /// How many.
     pub len: u64,
+    /// What stands in for it, as far as its recipe asks for that.
+    pub placeholders: Placeholders,
 }
 
 /// A task's result.

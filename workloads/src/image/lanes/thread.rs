@@ -57,8 +57,8 @@ fn process(task: &Task, options: &Options, pool: &mut Pool) -> Result<Done, Faul
         let file = memory_file().map_err(io("a memory file"))?;
         file.write_all_at(&output.bytes, 0).map_err(io("an output could not be written"))?;
         seal(&file).map_err(io("an output cannot be sealed"))?;
-        let Output { format, width, height, .. } = output;
-        *place = Some(Made { name: recipe.name.clone(), format, width, height, file, len });
+        let Output { format, width, height, placeholders, .. } = output;
+        *place = Some(Made { name: recipe.name.clone(), format, width, height, file, len, placeholders });
         Ok(())
     };
     let processed = options.processor.process(&bytes, &task.header, &task.recipes, pool, &watch, &mut made);

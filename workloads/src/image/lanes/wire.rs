@@ -28,6 +28,7 @@ use crate::image::fault::Fault;
 use crate::image::format::Format;
 use crate::image::header::Header;
 use crate::image::pipeline::Timings;
+use crate::image::pipeline::placeholder::{BLURHASH_BYTES_MAX, Placeholders, THUMBHASH_BYTES_MAX};
 use crate::image::recipe::Recipe;
 
 /// Bytes of an order; a task whose recipes need more is refused.
@@ -40,8 +41,11 @@ pub const OUTPUTS_MAX: usize = 32;
 pub const SENTENCE_BYTES_MAX: usize = 1024;
 
 const _: () = assert!(OUTPUTS_MAX < 253);
-/// An output is told in less than 128 bytes.
-const _: () = assert!(OUTPUTS_MAX * 128 + 512 <= ANSWER_BYTES_MAX && SENTENCE_BYTES_MAX * 6 + 512 <= ANSWER_BYTES_MAX);
+/// Bytes in which an output is told, at most: its numbers and names, its ThumbHash as numbers of up to four letters, and its
+/// BlurHash.
+const CLAIM_BYTES_MAX: usize = 192 + 4 * THUMBHASH_BYTES_MAX + BLURHASH_BYTES_MAX;
+const _: () = assert!(OUTPUTS_MAX * CLAIM_BYTES_MAX + 512 <= ANSWER_BYTES_MAX);
+const _: () = assert!(SENTENCE_BYTES_MAX * 6 + 512 <= ANSWER_BYTES_MAX);
 
 /// From the lane to the worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,7 +124,7 @@ pub enum Answer {
 }
 
 /// What a worker says of an output.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claim {
     /// The recipe's place in the list.
     pub index: usize,
@@ -132,6 +136,8 @@ pub struct Claim {
     pub height: u32,
     /// Bytes.
     pub len: u64,
+    /// What stands in for it, as far as the recipe asks for that.
+    pub placeholders: Placeholders,
 }
 
 /// Which walls of the sandbox stand that not every kernel offers.
@@ -270,6 +276,23 @@ mod tests {
         drop(worker);
         assert!(recv_answer(&lane, &mut buffer).unwrap().is_none());
         assert_eq!(send(lane.as_fd(), &Order::Stop { task: 1 }, &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn the_longest_answer_fits_a_packet() {
+        let placeholders = Placeholders {
+            thumbhash: Some(vec![255; THUMBHASH_BYTES_MAX]),
+            blurhash: Some("~".repeat(BLURHASH_BYTES_MAX)),
+        };
+        let (index, width, height, len) = (OUTPUTS_MAX, u32::MAX, u32::MAX, u64::MAX);
+        let claim = Claim { index, format: Format::Jpeg, width, height, len, placeholders };
+        let text = serde_json::to_vec(&claim).unwrap();
+        assert!(text.len() < CLAIM_BYTES_MAX, "{}", text.len());
+        let answer = Answer::Done { task: u64::MAX, timings: Timings::default(), outputs: vec![claim; OUTPUTS_MAX] };
+        let (lane, worker) = pair();
+        send(worker.as_fd(), &answer, &[]).unwrap();
+        let answer = recv_answer(&lane, &mut [0; ANSWER_BYTES_MAX]).unwrap();
+        assert!(matches!(answer, Some(Answer::Done { outputs, .. }) if outputs.len() == OUTPUTS_MAX));
     }
 
     #[test]

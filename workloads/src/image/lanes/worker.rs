@@ -126,7 +126,7 @@ impl Worker<'_> {
         let output_bytes_max = self.setup.output_bytes_max;
         let mut claims = Vec::with_capacity(outputs.len());
         let mut made = |output: Output| {
-            claims.push(keep(&output, outputs, output_bytes_max)?);
+            claims.push(keep(output, outputs, output_bytes_max)?);
             Ok(())
         };
         let (header, recipes) = (&order.header, &order.recipes);
@@ -137,7 +137,7 @@ impl Worker<'_> {
 }
 
 /// Writes an output into the file that waits for it.
-fn keep(output: &Output, files: &[File], output_bytes_max: u64) -> Result<Claim, Fault> {
+fn keep(output: Output, files: &[File], output_bytes_max: u64) -> Result<Claim, Fault> {
     let len = output.bytes.len() as u64;
     if len > output_bytes_max {
         let sentence = format!("an output of {len} bytes is beyond output_bytes_max = {output_bytes_max}");
@@ -147,8 +147,8 @@ fn keep(output: &Output, files: &[File], output_bytes_max: u64) -> Result<Claim,
     let mut file: &File = file;
     let written = file.write_all(&output.bytes);
     written.map_err(|error| Fault::new(Kind::Io, format!("an output could not be written: {error}")))?;
-    let Output { index, format, width, height, .. } = *output;
-    Ok(Claim { index, format, width, height, len })
+    let Output { index, format, width, height, placeholders, .. } = output;
+    Ok(Claim { index, format, width, height, len, placeholders })
 }
 
 /// The answer to a strip that asks whether to go on.

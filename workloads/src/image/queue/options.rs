@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::image::outbox::EventSet;
+
 /// Every limit of the queue, with its unit and consequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueOptions {
@@ -32,6 +34,8 @@ pub struct QueueOptions {
     pub originals_kept: bool,
     /// Events that may wait to be sent to the account of jobs; beyond, they are counted and left out. 0: there is none.
     pub events_max: u64,
+    /// What webhooks tell.
+    pub webhooks: EventSet,
 }
 
 impl QueueOptions {
@@ -50,6 +54,7 @@ impl QueueOptions {
         outputs_kept: None,
         originals_kept: true,
         events_max: 0,
+        webhooks: EventSet::NONE,
     };
 
     /// How long the next attempt waits, after `attempts` of them: uniformly from nothing to the exponential bound ("full

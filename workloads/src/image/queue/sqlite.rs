@@ -21,9 +21,9 @@ use super::ledger::{Ledger, is_one_row};
 use super::options::QueueOptions;
 use super::sums::Sums;
 use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled, schema};
-use crate::image::audit::{Noted, Outbox, Place};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
+use crate::image::outbox::{Fill, Letter, Noted, Outbox, Place, Reader};
 use crate::image::store::Key;
 use crate::image::work::{Manifest, Order, Salt};
 
@@ -50,8 +50,11 @@ enum Call {
     Dead(Option<Tenant>, u64, usize, Slip<Vec<(Tenant, Document)>>),
     Retry(Option<Tenant>, JobId, Slip<Option<Document>>),
     Wanted(Vec<Key>, Slip<Vec<bool>>),
-    Events(usize, Slip<Vec<Noted>>),
-    Sent(Place, Slip<()>),
+    Events(Reader, usize, Slip<Vec<Noted>>),
+    Told(Reader, Place, Slip<()>),
+    GiveUp(Place, String, Slip<()>),
+    Letters(Option<Place>, usize, Slip<Vec<Letter>>),
+    Again(Option<Place>, Slip<u64>),
 }
 
 impl Call {
@@ -66,6 +69,7 @@ impl Call {
                 | Call::Dead(..)
                 | Call::Wanted(..)
                 | Call::Events(..)
+                | Call::Letters(..)
         )
     }
 }
@@ -97,9 +101,7 @@ impl SqliteQueue {
         let (calls, receiver) = bounded(CALLS_MAX);
         let (ring, bell) = bounded(1);
         let sums = Arc::new(Sums::default());
-        sums.set_depth(&ledger.depth());
-        sums.set_counts(&ledger.counts());
-        sums.set_events(ledger.outbox_figures());
+        show(&sums, &ledger);
         let mut clerk = Clerk { ledger, path, ring, sums: sums.clone(), broken: None, forgot: Instant::now() };
         let body = move || {
             clerk.run(&receiver);
@@ -202,16 +204,37 @@ impl Queue for SqliteQueue {
 }
 
 impl Outbox for SqliteQueue {
-    fn first(&self, most: usize) -> Answer<Vec<Noted>> {
-        self.call(|slip| Call::Events(most, slip))
+    fn first(&self, reader: Reader, most: usize) -> Answer<Vec<Noted>> {
+        self.call(|slip| Call::Events(reader, most, slip))
     }
 
-    fn forget(&self, upto: Place) -> Answer<()> {
-        self.call(|slip| Call::Sent(upto, slip))
+    fn forget(&self, reader: Reader, upto: Place) -> Answer<()> {
+        self.call(|slip| Call::Told(reader, upto, slip))
     }
 
-    fn figures(&self) -> (u64, u64) {
-        self.sums.events()
+    fn give_up(&self, upto: Place, why: &str) -> Answer<()> {
+        self.call(|slip| Call::GiveUp(upto, why.to_owned(), slip))
+    }
+
+    fn letters(&self, before: Option<Place>, most: usize) -> Answer<Vec<Letter>> {
+        self.call(|slip| Call::Letters(before, most, slip))
+    }
+
+    fn again(&self, letter: Option<Place>) -> Answer<u64> {
+        self.call(|slip| Call::Again(letter, slip))
+    }
+
+    fn fill(&self, reader: Reader) -> Fill {
+        self.sums.fill(reader)
+    }
+}
+
+/// Shows the ledger's sums to those who do not wait for it.
+fn show(sums: &Sums, ledger: &Ledger) {
+    sums.set_depth(&ledger.depth());
+    sums.set_counts(&ledger.counts());
+    for reader in [Reader::Account, Reader::Webhooks] {
+        sums.set_fill(reader, ledger.fill(reader));
     }
 }
 
@@ -318,9 +341,7 @@ impl Clerk {
         if self.broken.is_none() {
             match self.ledger.commit(calls) {
                 Ok(committed) => {
-                    self.sums.set_depth(&self.ledger.depth());
-                    self.sums.set_counts(&self.ledger.counts());
-                    self.sums.set_events(self.ledger.outbox_figures());
+                    show(&self.sums, &self.ledger);
                     if committed.ring {
                         self.ring();
                     }
@@ -416,12 +437,24 @@ impl Clerk {
                 let result = ledger.wanted(&keys);
                 self.answer(slip, result)
             }
-            Call::Events(most, slip) => {
-                let result = ledger.events(most);
+            Call::Events(reader, most, slip) => {
+                let result = ledger.events(reader, most);
                 self.answer(slip, result)
             }
-            Call::Sent(upto, slip) => {
-                let result = ledger.forget_events(upto);
+            Call::Told(reader, upto, slip) => {
+                let result = ledger.forget_events(reader, upto);
+                self.answer(slip, result)
+            }
+            Call::GiveUp(upto, why, slip) => {
+                let result = ledger.give_up_events(upto, &why);
+                self.answer(slip, result)
+            }
+            Call::Letters(before, most, slip) => {
+                let result = ledger.letters(before, most);
+                self.answer(slip, result)
+            }
+            Call::Again(letter, slip) => {
+                let result = ledger.tell_again(letter);
                 self.answer(slip, result)
             }
         }

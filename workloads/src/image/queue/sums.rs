@@ -3,14 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Counts, Depth};
+use crate::image::outbox::{Fill, Reader};
 
 /// See the module's description.
 #[derive(Default)]
 pub(super) struct Sums {
     depth: [AtomicU64; 5],
     counts: [AtomicU64; 11],
-    /// Of the outbox: waiting, and lost.
-    events: [AtomicU64; 2],
+    /// Of each reader's outbox: what waits, is lost, and is dead.
+    outboxes: [[AtomicU64; 3]; 2],
 }
 
 impl Sums {
@@ -36,24 +37,30 @@ impl Sums {
         longest.fetch_max(took, Ordering::Relaxed);
     }
 
-    /// How many events wait in the outbox, and how many were lost to it.
-    pub(super) fn set_events(&self, (waiting, lost): (u64, u64)) {
-        self.events.iter().zip([waiting, lost]).for_each(|(sum, value)| sum.store(value, Ordering::Relaxed));
+    /// How much of a reader's outbox is used.
+    pub(super) fn set_fill(&self, reader: Reader, Fill { waiting, lost, dead }: Fill) {
+        let values = [waiting, lost, dead];
+        self.outboxes[reader as usize].iter().zip(values).for_each(|(sum, value)| sum.store(value, Ordering::Relaxed));
     }
 
     /// How many events wait in an outbox that is elsewhere.
-    pub(super) fn set_events_waiting(&self, waiting: u64) {
-        self.events[0].store(waiting, Ordering::Relaxed);
+    pub(super) fn set_waiting(&self, reader: Reader, waiting: u64) {
+        self.outboxes[reader as usize][0].store(waiting, Ordering::Relaxed);
     }
 
-    /// Events that found no room just now.
-    pub(super) fn add_events_lost(&self, lost: u64) {
-        self.events[1].fetch_add(lost, Ordering::Relaxed);
+    /// Events that found no room there just now.
+    pub(super) fn add_lost(&self, reader: Reader, lost: u64) {
+        self.outboxes[reader as usize][1].fetch_add(lost, Ordering::Relaxed);
     }
 
-    pub(super) fn events(&self) -> (u64, u64) {
-        let [waiting, lost] = self.events.each_ref().map(|sum| sum.load(Ordering::Relaxed));
-        (waiting, lost)
+    /// How many dead letters of webhooks there are.
+    pub(super) fn set_dead(&self, dead: u64) {
+        self.outboxes[Reader::Webhooks as usize][2].store(dead, Ordering::Relaxed);
+    }
+
+    pub(super) fn fill(&self, reader: Reader) -> Fill {
+        let [waiting, lost, dead] = self.outboxes[reader as usize].each_ref().map(|sum| sum.load(Ordering::Relaxed));
+        Fill { waiting, lost, dead }
     }
 
     pub(super) fn depth(&self) -> Depth {

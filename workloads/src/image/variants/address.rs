@@ -116,10 +116,18 @@ pub fn read(path: &str, presets: &Presets) -> Result<Asked, Fault> {
                     of_pixels.push(option.to_owned());
                 }
             }
+            "thumbhash" | "th" | "blurhash" | "bh" => {
+                return refuse(format!(
+                    "\"{name}\" has a placeholder told in a job's document, and a variant has no job. Leave it out, and ask for \
+                     it where the image is uploaded"
+                ));
+            }
             _ => of_pixels.push(option.to_owned()),
         }
     }
     asked.recipe = options::parse(RECIPE, &of_pixels.join("/"))?;
+    // A preset is for uploads, too: with or without what is told there, it is the same picture here.
+    (asked.recipe.thumbhash, asked.recipe.blurhash) = (false, None);
     if asked.is_negotiated {
         asked.recipe.format = None;
     }
@@ -238,6 +246,10 @@ mod tests {
         assert_eq!((preset.recipe.resize.unwrap().width, preset.recipe.quality), (800, Some(50)));
         assert!(!preset.is_lasting);
         assert_eq!(asked("/pr:thumbnail").unwrap().recipe, asked("/rs:fit:256:256").unwrap().recipe);
+        let mut presets = Presets::built_in();
+        presets.add("hero", &[("hero", "rs:fit:256:256/th/bh:4:3")]).unwrap();
+        let hero = read(&format!("{PLACE}{}/pr:hero", original()), &presets).unwrap();
+        assert_eq!(hero.recipe, asked("/pr:thumbnail").unwrap().recipe);
         // However it is written, it is the same picture.
         assert_eq!(asked("/rs:fit:9:9").unwrap().recipe, asked("//w:9/h:9/").unwrap().recipe);
         assert_eq!(asked("").unwrap().recipe, asked("/").unwrap().recipe);
@@ -254,6 +266,8 @@ mod tests {
             ("/pr:web:huge", "pr:web:small"),
             ("/pr:nope", "there are: "),
             ("/pr:avatar:small/pr:avatar:large", "twice"),
+            ("/th:1", "a job's document"),
+            ("/w:9/blurhash:4:3", "where the image is uploaded"),
             ("/f:heic", "jpeg, png, webp or avif"),
             ("/rs%3Afit:1:1", "there is no option"),
         ] {

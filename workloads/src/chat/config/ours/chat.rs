@@ -1,6 +1,7 @@
 //! `[chat]` itself, and the tables about the door: who comes in, by which way, with what.
 
 use super::channels::{CHANNELS, NAMESPACE, set_namespaces};
+use super::events::EVENTS;
 use super::hooks::HOOKS;
 use super::limits::set_limits;
 use super::storage::{BROKER, ENCRYPTION, LOG, set_database};
@@ -162,6 +163,12 @@ pub const CHAT: &[Key<Config>] = &[
         "",
         "table `[chat.hooks]`",
         Set::Value("table", |chat, value| read_table(HOOKS, &mut chat.hooks, value)),
+    ),
+    key(
+        "events",
+        "none",
+        "table `[chat.events]`: what the backend is told happened; without it it is told nothing",
+        Set::Value("table", |chat, value| read_table(EVENTS, chat.events.get_or_insert_default(), value)),
     ),
     key("api", "", "table `[chat.api]`", Set::Value("table", |chat, value| read_table(API, &mut chat.api, value))),
     key(

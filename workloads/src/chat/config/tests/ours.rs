@@ -4,14 +4,16 @@ use std::fmt::Debug;
 
 use toml::de::DeTable;
 
+use crate::chat::config::events::Events;
 use crate::chat::config::hooks::Event;
 use crate::chat::config::keys::{Dialect, Key};
 use crate::chat::config::model::PersonalChannel;
-use crate::chat::config::ours::{channels, chat, hooks, storage};
+use crate::chat::config::ours::{channels, chat, events, hooks, storage};
 use crate::chat::config::{
     Ack, Config, DataFormat, Database, Hook, KeySource, Namespace, Pem, Rate, Rates, RecoveryMode, RpcNamespace,
     Secret, Slow, Tls,
 };
+use crate::chat::events::Kind;
 use crate::gateway::config::report::Report;
 use crate::gateway::config::toml as tree_of_toml;
 use crate::gateway::config::tree::Value;
@@ -97,6 +99,17 @@ fn a_whole_file_is_where_it_belongs() {
         [hooks.rpc_namespaces]
         moderation = "moderation"
         closed = false
+        [events]
+        endpoint = "https://a.b/events"
+        secret = "hush, and thirty-two bytes of it"
+        types = ["joined", "vacated"]
+        namespaces = ["", "news"]
+        batch_max = 7
+        batch_wait = 0
+        timeout = "250ms"
+        give_up_after = "1h"
+        waiting_max = 9
+        static_headers = { Authorization = "hush" }
         [api]
         keys = ["a", "b"]
         [compression]
@@ -135,6 +148,19 @@ fn a_whole_file_is_where_it_belongs() {
     assert_eq!(publish.endpoint, "https://a.b/moderate");
     assert_eq!(config.hooks.of_method("moderation:ban"), Some(publish));
     assert_eq!((config.hooks.of_method("closed:a"), config.hooks.of_method("other:a")), (None, None));
+    let events = Events {
+        endpoint: "https://a.b/events".to_owned(),
+        secret: Some(Secret::new("hush, and thirty-two bytes of it")),
+        kinds: vec![Kind::Joined, Kind::Vacated],
+        namespaces: Some(vec![String::new(), "news".to_owned()]),
+        batch_max: 7,
+        batch_wait_ms: 0,
+        timeout_ms: 250,
+        give_up_after_ms: 3_600_000,
+        waiting_max: 9,
+        static_headers: vec![("authorization".to_owned(), Secret::new("hush"))],
+    };
+    assert_eq!(config.events, Some(events));
     assert_eq!(config.channels.namespace("tick:a").unwrap().ack(&config), Ack::Mem);
     assert_eq!(config.compression.as_ref().unwrap().min_bytes, 1024);
     let Database::Postgres { connections, batch_rows_max, .. } = &config.database else { panic!("PostgreSQL") };
@@ -179,6 +205,11 @@ fn what_is_wrong_is_named() {
         ("[database]\nconnections = 2", "database: connections and batch_rows_max are of postgres"),
         ("[encryption.keys]\na = \"0011\"", "encryption: keys: a: expected \"file:PATH\" or \"env:NAME\""),
         ("[limits]\ncommands_burst = 0", "limits: commands_burst: expected a whole number from 1"),
+        ("events = true", "events: expected a table"),
+        ("[events]\ntypes = [\"join\"]", "events: types: expected a list of some of connected, disconnected, joined"),
+        ("[events]\ntypes = \"left\"", "events: types: expected a list of some of"),
+        ("[events]\nbatch_max = 1001", "events: batch_max: expected a whole number from 1 to 1000"),
+        ("[events]\nsecrets = \"a\"", "events: secrets: there is no key \"secrets\": did you mean \"secret\"?"),
     ] {
         let error = read(text).unwrap_err();
         assert!(error.starts_with(says), "{text:?}: {error}");
@@ -242,6 +273,34 @@ fn what_contradicts_itself_is_found() {
         ("[tokens]\njwks_url = \"http://a/{{b}}\"", "chat.tokens.jwks_url: a URL that depends"),
         ("[tokens]\nhmac_previous_secret = \"a\"", "chat.tokens.hmac_previous_secret: there is a secret before"),
         ("[subscription_tokens]\nuser_id_claim = \"a.b\"", "chat.subscription_tokens.user_id_claim: expected letters"),
+        ("[events]", "chat.events.endpoint: there is nowhere to send events to: \"\": it has no scheme"),
+        (
+            "[events]\nendpoint = \"http://a:x\"",
+            "chat.events.endpoint: there is nowhere to send events to: \"http://a:x\": its",
+        ),
+        ("[events]\nendpoint = \"http://a\"", "chat.events.secret: requests are signed with it"),
+        ("[events]\nendpoint = \"http://a\"\nsecret = \"short\"", "chat.events.secret: requests are signed with it"),
+        (
+            "[events]\nendpoint = \"http://a\"\nsecret = \"0123456789abcdef0123456789abcdef\"\ntypes = []",
+            "chat.events.types: the backend would be told nothing",
+        ),
+        (
+            "[events]\nendpoint = \"http://a\"\nsecret = \"0123456789abcdef0123456789abcdef\"\nnamespaces = [\"x\"]",
+            "chat.events.namespaces: there is no namespace \"x\"",
+        ),
+        (
+            "[events]\nendpoint = \"http://a\"\nsecret = \"0123456789abcdef0123456789abcdef\"\nstatic_headers = { a = \"\\n\" }",
+            "chat.events.static_headers: one of them is no header",
+        ),
+        (
+            "[events]\nendpoint = \"http://a\"\nsecret = \"0123456789abcdef0123456789abcdef\"\nstatic_headers = { Host = \"a\" }",
+            "chat.events.static_headers: host is set by the chat itself",
+        ),
+        (
+            "[events]\nendpoint = \"http://a\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n\
+             static_headers = { X-Annulus-Signature = \"a\" }",
+            "chat.events.static_headers: x-annulus-signature is set",
+        ),
     ] {
         let error = read(text).unwrap().check().expect_err(text);
         assert!(error.starts_with(says), "{text:?}: {error}");
@@ -309,6 +368,7 @@ fn documented_defaults_are_the_defaults() {
         set_defaults(channels::NAMESPACE, &Namespace::default()),
         set_defaults(hooks::HOOKS, &config.hooks),
         set_defaults(hooks::HOOK, &Hook::default()),
+        set_defaults(events::EVENTS, &Events::default()),
         set_defaults(chat::API, &config.api),
         set_defaults(chat::ADMIN, &config.admin),
         set_defaults(chat::COMPRESSION, &Default::default()),

@@ -643,7 +643,7 @@ impl Hub {
                 self.ask_broker(ports, channel, from, limit, Reading::Join(channel.clone(), waiting));
             }
             None => {
-                let answer = self.join(now, waiting.shard, channel, waiting.join, None);
+                let answer = self.join(ports, now, waiting.shard, channel, waiting.join, None);
                 self.tell(ports, waiting.asker, channel, answer);
             }
         }
@@ -699,7 +699,7 @@ impl Hub {
         };
         let read = self.stored(now, channel, page);
         let found = self.join_up(channel, &waiting.join, read);
-        let answer = self.join(now, waiting.shard, channel, waiting.join, Some(found));
+        let answer = self.join(ports, now, waiting.shard, channel, waiting.join, Some(found));
         self.tell(ports, waiting.asker, channel, answer);
     }
 

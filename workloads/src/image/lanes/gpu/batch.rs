@@ -23,6 +23,7 @@ use crate::image::pipeline::Output;
 use crate::image::pipeline::exif::{self, Exif};
 use crate::image::pipeline::geometry::FloatBox;
 use crate::image::pipeline::jpeg::{QUALITY_DEFAULT, subsampling};
+use crate::image::pipeline::placeholder::Placeholders;
 use crate::image::pipeline::plan::Plan;
 use crate::image::pipeline::turn::reversed;
 use crate::image::recipe::{Metadata, Recipe};
@@ -164,7 +165,9 @@ impl Batch {
             if let Some(rights) = work.rights.as_deref().filter(|_| keeps_rights(&work.recipes[index])) {
                 exif::into_jpeg(&mut bytes, rights);
             }
-            let output = Output { index, format: Format::Jpeg, width, height, bytes };
+            // They are made of samples, which are on the device only: a job that asks for them is for the CPU.
+            let placeholders = Placeholders::default();
+            let output = Output { index, format: Format::Jpeg, width, height, bytes, placeholders };
             if let Ok(outputs) = &mut made[work.at] {
                 outputs.push(output);
             }

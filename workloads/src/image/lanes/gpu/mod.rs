@@ -41,6 +41,7 @@ use super::{Done, Made, Task, Told};
 use crate::image::fault::{Fault, Kind};
 use crate::image::format::Format;
 use crate::image::pipeline::Timings;
+use crate::image::recipe::Recipe;
 use annulus_engine::gpu::Shared;
 use supervisor::{Pending, Supervisor};
 use wire::{
@@ -341,19 +342,19 @@ impl GpuLane {
         let end = at + OUTPUTS_BYTES_MAX as u64;
         let mut outputs: Vec<Option<Made>> = task.recipes.iter().map(|_| None).collect();
         for claim in claims {
-            let place = outputs.get_mut(claim.index).filter(|place| place.is_none());
-            let (Some(place), true) = (place, is_sensible(&claim, end - at)) else {
+            let place = outputs.get_mut(claim.index).filter(|place| place.is_none()).zip(task.recipes.get(claim.index));
+            let Some((place, recipe)) = place.filter(|(_, recipe)| is_sensible(&claim, recipe, end - at)) else {
                 return lied(format!("its worker told of an output that cannot be: {claim:?}"));
             };
             match self.take(at, &claim) {
                 Ok(file) => {
-                    let Claim { index, format, width, height, len } = claim;
-                    let name = task.recipes[index].name.clone();
-                    *place = Some(Made { name, format, width, height, file, len });
+                    at += claim.len;
+                    let Claim { format, width, height, len, placeholders, .. } = claim;
+                    let name = recipe.name.clone();
+                    *place = Some(Made { name, format, width, height, file, len, placeholders });
                 }
                 Err(error) => return io(error),
             }
-            at += claim.len;
         }
         let bytes = task.len + outputs.iter().flatten().map(|output| output.len).sum::<u64>();
         match outputs.into_iter().collect::<Option<Vec<Made>>>() {
@@ -396,9 +397,10 @@ fn lied(why: String) -> Ended {
     Ended::Lost(Lost { why, begun: true })
 }
 
-fn is_sensible(claim: &Claim, room: u64) -> bool {
+fn is_sensible(claim: &Claim, recipe: &Recipe, room: u64) -> bool {
     let is_side = |side: u32| (1..=SIDE_MAX).contains(&side);
-    claim.format == Format::Jpeg && is_side(claim.width) && is_side(claim.height) && (4..=room).contains(&claim.len)
+    let is_jpeg = claim.format == Format::Jpeg && is_side(claim.width) && is_side(claim.height);
+    is_jpeg && (4..=room).contains(&claim.len) && claim.placeholders.answer(recipe)
 }
 
 fn copy(from: &File, at: u64, to: &File, to_at: u64, len: usize) -> io::Result<()> {
@@ -436,19 +438,24 @@ impl Drop for Berth<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::pipeline::placeholder::Placeholders;
 
     #[test]
     fn a_claim_must_make_sense() {
-        let claim = Claim { index: 0, format: Format::Jpeg, width: 16, height: 9, len: 100 };
-        assert!(is_sensible(&claim, 100));
+        let recipe = Recipe::named("a");
+        let (format, placeholders) = (Format::Jpeg, Placeholders::default());
+        let claim = Claim { index: 0, format, width: 16, height: 9, len: 100, placeholders };
+        assert!(is_sensible(&claim, &recipe, 100));
+        let placeholders = Placeholders { thumbhash: Some(vec![7; 21]), blurhash: None };
         for wrong in [
-            Claim { len: 101, ..claim },
-            Claim { len: 0, ..claim },
-            Claim { width: 0, ..claim },
-            Claim { height: 70_000, ..claim },
-            Claim { format: Format::Png, ..claim },
+            Claim { len: 101, ..claim.clone() },
+            Claim { len: 0, ..claim.clone() },
+            Claim { width: 0, ..claim.clone() },
+            Claim { height: 70_000, ..claim.clone() },
+            Claim { format: Format::Png, ..claim.clone() },
+            Claim { placeholders, ..claim },
         ] {
-            assert!(!is_sensible(&wrong, 100), "{wrong:?}");
+            assert!(!is_sensible(&wrong, &recipe, 100), "{wrong:?}");
         }
     }
 

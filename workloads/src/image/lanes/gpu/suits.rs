@@ -23,6 +23,9 @@ const SIDE_MAX: u32 = 16_384;
 /// Why it does not, in words that end "... is for the CPU".
 pub fn plans(header: &Header, recipes: &[Recipe]) -> Result<Vec<Plan>, &'static str> {
     by_header(header)?;
+    if recipes.iter().any(|recipe| recipe.thumbhash || recipe.blurhash.is_some()) {
+        return Err("a ThumbHash or a BlurHash of an output");
+    }
     let (plans, _) = plan(header, recipes).map_err(|_: Fault| "an output that will be refused")?;
     match plans.iter().all(|plan| planar(plan, &recipes[plan.index]).is_some()) {
         true => Ok(plans),
@@ -118,7 +121,7 @@ fn scan(mut rest: &[u8]) -> Result<(), &'static str> {
 mod tests {
     use super::*;
     use crate::image::header::Orientation;
-    use crate::image::recipe::{Mode, Resize};
+    use crate::image::recipe::{Components, Mode, Resize};
 
     fn header() -> Header {
         Header {
@@ -151,6 +154,9 @@ mod tests {
         let png = Recipe { format: Some(Format::Png), ..thumbnail() };
         assert!(refused(header(), png).contains("no JPEG"));
         assert!(refused(header(), Recipe { grayscale: true, ..thumbnail() }).contains("colours"));
+        assert!(refused(header(), Recipe { thumbhash: true, ..thumbnail() }).contains("ThumbHash"));
+        let blurhash = Some(Components::DEFAULT);
+        assert!(refused(header(), Recipe { blurhash, ..thumbnail() }).contains("BlurHash"));
     }
 
     fn segment(marker: u8, body: &[u8]) -> Vec<u8> {

@@ -22,6 +22,7 @@ use super::wire::{
     Answer, BATCH_MAX, BERTH_BYTES, Facts, Job, OUTPUTS_BYTES_MAX, Order, Outcome, PACKET_BYTES_MAX, Setup, input_at,
     outputs_at, put_words, take_words,
 };
+use crate::image::pipeline::Output;
 
 /// The hidden command that starts a worker.
 pub const COMMAND: &str = "image-gpu-worker";
@@ -212,7 +213,7 @@ impl Berths {
         Ok(spent)
     }
 
-    fn keep(&self, berth: usize, outputs: Vec<crate::image::pipeline::Output>) -> io::Result<Outcome> {
+    fn keep(&self, berth: usize, outputs: Vec<Output>) -> io::Result<Outcome> {
         let total: usize = outputs.iter().map(|output| output.bytes.len()).sum();
         if total > OUTPUTS_BYTES_MAX {
             return Ok(Outcome::Unsupported(format!("outputs of {total} bytes; at most {OUTPUTS_BYTES_MAX}")));
@@ -223,8 +224,8 @@ impl Berths {
             self.file.write_all_at(&output.bytes, at)?;
             let len = output.bytes.len() as u64;
             at += len;
-            let (index, format, width, height) = (output.index, output.format, output.width, output.height);
-            claims.push(Claim { index, format, width, height, len });
+            let Output { index, format, width, height, placeholders, .. } = output;
+            claims.push(Claim { index, format, width, height, len, placeholders });
         }
         Ok(Outcome::Made(claims))
     }

@@ -5,9 +5,9 @@ use rusqlite::{OptionalExtension, params};
 
 use super::documents::DOCUMENT;
 use super::{Follower, Ledger, Sql, Standing, Told, WorkState, now_ms, text, unreadable};
-use crate::image::audit::Event;
 use crate::image::fault::Kind;
 use crate::image::job::{Document, JobId, Priority, Tenant};
+use crate::image::outbox::Event;
 use crate::image::queue::{Enqueued, Forecast, QueueError};
 use crate::image::work::{Idempotency, Order};
 
@@ -94,7 +94,8 @@ impl Ledger {
                 key,
                 request,
             ])?;
-        self.audit_job(id, Event::Accepted)
+        self.note_job(id, Event::Accepted)?;
+        self.note_ended(id, work)
     }
 
     fn raise(&mut self, standing: &Standing, to: Priority) -> Sql<()> {
@@ -185,7 +186,7 @@ impl Ledger {
         let now = now_ms();
         let sql = "UPDATE jobs SET cancelled = 1, finished_ms = ?2, revision = revision + 1 WHERE id = ?1";
         self.connection.prepare_cached(sql)?.execute(params![id.0, now])?;
-        self.audit_job(id, Event::Cancelled)?;
+        self.note_job(id, Event::Cancelled)?;
         self.touched.insert(work);
         let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE work = ?1 AND NOT cancelled)";
         let wanted: bool = self.connection.prepare_cached(sql)?.query_row(params![work], |row| row.get(0))?;

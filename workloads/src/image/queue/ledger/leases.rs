@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use rusqlite::params;
 
 use super::{Deadline, Ledger, Sql, Standing, WorkState, is_one_row, now_ms, parse, text, unreadable, unsigned};
-use crate::image::audit::Event;
 use crate::image::fault::{Fault, Kind};
 use crate::image::job::{Priority, random};
+use crate::image::outbox::Event;
 use crate::image::pipeline::Cost;
 use crate::image::queue::{Ask, Held, Lease, LeaseId, Settled};
 use crate::image::store::Key;
@@ -189,7 +189,7 @@ impl Ledger {
         let Some(standing) = self.standing(id)? else { return Ok(()) };
         let kind = if self.options.lost_is_crash { Kind::Crashed } else { Kind::Io };
         self.delta.counts.expired += 1;
-        self.audit(id, Event::Expired, None)?;
+        self.note(id, Event::Expired, None)?;
         self.end_attempt(&standing, &Fault::new(kind, why))?;
         Ok(())
     }

@@ -4,11 +4,11 @@
 //! as the leases do, and sums for whoever does not wait. Memory that a failed transaction leaves behind is harmless: a
 //! deadline counts only while the tables say that its lease is valid, and sums are moved after the commit.
 
-mod audit;
 mod documents;
 mod jobs;
 mod keeping;
 mod leases;
+mod outbox;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -115,8 +115,8 @@ pub(super) struct Ledger {
     /// Works of which only the progress has changed.
     progressed: HashSet<i64>,
     leases_given: u32,
-    /// Events that are to be sent; none: nobody keeps an account.
-    outbox: Option<audit::Room>,
+    /// Events that are to be told, of each reader that there is.
+    outboxes: Vec<outbox::Room>,
 }
 
 /// Milliseconds since 1970; a clock before that is as good as 1970.
@@ -193,9 +193,9 @@ impl Ledger {
             touched: HashSet::new(),
             progressed: HashSet::new(),
             leases_given: 0,
-            outbox: None,
+            outboxes: Vec::new(),
         };
-        ledger.open_outbox()?;
+        ledger.open_outboxes()?;
         ledger.sum_up()?;
         ledger.begin()?;
         let ids: Vec<i64> = {
@@ -251,9 +251,7 @@ impl Ledger {
         let begun = Instant::now();
         let changed = !self.touched.is_empty();
         self.connection.execute_batch("COMMIT")?;
-        if let Some(outbox) = &mut self.outbox {
-            outbox.commit();
-        }
+        self.outboxes.iter_mut().for_each(|room| room.end(true));
         let delta = std::mem::take(&mut self.delta);
         let add = |sum: &mut u64, change: i64| *sum = sum.saturating_add_signed(change);
         add(&mut self.depth.interactive, delta.interactive);
@@ -282,9 +280,7 @@ impl Ledger {
     pub(super) fn roll_back(&mut self) {
         self.delta = Delta::default();
         self.touched.clear();
-        if let Some(outbox) = &mut self.outbox {
-            outbox.roll_back();
-        }
+        self.outboxes.iter_mut().for_each(|room| room.end(false));
         // SQLite has rolled back by itself after the worst errors; then there is nothing to undo.
         let _nothing_to_undo = self.connection.execute_batch("ROLLBACK");
     }
@@ -324,7 +320,7 @@ impl Ledger {
         self.connection
             .prepare_cached("UPDATE jobs SET finished_ms = ?2 WHERE work = ?1 AND NOT cancelled")?
             .execute(params![from.id, finished])?;
-        self.audit(from.id, audit::event(from.state, to, fault), fault)
+        self.note(from.id, outbox::event(from.state, to, fault), fault)
     }
 
     fn sum(&mut self, state: WorkState, priority: Priority, cpu_us: u64, change: i64) {

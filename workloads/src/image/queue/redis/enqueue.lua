@@ -56,5 +56,7 @@ end
 if idempotency ~= '' then redis.call('HSET', P .. 'idem', idempotency, job) end
 count('accepted')
 note(job, id, 'accepted')
+-- The account has that end from the jobs before; by webhooks each job's is told.
+if work.state >= DONE then note(job, id, BECAME[work.state], work.fault, 'webhooks') end
 touch(id)
 return answer({ 'accepted', show(job) })

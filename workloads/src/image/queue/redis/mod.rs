@@ -40,10 +40,10 @@ use self::room::Room;
 use super::options::QueueOptions;
 use super::sums::Sums;
 use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled};
-use crate::image::audit::{Noted, Outbox, Place};
 use crate::image::courier::{Courier, NotTaken};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
+use crate::image::outbox::{Fill, Letter, Noted, Outbox, Place, Reader};
 use crate::image::store::Key;
 use crate::image::work::{Manifest, Order, Salt};
 
@@ -182,15 +182,28 @@ impl Queue for RedisQueue {
 }
 
 impl Outbox for RedisQueue {
-    fn first(&self, most: usize) -> Answer<Vec<Noted>> {
-        self.call(move |room| async move { room.events(None, most).await })
+    fn first(&self, reader: Reader, most: usize) -> Answer<Vec<Noted>> {
+        self.call(move |room| async move { room.events(reader, None, most).await })
     }
 
-    fn forget(&self, upto: Place) -> Answer<()> {
-        self.call(move |room| async move { room.events(Some(upto), 0).await.map(drop) })
+    fn forget(&self, reader: Reader, upto: Place) -> Answer<()> {
+        self.call(move |room| async move { room.events(reader, Some(upto), 0).await.map(drop) })
     }
 
-    fn figures(&self) -> (u64, u64) {
-        self.sums.events()
+    fn give_up(&self, upto: Place, why: &str) -> Answer<()> {
+        let why = why.to_owned();
+        self.call(move |room| async move { room.give_up(upto, &why).await })
+    }
+
+    fn letters(&self, before: Option<Place>, most: usize) -> Answer<Vec<Letter>> {
+        self.call(move |room| async move { room.letters(before, most).await })
+    }
+
+    fn again(&self, letter: Option<Place>) -> Answer<u64> {
+        self.call(move |room| async move { room.again(letter).await })
+    }
+
+    fn fill(&self, reader: Reader) -> Fill {
+        self.sums.fill(reader)
     }
 }

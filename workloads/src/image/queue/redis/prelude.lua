@@ -3,7 +3,8 @@
 --
 -- KEYS[1] is what all names begin with. It holds a hash tag, so all keys are in one slot, and a cluster keeps the queue on one
 -- of its servers. ARGV[1] is the command that publishes, ARGV[2] the longest lease in milliseconds, ARGV[3] how many events the
--- account of jobs may have waiting (0: none is kept); a script's own arguments follow.
+-- account of jobs may have waiting (0: none is kept), how many webhooks, and which ones these tell, with commas between; a
+-- script's own arguments follow.
 --
 --   seq                 the last work's number            works      key -> number           depth   sums, and leases given
 --   w:N                 a work                            wj:N       the jobs that have it   wo:N    the objects it has made
@@ -14,6 +15,7 @@
 --   idle:S              works that have ended and no job has, by when          obituary  stream: deaths, for who watches
 --   secret              what names of objects are made with
 --   events              stream: what happened to jobs, until it is in the account of jobs       sender  the node that sends them
+--   webhooks            stream: the same, until webhooks have told it       sender:webhooks, letters    who tells, dead letters
 --
 -- A work that waits is an entry of a stream, or in `later`. A lease is the entry delivered to a consumer of the group `lanes`:
 -- its idle time is the lease's age, renewing it claims it anew, and its end acknowledges and deletes it.
@@ -21,7 +23,19 @@
 local P = KEYS[1] .. ':'
 local PUBLISH = ARGV[1]
 local LEASE_MS = ARGV[2]
-local EVENTS_MAX = tonumber(ARGV[3])
+-- Each reader's stream, how many events it may have waiting, which ones it is told of (nothing: all), and as what those are
+-- counted that have no room.
+local OUTBOXES = {}
+do
+  local words = {}
+  for word in string.gmatch(ARGV[3], '[^,]+') do words[#words + 1] = word end
+  local told = {}
+  for at = 3, #words do told[words[at]] = true end
+  if tonumber(words[1]) > 0 then OUTBOXES[1] = { name = 'events', most = tonumber(words[1]), lost = 'unnoted' } end
+  if #words > 2 then
+    OUTBOXES[#OUTBOXES + 1] = { name = 'webhooks', most = tonumber(words[2]), told = told, lost = 'untold' }
+  end
+end
 local GROUP = 'lanes'
 local WAITING, LEASED, DONE, FAILED, DEAD, CANCELLED = 0, 1, 2, 3, 4, 5
 local OBITUARIES_MAX = 10000
@@ -63,21 +77,40 @@ local function depth()
   return sums
 end
 
--- For the account of jobs: something happened to a job of this work.
-local function note(job, id, event, fault)
-  if EVENTS_MAX == 0 then return end
-  if redis.call('XLEN', P .. 'events') >= EVENTS_MAX then return count('unnoted') end
+-- Whether the reader of an outbox is told of such events.
+local function is_told(outbox, event)
+  return not outbox.told or outbox.told[event]
+end
+
+local function is_anybody_told(event)
+  for _, outbox in ipairs(OUTBOXES) do
+    if is_told(outbox, event) then return true end
+  end
+  return false
+end
+
+-- For those who are told, or the one of that name alone: something happened to a job of this work.
+local function note(job, id, event, fault, only)
+  if not is_anybody_told(event) then return end
   local told = redis.call('HMGET', P .. 'j:' .. job, 'tenant', 'revision')
   local names = { 'revision', 'attempts', 'lane', 'len', 'header', 'made' }
   local work = redis.call('HMGET', P .. 'w:' .. id, unpack(names))
-  redis.call('XADD', P .. 'events', '*', 'job', job, 'revision', whole(tonumber(told[2]) + tonumber(work[1])), 'event', event,
-    'time', whole(NOW), 'tenant', told[1], 'attempt', work[2], 'lane', work[3] or '', 'len', work[4], 'header', work[5],
-    'made', event == 'done' and work[6] or '', 'fault', fault or '')
+  for _, outbox in ipairs(OUTBOXES) do
+    if is_told(outbox, event) and (not only or only == outbox.name) then
+      if redis.call('XLEN', P .. outbox.name) >= outbox.most then
+        count(outbox.lost)
+      else
+        redis.call('XADD', P .. outbox.name, '*', 'job', job, 'revision', whole(tonumber(told[2]) + tonumber(work[1])),
+          'event', event, 'time', whole(NOW), 'tenant', told[1], 'attempt', work[2], 'lane', work[3] or '', 'len', work[4],
+          'header', work[5], 'made', event == 'done' and work[6] or '', 'fault', fault or '')
+      end
+    end
+  end
 end
 
 -- The same of all jobs that want it.
 local function note_all(id, event, fault)
-  if EVENTS_MAX == 0 then return end
+  if not is_anybody_told(event) then return end
   for _, job in ipairs(redis.call('SMEMBERS', P .. 'wj:' .. id)) do
     if redis.call('HGET', P .. 'j:' .. job, 'cancelled') ~= '1' then note(job, id, event, fault) end
   end

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 
 use crate::hex;
-use crate::image::audit::{Noted, Place};
 use crate::image::fault::Fault;
 use crate::image::header::Header;
 use crate::image::job::{Document, JobId, JobTimings, Priority, Problem, Source, State};
+use crate::image::outbox::{Letter, Noted, Place};
 use crate::image::pipeline::Cost;
 use crate::image::queue::{Counts, Depth, Lease, LeaseId};
 use crate::image::work::{Manifest, Work, WorkKey};
@@ -25,8 +25,10 @@ pub(super) struct Told {
     pub(super) depth: Versioned,
     /// What the script counted.
     pub(super) counts: Counts,
-    /// Events for which there was no room.
+    /// Events for which there was no room in the account's outbox.
     pub(super) unnoted: u64,
+    /// The same of webhooks.
+    pub(super) untold: u64,
 }
 
 impl Told {
@@ -38,7 +40,7 @@ impl Told {
         let [result, sums, counted] = parts;
         let sums = sums.as_list().ok_or("the depth is no list")?;
         let mut counts = Counts { commits: 1, committed_calls: 1, ..Counts::default() };
-        let mut unnoted = 0;
+        let (mut unnoted, mut untold) = (0, 0);
         for (name, by) in counted.into_pairs().ok_or("the counts are no pairs")? {
             let by = by.as_int().unwrap_or(0).max(0) as u64;
             match name.as_str() {
@@ -51,11 +53,12 @@ impl Told {
                 Some("retried") => counts.retried = by,
                 Some("expired") => counts.expired = by,
                 Some("unnoted") => unnoted = by,
+                Some("untold") => untold = by,
                 name => return Err(format!("the queue counts no {name:?}")),
             }
         }
         let depth = depth(sums.iter().map(Value::as_int)).ok_or("the depth is no six numbers")?;
-        Ok(Told { result, depth, counts, unnoted })
+        Ok(Told { result, depth, counts, unnoted, untold })
     }
 }
 
@@ -246,14 +249,29 @@ fn leased(id: LeaseId, fields: &Fields) -> Result<Lease, Unreadable> {
 
 /// An event as the stream has it.
 pub(super) fn event(value: Value) -> Result<Noted, Unreadable> {
+    let (place, fields) = entry(value)?;
+    noted(place, &fields)
+}
+
+/// A dead letter as the stream has it.
+pub(super) fn letter(value: Value) -> Result<Letter, Unreadable> {
+    let (place, fields) = entry(value)?;
+    let (given_up_ms, why) = (fields.number("given_up")?, fields.text("why")?.to_owned());
+    Ok(Letter { noted: noted(place, &fields)?, given_up_ms, why })
+}
+
+/// An entry of a stream of events: where it is, and what it says.
+fn entry(value: Value) -> Result<(Place, Fields), Unreadable> {
     let parts: Option<[Value; 2]> = value.into_list().and_then(|parts| parts.try_into().ok());
     let [place, fields] = parts.ok_or("an event is not its place and record")?;
-    let place = place.as_str().and_then(|place| place.split_once('-'));
-    let place = place.and_then(|(at, number)| Some(Place(at.parse().ok()?, number.parse().ok()?)));
-    let fields = Fields::read(fields)?;
+    let place = place.as_str().and_then(|place| place.parse().ok()).ok_or("an event has no place")?;
+    Ok((place, Fields::read(fields)?))
+}
+
+fn noted(place: Place, fields: &Fields) -> Result<Noted, Unreadable> {
     let header: Header = fields.json("header")?;
     Ok(Noted {
-        place: place.ok_or("an event has no place")?,
+        place,
         job: fields.text("job")?.to_owned(),
         revision: fields.number("revision")?,
         event: fields.text("event")?.to_owned(),

@@ -12,12 +12,12 @@ use crossbeam_channel::Sender;
 
 use super::news::{Message, News};
 use super::records::{self, Shown, Told, Versioned};
-use super::scripts::{ASK, CANCEL, ENQUEUE, EVENTS, HOLD, LEASE, RETRY, SETTLE, TEND};
+use super::scripts::{ASK, CANCEL, ENQUEUE, EVENTS, HOLD, LEASE, LETTERS, RETRY, SETTLE, TEND};
 use super::settings::RedisQueueSettings;
 use crate::hex;
-use crate::image::audit::{EVENTS_MAX_IN_REDIS, Noted, Place};
 use crate::image::fault::{Fault, Kind};
 use crate::image::job::{Document, JobId, Tenant, random};
+use crate::image::outbox::{AGAIN_MAX, EVENTS_MAX_IN_REDIS, LETTERS_MAX, Letter, Noted, Place, Reader};
 use crate::image::queue::options::QueueOptions;
 use crate::image::queue::sums::Sums;
 use crate::image::queue::{Ask, Enqueued, Forecast, Held, Lease, LeaseId, QueueError, Settled};
@@ -40,8 +40,6 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const HOLD_EVERY: Duration = Duration::from_millis(500);
 /// A lease is renewed so many times before it ends at least.
 const HOLDS_PER_LEASE: u32 = 4;
-/// How long a node that sends events for the account is the one that does, after it last asked for some.
-const SENDER_LEASE: Duration = Duration::from_secs(10);
 /// How long a follower trusts that it is told; then it looks.
 const FOLLOW_LOOK: Duration = Duration::from_secs(15);
 
@@ -63,6 +61,8 @@ pub(super) struct Room {
     /// The consumer that this process is, another one with every start.
     node: String,
     options: QueueOptions,
+    /// How much of events is kept, and of which, as scripts are told.
+    outboxes: String,
     sums: Arc<Sums>,
     version: Cell<u64>,
     ring: Sender<()>,
@@ -97,6 +97,7 @@ impl Room {
             base: settings.base(),
             publish: if settings.redis.is_cluster() { b"SPUBLISH" } else { b"PUBLISH" },
             node: format!("{}-{node}", std::process::id()),
+            outboxes: outboxes(&options),
             options,
             sums,
             version: Cell::new(0),
@@ -180,8 +181,7 @@ impl Room {
     /// Runs a script, again where its answer is lost and `again` says that twice is as good as once.
     async fn run(&self, script: &'static Script, args: &[&[u8]], again: bool) -> Result<Value, QueueError> {
         let lease_ms = self.options.lease.as_millis().to_string();
-        let events_max = self.options.events_max.min(EVENTS_MAX_IN_REDIS).to_string();
-        let mut all: Vec<&[u8]> = vec![self.publish, lease_ms.as_bytes(), events_max.as_bytes()];
+        let mut all: Vec<&[u8]> = vec![self.publish, lease_ms.as_bytes(), self.outboxes.as_bytes()];
         all.extend_from_slice(args);
         let until = self.shard.now() + PATIENCE;
         loop {
@@ -189,7 +189,8 @@ impl Room {
                 Ok(value) => {
                     let told = Told::read(value).map_err(QueueError::Io)?;
                     self.sums.add_counts(&told.counts);
-                    self.sums.add_events_lost(told.unnoted);
+                    self.sums.add_lost(Reader::Account, told.unnoted);
+                    self.sums.add_lost(Reader::Webhooks, told.untold);
                     self.note(told.depth);
                     return Ok(told.result);
                 }
@@ -503,20 +504,59 @@ impl Room {
         Ok(answers.iter().map(|answer| answer.as_int() == Some(1)).collect())
     }
 
-    /// Events for the account: those up to a place go, and as many of the next ones come, if no other node sends them.
-    pub(super) async fn events(&self, sent: Option<Place>, most: usize) -> Result<Vec<Noted>, QueueError> {
-        let numbers = [SENDER_LEASE.as_millis().to_string(), most.to_string()];
-        let kept = sent.map_or_else(String::new, |Place(at, number)| format!("{at}-{}", number + 1));
-        let args = [self.node.as_bytes(), numbers[0].as_bytes(), numbers[1].as_bytes(), kept.as_bytes()];
-        let [waiting, events]: [Value; 2] = self
+    /// Events for a reader: those up to a place go, and as many of the next ones come, if no other node tells them.
+    pub(super) async fn events(
+        &self,
+        reader: Reader,
+        told: Option<Place>,
+        most: usize,
+    ) -> Result<Vec<Noted>, QueueError> {
+        let numbers = [reader.lease().as_millis().to_string(), most.to_string()];
+        let kept = told.map_or_else(String::new, |Place(at, number)| Place(at, number + 1).to_string());
+        let outbox = match reader {
+            Reader::Account => "events",
+            Reader::Webhooks => "webhooks",
+        };
+        let args = [outbox, &self.node, &numbers[0], &numbers[1], &kept].map(str::as_bytes);
+        let [waiting, dead, events]: [Value; 3] = self
             .run(&EVENTS, &args, true)
             .await?
             .into_list()
             .and_then(|parts| parts.try_into().ok())
-            .ok_or_else(|| QueueError::Io("events are not their number and a list".to_owned()))?;
-        self.sums.set_events_waiting(waiting.as_int().unwrap_or(0).max(0) as u64);
+            .ok_or_else(|| QueueError::Io("events are not two numbers and a list".to_owned()))?;
+        self.sums.set_waiting(reader, unsigned(&waiting));
+        self.sums.set_dead(unsigned(&dead));
         let events = events.into_list().unwrap_or_default().into_iter().map(records::event);
         events.collect::<Result<_, String>>().map_err(QueueError::Io)
+    }
+
+    /// All events of webhooks up to a place become dead letters.
+    pub(super) async fn give_up(&self, upto: Place, why: &str) -> Result<(), QueueError> {
+        let (upto, most) = (upto.to_string(), LETTERS_MAX.to_string());
+        let args = ["give up", &upto, why, &most].map(str::as_bytes);
+        self.move_letters(&args, true).await.map(drop)
+    }
+
+    /// Dead letters, newest first.
+    pub(super) async fn letters(&self, before: Option<Place>, most: usize) -> Result<Vec<Letter>, QueueError> {
+        let (before, most) = (before.map_or_else(|| "+".to_owned(), |place| format!("({place}")), most.to_string());
+        let args = ["list", &before, &most].map(str::as_bytes);
+        let letters = self.run(&LETTERS, &args, true).await?.into_list().unwrap_or_default();
+        letters.into_iter().map(records::letter).collect::<Result<_, String>>().map_err(QueueError::Io)
+    }
+
+    /// Dead letters are told again. How many.
+    pub(super) async fn again(&self, letter: Option<Place>) -> Result<u64, QueueError> {
+        let (letter, most) = (letter.map_or_else(String::new, |place| place.to_string()), AGAIN_MAX.to_string());
+        // Whoever asks twice is told the second time that there is none.
+        self.move_letters(&["again", &letter, &most].map(str::as_bytes), false).await
+    }
+
+    async fn move_letters(&self, args: &[&[u8]], again: bool) -> Result<u64, QueueError> {
+        let answer = self.run(&LETTERS, args, again).await?.into_list().unwrap_or_default();
+        let [moved, dead] = [0, 1].map(|at| answer.get(at).map_or(0, unsigned));
+        self.sums.set_dead(dead);
+        Ok(moved)
     }
 
     /// One round of what comes by itself. How long until there is more to do.
@@ -594,6 +634,17 @@ impl Room {
         self.news.tell_all();
         self.ring();
     }
+}
+
+/// How many events may wait for the account and for webhooks, and which ones these tell.
+fn outboxes(options: &QueueOptions) -> String {
+    let most = [options.events_max.min(EVENTS_MAX_IN_REDIS), EVENTS_MAX_IN_REDIS].map(|most| most.to_string());
+    let told = options.webhooks.iter().map(|event| event.name().to_owned());
+    most.into_iter().chain(told).collect::<Vec<_>>().join(",")
+}
+
+fn unsigned(value: &Value) -> u64 {
+    value.as_int().unwrap_or(0).max(0) as u64
 }
 
 fn fault_args(fault: &Fault, is_transient: bool) -> Vec<Vec<u8>> {

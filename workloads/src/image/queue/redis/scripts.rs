@@ -29,6 +29,8 @@ scripts! {
     RETRY = "retry.lua";
     /// What comes by itself.
     TEND = "tend.lua";
-    /// Events for the account of jobs.
+    /// Events for those who are told of them.
     EVENTS = "events.lua";
+    /// Dead letters of webhooks.
+    LETTERS = "letters.lua";
 }

@@ -192,7 +192,7 @@ fn events_are_kept_with_their_changes_until_one_node_has_sent_them_and_have_a_li
     // It is lost once, and done the second time.
     drop(lease(&one));
     assert_eq!(other.complete(lease(&other).id, manifest()).wait().unwrap(), Settled::Ended);
-    let events = one.first(100).wait().unwrap();
+    let events = one.first(Reader::Account, 100).wait().unwrap();
     assert!(events.windows(2).all(|pair| pair[0].place < pair[1].place));
     let of = |tenant: &str| -> Vec<(String, i64)> {
         let own = events.iter().filter(|noted| noted.tenant == tenant);
@@ -201,24 +201,28 @@ fn events_are_kept_with_their_changes_until_one_node_has_sent_them_and_have_a_li
     let [accepted, leased, expired, retried] = ["accepted", "leased", "expired", "retried"];
     let expected = [(accepted, 0), (leased, 1), (expired, 1), (retried, 1)].map(|(name, at)| (name.to_owned(), at));
     assert_eq!((of("a"), of("b")), (expected.to_vec(), expected.to_vec()), "then there is no room for four more");
-    assert_eq!(one.figures().1 + other.figures().1, 4);
+    assert_eq!(one.fill(Reader::Account).lost + other.fill(Reader::Account).lost, 4);
     assert_eq!((events[0].job.clone(), events[0].time_ms >= job.created_ms as i64), (job.id.to_string(), true));
     assert_eq!((events[0].width, events[0].bytes_in), (Some(6000), order("a", 1).work.len as i64));
     assert!(events.iter().all(|noted| noted.error.is_some() == (noted.event == retried)));
     // While one node sends, others do not.
-    assert_eq!((other.first(100).wait().unwrap(), other.figures().0), (Vec::new(), 8));
-    one.forget(events[5].place).wait().unwrap();
-    assert_eq!(one.figures().0, 2);
+    assert_eq!(
+        (other.first(Reader::Account, 100).wait().unwrap(), other.fill(Reader::Account).waiting),
+        (Vec::new(), 8)
+    );
+    one.forget(Reader::Account, events[5].place).wait().unwrap();
+    assert_eq!(one.fill(Reader::Account).waiting, 2);
     // It is gone, and its time is over.
     drop(one);
     server.cli(&["DEL", server.cli(&["KEYS", "*:sender"]).trim()]);
-    assert_eq!(other.first(100).wait().unwrap(), events[6..]);
-    other.forget(events[7].place).wait().unwrap();
+    assert_eq!(other.first(Reader::Account, 100).wait().unwrap(), events[6..]);
+    other.forget(Reader::Account, events[7].place).wait().unwrap();
     // What is asked for again, taken, and given up.
     let second = enter(&other, 2);
     assert_eq!(other.release(lease(&other).id).wait().unwrap(), Settled::Again(std::time::Duration::ZERO));
     assert!(other.cancel(&tenant(), second.id).wait().unwrap().is_some());
-    let names: Vec<String> = other.first(100).wait().unwrap().into_iter().map(|noted| noted.event).collect();
+    let names: Vec<String> =
+        other.first(Reader::Account, 100).wait().unwrap().into_iter().map(|noted| noted.event).collect();
     assert_eq!(names, [accepted, leased, "released", "cancelled"]);
 }
 
