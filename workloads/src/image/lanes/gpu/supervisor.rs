@@ -314,7 +314,9 @@ impl Worker {
             Ok(facts) => Ok((worker, facts)),
             Err(NoStart { sentence, absent }) => {
                 let words = worker.end();
-                Err(NoStart { sentence: format!("{sentence}{words}"), absent })
+                // That there is no device says everything.
+                let sentence = if absent { sentence } else { format!("{sentence}{words}") };
+                Err(NoStart { sentence, absent })
             }
         }
     }
