@@ -67,6 +67,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_killed_worker_costs_no_job", a_killed_worker_costs_no_job),
     ("without_a_device_there_is_no_lane", without_a_device_there_is_no_lane),
     ("what_asks_for_a_lane_gets_it", what_asks_for_a_lane_gets_it),
+    ("what_waits_for_the_cpu_waits_in_the_queue", what_waits_for_the_cpu_waits_in_the_queue),
     (
         "an_original_that_ends_workers_is_not_given_to_them_again",
         an_original_that_ends_workers_is_not_given_to_them_again,
@@ -118,7 +119,7 @@ fn outcome(memory: &File, berth: usize, job: &Job<'_>, batch: usize) -> Outcome 
         memory.write_all_at(&bytes, at).unwrap();
         at += bytes.len() as u64;
         let (len, placeholders) = (bytes.len() as u64, Placeholders::default());
-        claims.push(Claim { index, format: Format::Jpeg, width: 16, height: 9, len, placeholders });
+        claims.push(Claim { index, format: Format::Jpeg, width: 16, height: 16, len, placeholders });
     }
     match job.recipes[0].name.as_str() {
         "die" => std::process::exit(7),
@@ -306,7 +307,7 @@ impl Lane for Slow {
     fn run(&self, _: Task) -> Result<Done, Fault> {
         self.0.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(5));
-        Ok(Done { outputs: Vec::new(), timings: Timings::default(), peak_bytes: 0, told: Told::CPU })
+        Ok(Done { outputs: Vec::new(), timings: Timings::default(), peak_bytes: 0, told: Told::CPU, share: None })
     }
 }
 
@@ -382,6 +383,47 @@ fn what_asks_for_a_lane_gets_it() {
     assert_eq!(told(Route::Cpu, None), Told { lane: "cpu", why: asked });
     assert_eq!(told(Route::Gpu, Some("a variant")), Told { lane: "cpu", why: "a variant".to_owned() });
     assert!(told(Route::Auto, None).why.starts_with("expected: gpu "));
+}
+
+/// A CPU lane whose tasks end when they are told. Counts those that have begun.
+struct Held(AtomicU64);
+
+impl Lane for Held {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn run(&self, task: Task) -> Result<Done, Fault> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        until("it is told", || task.stop.is_stopped());
+        Ok(Done { outputs: Vec::new(), timings: Timings::default(), peak_bytes: 0, told: Told::CPU, share: None })
+    }
+}
+
+fn what_waits_for_the_cpu_waits_in_the_queue() {
+    let cpu = Arc::new(Held(AtomicU64::new(0)));
+    let lanes = BothLanes::new(cpu.clone(), Some(lane()), Route::Cpu, 2);
+    assert_eq!((lanes.room(100), lanes.room(1)), (2 + 4, 1), "both cores, and a batch");
+    let stops: Vec<Stop> = (0..4).map(|_| Stop::default()).collect();
+    std::thread::scope(|scope| {
+        let mut given = Vec::new();
+        // The first two have cores; of those that wait each is one less that is taken, and beyond a core's worth none is.
+        for (stop, room) in stops.iter().zip([6, 6, 5, 0]) {
+            let begun = given.len() as u64 + 1;
+            let (lanes, task) = (&lanes, Task { stop: stop.clone(), ..task(&["a"]) });
+            given.push(scope.spawn(move || lanes.run(task).map(|_| ()).map_err(|fault| fault.kind)));
+            until("it has begun, or waits", || {
+                lanes.room(100) == room && cpu.0.load(Ordering::Relaxed) == begun.min(2)
+            });
+        }
+        // Whoever waits and is not wanted any more goes at once.
+        stops[3].stop();
+        until("it has gone", || lanes.room(100) == 5);
+        stops.iter().for_each(Stop::stop);
+        let ended: Vec<_> = given.into_iter().map(|job| job.join().unwrap()).collect();
+        assert_eq!((&ended[..2], ended[3]), (&[Ok(()), Ok(())][..], Err(Kind::Stopped)));
+    });
+    assert_eq!(lanes.room(100), 6);
 }
 
 fn an_original_that_ends_workers_is_not_given_to_them_again() {

@@ -571,7 +571,7 @@ impl Lane for StandIn {
 
     fn run(&self, _: Task) -> Result<Done, JobFault> {
         std::thread::sleep(self.0);
-        Ok(Done { outputs: Vec::new(), timings: Timings::default(), peak_bytes: 0, told: Told::CPU })
+        Ok(Done { outputs: Vec::new(), timings: Timings::default(), peak_bytes: 0, told: Told::CPU, share: None })
     }
 }
 

@@ -111,9 +111,6 @@ fn a_gpu_that_breaks_costs_no_job_and_no_attempt() {
     until("it is up again", || figure(&service, "annulus_image_gpu_up") == 1);
     let again = made(&service, "?ops=rs:fit:201:201", &photos(1, 4));
     assert!(again.iter().all(|document| document["lane"] == "gpu"), "{again:?}");
-    // One that is stopped from outside is no different.
-    let status = service.get("/v1/figures").json();
-    assert_eq!(status["gpu"]["up"], true, "{status}");
     service.stop();
 }
 

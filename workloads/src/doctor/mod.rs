@@ -158,8 +158,9 @@ impl Doctor {
             Err(error) => crate::say!("  the limit of open files cannot be read: {error}"),
         }
         crate::say!("GPU, for images");
-        crate::say!("{}", gpu(self.gpu));
-        let mut is_well = true;
+        let found = gpu(self.gpu);
+        crate::say!("{found}");
+        let mut is_well = found.verdict != Verdict::No;
         for server in self.servers {
             crate::say!("{}", title(&server));
             for finding in look(server) {
@@ -173,21 +174,19 @@ impl Doctor {
 
 /// Whether images can be made on a GPU: starts its worker once.
 fn gpu(settings: GpuSettings) -> Finding {
-    let missing = |why: String| match settings.mode {
-        Mode::Off => Finding::note("not used: image.gpu.mode = \"off\"", ""),
-        Mode::Required => {
+    if settings.mode == Mode::Off {
+        return Finding::note("not used: image.gpu.mode = \"off\"", "");
+    }
+    match GpuLane::start(settings.options).and_then(|lane| Gpu::of(&lane)) {
+        Ok(gpu) => Finding::yes(gpu.name),
+        Err(why) if settings.mode == Mode::Required => {
             Finding::no(why, "image.gpu.mode = \"required\": install what is missing, or choose \"auto\"")
         }
-        Mode::Auto => Finding::note(
+        Err(why) => Finding::note(
             why,
             "none is needed: the CPU makes all images. For one: NVIDIA's driver, and libnvjpeg.so.13 or .12",
         ),
-    };
-    if settings.mode == Mode::Off {
-        return missing(String::new());
     }
-    let found = GpuLane::start(settings.options).and_then(|lane| Gpu::of(&lane));
-    found.map_or_else(missing, |gpu| Finding::yes(gpu.name))
 }
 
 /// How many connections so many open files are good for.

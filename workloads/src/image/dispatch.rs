@@ -148,6 +148,8 @@ pub struct LaneThreads {
     pub cores: Vec<Option<usize>>,
     /// Whether they run only when nothing else wants their core: where shards live on it.
     pub idle: bool,
+    /// Works that it does at a time. As many as there are threads, unless those mostly wait.
+    pub workers: usize,
 }
 
 /// How works are handed out.
@@ -193,7 +195,7 @@ impl Dispatcher {
         let (storing, to_store) = bounded(STORING_MAX);
         let mut threads = Vec::new();
         let mut slots = Vec::new();
-        for (index, LaneThreads { lane, cores, idle }) in lanes.into_iter().enumerate() {
+        for (index, LaneThreads { lane, cores, idle, .. }) in lanes.into_iter().enumerate() {
             // As deep as there are threads: a lease never waits behind another in a channel.
             let (sender, works) = bounded::<Assignment>(cores.len().max(1));
             for (number, core) in cores.iter().copied().enumerate() {
@@ -211,7 +213,7 @@ impl Dispatcher {
                     hand.run();
                 })?);
             }
-            slots.push(Slots { name: lane.name(), sender, free: cores.len() });
+            slots.push(Slots { lane, sender, free: cores.len() });
         }
         for number in 0..STORERS {
             let (shared, to_store, ends) = (shared.clone(), to_store.clone(), ends_in.clone());
@@ -265,7 +267,7 @@ pub fn desk(
     marks: super::admission::Marks,
     lanes: &[LaneThreads],
 ) -> Desk {
-    let workers = lanes.iter().map(|lane| lane.cores.len()).sum();
+    let workers = lanes.iter().map(|lane| lane.workers).sum();
     let pressure = Arc::new(Pressure::default());
     let gate = Gate::new(queue.clone(), budget, Pace::new(workers), pressure, marks);
     let lanes = Arc::new(lanes.iter().map(LaneGauge::new).collect());
@@ -280,7 +282,7 @@ struct Shared {
 }
 
 struct Slots {
-    name: &'static str,
+    lane: Arc<dyn Lane>,
     sender: Sender<Assignment>,
     free: usize,
 }
@@ -400,14 +402,20 @@ impl Clerk {
         self.paused = None;
         for lane in 0..self.slots.len() {
             match self.serve(lane) {
-                Turn::All => self.lease_for(lane, self.slots[lane].free),
+                Turn::All => self.lease_for(lane, self.room(lane)),
                 Turn::One => {
-                    self.lease_for(lane, 1);
+                    self.lease_for(lane, self.room(lane).min(1));
                     self.serve(lane);
                 }
                 Turn::None => {}
             }
         }
+    }
+
+    /// How many works a lane would begin now.
+    fn room(&self, lane: usize) -> usize {
+        let Slots { lane, free, .. } = &self.slots[lane];
+        lane.room(*free)
     }
 
     fn lease_for(&mut self, lane: usize, most: usize) {
@@ -422,7 +430,7 @@ impl Clerk {
             giant_bytes: budget.giant(),
             giant: budget.is_giant_free(),
         };
-        match desk.queue.lease(self.slots[lane].name, ask).wait() {
+        match desk.queue.lease(self.slots[lane].lane.name(), ask).wait() {
             Ok(leases) => leases.into_iter().for_each(|lease| self.assign(lane, lease)),
             Err(error) => {
                 crate::say!("image: nothing is leased for {} s: {error}", PAUSE.as_secs());
@@ -553,7 +561,7 @@ impl Hand {
         drop(reservation);
         match ran {
             Ok(done) => {
-                shared.desk.gate.pace().observe(work.cost.cpu_us, began.elapsed());
+                shared.desk.gate.pace().observe(work.cost.cpu_us, done.share.unwrap_or_else(|| began.elapsed()));
                 stop.reached(1.0);
                 let unstored = Unstored::Work(Finished { lease, done, began });
                 assert!(self.storing.send(unstored).is_ok(), "the storing threads end after the lanes");

@@ -272,7 +272,7 @@ pub struct Document {
     pub attempts_max: u32,
     /// From 0 to 1.
     pub progress: f32,
-    /// Once an attempt has begun: `cpu` or `gpu`, or `both` until it is known which of them did it.
+    /// Once an attempt has begun: `cpu` or `gpu`, or `both` until one of them has done it, and where none has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lane: Option<String>,
     /// Why that lane, where there was a choice.

@@ -34,6 +34,8 @@ pub struct Machine {
     pub memory: (u64, MemoryLimit),
     /// The GPU, or why there is none.
     pub gpu: Result<Gpu, String>,
+    /// Bytes that its lane keeps, also while it is down.
+    pub staging_bytes: u64,
 }
 
 /// What a GPU adds to the rule.
@@ -45,8 +47,6 @@ pub struct Gpu {
     pub bytes: u64,
     /// What of it a batch takes: pictures, and the codecs' own buffers.
     pub batch_bytes: u64,
-    /// Memory of this machine that its lane keeps.
-    pub host_bytes: u64,
 }
 
 impl Gpu {
@@ -56,12 +56,13 @@ impl Gpu {
     /// Why not.
     pub fn of(lane: &GpuLane) -> Result<Gpu, String> {
         let status = lane.status();
-        let facts = status.facts.ok_or_else(|| status.trouble.unwrap_or_else(|| "its worker is down".to_owned()))?;
+        let facts = status.facts.ok_or_else(|| {
+            format!("it is down for now: {}", status.trouble.as_deref().unwrap_or("its worker has not started"))
+        })?;
         Ok(Gpu {
             name: format!("{}, {} decoder engines, nvJPEG {}", facts.name, facts.engines, facts.nvjpeg),
             bytes: facts.memory_bytes,
             batch_bytes: facts.batch_bytes(),
-            host_bytes: lane.host_bytes(),
         })
     }
 }
@@ -92,10 +93,10 @@ impl fmt::Display for MemoryLimit {
 
 impl Machine {
     /// Looks at the affinity mask, the control groups, the resource limits and the machine; the GPU is its lane's to tell.
-    pub fn of_this_process(gpu: Result<Gpu, String>) -> Machine {
+    pub fn of_this_process(gpu: Result<Gpu, String>, staging_bytes: u64) -> Machine {
         let address_space = rustix::process::getrlimit(rustix::process::Resource::As).current;
         let memory = memory(&|path| std::fs::read_to_string(path).ok(), address_space);
-        Machine { grants: Grants::of_this_process(), memory, gpu }
+        Machine { grants: Grants::of_this_process(), memory, gpu, staging_bytes }
     }
 }
 
@@ -190,8 +191,7 @@ impl ImagePlan {
         let total = machine.memory.0;
         // An eighth, at least 512 MB, never more than half.
         let usual = (total / 8).max(512_000_000).min(total / 2);
-        let staging = machine.gpu.as_ref().map_or(0, |gpu| gpu.host_bytes);
-        let reserved_bytes = (knobs.reserved_bytes.unwrap_or(usual) + staging).min(total);
+        let reserved_bytes = (knobs.reserved_bytes.unwrap_or(usual) + machine.staging_bytes).min(total);
         let left = total.saturating_sub(reserved_bytes);
         let cores = machine.grants.quota.unwrap_or(f64::MAX).min(machine.grants.cores.len() as f64);
         let by_cores = (cores / knobs.cores_per_worker.max(0.01)) as u64;
@@ -290,7 +290,7 @@ impl fmt::Display for ImagePlan {
                 "gpu       {}: {} of it per batch; {} of the machine's memory for originals on their way there",
                 gpu.name,
                 gb(gpu.batch_bytes),
-                mb(gpu.host_bytes)
+                mb(self.machine.staging_bytes)
             )?,
             Err(why) => writeln!(f, "gpu       none, and its term falls away: {why}")?,
         }
@@ -484,8 +484,8 @@ mod tests {
                 name: "a card".to_owned(),
                 bytes: gb * 1_000_000_000,
                 batch_bytes: 2_000_000_000,
-                host_bytes: 0,
             }),
+            staging_bytes: 0,
         }
     }
 
@@ -568,7 +568,7 @@ queue     above 10 s of forecast wait: 202 with delayed; above 120 s or 100000 w
             let read = |path: &str| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned());
             assert_eq!(memory(&read, space), expected, "{files:?}");
         }
-        assert!(Machine::of_this_process(Err("not looked for".to_owned())).memory.0 > 0);
+        assert!(Machine::of_this_process(Err("not looked for".to_owned()), 0).memory.0 > 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fault::{Fault, Kind};
 use super::options;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, Route};
 
 /// Outputs of one preset. Beyond: refused at start.
 pub const OUTPUTS_MAX: usize = 16;
@@ -75,6 +75,12 @@ impl Presets {
                 ));
             }
             recipes.push(recipe);
+        }
+        if Route::of(&recipes).is_none() {
+            return refuse(format!(
+                "the preset \"{name}\" asks for the lane cpu (ln) in one output and for gpu in another; one lane makes all of a \
+                 request"
+            ));
         }
         self.0.insert(name.to_owned(), recipes);
         Ok(())
@@ -161,6 +167,7 @@ mod tests {
         assert!(refused("mine", &[("a", ""), ("a", "")]).contains("two outputs"));
         assert!(refused("mine", &[("a", "qq:1")]).contains("output \"a\" of preset \"mine\""));
         assert!(refused("../etc", &[("a", "")]).contains("cannot name a preset"));
+        assert!(refused("mine", &[("a", "ln:cpu"), ("b", "ln:gpu")]).contains("one lane makes all"));
         assert!(refused("mine", &[("", "")]).contains("cannot name an output"));
         assert!(presets.get("nope").unwrap_err().detail.contains("thumbnail"));
     }

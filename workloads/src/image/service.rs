@@ -74,14 +74,17 @@ impl Image {
             crate::say!("image     {warning}");
         }
         let (gpu, facts) = gpu_lane(&config)?;
-        let plan = ImagePlan::new(&Machine::of_this_process(facts), &config.knobs);
+        let staging = gpu.as_ref().map_or(0, GpuLane::host_bytes);
+        let plan = ImagePlan::new(&Machine::of_this_process(facts, staging), &config.knobs);
         let (cores, idle) = plan.cores(engine);
         let cpu: Arc<dyn Lane> = Arc::new(cpu);
         let both = gpu.map(|gpu| Arc::new(BothLanes::new(cpu.clone(), Some(gpu), config.gpu.lane, plan.workers)));
         let lanes = match both.clone() {
             // Its threads mostly wait for the device, so they are many, and the system places them.
-            Some(both) => LaneThreads { cores: vec![None; both.concurrency()], lane: both, idle },
-            None => LaneThreads { lane: cpu, cores, idle },
+            Some(both) => {
+                LaneThreads { cores: vec![None; both.concurrency()], lane: both, idle, workers: plan.workers }
+            }
+            None => LaneThreads { lane: cpu, cores, idle, workers: plan.workers },
         };
         let lanes = vec![lanes];
         let mut desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
@@ -168,8 +171,10 @@ impl Image {
 /// # Errors
 /// A sentence.
 pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
-    let (_, facts) = gpu_lane(config)?;
-    let plan = ImagePlan::new(&Machine::of_this_process(facts), &config.knobs);
+    let (gpu, facts) = gpu_lane(config)?;
+    let staging = gpu.as_ref().map_or(0, GpuLane::host_bytes);
+    let plan = ImagePlan::new(&Machine::of_this_process(facts, staging), &config.knobs);
+    drop(gpu);
     let Some(images) = images else { return Ok(plan.to_string()) };
     let lane = cpu_lane(config)?;
     let recipes = config.presets.get(&config.default_preset).map_err(|fault| fault.detail)?;

@@ -430,9 +430,10 @@ impl Batched {
         Batched { nvjpeg: nvjpeg.clone(), idle: VecDeque::new(), busy: Vec::new() }
     }
 
-    /// Enqueues images of one subsampling. An image's place in the list says which of the engines does it. The inputs, and the memory that `images` names, must stay until the stream was waited
-    /// for, and nothing may be enqueued on that memory: on Hopper the decoder does not heed the stream's order. Then
-    /// [`settle`](Batched::settle) makes the states ready for others.
+    /// Enqueues images of one subsampling. An image's place in the list says which of the engines does it. The inputs, and
+    /// the memory that `images` names, must stay until the stream was waited for, and nothing may be enqueued on that
+    /// memory: on Hopper the decoder does not heed the stream's order. Then [`settle`](Batched::settle) makes the states
+    /// ready for others.
     pub fn decode(
         &mut self,
         stream: &Stream,

@@ -38,7 +38,7 @@ impl Clerk {
 
     /// Hands out variants, as far as the lane's threads and the bytes go.
     pub(super) fn serve(&mut self, lane: usize) -> Turn {
-        while lane == LANE && self.slots[lane].free > 0 {
+        while lane == LANE && self.room(lane) > 0 {
             let Some(wish) = self.counter.first() else {
                 self.in_a_row = 0;
                 return Turn::All;
@@ -75,7 +75,7 @@ impl Hand {
         drop(reservation);
         match ran {
             Ok(done) => {
-                shared.desk.gate.pace().observe(wish.cost.cpu_us, began.elapsed());
+                shared.desk.gate.pace().observe(wish.cost.cpu_us, done.share.unwrap_or_else(|| began.elapsed()));
                 let unstored = Unstored::Variant { key: wish.key, done };
                 assert!(self.storing.send(unstored).is_ok(), "the storing threads end after the lanes");
             }

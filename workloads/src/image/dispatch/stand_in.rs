@@ -62,7 +62,7 @@ impl StandIn {
             _ => {}
         }
         let outputs = task.recipes.iter().map(|recipe| made(&recipe.name, &input)).collect();
-        Ok(Done { outputs, timings: Timings::default(), peak_bytes: task.memory_bytes, told: Told::CPU })
+        Ok(Done { outputs, timings: Timings::default(), peak_bytes: task.memory_bytes, told: Told::CPU, share: None })
     }
 }
 
@@ -117,7 +117,7 @@ impl Rig {
         let queue = Arc::new(SqliteQueue::open(&home.join("queue"), options).unwrap());
         let objects = Arc::new(Directory::open(&home.join("store")).unwrap());
         let lane = StandIn::new(takes);
-        let lanes = vec![LaneThreads { lane: lane.clone(), cores: vec![None; threads], idle: false }];
+        let lanes = vec![LaneThreads { lane: lane.clone(), cores: vec![None; threads], idle: false, workers: threads }];
         let marks = Marks { disk_reserve_bytes: 0, ..Marks::DEFAULT };
         let desk = desk(queue, objects, Budget::new(1 << 30, 512 << 20), marks, &lanes);
         Rig { lane, lanes, desk }

@@ -505,11 +505,11 @@ fn checked(
     let outputs: Vec<Made> = outputs.into_iter().flatten().collect();
     // The files' pages belong to no process.
     let peak_bytes = peak_bytes + outputs.iter().map(|output| output.len).sum::<u64>();
-    Ok(Done { outputs, timings, peak_bytes, told: Told::CPU })
+    Ok(Done { outputs, timings, peak_bytes, told: Told::CPU, share: None })
 }
 
 /// Seals an output, and checks what was claimed of it.
-fn take(claim: &Claim, recipe: &Recipe, file: &File, output_bytes_max: u64) -> Result<Made, String> {
+pub(super) fn take(claim: &Claim, recipe: &Recipe, file: &File, output_bytes_max: u64) -> Result<Made, String> {
     seal(file).map_err(|error| format!("an output cannot be sealed: {error}"))?;
     let len = file.metadata().map_err(|error| format!("an output cannot be looked at: {error}"))?.len();
     if len != claim.len || len > output_bytes_max {

@@ -108,6 +108,9 @@ pub struct Done {
     pub peak_bytes: u64,
     /// Which lane did it, and why that one.
     pub told: Told,
+    /// How long it kept one of the service's workers busy, where that is not how long it took: others were done at the same
+    /// time, or it waited for a core.
+    pub share: Option<Duration>,
 }
 
 /// Which lane did a task, and why: for the job's document.
@@ -128,6 +131,11 @@ impl Told {
 pub trait Lane: Send + Sync {
     /// `cpu`, `gpu`, or `both`: what job documents say until it is known who did it.
     fn name(&self) -> &'static str;
+
+    /// How many more tasks it would begin now, if so many threads are free to call it.
+    fn room(&self, threads: usize) -> usize {
+        threads
+    }
 
     /// Makes all outputs.
     ///

@@ -67,7 +67,7 @@ fn process(task: &Task, options: &Options, pool: &mut Pool) -> Result<Done, Faul
     let outputs: Option<Vec<Made>> = outputs.into_iter().collect();
     let outputs = outputs.ok_or_else(|| Fault::new(Kind::Crashed, "the pipeline left an output out"))?;
     let peak_bytes = pool.peak_bytes() as u64 + outputs.iter().map(|output| output.len).sum::<u64>();
-    Ok(Done { outputs, timings, peak_bytes, told: Told::CPU })
+    Ok(Done { outputs, timings, peak_bytes, told: Told::CPU, share: None })
 }
 
 /// What a panic said.

@@ -18,7 +18,7 @@ use ring::hmac;
 use crate::image::fault::{Fault, Kind};
 use crate::image::options::{self, TEXT_BYTES_MAX};
 use crate::image::presets::Presets;
-use crate::image::recipe::Recipe;
+use crate::image::recipe::{Recipe, Route};
 use crate::image::store::{Key, Suffix};
 
 /// What the paths of images begin with.
@@ -122,12 +122,15 @@ pub fn read(path: &str, presets: &Presets) -> Result<Asked, Fault> {
                      it where the image is uploaded"
                 ));
             }
+            "lane" | "ln" => {
+                return refuse(format!("\"{name}\" chooses a lane, and variants are always the CPU's. Leave it out"));
+            }
             _ => of_pixels.push(option.to_owned()),
         }
     }
     asked.recipe = options::parse(RECIPE, &of_pixels.join("/"))?;
-    // A preset is for uploads, too: with or without what is told there, it is the same picture here.
-    (asked.recipe.thumbhash, asked.recipe.blurhash) = (false, None);
+    // A preset is for uploads, too: with or without what is told there, and whoever makes it there, it is the same picture here.
+    (asked.recipe.thumbhash, asked.recipe.blurhash, asked.recipe.route) = (false, None, Route::Auto);
     if asked.is_negotiated {
         asked.recipe.format = None;
     }
@@ -247,7 +250,7 @@ mod tests {
         assert!(!preset.is_lasting);
         assert_eq!(asked("/pr:thumbnail").unwrap().recipe, asked("/rs:fit:256:256").unwrap().recipe);
         let mut presets = Presets::built_in();
-        presets.add("hero", &[("hero", "rs:fit:256:256/th/bh:4:3")]).unwrap();
+        presets.add("hero", &[("hero", "rs:fit:256:256/th/bh:4:3/ln:gpu")]).unwrap();
         let hero = read(&format!("{PLACE}{}/pr:hero", original()), &presets).unwrap();
         assert_eq!(hero.recipe, asked("/pr:thumbnail").unwrap().recipe);
         // However it is written, it is the same picture.
@@ -267,6 +270,7 @@ mod tests {
             ("/pr:nope", "there are: "),
             ("/pr:avatar:small/pr:avatar:large", "twice"),
             ("/th:1", "a job's document"),
+            ("/ln:cpu", "always the CPU's"),
             ("/w:9/blurhash:4:3", "where the image is uploaded"),
             ("/f:heic", "jpeg, png, webp or avif"),
             ("/rs%3Afit:1:1", "there is no option"),

@@ -1,16 +1,17 @@
 //! Both lanes as one: each job goes the way that the router says, and what the GPU does not take, or was lost with, goes to
-//! the CPU at once. No job visits the GPU twice, so one that kills its worker does so once; and an original that was under way
+//! the CPU at once. No attempt visits the GPU twice, so a job that kills its worker does so once; and an original that was under way
 //! in two losses is not sent there again.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::router::{Load, Router, State, Way, Why};
-use super::{Ended, GpuLane, Lost, suits};
+use super::{Ended, GpuLane, LOOK_EVERY, Lost, suits};
 use crate::image::fault::Fault;
-use crate::image::lanes::{Done, Lane, Task, Told};
+use crate::image::lanes::worker::cancelled;
+use crate::image::lanes::{Done, Lane, Stop, Task, Told};
 use crate::image::pipeline::predict;
 use crate::image::recipe::Route;
 use crate::image::store::Key;
@@ -55,6 +56,8 @@ pub struct BothLanes {
     /// Predicted microseconds of the CPU lane's jobs that wait or are begun.
     cpu_us: AtomicU64,
     cpu_free: (Mutex<usize>, Condvar),
+    /// Jobs that wait for a core.
+    cpu_waiting: AtomicUsize,
     gpu_under_way: AtomicUsize,
     /// Originals that were under way when a worker was lost, and how often; the newest last.
     suspects: Mutex<VecDeque<(Key, u8)>>,
@@ -72,6 +75,7 @@ impl BothLanes {
             cores,
             cpu_us: AtomicU64::new(0),
             cpu_free: (Mutex::new(cores.max(1)), Condvar::new()),
+            cpu_waiting: AtomicUsize::new(0),
             gpu_under_way: AtomicUsize::new(0),
             suspects: Mutex::default(),
             counts: Counts::default(),
@@ -129,8 +133,10 @@ impl BothLanes {
         self.gpu_under_way.fetch_sub(1, Ordering::Relaxed);
         match ended {
             Ended::Done(done) => {
-                self.router().on_gpu(load, started.elapsed(), at_once);
-                Ok(Ok(done))
+                let took = started.elapsed();
+                self.router().on_gpu(load, took, at_once);
+                // Jobs that are done side by side share what all workers of the service would be busy with.
+                Ok(Ok(Done { share: Some(took * self.cores as u32 / at_once as u32), ..done }))
             }
             Ended::Fault(fault) => Ok(Err(fault)),
             Ended::Unsupported(why) => Err(Why::Unsuited(why)),
@@ -145,12 +151,14 @@ impl BothLanes {
 
     fn on_cpu(&self, task: Task, load: Load) -> Result<Done, Fault> {
         self.cpu_us.fetch_add(load.cpu_us, Ordering::Relaxed);
-        let (took, done) = self.with_core(|| self.cpu.run(task));
+        let ran = self.core(&task.stop).and_then(|core| {
+            let done = self.cpu.run(task)?;
+            Ok((done, core.since.elapsed()))
+        });
         self.cpu_us.fetch_sub(load.cpu_us, Ordering::Relaxed);
-        if done.is_ok() {
-            self.router().on_cpu(load, took);
-        }
-        done
+        let (done, took) = ran?;
+        self.router().on_cpu(load, took);
+        Ok(Done { share: Some(took), ..done })
     }
 
     /// Notes that a worker was lost with this original. Most of those with it are innocent, and one loss is forgiven.
@@ -169,21 +177,20 @@ impl BothLanes {
             .is_some_and(|original| suspects.iter().any(|(key, losses)| *key == original && *losses >= LOSSES_MAX))
     }
 
-    /// Waits for a core, and uses it.
-    fn with_core<T>(&self, work: impl FnOnce() -> T) -> (Duration, T) {
+    /// Waits for a core. The job may be unwanted before one is free.
+    fn core(&self, stop: &Stop) -> Result<Core<'_>, Fault> {
         let (free, freed) = &self.cpu_free;
         let mut count = free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count == 0 {
-            count = freed.wait(count).unwrap_or_else(PoisonError::into_inner);
+        self.cpu_waiting.fetch_add(1, Ordering::Relaxed);
+        while *count == 0 && !stop.is_stopped() {
+            (count, _) = freed.wait_timeout(count, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.cpu_waiting.fetch_sub(1, Ordering::Relaxed);
+        if *count == 0 {
+            return Err(cancelled());
         }
         *count -= 1;
-        drop(count);
-        let started = Instant::now();
-        let done = work();
-        let took = started.elapsed();
-        *free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        freed.notify_one();
-        (took, done)
+        Ok(Core { lanes: self, since: Instant::now() })
     }
 
     fn router(&self) -> std::sync::MutexGuard<'_, Router> {
@@ -194,6 +201,13 @@ impl BothLanes {
 impl Lane for BothLanes {
     fn name(&self) -> &'static str {
         if self.gpu.is_some() { "both" } else { "cpu" }
+    }
+
+    /// As many as wait for cores already are fewer of them: what is leased has left the queue, where who is urgent goes first.
+    fn room(&self, threads: usize) -> usize {
+        let cores = self.cores.max(1).saturating_sub(self.cpu_waiting.load(Ordering::Relaxed));
+        let batch = self.gpu.as_ref().filter(|gpu| gpu.is_up()).map_or(0, GpuLane::batch_max);
+        if cores == 0 { 0 } else { threads.min(cores + batch) }
     }
 
     fn run(&self, task: Task) -> Result<Done, Fault> {
@@ -212,5 +226,19 @@ impl Lane for BothLanes {
         let done = self.on_cpu(task, load);
         self.counts.count(Way::Cpu, &why);
         done.map(|done| Done { told: Told { lane: "cpu", why: why.to_string() }, ..done })
+    }
+}
+
+/// The right to keep one core busy.
+struct Core<'a> {
+    lanes: &'a BothLanes,
+    since: Instant,
+}
+
+impl Drop for Core<'_> {
+    fn drop(&mut self) {
+        let (free, freed) = &self.lanes.cpu_free;
+        *free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        freed.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! When a worker that failed is started again: at once, then later and later, and after too many faults in a while not
+//! When a worker that failed is started again: after a moment, then later and later, and after too many faults in a while not
 //! until the device has had a rest. No clock of its own.
 
 use std::collections::VecDeque;

@@ -35,13 +35,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::child::{memory_file, seal};
+use super::child::{memory_file, take};
 use super::wire::Claim;
 use super::{Done, Made, Task, Told};
 use crate::image::fault::{Fault, Kind};
 use crate::image::format::Format;
 use crate::image::pipeline::Timings;
-use crate::image::recipe::Recipe;
 use annulus_engine::gpu::Shared;
 use supervisor::{Pending, Supervisor};
 use wire::{
@@ -50,12 +49,11 @@ use wire::{
 
 /// Bytes copied at a time: they stay in the core's own cache between the two sides.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Bytes of a berth that stay in memory between jobs; what a larger job used is given back.
-const BERTH_KEPT_BYTES: usize = 16 << 20;
+/// Bytes of a berth's original, and as many of its outputs, that stay in memory between jobs; what a larger job used is given
+/// back.
+const KEPT_BYTES: usize = 8 << 20;
 /// How often whoever waits for a berth looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Pixels of a side of a JPEG.
-const SIDE_MAX: u32 = 65_535;
 
 /// How the lane works.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +105,7 @@ impl Options {
 
     /// Bytes of this machine's memory that the lane holds at most between jobs.
     pub fn host_bytes(&self) -> u64 {
-        (self.berths() * BERTH_KEPT_BYTES) as u64
+        (self.berths() * 2 * KEPT_BYTES) as u64
     }
 
     /// Jobs that can be in the lane: under way, and as many again so that no desk waits for a copy.
@@ -193,6 +191,7 @@ impl Common {
 /// See the module's description.
 pub struct GpuLane {
     common: Arc<Common>,
+    batch_max: usize,
     concurrency: usize,
     host_bytes: u64,
     supervisor: Option<JoinHandle<()>>,
@@ -225,11 +224,12 @@ impl GpuLane {
             status: Mutex::default(),
         });
         let (told, first) = bounded(1);
+        let batch_max = options.batch_max;
         let (concurrency, host_bytes) = (options.concurrency(), options.host_bytes());
         let supervisor = Supervisor::new(options, common.clone(), queue);
         let thread = std::thread::Builder::new().name("image-gpu".to_owned());
         let thread = thread.spawn(move || supervisor.run(&told)).map_err(failed("a thread"))?;
-        let lane = GpuLane { common, concurrency, host_bytes, supervisor: Some(thread) };
+        let lane = GpuLane { common, batch_max, concurrency, host_bytes, supervisor: Some(thread) };
         first.recv().unwrap_or_else(|_| Err("the GPU's supervisor has ended".to_owned()))?;
         Ok(lane)
     }
@@ -254,6 +254,11 @@ impl GpuLane {
         self.common.pixels.load(Ordering::Relaxed) as f64 / 1e6
     }
 
+    /// Jobs of a batch.
+    pub fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
     /// Jobs that keep all desks busy: the ones in work, and as many as wait to fill the next batch.
     pub fn concurrency(&self) -> usize {
         self.concurrency
@@ -273,12 +278,13 @@ impl GpuLane {
             return Ended::Unsupported(format!("an original of {} bytes", task.len));
         }
         let started = Instant::now();
-        let berth = match self.berth(task) {
+        let mut berth = match self.berth(task) {
             Ok(berth) => berth,
             Err(ended) => return ended,
         };
         let number = berth.number;
         if let Err(error) = self.load(number, task) {
+            berth.outputs = 0;
             return match error.kind() {
                 io::ErrorKind::InvalidInput => Ended::Unsupported(error.to_string()),
                 _ => Ended::Fault(Fault::new(Kind::Io, format!("the original could not be read: {error}"))),
@@ -287,6 +293,7 @@ impl GpuLane {
         // Here, and not at a desk: job threads do it side by side.
         let input = self.common.mapped.slice(input_at(number), task.len as usize).unwrap_or_default();
         if let Err(why) = suits::bytes(input, &task.header) {
+            berth.outputs = 0;
             return Ended::Unsupported(why.to_owned());
         }
         let (answer, ended) = bounded(1);
@@ -297,7 +304,7 @@ impl GpuLane {
         self.common.ring();
         match ended.recv() {
             _ if task.stop.is_stopped() => Ended::Fault(super::worker::cancelled()),
-            Ok(Ok(timings)) => self.unload(number, task, timings),
+            Ok(Ok(timings)) => self.unload(&mut berth, task, timings),
             Ok(Err(lost)) => Ended::Lost(lost),
             Err(_) => Lost::before(format!("the GPU's supervisor has ended after {:?}", started.elapsed())),
         }
@@ -311,7 +318,9 @@ impl GpuLane {
                 return Err(Lost::before(supervisor::DOWN));
             }
             match self.common.free.1.recv_timeout(LOOK_EVERY) {
-                Ok(number) => return Ok(Berth { number, common: &self.common, used: task.len as usize }),
+                Ok(number) => {
+                    return Ok(Berth { number, common: &self.common, input: task.len as usize, outputs: usize::MAX });
+                }
                 Err(RecvTimeoutError::Timeout) if task.stop.is_stopped() => {
                     return Err(Ended::Fault(super::worker::cancelled()));
                 }
@@ -330,32 +339,37 @@ impl GpuLane {
     }
 
     /// Takes a job's outputs out of its berth.
-    fn unload(&self, berth: usize, task: &Task, timings: Timings) -> Ended {
-        let io = |error: io::Error| Ended::Fault(Fault::new(Kind::Io, format!("the GPU's result: {error}")));
-        let claims = match take_words::<Outcome>(&self.common.memory, berth) {
+    fn unload(&self, berth: &mut Berth<'_>, task: &Task, timings: Timings) -> Ended {
+        let io = |error: io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => lied(format!("its worker's result: {error}")),
+            _ => Ended::Fault(Fault::new(Kind::Io, format!("the GPU's result: {error}"))),
+        };
+        let claims = match take_words::<Outcome>(&self.common.memory, berth.number) {
             Ok(Outcome::Made(claims)) => claims,
             Ok(Outcome::Unsupported(why)) => return Ended::Unsupported(why),
             Ok(Outcome::Fault(fault)) => return Ended::Fault(fault),
             Err(error) => return io(error),
         };
-        let mut at = outputs_at(berth) as u64;
+        let mut at = outputs_at(berth.number) as u64;
         let end = at + OUTPUTS_BYTES_MAX as u64;
         let mut outputs: Vec<Option<Made>> = task.recipes.iter().map(|_| None).collect();
         for claim in claims {
             let place = outputs.get_mut(claim.index).filter(|place| place.is_none()).zip(task.recipes.get(claim.index));
-            let Some((place, recipe)) = place.filter(|(_, recipe)| is_sensible(&claim, recipe, end - at)) else {
+            let Some((place, recipe)) = place.filter(|_| is_sensible(&claim, end - at)) else {
                 return lied(format!("its worker told of an output that cannot be: {claim:?}"));
             };
-            match self.take(at, &claim) {
-                Ok(file) => {
-                    at += claim.len;
-                    let Claim { format, width, height, len, placeholders, .. } = claim;
-                    let name = recipe.name.clone();
-                    *place = Some(Made { name, format, width, height, file, len, placeholders });
-                }
+            let copied = memory_file().and_then(|file| {
+                copy(&self.common.memory, at, &file, 0, claim.len as usize)?;
+                Ok(file)
+            });
+            match copied.map(|file| take(&claim, recipe, &file, OUTPUTS_BYTES_MAX as u64)) {
+                Ok(Ok(made)) => *place = Some(made),
+                Ok(Err(why)) => return lied(format!("its worker made {why}")),
                 Err(error) => return io(error),
             }
+            at += claim.len;
         }
+        berth.outputs = at as usize - outputs_at(berth.number);
         let bytes = task.len + outputs.iter().flatten().map(|output| output.len).sum::<u64>();
         match outputs.into_iter().collect::<Option<Vec<Made>>>() {
             Some(outputs) => Ended::Done(Done {
@@ -363,21 +377,10 @@ impl GpuLane {
                 timings,
                 peak_bytes: bytes,
                 told: Told { lane: "gpu", why: String::new() },
+                share: None,
             }),
             None => lied("its worker left an output out".to_owned()),
         }
-    }
-
-    fn take(&self, at: u64, claim: &Claim) -> io::Result<File> {
-        let file = memory_file()?;
-        copy(&self.common.memory, at, &file, 0, claim.len as usize)?;
-        let mut head = [0; 3];
-        file.read_exact_at(&mut head, 0)?;
-        if head != [0xFF, 0xD8, 0xFF] {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "an output that is no JPEG"));
-        }
-        seal(&file)?;
-        Ok(file)
     }
 }
 
@@ -392,15 +395,14 @@ impl Drop for GpuLane {
     }
 }
 
-/// The worker's result makes no sense: the job is for another lane, as if the worker had ended.
+/// The worker's result makes no sense: the job is for another lane. That is the worker's doing, and not the original's.
 fn lied(why: String) -> Ended {
-    Ended::Lost(Lost { why, begun: true })
+    Ended::Lost(Lost { why, begun: false })
 }
 
-fn is_sensible(claim: &Claim, recipe: &Recipe, room: u64) -> bool {
-    let is_side = |side: u32| (1..=SIDE_MAX).contains(&side);
-    let is_jpeg = claim.format == Format::Jpeg && is_side(claim.width) && is_side(claim.height);
-    is_jpeg && (4..=room).contains(&claim.len) && claim.placeholders.answer(recipe)
+/// Whether a claim can be looked into at all.
+fn is_sensible(claim: &Claim, room: u64) -> bool {
+    claim.format == Format::Jpeg && (4..=room).contains(&claim.len)
 }
 
 fn copy(from: &File, at: u64, to: &File, to_at: u64, len: usize) -> io::Result<()> {
@@ -419,16 +421,23 @@ fn copy(from: &File, at: u64, to: &File, to_at: u64, len: usize) -> io::Result<(
 struct Berth<'a> {
     number: usize,
     common: &'a Common,
-    used: usize,
+    /// Bytes of the original.
+    input: usize,
+    /// Bytes of the outputs, once they are known.
+    outputs: usize,
 }
 
 impl Drop for Berth<'_> {
     fn drop(&mut self) {
-        if self.used > BERTH_KEPT_BYTES {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            let len = (INPUT_BYTES_MAX + OUTPUTS_BYTES_MAX) as u64;
-            // What could not be given back is used again.
-            let _kept = fallocate(self.common.memory.as_fd(), flags, input_at(self.number) as u64, len);
+        for (at, used, most) in [
+            (input_at(self.number), self.input, INPUT_BYTES_MAX),
+            (outputs_at(self.number), self.outputs, OUTPUTS_BYTES_MAX),
+        ] {
+            if used > KEPT_BYTES {
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                // What could not be given back is used again.
+                let _kept = fallocate(self.common.memory.as_fd(), flags, at as u64, most as u64);
+            }
         }
         // There is room for all of them.
         let _given = self.common.free.0.try_send(self.number);
@@ -442,20 +451,15 @@ mod tests {
 
     #[test]
     fn a_claim_must_make_sense() {
-        let recipe = Recipe::named("a");
         let (format, placeholders) = (Format::Jpeg, Placeholders::default());
         let claim = Claim { index: 0, format, width: 16, height: 9, len: 100, placeholders };
-        assert!(is_sensible(&claim, &recipe, 100));
-        let placeholders = Placeholders { thumbhash: Some(vec![7; 21]), blurhash: None };
+        assert!(is_sensible(&claim, 100));
         for wrong in [
             Claim { len: 101, ..claim.clone() },
             Claim { len: 0, ..claim.clone() },
-            Claim { width: 0, ..claim.clone() },
-            Claim { height: 70_000, ..claim.clone() },
             Claim { format: Format::Png, ..claim.clone() },
-            Claim { placeholders, ..claim },
         ] {
-            assert!(!is_sensible(&wrong, &recipe, 100), "{wrong:?}");
+            assert!(!is_sensible(&wrong, 100), "{wrong:?}");
         }
     }
 

@@ -33,9 +33,9 @@ pub enum Why {
     },
     /// The other lane is for others.
     Unsuited(String),
-    /// The GPU lane is down.
+    /// The GPU lane is down or full, or its worker's result made no sense, or was lost before it had begun.
     Down(String),
-    /// It was under way, or waited, when the GPU's worker was lost.
+    /// It was under way when the GPU's worker was lost.
     Lost(String),
     /// Workers were lost with it before.
     Suspect,

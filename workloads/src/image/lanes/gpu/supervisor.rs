@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A job is answered as lost only after the worker is dead and reaped: until then it may write into the job's berth. While
-//! no worker is up none waits: a job that came just then is answered as lost, too.
+//! no worker is up none waits: a job that came just then is answered as lost, too, at the latest when the next start has ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, PipeReader, Read};

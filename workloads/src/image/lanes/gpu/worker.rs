@@ -68,7 +68,7 @@ fn live(socket: BorrowedFd<'_>) -> Result<(), String> {
     let _as_good_as_it_gets = rustix::process::nice(NICE);
     let berths = Arc::new(Berths::map(file, setup.berths).map_err(|error| error.to_string())?);
     let socket = Arc::new(socket.try_clone_to_owned().map_err(|error| error.to_string())?);
-    // Rendezvous: the lane never sends more batches than there are desks.
+    // As deep as there are desks: the lane never sends more batches than that.
     let (give, take) = bounded::<(u64, Vec<usize>)>(setup.desks);
     match start(&setup, &berths, &socket, &take) {
         Ok(facts) => answer(&socket, &Answer::Ready(facts))?,
