@@ -216,7 +216,7 @@ fn what_is_asked_for_is_made_in_batches() {
             scope.spawn(|| {
                 let Ended::Done(done) = lane.run(&task(&["a", "b"])) else { panic!("not done") };
                 for (index, (made, name)) in done.outputs.iter().zip(["a", "b"]).enumerate() {
-                    assert_eq!((made.name.as_str(), made.width, made.height), (name, 16, 9));
+                    assert_eq!((made.name.as_str(), made.width, made.height), (name, 16, 16));
                     let bytes = bytes(made);
                     assert_eq!(&bytes[..ORIGINAL.len()], ORIGINAL);
                     assert_eq!(bytes[ORIGINAL.len()], index as u8);
