@@ -47,8 +47,13 @@ fn numbers_of(deliveries: &[Delivery]) -> BTreeMap<u64, Vec<u64>> {
 }
 
 fn start(folder: &Folder, shards: &str, port: u16, more: &str) -> Chat {
+    start_with("shutdown_timeout = \"5s\"", folder, shards, port, more)
+}
+
+/// With `first` in `[chat]`.
+fn start_with(first: &str, folder: &Folder, shards: &str, port: u16, more: &str) -> Chat {
     let config = format!(
-        "log.enabled = false\nshutdown_timeout = \"5s\"\n[[chat.namespaces]]\nname = \"quiet\"\n[chat.events]\n\
+        "log.enabled = false\n{first}\n[[chat.namespaces]]\nname = \"quiet\"\n[chat.events]\n\
          endpoint = \"http://127.0.0.1:{port}/events\"\nsecret = \"{SECRET}\"\nnamespaces = [\"\"]\n\
          static_headers = {{ Authorization = \"Bearer b\" }}\n{more}\n"
     );
@@ -229,6 +234,34 @@ fn a_backend_that_is_killed_is_told_when_it_is_back() {
     let users: Vec<Value> = events_of(&came).iter().map(|event| event["user"].clone()).collect();
     assert_eq!(users, ["ann", "bob", "cid", "bob"]);
     chat.stop();
+}
+
+#[test]
+fn a_client_that_does_not_go_keeps_no_event_of_other_shards_back() {
+    let (folder, port) = (Folder::new(), free_port());
+    let first = "shutdown_timeout = \"10s\"\noutbox_bytes_max = 67108864\nclient.ping_interval = 0";
+    let chat = start_with(first, &folder, "2", port, "types = [\"connected\"]");
+    let mut clients: Vec<Raw> = (0..16).map(|number| Raw::connect(chat.address, &format!("u{number}"))).collect();
+    // More than the kernel takes for one who reads nothing.
+    let mut stays = clients.pop().unwrap();
+    stays.say(r#"{"id":2,"subscribe":{"channel":"quiet:room"}}"#);
+    stays.hear_of(r#""subscribe":{"#);
+    let padding = "x".repeat(50_000);
+    (0..400).for_each(|_| drop(chat.call("publish", &format!(r#"{{"channel":"quiet:room","data":"{padding}"}}"#))));
+    until("much waits for it", || chat.figure("annulus_chat_outbound_bytes") > 1e6);
+    // So often that both shards pause for longer than the backend is given at the end.
+    until("all waits", || chat.figure("annulus_chat_events_waiting") == 16.0);
+    until("pauses are long", || chat.figure("annulus_chat_event_requests_failed_total") >= 10.0);
+    let backend = Backend::start_at(port, &[]);
+    // One shard waits for somebody who takes nothing, and the other one for nobody.
+    drop(clients);
+    chat.stop();
+    let mut users: Vec<String> =
+        events_of(&backend.came()).iter().map(|event| event["user"].as_str().unwrap().to_owned()).collect();
+    users.sort();
+    let mut expected: Vec<String> = (0..16).map(|number| format!("u{number}")).collect();
+    expected.sort();
+    assert_eq!(users, expected);
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub struct Sender {
     settings: Events,
     origin: Origin,
     queue: RefCell<Queue>,
-    /// Nothing more will come, and there is little time.
+    /// The last events come, and there is little time.
     is_ending: Cell<bool>,
     /// Of the task, while it waits for something that changes here.
     waker: Cell<Option<Waker>>,
@@ -136,7 +136,7 @@ impl Sender {
         self.wake();
     }
 
-    /// Tells what waits without pauses that there is no time for: nothing more will come.
+    /// Tells what waits, and what still comes, without pauses that there is no time for.
     pub fn hurry(&self) {
         self.is_ending.set(true);
         self.wake();

@@ -116,6 +116,7 @@ pub async fn run(shard: Shard, node: Arc<Node>) -> Result<(), String> {
     }
     service.tell_the_rest(&mut group, &mut inbox).await;
     keeper.finish(&shard, &node, &mut service, &mut group, &mut inbox).await;
+    service.give_up_events();
     if let Some(access) = &service.access {
         access.finish(&shard).await;
     }

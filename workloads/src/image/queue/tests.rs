@@ -853,6 +853,7 @@ fn scenario_webhooks(place: &Place) {
         assert_eq!((&letters[1].noted.event, &letters[1].noted.error), (&events[2].event, &events[2].error));
         assert_eq!(outbox.letters(None, 1).wait().unwrap(), letters[..1]);
         assert_eq!(outbox.letters(Some(letters[0].noted.place), 10).wait().unwrap(), letters[1..]);
+        assert_eq!(outbox.letters(Some(crate::image::outbox::Place(0, 0)), 10).wait().unwrap(), []);
 
         // One of them again, behind what waits, and once; then the other.
         assert_eq!(outbox.again(Some(letters[0].noted.place)).wait().unwrap(), 1);

@@ -29,6 +29,8 @@ use crate::voice::Voice;
 const BATCH_MAX: usize = 50;
 /// Bytes of them. A batch ends before it would have more, or has one event.
 const BATCH_BYTES_MAX: usize = 256 << 10;
+/// How often a job's document is read, at most, while it cannot be: then its end holds up no other one any more.
+const READS_MAX: u32 = 5;
 /// How often an outbox that was empty is looked at, and so how late an end may be told.
 const LOOK: Duration = Duration::from_millis(250);
 /// While an attempt is waited for: so often that in a fleet this node stays the one that tells.
@@ -59,6 +61,20 @@ struct Batch {
     delivery: String,
     body: String,
     attempts: u32,
+}
+
+/// An event whose job's document could not be read, and how often.
+struct Unread {
+    place: Place,
+    failures: u32,
+}
+
+/// What is under way with the outbox' first events.
+#[derive(Default)]
+struct Front {
+    batch: Option<Batch>,
+    /// The first of them, if it is one.
+    unread: Option<Unread>,
 }
 
 /// What an attempt has come to.
@@ -106,7 +122,7 @@ impl Sender {
 
     /// Tells ends of jobs, until the queue has ended.
     pub async fn run(self) {
-        let mut batch = None;
+        let mut front = Front::default();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, seed());
         let mut trouble = Voice::default();
         let mut say = |words: &dyn Display| {
@@ -115,7 +131,7 @@ impl Sender {
             }
         };
         loop {
-            match self.step(&mut batch).await {
+            match self.step(&mut front).await {
                 Ok(Step::Taken) => backoff.reset(),
                 Ok(Step::Idle) => self.shard.sleep(LOOK).await,
                 Ok(Step::NotTaken(says)) => {
@@ -133,7 +149,8 @@ impl Sender {
     }
 
     /// One attempt.
-    async fn step(&self, batch: &mut Option<Batch>) -> Result<Step, QueueError> {
+    async fn step(&self, front: &mut Front) -> Result<Step, QueueError> {
+        let Front { batch, unread } = front;
         let events = self.outbox.first(Reader::Webhooks, BATCH_MAX).await?;
         let Some(first) = events.first() else {
             *batch = None;
@@ -141,7 +158,11 @@ impl Sender {
         };
         let trying = match batch {
             Some(trying) if trying.first == first.place => trying,
-            _ => batch.insert(self.batch_of(events).await?),
+            _ => match self.batch_of(&events).await {
+                Ok(made) => batch.insert(made),
+                Err(QueueError::Io(why)) => return self.not_read(unread, first, &why).await,
+                Err(other) => return Err(other),
+            },
         };
         trying.attempts += 1;
         self.figures.requests.fetch_add(1, Ordering::Relaxed);
@@ -169,11 +190,32 @@ impl Sender {
         Ok(Step::NotTaken(says))
     }
 
-    /// The first of these events, as many as a request takes, with their jobs as they are now.
-    async fn batch_of(&self, events: Vec<Noted>) -> Result<Batch, QueueError> {
+    /// The first event's document could not be read. The queue was read a moment ago, so it may be that one alone, and for good.
+    async fn not_read(&self, unread: &mut Option<Unread>, event: &Noted, why: &str) -> Result<Step, QueueError> {
+        let before = unread.as_ref().filter(|unread| unread.place == event.place);
+        let failures = before.map_or(0, |unread| unread.failures) + 1;
+        let name = name_of(event);
+        if failures < READS_MAX {
+            *unread = Some(Unread { place: event.place, failures });
+            return Ok(Step::NotTaken(format!("the document of {name} cannot be read: {why}. It is read again")));
+        }
+        let why = format!("its document cannot be read: {why}");
+        self.outbox.give_up(event.place, &why).await?;
+        self.figures.given_up.fetch_add(1, Ordering::Relaxed);
+        *unread = None;
+        Ok(Step::NotTaken(format!("an end of a job is a dead letter ({name}): {why}")))
+    }
+
+    /// The first of these events, as many as a request takes and can be read, with their jobs as they are now.
+    async fn batch_of(&self, events: &[Noted]) -> Result<Batch, QueueError> {
         let (first, mut last, mut count, mut body) = (events[0].place, events[0].place, 0, String::new());
-        for noted in &events {
-            let event = self.event(noted).await?.to_string();
+        for noted in events {
+            let event = match self.event(noted).await {
+                Ok(event) => event.to_string(),
+                // Those before it do not wait for it.
+                Err(_said_when_it_is_the_first) if count > 0 => break,
+                Err(error) => return Err(error),
+            };
             if count > 0 && body.len() + event.len() > BATCH_BYTES_MAX {
                 break;
             }

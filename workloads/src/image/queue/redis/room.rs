@@ -539,6 +539,10 @@ impl Room {
 
     /// Dead letters, newest first.
     pub(super) async fn letters(&self, before: Option<Place>, most: usize) -> Result<Vec<Letter>, QueueError> {
+        if before == Some(Place(0, 0)) {
+            // Nothing is before it, and Redis takes it for no bound.
+            return Ok(Vec::new());
+        }
         let (before, most) = (before.map_or_else(|| "+".to_owned(), |place| format!("({place}")), most.to_string());
         let args = ["list", &before, &most].map(str::as_bytes);
         let letters = self.run(&LETTERS, &args, true).await?.into_list().unwrap_or_default();
