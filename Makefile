@@ -3,7 +3,7 @@
 
 SEEDS ?= 100000
 KILLS ?= 200
-.PHONY: run cluster test check bench crash sim fuzz setup-run setup-cluster setup-test clean
+.PHONY: run cluster test check kernels bench crash sim fuzz setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -23,6 +23,12 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace $(CARGO_FLAGS) --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace $(CARGO_FLAGS) --no-deps --quiet
+
+# Whether the GPU's kernels are what their source says: compiles it with NVIDIA's compiler, which needs no GPU.
+kernels: setup-test
+	@test -d target/tools/nvrtc || workloads/tests/clients/.venv/bin/pip install --quiet --disable-pip-version-check \
+	  --target target/tools/nvrtc nvidia-cuda-nvrtc-cu12==12.4.127
+	.ci/gpu-kernels --check target/tools/nvrtc
 
 # A short version of everything beside peers, into bench/results/DATE/. Some five minutes.
 bench:
