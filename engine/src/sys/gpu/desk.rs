@@ -219,14 +219,14 @@ impl Desk {
         let groups = groups.flat_map(|alike| alike.chunks(self.decoding.len()));
         let (mut done, mut ended) = (Vec::with_capacity(order.len()), Ok(()));
         for (group, stream) in groups.zip(self.decoding.iter().cycle()) {
-            let (mut destinations, mut subsampling) = (Vec::with_capacity(group.len()), Subsampling::Gray);
-            for &at in group {
-                let Ok(image) = &images[at] else { continue };
-                subsampling = image.subsampling;
-                destinations.push(Image::of(&self.arena, &image.planes)?);
-            }
+            let found = group.iter().filter_map(|&at| images[at].as_ref().ok());
+            let subsampling = found.clone().next().map_or(Subsampling::Gray, |image| image.subsampling);
+            let destinations: Result<Vec<Image>, Error> =
+                found.map(|image| Image::of(&self.arena, &image.planes)).collect();
             let inputs: Vec<&[u8]> = group.iter().map(|&at| inputs[at]).collect();
-            match recoverable(batched.decode(stream, subsampling, &inputs, &mut destinations)) {
+            // Nothing may leave this loop but by its end: what is enqueued has to be waited for.
+            let decoded = destinations.and_then(|mut images| batched.decode(stream, subsampling, &inputs, &mut images));
+            match recoverable(decoded) {
                 Ok(Ok(())) => done.extend(group),
                 Ok(Err(_another_decoder_may)) => {}
                 Err(fault) => {
