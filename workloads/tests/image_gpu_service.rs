@@ -128,10 +128,12 @@ fn where_there_is_none_everything_says_so() {
     assert!(code == Some(0) && plan.contains(none), "{plan}");
     let (_, doctor) = says(&mut program(&fakes), &["doctor"]);
     assert!(doctor.contains("note no GPU: the driver sees no device\n       Fix: none is needed"), "{doctor}");
-    let file = folder().join("config.toml");
+    let home = folder();
+    let file = home.join("config.toml");
     std::fs::write(&file, "[image.gpu]\nmode = \"required\"\n").unwrap();
-    let file = file.to_str().unwrap();
-    let (code, refused) = says(&mut program(&fakes), &["image", "--listen", "127.0.0.1:0", "--config", file]);
+    let mut required = program(&fakes);
+    required.arg("image").arg("--config").arg(&file).arg("--data").arg(home.join("data"));
+    let (code, refused) = says(&mut required, &["--listen", "127.0.0.1:0"]);
     assert!(
         code == Some(1) && refused.contains("the GPU cannot be used: no GPU: the driver sees no device"),
         "{refused}"
