@@ -179,14 +179,14 @@ impl Child {
         let started = Instant::now();
         match self.begin(task, options) {
             Ok(files) => self.finish(task, &files, options, started),
-            Err(ended) => ended,
+            Err(ended) => *ended,
         }
     }
 
     /// Sends the task; the files of its outputs.
-    fn begin(&mut self, task: &Task, options: &Options) -> Result<Vec<File>, Ended> {
+    fn begin(&mut self, task: &Task, options: &Options) -> Result<Vec<File>, Box<Ended>> {
         self.tasks += 1;
-        let refused = |fault| Ended::Kept(Err(fault));
+        let refused = |fault| Box::new(Ended::Kept(Err(fault)));
         if task.recipes.is_empty() || task.recipes.len() > OUTPUTS_MAX {
             let sentence = format!("{} outputs; at least 1 and at most {OUTPUTS_MAX} are possible", task.recipes.len());
             return Err(refused(Fault::new(Kind::BadRequest, sentence)));
@@ -209,19 +209,19 @@ impl Child {
         let files = files.map_err(|error| refused(Fault::new(Kind::Io, format!("a memory file: {error}"))))?;
         // An honest worker has nothing to say before it is asked.
         if self.wait(Duration::ZERO).unwrap_or(true) {
-            return Err(Ended::NotBegun);
+            return Err(Box::new(Ended::NotBegun));
         }
         // Words of earlier tasks are no last words.
         while self.listen() {}
         self.heard.clear();
         self.heard_bytes = 0;
-        self.limit(task, options).map_err(|_| Ended::NotBegun)?;
+        self.limit(task, options).map_err(|_| Box::new(Ended::NotBegun))?;
         let descriptors: Vec<BorrowedFd<'_>> =
             std::iter::once(task.input.as_fd()).chain(files.iter().map(|file| file.theirs.as_fd())).collect();
         match send_bytes(self.socket.as_fd(), &text, &descriptors) {
             Ok(()) => Ok(files.into_iter().map(|file| file.ours).collect()),
             // Also when its queue is full, which an honest worker's never is.
-            Err(_) => Err(Ended::NotBegun),
+            Err(_) => Err(Box::new(Ended::NotBegun)),
         }
     }
 

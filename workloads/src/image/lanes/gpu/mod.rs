@@ -280,7 +280,7 @@ impl GpuLane {
         let started = Instant::now();
         let mut berth = match self.berth(task) {
             Ok(berth) => berth,
-            Err(ended) => return ended,
+            Err(ended) => return *ended,
         };
         let number = berth.number;
         if let Err(error) = self.load(number, task) {
@@ -311,21 +311,21 @@ impl GpuLane {
     }
 
     /// A free berth, if one comes before the job's time is over.
-    fn berth(&self, task: &Task) -> Result<Berth<'_>, Ended> {
+    fn berth(&self, task: &Task) -> Result<Berth<'_>, Box<Ended>> {
         let until = Instant::now() + task.time_max;
         loop {
             if !self.is_up() {
-                return Err(Lost::before(supervisor::DOWN));
+                return Err(Box::new(Lost::before(supervisor::DOWN)));
             }
             match self.common.free.1.recv_timeout(LOOK_EVERY) {
                 Ok(number) => {
                     return Ok(Berth { number, common: &self.common, input: task.len as usize, outputs: usize::MAX });
                 }
                 Err(RecvTimeoutError::Timeout) if task.stop.is_stopped() => {
-                    return Err(Ended::Fault(super::worker::cancelled()));
+                    return Err(Box::new(Ended::Fault(super::worker::cancelled())));
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
-                Err(_) => return Err(Lost::before("the GPU lane was full all the time")),
+                Err(_) => return Err(Box::new(Lost::before("the GPU lane was full all the time"))),
             }
         }
     }
