@@ -83,7 +83,8 @@ impl Device {
         unsafe { result::ctx::set_current(self.context) }.map_err(|error| failed("cuCtxSetCurrent", error))
     }
 
-    /// A fire drill, for measuring what follows: makes its context useless, as a kernel that strays does, until the process ends. What the device said.
+    /// A fire drill, for measuring what follows: makes its context useless, as a kernel that strays does, until the process
+    /// ends. What the device said.
     pub fn fault(&self) -> Error {
         const PTX: &CStr = c".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry fault() { trap; ret; }\n";
         let launched = || {

@@ -236,11 +236,9 @@ impl Desk {
             }
         }
         // Whatever was enqueued ends before the inputs may go.
-        for stream in &self.decoding {
-            stream.wait()?;
-        }
+        let waited = wait_for_all(&self.decoding);
         batched.settle();
-        ended.map(|()| done)
+        waited.and(ended).map(|()| done)
     }
 
     fn by_hybrid(&mut self, input: &[u8], mut image: Image) -> Result<(), Error> {
@@ -411,8 +409,13 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         // A fault shows again with whoever asks the device next; the memory can go in either case.
-        let _ended = self.decoding.iter().chain([&self.stream]).try_for_each(Stream::wait);
+        let _ended = wait_for_all(&self.decoding).and(self.stream.wait());
     }
+}
+
+/// Waits for each of them, also after one has failed: what the others were given may still be under way.
+fn wait_for_all(streams: &[Stream]) -> Result<(), Error> {
+    streams.iter().fold(Ok(()), |waited, stream| waited.and(stream.wait()))
 }
 
 /// Sorts errors about one image from those about the device.

@@ -1,6 +1,6 @@
 //! Both lanes as one: each job goes the way that the router says, and what the GPU does not take, or was lost with, goes to
-//! the CPU at once. No attempt visits the GPU twice, so a job that kills its worker does so once; and an original that was under way
-//! in two losses is not sent there again.
+//! the CPU at once. No attempt visits the GPU twice, so a job that kills its worker does so once; and an original that was
+//! under way in two losses is not sent there again.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -203,7 +203,8 @@ impl Lane for BothLanes {
         if self.gpu.is_some() { "both" } else { "cpu" }
     }
 
-    /// As many as wait for cores already are fewer of them: what is leased has left the queue, where who is urgent goes first.
+    /// Whoever waits for a core takes the room of another, and nothing is taken while as many wait as there are cores: what is
+    /// leased has left the queue, where who is urgent goes first.
     fn room(&self, threads: usize) -> usize {
         let cores = self.cores.max(1).saturating_sub(self.cpu_waiting.load(Ordering::Relaxed));
         let batch = self.gpu.as_ref().filter(|gpu| gpu.is_up()).map_or(0, GpuLane::batch_max);

@@ -1,5 +1,5 @@
-//! When a worker that failed is started again: after a moment, then later and later, and after too many faults in a while not
-//! until the device has had a rest. No clock of its own.
+//! When a worker that failed is started again: after a moment, then later and later, and after too many faults in a while
+//! not until the device has had a rest. No clock of its own.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
