@@ -415,7 +415,11 @@ impl Drop for Desk {
 
 /// Waits for each of them, also after one has failed: what the others were given may still be under way.
 fn wait_for_all(streams: &[Stream]) -> Result<(), Error> {
-    streams.iter().fold(Ok(()), |waited, stream| waited.and(stream.wait()))
+    let mut waited = Ok(());
+    for stream in streams {
+        waited = waited.and(stream.wait());
+    }
+    waited
 }
 
 /// Sorts errors about one image from those about the device.
