@@ -5,6 +5,7 @@ mod centrifuge_peer;
 mod support;
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use annulus_protocols::centrifuge::*;
 use centrifuge_peer::{read_replies, write_command};
@@ -89,8 +90,31 @@ impl Random {
             join_leave: self.boolean(),
             reject_unrecovered: self.boolean(),
             delta: self.text(),
-            filtered: self.boolean(),
+            filter: self.boolean().then(|| Ok(self.filter(3))),
             kind: self.u32(),
+        }
+    }
+
+    fn filter(&mut self, depth: usize) -> Filter {
+        let below = if depth == 0 { 0 } else { self.0.below(4) };
+        let some = |it: &mut Self| (0..=it.0.below(2)).map(|_| it.filter(depth - 1)).collect();
+        match below {
+            1 => Filter::And(some(self)),
+            2 => Filter::Or(some(self)),
+            3 => Filter::Not(Box::new(self.filter(depth - 1))),
+            _ => {
+                let text = |it: &mut Self| format!("{}.", it.text()).into();
+                let test = match self.0.below(7) {
+                    0 => Test::Is(text(self)),
+                    1 => Test::NotIn((0..=self.0.below(3)).map(|_| text(self)).collect()),
+                    2 => Test::Absent,
+                    3 => Test::Begins(text(self)),
+                    4 => Test::Contains(text(self)),
+                    5 => Test::Number(vec![Ordering::Greater, Ordering::Equal], self.u32().to_string().into()),
+                    _ => Test::Number(vec![Ordering::Less], format!("-{}.5", self.u32()).into()),
+                };
+                Filter::Tag { key: text(self), test }
+            }
         }
     }
 
@@ -142,6 +166,7 @@ impl Random {
             offset: self.number(64),
             info: self.boolean().then(|| self.info()),
             tags: &TAGS[..self.0.below(TAGS.len() + 1)],
+            delta: self.boolean(),
             time_ms: self.number(41),
         }
     }
@@ -157,6 +182,7 @@ impl Random {
             publications: (0..self.0.below(4)).map(|_| self.publication()).collect(),
             recovered: self.boolean(),
             was_recovering: self.boolean(),
+            delta: self.boolean(),
             data: self.boolean().then(|| self.payload()),
         }
     }

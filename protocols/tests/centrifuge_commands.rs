@@ -2,7 +2,7 @@
 //! (centrifuge-python 0.7.0, `client_pb2`) encodes it, are the same command.
 
 use annulus_protocols::centrifuge::{
-    Codec, Command, Commands, Connect, History, Method, Position, ServerSub, Subscribe,
+    Codec, Command, Commands, Connect, Filter, History, Method, Position, ServerSub, Subscribe, Test,
 };
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -92,15 +92,15 @@ fn subscribe() {
             join_leave: true,
             reject_unrecovered: true,
             delta: "fossil".into(),
-            filtered: true,
+            filter: Some(Ok(Filter::Tag { key: "k".into(), test: Test::Is("v".into()) })),
             kind: 4,
         })
     };
     let json = "{\"id\":4294967295,\"subscribe\":{\"channel\":\"cé\",\"token\":\"tok\",\"recover\":true,\"epoch\":\"e\",\
                 \"offset\":18446744073709551615,\"data\": [ 1 ],\"positioned\":true,\"recoverable\":true,\
-                \"join_leave\":true,\"delta\":\"fossil\",\"tf\":{\"op\":\"eq\"},\"flag\":3,\"type\":4}}";
-    let hex = "4808ffffffff0f2a400a0363c3a91203746f6b180132016538ffffffffffffffffff01420200ff4801500158016206666f7373696c6a0e\
-               0a02657112016b1a02657122017670037804";
+                \"join_leave\":true,\"delta\":\"fossil\",\"tf\":{\"key\":\"k\",\"cmp\":\"eq\",\"val\":\"v\"},\"flag\":3,\"type\":4}}";
+    let hex = "4408ffffffff0f2a3c0a0363c3a91203746f6b180132016538ffffffffffffffffff01420200ff4801500158016206666f7373696c6a0a\
+               12016b1a02657122017670037804";
     assert_reads(Codec::Json, json.as_bytes(), u32::MAX, &all(b"[ 1 ]"));
     assert_reads(Codec::Protobuf, &bytes(hex), u32::MAX, &all(b"\x00\xff"));
 }

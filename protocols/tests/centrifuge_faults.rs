@@ -180,7 +180,7 @@ fn messages() -> [(Codec, Vec<u8>); 2] {
             data,
             recover: true,
             since: position(),
-            filtered: true,
+            filter: Some(Ok(Filter::Tag { key: "k".into(), test: Test::In(vec!["v".into(), "w".into()]) })),
             kind: 1,
             ..Subscribe::default()
         }),

@@ -45,6 +45,7 @@ fn full<'a>(tags: &'a [(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)]) 
         recovered: true,
         was_recovering: true,
         data: Some(Payload::Json(b"{\"d\":2}")),
+        delta: false,
     }
 }
 
@@ -212,6 +213,7 @@ fn publications() {
         info: Some(INFO),
         tags: &tags,
         time_ms: 1_700_000_000_123,
+        ..Publication::default()
     };
     assert_writes(
         |codec, out| write_publication(codec, out, "news", &publication),
@@ -221,6 +223,13 @@ fn publications() {
         ),
         "4a224812046e6577732240220d7b2274657874223a226869227d2a1d0a023432120263311a0e7b226e616d65223a22416e6e227d22035b375d\
          30ac023a060a016b12017648fbd095ffbc31",
+    );
+    let difference =
+        Publication { data: Payload::Quoted("3\n3@0,1~;"), offset: 2, delta: true, ..Publication::default() };
+    assert_writes(
+        |codec, out| write_publication(codec, out, "news", &difference),
+        "{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":\"3\\n3@0,1~;\",\"offset\":2,\"delta\":true}}}",
+        "19221712046e657773220f2209330a3340302c317e3b30024001",
     );
     // Lengths of two bytes.
     let data = format!("\"{}\"", "x".repeat(300));

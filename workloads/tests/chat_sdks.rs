@@ -7,7 +7,7 @@ mod outside;
 
 use std::path::{Path, PathBuf};
 
-use chat_rig::{Chat, Folder, Script, Setup, has_node, python};
+use chat_rig::{Chat, Folder, KEY, Script, Setup, has_node, python};
 use outside::passes;
 
 /// All but the namespace's history, which is as long as what the scripts publish.
@@ -47,6 +47,25 @@ fn the_javascript_client_without_a_websocket() {
         passes(Path::new("node"), "sdks.mjs", &[&format!("{carrier}+{}", chat.url()), form]);
     }
     chat.stop();
+}
+
+#[test]
+fn the_javascript_client_with_differences_filters_and_latest_values() {
+    if !has_node("centrifuge (npm) with deltas and tags filters") {
+        return;
+    }
+    let config = format!(
+        "{CONFIG}\nhttp_stream = true\napi_key = \"{KEY}\"\n\n[[chat.namespaces]]\nname = \"latest\"\nhistory_size = 1\n\
+         recovery_mode = \"cache\""
+    );
+    for shards in ["1", "2"] {
+        let folder = Folder::new();
+        let chat = Setup { shards, ..Setup::ours(&config) }.start(&folder);
+        for (carrier, form) in [("", "json"), ("", "protobuf"), ("http_stream+", "json")] {
+            passes(Path::new("node"), "given.mjs", &[&format!("{carrier}{}", chat.url()), form, KEY]);
+        }
+        chat.stop();
+    }
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::Malformed;
+use super::filter::{Filter, NoFilter};
 use super::form::Source;
-use super::schema;
+use super::{Malformed, schema};
 
 /// Most channels in `subs` of a connect command, which has one for each subscription that the server made before. More
 /// are [`Malformed::TooMany`].
@@ -149,8 +149,8 @@ pub struct Subscribe<'a> {
     pub reject_unrecovered: bool,
     /// A compression of publications.
     pub delta: Cow<'a, str>,
-    /// Whether a filter by tags is wanted.
-    pub filtered: bool,
+    /// Which publications are wanted, by their tags.
+    pub filter: Option<Result<Filter, NoFilter>>,
     /// 0 for a stream; other kinds of subscription are answered with 108.
     pub kind: u32,
 }
@@ -317,8 +317,7 @@ impl<'a> Subscribe<'a> {
             Recoverable => self.recoverable = value.boolean()?,
             JoinLeave => self.join_leave = value.boolean()?,
             Delta => self.delta = value.text()?,
-            Filter if value.is_message() => self.filtered = true,
-            Filter => return Err(Malformed::Field),
+            Filter => self.filter = Some(super::Filter::read(value)?),
             Flag => self.reject_unrecovered = value.u64()? & FLAG_REJECT_UNRECOVERED != 0,
             Type => self.kind = value.u32()?,
         }

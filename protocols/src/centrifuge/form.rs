@@ -19,8 +19,8 @@ pub(super) trait Source<'a>: Copy {
     /// Hands out entries of a map. A map may come in several values; of equal keys the last counts.
     fn entries(self, each: impl FnMut(Cow<'a, str>, Option<Self>) -> Result<(), Malformed>) -> Result<(), Malformed>;
 
-    /// Whether it is a message, whatever is in it.
-    fn is_message(self) -> bool;
+    /// Hands out the values of a list. A list may come in several values, each of them one or more of its own.
+    fn items(self, each: impl FnMut(Self) -> Result<(), Malformed>) -> Result<(), Malformed>;
 
     /// Text.
     fn text(self) -> Result<Cow<'a, str>, Malformed>;

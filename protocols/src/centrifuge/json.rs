@@ -28,8 +28,8 @@ impl<'a> Source<'a> for Value<'a> {
         members.try_for_each(|(key, value)| each(key, Some(value).filter(|value| !value.is_null())))
     }
 
-    fn is_message(self) -> bool {
-        self.members().is_some()
+    fn items(self, mut each: impl FnMut(Self) -> Result<(), Malformed>) -> Result<(), Malformed> {
+        self.elements().ok_or(Malformed::Field)?.filter(|value| !value.is_null()).try_for_each(&mut each)
     }
 
     fn text(self) -> Result<Cow<'a, str>, Malformed> {
@@ -130,6 +130,10 @@ impl Form for Json<'_> {
             Payload::Binary(bytes) => {
                 self.key(field);
                 write_base64(self.out, bytes);
+            }
+            Payload::Quoted(text) => {
+                self.key(field);
+                write_string(self.out, text);
             }
         }
     }

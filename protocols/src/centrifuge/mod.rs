@@ -39,7 +39,9 @@ mod codec;
 mod codes;
 mod command;
 mod commands;
+mod delta;
 mod emulation;
+mod filter;
 mod form;
 mod json;
 mod protobuf;
@@ -54,7 +56,9 @@ pub use codes::{
 };
 pub use command::{Command, Connect, HEADERS_MAX, History, Method, Position, SERVER_SUBS_MAX, ServerSub, Subscribe};
 pub use commands::{Commands, Malformed};
+pub use delta::{delta, patch};
 pub use emulation::Emulation;
+pub use filter::{FILTER_DEPTH_MAX, FILTER_NODES_MAX, Filter, NoFilter, Test};
 pub use reply::{
     ClientInfo, ConnectResult, HistoryResult, Payload, Publication, RefreshResult, SubRefreshResult, SubscribeResult,
 };

@@ -108,8 +108,8 @@ impl<'a> Source<'a> for Protobuf<'a> {
         each(key, value)
     }
 
-    fn is_message(self) -> bool {
-        matches!(self, Protobuf::Bytes(_))
+    fn items(self, mut each: impl FnMut(Self) -> Result<(), Malformed>) -> Result<(), Malformed> {
+        each(self)
     }
 
     fn text(self) -> Result<Cow<'a, str>, Malformed> {
@@ -213,7 +213,7 @@ impl Form for Writer<'_> {
     }
 
     fn payload(&mut self, field: impl Field, payload: Payload<'_>) {
-        let (Payload::Json(bytes) | Payload::Binary(bytes)) = payload;
+        let bytes = payload.bytes();
         if !bytes.is_empty() {
             self.bytes(field, bytes);
         }

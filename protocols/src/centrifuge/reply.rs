@@ -13,12 +13,22 @@ pub enum Payload<'a> {
     Json(&'a [u8]),
     /// Any bytes: clients of the JSON codec get them as a string, in base 64 with the standard alphabet and padding.
     Binary(&'a [u8]),
+    /// A text: clients of the JSON codec get it as a string.
+    Quoted(&'a str),
 }
 
 impl<'a> Payload<'a> {
     /// Looks what `bytes` are.
     pub fn of(bytes: &'a [u8]) -> Payload<'a> {
         if validate(bytes).is_ok() { Payload::Json(bytes) } else { Payload::Binary(bytes) }
+    }
+
+    /// What clients of the Protobuf codec get.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Payload::Json(bytes) | Payload::Binary(bytes) => bytes,
+            Payload::Quoted(text) => text.as_bytes(),
+        }
     }
 }
 
@@ -52,6 +62,8 @@ pub struct Publication<'a> {
     pub info: Option<ClientInfo<'a>>,
     /// What the publisher attached, names before values.
     pub tags: &'a [(Cow<'a, str>, Cow<'a, str>)],
+    /// The data is the difference from what the client got before; see [`delta`](super::delta()).
+    pub delta: bool,
     /// When it was published, in milliseconds of Unix time; 0 if that is not told.
     pub time_ms: u64,
 }
@@ -106,6 +118,8 @@ pub struct SubscribeResult<'a> {
     pub was_recovering: bool,
     /// The application's.
     pub data: Option<Payload<'a>>,
+    /// Publications come as texts, some of them as differences from the one before.
+    pub delta: bool,
 }
 
 /// The answer to a history command.
@@ -232,6 +246,7 @@ impl Message for &SubscribeResult<'_> {
         form.boolean(Field::Positioned, self.positioned);
         form.payload(Field::Data, self.data.unwrap_or_default());
         form.boolean(Field::WasRecovering, self.was_recovering);
+        form.boolean(Field::Delta, self.delta);
     }
 }
 
@@ -257,6 +272,7 @@ impl Message for &Publication<'_> {
         if !self.tags.is_empty() {
             form.text_map(Field::Tags, self.tags.iter().map(|(name, value)| (&**name, &**value)));
         }
+        form.boolean(Field::Delta, self.delta);
         form.number(Field::Time, self.time_ms);
     }
 }

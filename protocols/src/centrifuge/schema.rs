@@ -74,6 +74,7 @@ messages! {
         Data "data" = 8, Positioned "positioned" = 9, Recoverable "recoverable" = 10, JoinLeave "join_leave" = 11,
         Delta "delta" = 12, Filter "tf" = 13, Flag "flag" = 14, Type "type" = 15
     }
+    FilterNode { Op "op" = 1, Key "key" = 2, Cmp "cmp" = 3, Val "val" = 4, Vals "vals" = 5, Nodes "nodes" = 6 }
     // Of `unsubscribe`, `presence` and `presence_stats`.
     ChannelRequest { Channel "channel" = 1 }
     PublishRequest { Channel "channel" = 1, Data "data" = 2 }
@@ -104,7 +105,7 @@ messages! {
     SubscribeResult {
         Expires "expires" = 1, Ttl "ttl" = 2, Recoverable "recoverable" = 3, Epoch "epoch" = 6,
         Publications "publications" = 7, Recovered "recovered" = 8, Offset "offset" = 9, Positioned "positioned" = 10,
-        Data "data" = 11, WasRecovering "was_recovering" = 12
+        Data "data" = 11, WasRecovering "was_recovering" = 12, Delta "delta" = 13
     }
     PresenceResult { Presence "presence" = 1 }
     PresenceStatsResult { NumClients "num_clients" = 1, NumUsers "num_users" = 2 }
@@ -113,7 +114,9 @@ messages! {
     RefreshResult { Client "client" = 1, Version "version" = 2, Expires "expires" = 3, Ttl "ttl" = 4 }
     SubRefreshResult { Expires "expires" = 1, Ttl "ttl" = 2 }
     ClientInfo { User "user" = 1, Client "client" = 2, ConnInfo "conn_info" = 3, ChanInfo "chan_info" = 4 }
-    Publication { Data "data" = 4, Info "info" = 5, Offset "offset" = 6, Tags "tags" = 7, Time "time" = 9 }
+    Publication {
+        Data "data" = 4, Info "info" = 5, Offset "offset" = 6, Tags "tags" = 7, Delta "delta" = 8, Time "time" = 9
+    }
     Push {
         Channel "channel" = 2, Publication "pub" = 4, Join "join" = 5, Leave "leave" = 6,
         Unsubscribe "unsubscribe" = 7, Message "message" = 8, Subscribe "subscribe" = 9, Disconnect "disconnect" = 11

@@ -85,8 +85,7 @@ pub fn write_sub_refresh(codec: Codec, out: &mut Vec<u8>, id: u32, result: &SubR
 
 /// A publication for its channel's subscribers.
 pub fn write_publication(codec: Codec, out: &mut Vec<u8>, channel: &str, publication: &Publication<'_>) {
-    let (Payload::Json(data) | Payload::Binary(data)) = publication.data;
-    out.reserve(AROUND_DATA_BYTES + channel.len() + data.len());
+    out.reserve(AROUND_DATA_BYTES + channel.len() + publication.data.bytes().len());
     write_push(codec, out, channel, schema::Push::Publication, publication);
 }
 

@@ -3,7 +3,11 @@
 //! Python package (centrifuge-python 0.7.0, `client_pb2`).
 #![allow(dead_code, reason = "each scenario uses its part")]
 
-use annulus_protocols::centrifuge::{Codec, Command, Connect, History, Method, Position, Subscribe};
+use std::cmp::Ordering;
+
+use annulus_protocols::centrifuge::{
+    Codec, Command, Connect, Filter, History, Method, NoFilter, Position, Subscribe, Test,
+};
 use serde_json::{Map, Value};
 
 /// A command as the content of a message, with nothing left out in JSON but data, and what is zero left out in Protobuf.
@@ -87,9 +91,73 @@ fn json_subscribe(subscribe: &Subscribe<'_>, data: String) -> String {
         quoted(&subscribe.since.epoch),
         subscribe.since.offset,
         quoted(&subscribe.delta),
-        if subscribe.filtered { "{\"op\":\"eq\"}" } else { "null" },
+        subscribe.filter.as_ref().map_or("null".to_owned(), |filter| json_filter(&Node::of(filter))),
         if subscribe.reject_unrecovered { 3 } else { 1 },
     )
+}
+
+/// A filter as it is on the wire.
+#[derive(Default)]
+struct Node<'f> {
+    op: &'static str,
+    key: &'f str,
+    cmp: &'static str,
+    val: &'f str,
+    vals: Vec<&'f str>,
+    nodes: Vec<Node<'f>>,
+}
+
+impl<'f> Node<'f> {
+    fn of(filter: &'f Result<Filter, NoFilter>) -> Node<'f> {
+        Node::of_good(filter.as_ref().expect("only filters that make sense are written"))
+    }
+
+    fn of_good(filter: &'f Filter) -> Node<'f> {
+        let several = |nodes: &'f [Filter]| nodes.iter().map(Node::of_good).collect();
+        match filter {
+            Filter::And(nodes) => Node { op: "and", nodes: several(nodes), ..Node::default() },
+            Filter::Or(nodes) => Node { op: "or", nodes: several(nodes), ..Node::default() },
+            Filter::Not(node) => Node { op: "not", nodes: vec![Node::of_good(node)], ..Node::default() },
+            Filter::Tag { key, test } => {
+                let (cmp, val, vals): (_, &str, &[Box<str>]) = match test {
+                    Test::Is(text) => ("eq", text, &[]),
+                    Test::IsNot(text) => ("neq", text, &[]),
+                    Test::In(texts) => ("in", "", texts),
+                    Test::NotIn(texts) => ("nin", "", texts),
+                    Test::Exists => ("ex", "", &[]),
+                    Test::Absent => ("nex", "", &[]),
+                    Test::Begins(text) => ("sw", text, &[]),
+                    Test::Ends(text) => ("ew", text, &[]),
+                    Test::Contains(text) => ("ct", text, &[]),
+                    Test::Number(wanted, number) => match wanted[..] {
+                        [Ordering::Greater] => ("gt", number, &[]),
+                        [Ordering::Less] => ("lt", number, &[]),
+                        [Ordering::Greater, _] => ("gte", number, &[]),
+                        _ => ("lte", number, &[]),
+                    },
+                };
+                Node { key, cmp, val, vals: vals.iter().map(|text| &**text).collect(), ..Node::default() }
+            }
+        }
+    }
+}
+
+fn json_filter(node: &Node<'_>) -> String {
+    let vals: Vec<_> = node.vals.iter().map(|text| quoted(text)).collect();
+    let nodes: Vec<_> = node.nodes.iter().map(json_filter).collect();
+    let texts = [("op", node.op), ("key", node.key), ("cmp", node.cmp), ("val", node.val)];
+    let texts: Vec<_> = texts.iter().map(|(name, text)| format!("\"{name}\":{}", quoted(text))).collect();
+    format!("{{{},\"vals\":[{}],\"nodes\":[{}]}}", texts.join(","), vals.join(","), nodes.join(","))
+}
+
+fn protobuf_filter(node: &Node<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (number, text) in [(1, node.op), (2, node.key), (3, node.cmp), (4, node.val)] {
+        put_bytes(&mut out, number, text.as_bytes());
+    }
+    node.vals.iter().for_each(|text| put_message(&mut out, 5, text.as_bytes()));
+    node.nodes.iter().for_each(|node| put_message(&mut out, 6, &protobuf_filter(node)));
+    out
 }
 
 fn json_history(history: &History<'_>) -> String {
@@ -243,8 +311,8 @@ fn protobuf_subscribe(out: &mut Vec<u8>, subscribe: &Subscribe<'_>) {
     put_number(out, 10, subscribe.recoverable.into());
     put_number(out, 11, subscribe.join_leave.into());
     put_bytes(out, 12, subscribe.delta.as_bytes());
-    if subscribe.filtered {
-        put_message(out, 13, b"\x0a\x02eq");
+    if let Some(filter) = &subscribe.filter {
+        put_message(out, 13, &protobuf_filter(&Node::of(filter)));
     }
     put_number(out, 14, if subscribe.reject_unrecovered { 3 } else { 1 });
     put_number(out, 15, subscribe.kind.into());
@@ -311,6 +379,7 @@ fn fields(message: &str) -> (Fields, &'static [(&'static str, &'static str)]) {
                 (5, "info", Message("ClientInfo")),
                 (6, "offset", Number),
                 (7, "tags", TextMap),
+                (8, "delta", Bool),
                 (9, "time", Number),
             ],
             &[],
@@ -357,6 +426,7 @@ fn fields(message: &str) -> (Fields, &'static [(&'static str, &'static str)]) {
                 (10, "positioned", Bool),
                 (11, "data", Bytes),
                 (12, "was_recovering", Bool),
+                (13, "delta", Bool),
             ],
             &[],
         ),

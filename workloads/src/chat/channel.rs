@@ -7,9 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use annulus_engine::ConnId;
+use annulus_protocols::centrifuge::Filter;
 
 use super::dialect::Dialect;
-use super::session::{ChannelSlot, Subscription};
+use super::differences::Differences;
+use super::session::{ChannelSlot, Given, Subscription};
 use super::slots::{Named, Slots};
 use super::stream::{Epoch, Stream};
 
@@ -82,19 +84,36 @@ impl Members {
     }
 }
 
-/// One of a channel's lists.
+/// Members of a channel that are sent the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
-    Members(Dialect),
-    Watchers(Dialect),
+pub enum Group {
+    /// Those who get every publication as it is.
+    Whole,
+    /// Those who get what their filters let through.
+    Filtered,
+    /// Those who get differences, and have nothing yet from which the next one could differ.
+    Fresh,
+    /// Those who get differences.
+    Steady,
+    /// Those who want to know who comes and goes, whatever else they are.
+    Watchers,
+}
+
+impl Group {
+    /// Each member is in one of these. Who is fresh is told last: with that it becomes steady.
+    pub const MEMBERS: [Group; 4] = [Group::Whole, Group::Filtered, Group::Steady, Group::Fresh];
 }
 
 /// What few channels have.
 #[derive(Debug, Default)]
 pub struct Rare {
-    /// Members of dialects other than the usual one, and members that want to know who comes and goes: none of them empty,
-    /// and hardly ever more than two.
-    lists: Vec<(Which, Members)>,
+    /// All groups but the members of the usual dialect who get everything whole: none of them empty, and hardly ever more
+    /// than two.
+    lists: Vec<(Group, Dialect, Members)>,
+    /// What members want who do not want everything.
+    pub filters: HashMap<ConnId, Filter>,
+    /// On the channel's owner only: what those who get differences need.
+    pub differences: Option<Differences>,
     /// Members that do not get what the others get.
     pub apart: HashMap<ConnId, Apart>,
     /// Fan-outs under way.
@@ -102,24 +121,32 @@ pub struct Rare {
 }
 
 impl Rare {
-    fn list(&self, which: Which) -> &[ConnId] {
-        let found = self.lists.iter().find(|(other, _)| *other == which);
-        found.map_or(&[], |(_, members)| members.as_slice())
+    fn position(&self, group: Group, dialect: Dialect) -> Option<usize> {
+        self.lists.iter().position(|(other, spoken, _)| *other == group && *spoken == dialect)
     }
 
-    fn add(&mut self, which: Which, conn: ConnId) {
-        match self.lists.iter_mut().find(|(other, _)| *other == which) {
-            Some((_, members)) => members.push(conn),
-            None => self.lists.push((which, Members::One(conn))),
+    fn list(&self, group: Group, dialect: Dialect) -> &[ConnId] {
+        self.position(group, dialect).map_or(&[], |at| self.lists[at].2.as_slice())
+    }
+
+    fn add(&mut self, group: Group, dialect: Dialect, conn: ConnId) {
+        match self.position(group, dialect) {
+            Some(at) => self.lists[at].2.push(conn),
+            None => self.lists.push((group, dialect, Members::One(conn))),
         }
     }
 
-    fn remove(&mut self, which: Which, conn: ConnId) {
-        let Some(at) = self.lists.iter().position(|(other, _)| *other == which) else { return };
-        self.lists[at].1.remove(conn);
-        if self.lists[at].1.as_slice().is_empty() {
+    fn remove(&mut self, group: Group, dialect: Dialect, conn: ConnId) {
+        let Some(at) = self.position(group, dialect) else { return };
+        self.lists[at].2.remove(conn);
+        if self.lists[at].2.as_slice().is_empty() {
             self.lists.swap_remove(at);
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        let is_told = self.lists.is_empty() && self.filters.is_empty() && self.differences.is_none();
+        is_told && self.fanning == 0 && self.apart.is_empty()
     }
 }
 
@@ -134,35 +161,42 @@ pub struct Channel {
     pub rare: Option<Box<Rare>>,
     /// Subscribing members that wait for the owner's answer: the slot must stay.
     pub arriving: u32,
-    /// On its owner only: a bit for each dialect that members have spoken since the last one left.
+    /// On its owner only: a bit for each dialect that members who get publications as they are have spoken since the last
+    /// one left.
     pub dialects: u8,
     /// On its owner only.
     pub stream: Option<Box<Stream>>,
 }
 
 impl Channel {
-    /// Members of one dialect.
-    pub fn members(&self, dialect: Dialect) -> &[ConnId] {
+    /// Those of a group who speak one dialect.
+    pub fn group(&self, group: Group, dialect: Dialect) -> &[ConnId] {
         match &self.rare {
-            _ if dialect.index() == 0 => self.members.as_slice(),
-            Some(rare) => rare.list(Which::Members(dialect)),
+            _ if group == Group::Whole && dialect.index() == 0 => self.members.as_slice(),
+            Some(rare) => rare.list(group, dialect),
             None => &[],
         }
     }
 
-    /// Members of one dialect that want to know who comes and goes.
-    pub fn watchers(&self, dialect: Dialect) -> &[ConnId] {
-        self.rare.as_ref().map_or(&[], |rare| rare.list(Which::Watchers(dialect)))
+    fn lists(&self) -> impl Iterator<Item = &[ConnId]> {
+        let rare = self.rare.iter().flat_map(|rare| &rare.lists).filter(|(group, ..)| *group != Group::Watchers);
+        std::iter::once(&self.members).chain(rare.map(|(_, _, members)| members)).map(Members::as_slice)
     }
 
-    /// All members of all dialects.
+    /// All members.
     pub fn everybody(&self) -> impl Iterator<Item = ConnId> {
-        Dialect::all().flat_map(|dialect| self.members(dialect).iter().copied())
+        self.lists().flatten().copied()
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        Dialect::all().map(|dialect| self.members(dialect).len()).sum()
+        self.lists().map(<[ConnId]>::len).sum()
+    }
+
+    /// On its owner only: a bit for each dialect of those whom any publication is told.
+    pub fn all_dialects(&self) -> u8 {
+        let differences = self.rare.as_ref().and_then(|rare| rare.differences.as_ref());
+        self.dialects | differences.map_or(0, |differences| differences.dialects)
     }
 
     /// What few channels have; made if need be.
@@ -172,29 +206,67 @@ impl Channel {
 
     /// Adds a member that has everything up to `offset`.
     pub fn enter(&mut self, conn: ConnId, dialect: Dialect, subscription: Subscription, offset: u64) {
-        match dialect.index() {
-            0 => self.members.push(conn),
-            _ => self.rare_mut().add(Which::Members(dialect), conn),
+        match (subscription.given(), dialect.index()) {
+            (Given::Whole, 0) => self.members.push(conn),
+            (Given::Whole, _) => self.rare_mut().add(Group::Whole, dialect, conn),
+            (Given::Filtered, _) => self.rare_mut().add(Group::Filtered, dialect, conn),
+            (Given::Differences, _) => self.rare_mut().add(Group::Fresh, dialect, conn),
         }
         if subscription.watches() {
-            self.rare_mut().add(Which::Watchers(dialect), conn);
+            self.rare_mut().add(Group::Watchers, dialect, conn);
         }
         self.set_apart_if_fanning(conn, Apart::Has(offset));
     }
 
     /// Takes a member out.
     pub fn leave(&mut self, conn: ConnId, dialect: Dialect, subscription: Subscription) {
-        if dialect.index() == 0 {
+        if subscription.given() == Given::Whole && dialect.index() == 0 {
             self.members.remove(conn);
         }
         if let Some(rare) = &mut self.rare {
-            rare.remove(Which::Members(dialect), conn);
+            match subscription.given() {
+                Given::Whole => rare.remove(Group::Whole, dialect, conn),
+                Given::Filtered => {
+                    rare.remove(Group::Filtered, dialect, conn);
+                    rare.filters.remove(&conn);
+                }
+                Given::Differences => {
+                    rare.remove(Group::Fresh, dialect, conn);
+                    rare.remove(Group::Steady, dialect, conn);
+                }
+            }
             if subscription.watches() {
-                rare.remove(Which::Watchers(dialect), conn);
+                rare.remove(Group::Watchers, dialect, conn);
             }
             rare.apart.remove(&conn);
         }
         self.set_apart_if_fanning(conn, Apart::Gone);
+        self.tidy();
+    }
+
+    /// These have what was published last, whole, and get differences from now on.
+    pub fn promote(&mut self, members: &[ConnId], dialect: Dialect) {
+        let Some(rare) = &mut self.rare else { return };
+        for &conn in members {
+            rare.remove(Group::Fresh, dialect, conn);
+            rare.add(Group::Steady, dialect, conn);
+        }
+    }
+
+    /// Takes a publication out of the history, if it is there: its place stays. Nothing is told as a difference from it.
+    pub fn remove(&mut self, offset: u64) -> bool {
+        if let Some(differences) = self.rare.as_mut().and_then(|rare| rare.differences.as_mut()) {
+            differences.forget(offset);
+        }
+        self.stream.as_mut().is_some_and(|stream| stream.remove(offset))
+    }
+
+    /// On its owner only: nobody is here any more.
+    pub fn vacate(&mut self) {
+        self.dialects = 0;
+        if let Some(rare) = &mut self.rare {
+            rare.differences = None;
+        }
         self.tidy();
     }
 
@@ -216,8 +288,7 @@ impl Channel {
 
     /// Gives up what is empty.
     pub fn tidy(&mut self) {
-        let is_empty = |rare: &Rare| rare.fanning == 0 && rare.apart.is_empty() && rare.lists.is_empty();
-        if self.rare.as_deref().is_some_and(is_empty) {
+        if self.rare.as_deref().is_some_and(Rare::is_empty) {
             self.rare = None;
         }
     }
@@ -339,15 +410,23 @@ mod tests {
         let conns: Vec<ConnId> = (1..=2 * Dialect::COUNT as u64).map(ConnId::from_bits).collect();
         let of = |at: usize| {
             let dialect = Dialect::all().nth(at % Dialect::COUNT).unwrap();
-            (dialect, Subscription::new(slot, false, at > 5))
+            let given = [Given::Whole, Given::Differences, Given::Filtered][at % 3];
+            (dialect, Subscription::new(slot, false, at > 5, given))
         };
         for (at, &conn) in conns.iter().enumerate() {
             let (dialect, subscription) = of(at);
             channel.enter(conn, dialect, subscription, 0);
         }
         assert_eq!(channel.count(), conns.len());
-        assert!(Dialect::all().all(|dialect| channel.members(dialect).len() == 2));
-        assert_eq!(Dialect::all().map(|dialect| channel.watchers(dialect).len()).sum::<usize>(), conns.len() - 6);
+        let of_group = |channel: &Channel, group| -> usize {
+            Dialect::all().map(|dialect| channel.group(group, dialect).len()).sum()
+        };
+        assert_eq!(of_group(channel, Group::Watchers), conns.len() - 6);
+        assert_eq!(Group::MEMBERS.map(|group| of_group(channel, group)).iter().sum::<usize>(), conns.len());
+        let (steady, _) = of(1);
+        let fresh = channel.group(Group::Fresh, steady).to_vec();
+        channel.promote(&fresh, steady);
+        assert_eq!((channel.group(Group::Fresh, steady), channel.group(Group::Steady, steady)), (&[][..], &fresh[..]));
         for (at, &conn) in conns.iter().enumerate() {
             let (dialect, subscription) = of(at);
             channel.leave(conn, dialect, subscription);
@@ -363,7 +442,7 @@ mod tests {
         let slot = channels.open("a");
         let channel = channels.at(slot);
         let (one, two) = (ConnId::from_bits(1), ConnId::from_bits(2));
-        let subscription = Subscription::new(slot, false, false);
+        let subscription = Subscription::new(slot, false, false, Given::Whole);
         channel.enter(one, Dialect::default(), subscription, 3);
         channel.rare_mut().fanning = 1;
         channel.enter(two, Dialect::default(), subscription, 7);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use annulus_engine::trace::Trace;
-use annulus_protocols::centrifuge::ErrorCode;
+use annulus_protocols::centrifuge::{ErrorCode, Filter};
 
 use super::hooks::HookError;
 use super::letters::{Granted, Joined, Purpose};
@@ -117,6 +117,8 @@ pub struct Joining {
     pub server_side: bool,
     /// The client refreshes it itself, and is told when.
     pub client_refreshes: bool,
+    /// Which publications it wants.
+    pub filter: Option<Filter>,
 }
 
 /// A `connect` that brings subscriptions: its reply waits for them.

@@ -16,7 +16,7 @@ pub use super::log::Key;
 use super::log::Told;
 use super::past::Partial;
 use super::sanctions::Sanction;
-use super::session::ClientId;
+use super::session::{ClientId, Given};
 use super::stream::{Author, Content, Epoch, Stored};
 
 /// Who waits for an answer.
@@ -83,6 +83,8 @@ pub struct Join {
     pub dialect: Dialect,
     /// Tell who comes and goes.
     pub watches: bool,
+    /// Which publications, and how.
+    pub given: Given,
     /// Tell the position.
     pub positioned: bool,
     /// Tell that the client may recover from it.
@@ -172,6 +174,8 @@ pub enum Answer {
 pub struct Joined {
     /// It wants to know who comes and goes.
     pub watches: bool,
+    /// Which publications it gets, and how.
+    pub given: Given,
     /// The last offset given out.
     pub top: u64,
     /// What is told of the position.
@@ -193,11 +197,27 @@ pub struct Recovery {
     pub missed: Option<Vec<Stored>>,
 }
 
-/// One message as it is on the wire, for each dialect that somebody speaks.
+/// One message as it is on the wire, by dialect, for those that somebody speaks.
+pub type OfDialects = [Option<Arc<[u8]>>; Dialect::COUNT];
+
+/// A publication for those who get differences.
+#[derive(Clone, Debug, Default)]
+pub struct DifferenceFrames {
+    /// As it is.
+    pub whole: OfDialects,
+    /// As its difference from the one before; nothing where that is no shorter, or not known.
+    pub differing: OfDialects,
+}
+
+/// What members are sent.
 #[derive(Clone, Debug, Default)]
 pub struct Frames {
-    /// By dialect.
-    pub of: [Option<Arc<[u8]>>; Dialect::COUNT],
+    /// For those who get it as it is.
+    pub of: OfDialects,
+    /// For those who get differences.
+    pub differences: Option<Arc<DifferenceFrames>>,
+    /// The publication, if it has tags that filters may ask for.
+    pub tagged: Option<Arc<Content>>,
     /// When a publication got its number, by [`Ports::clock_us`](super::hub::Ports::clock_us); `None`: it is none.
     pub numbered_us: Option<u64>,
     /// Where its time goes.

@@ -18,7 +18,7 @@
 //! | `hub/` | one hub per shard: what clients may do, who hears what; no socket |
 //! | `letters.rs`, `evidence.rs` | what hubs say to each other, and what is found out for commands that wait |
 //! | `past.rs` | pages of history that reach behind memory, into the database |
-//! | `channel.rs`, `stream.rs`, `session.rs`, `users.rs`, `slots.rs`, `bucket.rs`, `rules.rs`, `sanctions.rs` | what a hub keeps and goes by |
+//! | `channel.rs`, `stream.rs`, `differences.rs`, `session.rs`, `users.rs`, `slots.rs`, `bucket.rs`, `rules.rs`, `sanctions.rs` | what a hub keeps and goes by |
 //! | `admin/` | the console at /admin/: who may see it, and what it shows |
 //! | `log/`, `feeding.rs`, `store/`, `seal.rs` | the write-ahead log, and the database behind it; encryption at rest |
 //! | `events/` | what the backend is told happened, as webhooks |
@@ -32,6 +32,7 @@ pub mod bucket;
 pub mod channel;
 pub mod config;
 pub mod dialect;
+pub mod differences;
 pub mod emulation;
 pub mod events;
 pub mod evidence;

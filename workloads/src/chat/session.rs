@@ -64,6 +64,18 @@ impl std::fmt::Debug for ClientText {
 /// The slot of a channel on this shard.
 pub type ChannelSlot = u32;
 
+/// Which publications a subscription gets, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Given {
+    /// All of them, as they are.
+    #[default]
+    Whole,
+    /// All of them, each as its difference from the one before where that is shorter.
+    Differences,
+    /// Those that a filter lets through.
+    Filtered,
+}
+
 /// One subscription of a client: the channel's slot, and what matters with every publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription(u32);
@@ -71,13 +83,20 @@ pub struct Subscription(u32);
 impl Subscription {
     const SERVER_SIDE: u32 = 1 << 31;
     const WATCHES: u32 = 1 << 30;
+    const DIFFERENCES: u32 = 1 << 29;
+    const FILTERED: u32 = 1 << 28;
     /// More channels than this per shard are not possible.
-    pub const SLOTS: u32 = 1 << 30;
+    pub const SLOTS: u32 = 1 << 28;
 
     /// A subscription to the channel in `slot`.
-    pub fn new(slot: ChannelSlot, server_side: bool, watches: bool) -> Subscription {
+    pub fn new(slot: ChannelSlot, server_side: bool, watches: bool, given: Given) -> Subscription {
         let flags = if server_side { Self::SERVER_SIDE } else { 0 } | if watches { Self::WATCHES } else { 0 };
-        Subscription((slot % Self::SLOTS) | flags)
+        let given = match given {
+            Given::Whole => 0,
+            Given::Differences => Self::DIFFERENCES,
+            Given::Filtered => Self::FILTERED,
+        };
+        Subscription((slot % Self::SLOTS) | flags | given)
     }
 
     /// The channel.
@@ -93,6 +112,15 @@ impl Subscription {
     /// It wants to know who comes and goes.
     pub fn watches(self) -> bool {
         self.0 & Self::WATCHES != 0
+    }
+
+    /// Which publications it gets, and how.
+    pub fn given(self) -> Given {
+        match (self.0 & Self::DIFFERENCES != 0, self.0 & Self::FILTERED != 0) {
+            (false, false) => Given::Whole,
+            (true, _) => Given::Differences,
+            (false, true) => Given::Filtered,
+        }
     }
 }
 
@@ -300,17 +328,20 @@ mod tests {
     fn subscriptions_come_and_go_in_any_number() {
         let mut subscriptions = Subscriptions::default();
         for count in 1..=10 {
-            subscriptions.insert(Subscription::new(count, count == 3, count == 4));
+            let given = if count == 5 { Given::Differences } else { Given::Whole };
+            subscriptions.insert(Subscription::new(count, count == 3, count == 4, given));
             assert_eq!(subscriptions.as_slice().len(), count as usize);
         }
         assert!(subscriptions.to(3).unwrap().is_server_side() && !subscriptions.to(4).unwrap().is_server_side());
         assert!(subscriptions.to(4).unwrap().watches() && !subscriptions.to(3).unwrap().watches());
+        assert_eq!(subscriptions.to(5).unwrap().given(), Given::Differences);
+        assert_eq!(Subscription::new(5, true, true, Given::Filtered).given(), Given::Filtered);
         assert!(subscriptions.remove(11).is_none());
         for slot in [5, 1, 10, 2, 3, 4, 6, 7, 8] {
             assert_eq!(subscriptions.remove(slot).map(Subscription::slot), Some(slot));
             assert!(subscriptions.to(slot).is_none());
         }
-        assert_eq!(subscriptions.as_slice(), [Subscription::new(9, false, false)]);
+        assert_eq!(subscriptions.as_slice(), [Subscription::new(9, false, false, Given::Whole)]);
     }
 
     #[test]

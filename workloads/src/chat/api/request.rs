@@ -451,9 +451,9 @@ impl<'a> Draft<'a> {
             "skip_history" => self.skip_history = field.boolean()?,
             "tags" => self.tags = field.pairs(TAGS_MAX)?,
             "idempotency_key" => self.idempotency_key = field.text()?,
-            "delta" => self.wants_more |= field.boolean()?,
             "version" => self.wants_more |= field.number::<u64>()? != 0,
             "version_epoch" => self.wants_more |= !field.text()?.is_empty(),
+            // A delta is a shorter way to say the same; whether it is used is ours to choose.
             _ => {}
         }
         Ok(())

@@ -150,6 +150,10 @@ pub struct Namespace {
     pub allow_recovery: bool,
     /// Whether it recovers without asking.
     pub force_recovery: bool,
+    /// Whether a client may ask for publications as their differences from the ones before.
+    pub allow_deltas: bool,
+    /// Whether it may ask for those with certain tags only.
+    pub allow_tags_filter: bool,
     /// What recovery brings.
     pub recovery_mode: RecoveryMode,
     /// Whether clients with a user's name may subscribe without a token.
@@ -208,6 +212,8 @@ impl Default for Namespace {
             history_ttl_ms: 300_000,
             allow_positioning: true,
             allow_recovery: true,
+            allow_deltas: true,
+            allow_tags_filter: true,
             allow_subscribe_for_client: true,
             allow_publish_for_client: true,
             allow_presence_for_client: true,
@@ -235,6 +241,8 @@ impl Namespace {
             force_positioning: false,
             allow_recovery: false,
             force_recovery: false,
+            allow_deltas: false,
+            allow_tags_filter: false,
             recovery_mode: RecoveryMode::Stream,
             allow_subscribe_for_client: false,
             allow_subscribe_for_anonymous: false,

@@ -18,16 +18,17 @@ use std::sync::atomic::Ordering;
 use annulus_engine::ConnId;
 use annulus_engine::trace::{Stage, Trace};
 use annulus_protocols::centrifuge::{
-    ClientInfo, Codec, Disconnect, Payload, Publication, Unsubscribed, write_join, write_leave, write_publication,
+    Disconnect, Publication, Unsubscribed, write_join, write_leave, write_publication,
 };
-use annulus_protocols::websocket::deflate::{CompressOptions, Compressor};
 
+use super::frames::{Frame, as_info, as_publication, in_differences, with_offset};
 use super::{DELIVERY, Hub, Ports};
-use crate::chat::channel::{Apart, Channel, KEPT_FRAMES_MAX};
+use crate::chat::channel::{Apart, Channel, Group, KEPT_FRAMES_MAX};
 use crate::chat::config::{Namespace, Slow};
 use crate::chat::dialect::Dialect;
+use crate::chat::differences::as_text;
 use crate::chat::letters::{Answer, Ask, Asker, Frames, Letter};
-use crate::chat::session::{ChannelSlot, Client};
+use crate::chat::session::{ChannelSlot, Client, Given};
 use crate::chat::stream::{Author, Content, Stored};
 
 /// Receivers of one channel that are sent to at once. The others of a larger room follow in later turns, so that small
@@ -42,52 +43,12 @@ pub const MOVES_AT_ONCE: usize = 16;
 /// Comings and goings that are told together. Beyond, the oldest are not told.
 pub const MOVES_MAX: usize = 1024;
 
-/// What a message usually has around it on the wire, in bytes: room is made for it at once.
-const AROUND_MESSAGE_BYTES: usize = 16;
-
-/// Makes frames. Its buffers are used again and again.
-pub(super) struct Framer {
-    scratch: Vec<u8>,
-    compressor: Option<Compressor>,
-}
-
-impl Framer {
-    /// Compresses messages of at least so many bytes for those who take that.
-    pub(super) fn new(min_bytes: Option<usize>) -> Framer {
-        let options = min_bytes.map(|bytes_min| CompressOptions { bytes_min, ..CompressOptions::DEFAULT });
-        let compressor = options.map(Compressor::new);
-        Framer { scratch: Vec::new(), compressor }
-    }
-
-    /// One message as a frame, in each of the dialects.
-    pub(super) fn frames(&mut self, dialects: u8, write: impl Fn(Codec, &mut Vec<u8>)) -> Frames {
-        let mut frames = Frames::default();
-        for dialect in Dialect::all().filter(|dialect| dialects & 1 << dialect.index() != 0) {
-            self.scratch.clear();
-            write(dialect.codec(), &mut self.scratch);
-            frames.of[dialect.index()] = Some(self.frame(dialect));
-        }
-        frames
-    }
-
-    fn frame(&mut self, dialect: Dialect) -> Arc<[u8]> {
-        let mut frame = Vec::with_capacity(self.scratch.len() + AROUND_MESSAGE_BYTES);
-        match self.compressor.as_mut().filter(|_| dialect.deflates()) {
-            Some(compressor) => {
-                compressor.write_message(&mut frame, dialect.codec().message_kind(), &self.scratch, None);
-            }
-            None => dialect.write_message(&mut frame, &self.scratch),
-        }
-        frame.into()
-    }
-}
-
 /// A fan-out under way.
 pub(super) struct FanOut {
     slot: ChannelSlot,
     offset: u64,
     numbered_us: Option<u64>,
-    frame: Arc<[u8]>,
+    frame: Frame,
     /// Who was a member when it began.
     members: Rc<[ConnId]>,
     at: usize,
@@ -116,31 +77,6 @@ impl Moves {
     }
 }
 
-/// A publication's author, or a member, as clients are told.
-pub(super) fn as_info(author: &Author) -> ClientInfo<'_> {
-    ClientInfo {
-        user: &author.user,
-        client: author.client.as_str(),
-        conn_info: author.conn_info.as_deref(),
-        chan_info: author.chan_info.as_deref(),
-    }
-}
-
-/// A content with its place, as clients are told.
-fn with_offset(content: &Content, offset: u64) -> Publication<'_> {
-    let data = match content.binary {
-        true => Payload::Binary(&content.data),
-        false => Payload::Json(&content.data),
-    };
-    let info = content.author.as_ref().map(as_info);
-    Publication { data, offset, info, tags: &content.tags, time_ms: 0 }
-}
-
-/// A publication out of a history.
-pub(super) fn as_publication(stored: &Stored) -> Publication<'_> {
-    with_offset(&stored.content, stored.offset)
-}
-
 impl Hub {
     /// Sends a publication to every shard that has members.
     pub(super) fn fan_out_publication(
@@ -149,16 +85,24 @@ impl Hub {
         slot: ChannelSlot,
         offset: u64,
         numbered_us: u64,
-        content: &Content,
+        content: &Arc<Content>,
         mut trace: Trace,
     ) {
+        let common = self.common.clone();
         let channel = self.channels.at(slot);
-        let dialects = channel.dialects;
+        let (dialects, name) = (channel.dialects, &*channel.name);
         let publication = with_offset(content, offset);
-        let frames =
-            self.framer.frames(dialects, |codec, out| write_publication(codec, out, &channel.name, &publication));
+        let of = self.framer.frames(dialects, |codec, out| write_publication(codec, out, name, &publication));
+        let epoch = channel.stream.as_ref().map(|stream| stream.epoch).unwrap_or_default();
+        let differences = channel.rare.as_mut().and_then(|rare| rare.differences.as_mut()).map(|differences| {
+            let keeps = common.config.channels.namespace(name).is_some_and(Namespace::has_history);
+            let difference = differences.follow(epoch, offset, content, keeps);
+            let dialects = differences.dialects;
+            Arc::new(self.framer.differing(dialects, name, &publication, content, difference.as_deref()))
+        });
         trace.mark(Stage::Work);
-        let frames = Frames { numbered_us: Some(numbered_us), trace, ..frames };
+        let tagged = (!content.tags.is_empty()).then(|| content.clone());
+        let frames = Frames { of, differences, tagged, numbered_us: Some(numbered_us), trace };
         self.fan_out(ports, slot, offset, frames, false);
     }
 
@@ -185,29 +129,59 @@ impl Hub {
         mut frames: Frames,
         watchers: bool,
     ) {
-        for dialect in Dialect::all() {
-            let channel = self.channels.at(slot);
-            let to = if watchers { channel.watchers(dialect) } else { channel.members(dialect) };
-            let Some(frame) = frames.of[dialect.index()].as_ref().filter(|_| !to.is_empty()) else { continue };
-            let is_fanning = channel.rare.as_ref().is_some_and(|rare| rare.fanning > 0);
-            let (now, later) = to.split_at(if is_fanning { 0 } else { to.len().min(FAN_OUT_AT_ONCE) });
-            if !later.is_empty() {
-                let (frame, members, numbered_us) = (frame.clone(), later.into(), frames.numbered_us);
-                self.common.fan_outs.fetch_add(1, Ordering::Relaxed);
-                self.fan_outs.push_back(FanOut { slot, offset, numbered_us, frame, members, at: 0, watchers });
+        let groups = if watchers { &[Group::Watchers][..] } else { &Group::MEMBERS };
+        for &group in groups {
+            for dialect in Dialect::all() {
+                self.deliver_to(ports, slot, offset, &mut frames, (group, dialect));
             }
-            let (now, is_later): (Vec<ConnId>, bool) = (now.to_vec(), !later.is_empty());
-            if is_later {
-                channel.rare_mut().fanning += 1;
+            if self.channels.at(slot).rare.is_none() {
+                break;
             }
-            self.send_some(ports, slot, offset, frame, &now, watchers);
-            if let Some(numbered_us) = frames.numbered_us.filter(|_| !now.is_empty()) {
-                ports.handed_over(numbered_us);
-            }
-            if let Some(&last) = now.last() {
-                frames.trace.mark(Stage::Work);
-                ports.trace(last, std::mem::take(&mut frames.trace), &DELIVERY);
-            }
+        }
+    }
+
+    /// Sends a frame to those of this shard's members who are sent the same.
+    fn deliver_to(
+        &mut self,
+        ports: &mut impl Ports,
+        slot: ChannelSlot,
+        offset: u64,
+        frames: &mut Frames,
+        (group, dialect): (Group, Dialect),
+    ) {
+        let channel = self.channels.at(slot);
+        let mut to = channel.group(group, dialect);
+        let wanted: Vec<ConnId>;
+        if group == Group::Filtered && !to.is_empty() {
+            let tags = frames.tagged.as_ref().map_or(&[][..], |content| &content.tags);
+            let filters = channel.rare.as_ref().map(|rare| &rare.filters);
+            let filter = |conn: &ConnId| filters.and_then(|filters| filters.get(conn));
+            wanted = to.iter().copied().filter(|conn| filter(conn).is_some_and(|it| it.matches(tags))).collect();
+            to = &wanted;
+        }
+        let Some(frame) = Frame::of(frames, group, dialect).filter(|_| !to.is_empty()) else { return };
+        let is_fanning = channel.rare.as_ref().is_some_and(|rare| rare.fanning > 0);
+        let (now, later) = to.split_at(if is_fanning { 0 } else { to.len().min(FAN_OUT_AT_ONCE) });
+        let watchers = group == Group::Watchers;
+        if !later.is_empty() {
+            let (frame, members, numbered_us) = (frame.clone(), later.into(), frames.numbered_us);
+            self.common.fan_outs.fetch_add(1, Ordering::Relaxed);
+            self.fan_outs.push_back(FanOut { slot, offset, numbered_us, frame, members, at: 0, watchers });
+        }
+        let fresh = if group == Group::Fresh { to.to_vec() } else { Vec::new() };
+        let (now, is_later): (Vec<ConnId>, bool) = (now.to_vec(), !later.is_empty());
+        if is_later {
+            channel.rare_mut().fanning += 1;
+        }
+        // Whether they get it at once, in a later turn or out of the history: they have it before the next one.
+        channel.promote(&fresh, dialect);
+        self.send_some(ports, slot, offset, &frame, &now, watchers);
+        if let Some(numbered_us) = frames.numbered_us.filter(|_| !now.is_empty()) {
+            ports.handed_over(numbered_us);
+        }
+        if let Some(&last) = now.last() {
+            frames.trace.mark(Stage::Work);
+            ports.trace(last, std::mem::take(&mut frames.trace), &DELIVERY);
         }
     }
 
@@ -240,7 +214,7 @@ impl Hub {
         ports: &mut impl Ports,
         slot: ChannelSlot,
         offset: u64,
-        frame: &Arc<[u8]>,
+        frame: &Frame,
         to: &[ConnId],
         watchers: bool,
     ) {
@@ -252,7 +226,7 @@ impl Hub {
         }
         self.counts.deliveries += (to.len() - full.len()) as u64;
         if !full.is_empty() {
-            self.set_apart(ports, slot, offset, frame, full);
+            self.set_apart(ports, slot, offset, &frame.later, full);
         }
     }
 
@@ -350,9 +324,7 @@ impl Hub {
         top: u64,
     ) {
         let Some(slot) = self.channels.find(channel) else { return };
-        if client.subscriptions.to(slot).is_none() {
-            return;
-        }
+        let Some(subscription) = client.subscriptions.to(slot) else { return };
         let entry = self.channels.at(slot);
         let apart = entry.rare.as_mut().and_then(|rare| rare.apart.get_mut(&conn));
         let Some(Apart::Behind { offset, asked }) = apart else { return };
@@ -363,8 +335,18 @@ impl Hub {
         let last = page.last().map_or(*offset, |stored| stored.offset);
         (*offset, *asked) = (last, false);
         let (codec, mut out) = (client.dialect.codec(), Vec::new());
-        for stored in page.iter().filter(|stored| !stored.content.is_removed()) {
-            write_publication(codec, &mut out, channel, &as_publication(stored));
+        let filter = entry.rare.as_ref().and_then(|rare| rare.filters.get(&conn));
+        let is_wanted = |content: &Content| filter.is_none_or(|filter| filter.matches(&content.tags));
+        for stored in page.iter().filter(|stored| !stored.content.is_removed() && is_wanted(&stored.content)) {
+            let publication = as_publication(stored);
+            match subscription.given() {
+                Given::Whole | Given::Filtered => write_publication(codec, &mut out, channel, &publication),
+                Given::Differences => {
+                    let text = as_text(&stored.content);
+                    let data = in_differences(codec, publication.data, &text);
+                    write_publication(codec, &mut out, channel, &Publication { data, ..publication });
+                }
+            }
             self.counts.deliveries += 1;
         }
         if last >= top {
@@ -433,9 +415,9 @@ impl Hub {
 
     fn tell_moves(&mut self, ports: &mut impl Ports, slot: ChannelSlot, moves: &[(bool, Author)]) {
         let channel = self.channels.at(slot);
-        let dialects = channel.dialects;
+        let dialects = channel.all_dialects();
         let name = channel.name.clone();
-        let frames = self.framer.frames(dialects, |codec, out| {
+        let of = self.framer.frames(dialects, |codec, out| {
             for (came, who) in moves {
                 match came {
                     true => write_join(codec, out, &name, &as_info(who)),
@@ -443,7 +425,7 @@ impl Hub {
                 }
             }
         });
-        self.fan_out(ports, slot, 0, frames, true);
+        self.fan_out(ports, slot, 0, Frames { of, ..Frames::default() }, true);
     }
 
     /// Tells the comings and goings that waited for the end of the tick.
@@ -467,14 +449,14 @@ fn send_to(
     channel: &mut Channel,
     ports: &mut impl Ports,
     to: &[ConnId],
-    frame: &Arc<[u8]>,
+    frame: &Frame,
     offset: u64,
     watchers: bool,
     dropped: &mut u64,
 ) -> Vec<ConnId> {
     let mut full = Vec::new();
     match channel.rare.as_mut().filter(|rare| !rare.apart.is_empty()) {
-        None => ports.send_all(to, frame, &mut full),
+        None => ports.send_all(to, &frame.now, &mut full),
         Some(rare) => {
             let is_for = |conn: &ConnId| match rare.apart.get_mut(conn) {
                 None => true,
@@ -484,13 +466,13 @@ fn send_to(
                     if !watchers {
                         *dropped += u64::from(frames.len() == *most);
                         frames.drain(..(frames.len() + 1).saturating_sub(*most));
-                        frames.push_back(frame.clone());
+                        frames.push_back(frame.later.clone());
                     }
                     false
                 }
             };
             let to: Vec<ConnId> = to.iter().copied().filter(is_for).collect();
-            ports.send_all(&to, frame, &mut full);
+            ports.send_all(&to, &frame.now, &mut full);
         }
     }
     full

@@ -161,7 +161,7 @@ impl Hub {
             }
         };
         let slot = self.channels.open(channel);
-        self.counts.removed += u64::from(self.channels.stream(slot, || epoch).remove(offset));
+        self.counts.removed += u64::from(self.channels.at(slot).remove(offset));
         Ok((record, Some(epoch)))
     }
 

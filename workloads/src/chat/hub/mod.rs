@@ -12,6 +12,7 @@
 //! | `connect.rs` | sessions begin, are refreshed, and end |
 //! | `subscribe.rs` | subscriptions begin and end |
 //! | `publish.rs` | publications are checked, numbered, logged, settled |
+//! | `frames.rs` | what members are sent, made once for all of them who are sent the same |
 //! | `deliver.rs` | who hears what, how large rooms are paced, and what becomes of slow members |
 //! | `read.rs` | history and presence |
 //! | `shared/` | channels that several nodes share: copies of their streams, and publications on their way to the broker |
@@ -30,6 +31,7 @@
 mod connect;
 mod deliver;
 mod events;
+mod frames;
 mod keeping;
 mod order;
 mod publish;
@@ -64,7 +66,8 @@ use super::session::{ChannelSlot, Client, Held, Phase, Waits};
 use super::stream::{Author, Epoch};
 use super::tokens::Verifier;
 use super::users::{Counted, Users};
-use deliver::{FanOut, Framer, Moves};
+use deliver::{FanOut, Moves};
+use frames::Framer;
 pub use keeping::{Restored, Restorer};
 pub use publish::key_of;
 use publish::{Keys, LogEnd, Pending};

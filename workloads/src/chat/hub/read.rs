@@ -10,7 +10,7 @@ use annulus_protocols::centrifuge::{
     ClientInfo, Codec, ErrorCode, History, HistoryResult, write_history, write_presence, write_presence_stats,
 };
 
-use super::deliver::as_publication;
+use super::frames::as_publication;
 use super::{Clients, Hub, Ports, Step, Turn};
 use crate::chat::api::Pattern;
 use crate::chat::evidence::{Page, Present};

@@ -1,5 +1,7 @@
 //! Subscriptions begin and end.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use annulus_engine::ConnId;
@@ -9,16 +11,17 @@ use annulus_protocols::centrifuge::{
     write_subscribe, write_subscribe_push, write_unsubscribe_push,
 };
 
-use super::deliver::as_publication;
+use super::frames::{as_publication, in_differences};
 use super::{Hub, Ports, Step, Turn};
-use crate::chat::config::{Namespace, RecoveryMode};
+use crate::chat::config::{DataFormat, Namespace, RecoveryMode};
+use crate::chat::differences::as_text;
 use crate::chat::evidence::Joining;
 use crate::chat::hooks::wire::{self, Question};
 use crate::chat::hooks::{Kind, Verdict};
 use crate::chat::letters::{Answer, Ask, Asker, Granted, Join, Joined, Letter, Overrides, Recovery, Work};
 use crate::chat::rules;
 use crate::chat::sanctions::Kind as Forbidden;
-use crate::chat::session::{ChannelSlot, Client, Subscription, SubscriptionExtra};
+use crate::chat::session::{ChannelSlot, Client, Given, Subscription, SubscriptionExtra};
 use crate::chat::stream::Stored;
 use crate::chat::tokens::{SubscriptionClaims, TokenError};
 use crate::jose::Weight;
@@ -38,7 +41,7 @@ impl Hub {
         if let Some(banned) = self.forbidden(turn.now, Forbidden::Ban, turn.client, channel) {
             return turn.refuse(banned);
         }
-        let joining = match self.grant(turn, subscribe) {
+        let mut joining = match self.grant(turn, subscribe) {
             Ok(joining) => joining,
             Err(step) => return step,
         };
@@ -51,9 +54,11 @@ impl Hub {
             positioned: subscribe.positioned && namespace.allow_positioning,
             recoverable: (subscribe.recoverable || subscribe.recover) && namespace.allow_recovery,
             watches: subscribe.join_leave && rules::may_watch(namespace, &self.asking(turn.client, channel)),
+            given: given(subscribe, namespace),
             since: subscribe.recover.then(|| (subscribe.since.offset, subscribe.since.epoch.to_string())),
             reject: subscribe.reject_unrecovered,
         };
+        joining.filter = subscribe.filter.clone().and_then(Result::ok);
         turn.evidence.joining = Some(joining);
         let join = wish.join(namespace, turn.client, overrides);
         self.ask_to_join(turn.ports, turn.now, turn.conn, turn.id, channel, join);
@@ -81,7 +86,8 @@ impl Hub {
     ) {
         let common = self.common.clone();
         let Some(namespace) = common.config.channels.namespace(&granted.channel) else { return };
-        let wish = Wish { positioned: false, recoverable: false, watches: false, since, reject: false };
+        let given = Given::Whole;
+        let wish = Wish { positioned: false, recoverable: false, watches: false, given, since, reject: false };
         let join = wish.join(namespace, client, granted.overrides);
         self.ask_to_join(ports, now, conn, 0, &granted.channel, join);
     }
@@ -89,7 +95,7 @@ impl Hub {
     /// What is wrong with the wish, whoever has it.
     fn may_try(&mut self, client: &Client, subscribe: &Subscribe<'_>) -> Result<(), ErrorCode> {
         let channel = &*subscribe.channel;
-        self.namespace(channel)?;
+        let takes_filters = self.namespace(channel)?.allow_tags_filter;
         let slot = self.channels.find(channel);
         if slot.is_some_and(|slot| client.subscriptions.to(slot).is_some()) {
             return Err(ErrorCode::ALREADY_SUBSCRIBED);
@@ -97,9 +103,10 @@ impl Hub {
         if client.subscriptions.as_slice().len() >= self.common.config.client.channel_limit {
             return Err(ErrorCode::LIMIT_EXCEEDED);
         }
-        match (subscribe.kind, subscribe.filtered) {
-            (0, false) => Ok(()),
-            (0, true) => Err(ErrorCode::BAD_REQUEST),
+        match (subscribe.kind, &subscribe.filter) {
+            (0, None) => Ok(()),
+            (0, Some(Ok(_))) if takes_filters => Ok(()),
+            (0, Some(_)) => Err(ErrorCode::BAD_REQUEST),
             _ => Err(ErrorCode::NOT_AVAILABLE),
         }
     }
@@ -192,7 +199,7 @@ impl Hub {
             data: claims.options.data.map(|data| data.bytes().to_vec()),
             overrides: claims.options.overrides.into(),
         };
-        Ok(Joining { granted, server_side: false, client_refreshes: true })
+        Ok(Joining { granted, client_refreshes: true, ..Joining::default() })
     }
 
     fn grant_by_hook(&mut self, turn: &mut Turn<'_, impl Ports>, hook: &str, subscribe: &Subscribe<'_>) -> Grant {
@@ -215,7 +222,7 @@ impl Hub {
             data: subscribed.data.map(|data| data.bytes.into_owned()),
             overrides: subscribed.overrides,
         };
-        Ok(Joining { granted, server_side: false, client_refreshes: false })
+        Ok(Joining { granted, ..Joining::default() })
     }
 
     /// The owner's side: counts the shard in.
@@ -261,11 +268,15 @@ impl Hub {
         let epoch = stream.epoch().to_owned();
         let recoverable = join.recoverable;
         let position = join.positioned.then_some(Recovery { recoverable, offset, epoch, was_recovering, missed });
-        self.channels.at(slot).dialects |= 1 << join.dialect.index();
+        let (entry, dialect) = (self.channels.at(slot), 1 << join.dialect.index());
+        match join.given {
+            Given::Whole | Given::Filtered => entry.dialects |= dialect,
+            Given::Differences => entry.rare_mut().differences.get_or_insert_default().dialects |= dialect,
+        }
         if was_vacant {
             self.note_channel(ports, now, slot, true);
         }
-        Answer::Joined(Joined { watches: join.watches, top, position })
+        Answer::Joined(Joined { watches: join.watches, given: join.given, top, position })
     }
 
     /// The owner hears that a shard has no members any more.
@@ -276,7 +287,7 @@ impl Hub {
             let was_occupied = stream.shards != 0;
             stream.shards &= !(1 << shard);
             if stream.shards == 0 {
-                entry.dialects = 0;
+                entry.vacate();
                 // A subscription that was refused leaves, too, and may have been nobody's first.
                 if was_occupied {
                     self.note_channel(ports, now, slot, false);
@@ -307,6 +318,7 @@ impl Hub {
         joined: Joined,
     ) {
         let joining = client.held.as_mut().and_then(|held| held.evidence.joining.take()).unwrap_or_default();
+        let filter = joining.filter;
         // The server was quicker with the same, or has banned the user since.
         let is_member = self.is_member(client, channel).then_some(ErrorCode::ALREADY_SUBSCRIBED);
         if let Some(error) = is_member.or_else(|| self.forbidden(now, Forbidden::Ban, client, channel)) {
@@ -317,13 +329,31 @@ impl Hub {
             return self.go_on(ports, now, conn, client);
         }
         let slot = self.enter(conn, client, channel, &joining.granted, false, &joined);
+        if let Some(filter) = filter.clone() {
+            self.channels.at(slot).rare_mut().filters.insert(conn, filter);
+        }
         self.note_member(ports, now, client, slot, true);
         let (codec, mut out) = (client.dialect.codec(), Vec::new());
         let ttl = match joining.client_refreshes {
             true => joining.granted.expires_at.saturating_sub(now / 1000),
             false => 0,
         };
-        write_subscribe(codec, &mut out, id, &result_of(&joining.granted, &joined, ttl));
+        let missed = joined.position.iter().flat_map(|position| position.missed.iter().flatten());
+        let texts: HashMap<u64, Cow<'_, str>> = match joined.given {
+            Given::Differences => missed.map(|stored| (stored.offset, as_text(&stored.content))).collect(),
+            Given::Whole | Given::Filtered => HashMap::new(),
+        };
+        let mut result = result_of(&joining.granted, &joined, ttl);
+        result.delta = joined.given == Given::Differences;
+        for publication in &mut result.publications {
+            if let Some(text) = texts.get(&publication.offset) {
+                publication.data = in_differences(codec, publication.data, text);
+            }
+        }
+        if let Some(filter) = &filter {
+            result.publications.retain(|publication| filter.matches(publication.tags));
+        }
+        write_subscribe(codec, &mut out, id, &result);
         // The reply goes out before anything that the announcement may bring.
         ports.send(conn, client.dialect, &out);
         self.announce(ports, client, slot, true);
@@ -376,7 +406,7 @@ impl Hub {
         joined: &Joined,
     ) -> ChannelSlot {
         let slot = self.channels.open(channel);
-        let subscription = Subscription::new(slot, server_side, joined.watches);
+        let subscription = Subscription::new(slot, server_side, joined.watches, joined.given);
         let entry = self.channels.at(slot);
         entry.arriving -= 1;
         // It has, or is about to be told, everything up to the top.
@@ -494,6 +524,7 @@ struct Wish {
     positioned: bool,
     recoverable: bool,
     watches: bool,
+    given: Given,
     since: Option<(u64, String)>,
     reject: bool,
 }
@@ -507,11 +538,23 @@ impl Wish {
         Join {
             dialect: client.dialect,
             watches: (self.watches || forced) && namespace.join_leave,
+            given: self.given,
             positioned: has_stream && (recoverable || positioned),
             recoverable: has_stream && recoverable,
             since: self.since.filter(|_| has_stream && recoverable),
             reject: self.reject,
         }
+    }
+}
+
+/// Which publications a client gets, and how: as it wishes, if its namespace offers that.
+fn given(subscribe: &Subscribe<'_>, namespace: &Namespace) -> Given {
+    // What is no JSON is no text, and would be told in base 64: there is little to spare.
+    let takes_differences = namespace.allow_deltas && namespace.publication_data_format != DataFormat::Binary;
+    match subscribe.filter {
+        Some(_) => Given::Filtered,
+        None if takes_differences && !subscribe.delta.is_empty() => Given::Differences,
+        None => Given::Whole,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Several hubs joined in memory: no socket, no clock, letters delivered in order.
 
 mod events;
+mod given;
 mod logged;
 mod moderation;
 mod shared;

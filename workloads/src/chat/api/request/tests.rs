@@ -31,7 +31,7 @@ fn publications() {
         Request::Publish { channel: "chat".into(), message: message("{\"text\": \"hello\"}") }
     );
     let all = "{\"channel\":\"c\\u00e9\",\"data\":null,\"b64data\":\"eyJhIjoxfQ==\",\"skip_history\":true,\
-               \"tags\":{\"a\":\"1\",\"b\":\"\",\"a\":\"2\"},\"idempotency_key\":\"k\",\"delta\":false,\"version\":0,\
+               \"tags\":{\"a\":\"1\",\"b\":\"\",\"a\":\"2\"},\"idempotency_key\":\"k\",\"delta\":true,\"version\":0,\
                \"version_epoch\":\"\",\"of a later version\":[{}]}";
     let Request::Publish { channel, message: found } = ok("publish", all) else { panic!("not a publish") };
     assert_eq!(channel, "cé");
@@ -153,7 +153,6 @@ fn refusals() {
         ("publish", "{\"data\":1}", ErrorCode::BAD_REQUEST),
         ("publish", "{\"channel\":\"c\",\"b64data\":\"!\"}", ErrorCode::BAD_REQUEST),
         ("publish", &long, ErrorCode::BAD_REQUEST),
-        ("publish", "{\"channel\":\"c\",\"data\":1,\"delta\":true}", ErrorCode::NOT_AVAILABLE),
         ("publish", "{\"channel\":\"c\",\"data\":1,\"version\":1}", ErrorCode::NOT_AVAILABLE),
         ("broadcast", "{\"channels\":[\"c\"],\"data\":1,\"version_epoch\":\"e\"}", ErrorCode::NOT_AVAILABLE),
         ("broadcast", "{\"channels\":[],\"data\":1}", ErrorCode::BAD_REQUEST),

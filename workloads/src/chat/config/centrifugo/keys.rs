@@ -399,9 +399,14 @@ const NAMESPACE: &[Key<NamespaceDraft>] = &[
         }),
     ),
     not(Bool, "auto_cache_recover", ""),
-    inert(Texts, "allowed_delta_types", "", "publications are sent whole, which clients that ask for less understand"),
-    not(Bool, "allow_tags_filter", ""),
-    inert(Bool, "delta_publish", "", "publications are sent whole, which clients that ask for less understand"),
+    key(
+        "allowed_delta_types",
+        "",
+        "allow_deltas",
+        Set::Texts(|it, types| it.namespace.allow_deltas = types.iter().any(|name| name == "fossil")),
+    ),
+    key("allow_tags_filter", "", "allow_tags_filter", Set::Bool(|it, is| it.namespace.allow_tags_filter = is)),
+    inert(Bool, "delta_publish", "", "what a client asks for as differences is told so, whoever published it"),
     key(
         "allow_subscribe_for_anonymous",
         "",

@@ -85,6 +85,18 @@ pub const NAMESPACE: &[Key<Namespace>] = &[
     key("force_positioning", "false", "it is told without asking", Set::Bool(|it, is| it.force_positioning = is)),
     key("allow_recovery", "true", "a client may ask to recover", Set::Bool(|it, is| it.allow_recovery = is)),
     key("force_recovery", "false", "it recovers without asking", Set::Bool(|it, is| it.force_recovery = is)),
+    key(
+        "allow_deltas",
+        "true",
+        "a client may ask for publications as their differences from the ones before",
+        Set::Bool(|it, is| it.allow_deltas = is),
+    ),
+    key(
+        "allow_tags_filter",
+        "true",
+        "it may ask for publications with certain tags only",
+        Set::Bool(|it, is| it.allow_tags_filter = is),
+    ),
     key("recovery_mode", "\"stream\"", "all that was missed, or only the newest", RECOVERY_MODE),
     key(
         "allow_subscribe_for_client",

@@ -481,9 +481,10 @@ impl Hub {
     /// A copy's part in the removal of one publication.
     fn forget_one(&mut self, channel: &str, epoch: Epoch, offset: u64) {
         let slot = self.channels.open(channel);
-        if let Some(stream) = self.channels.at(slot).stream.as_mut().filter(|stream| stream.epoch == epoch) {
+        let entry = self.channels.at(slot);
+        if entry.stream.as_ref().is_some_and(|stream| stream.epoch == epoch) {
             // If it is not here, nobody is given it from here.
-            let _was_there = stream.remove(offset);
+            let _was_there = entry.remove(offset);
         }
     }
 
@@ -605,7 +606,7 @@ impl Hub {
                 let Some(content) = content_of(&publication, common.sealer.as_deref()) else { return };
                 let slot = self.channels.open(channel);
                 let numbered_us = ports.clock_us();
-                self.fan_out_publication(ports, slot, 0, numbered_us, &content, Trace::NONE);
+                self.fan_out_publication(ports, slot, 0, numbered_us, &Arc::new(content), Trace::NONE);
             }
             Ok(Message::Moved { came, who, .. }) => self.tell_move(ports, channel, came, who),
             Err(strange) => self.tell_strange(channel, strange),
