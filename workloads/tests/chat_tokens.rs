@@ -8,7 +8,7 @@ mod outside;
 use std::path::Path;
 use std::process::Command;
 
-use chat_rig::{Folder, KEY, Setup, free_port, has_node};
+use chat_rig::{Folder, KEY, Setup, free_port, has_node, until};
 use outside::{has, passes};
 
 const SECRET: &str = "a secret of the tests";
@@ -36,6 +36,9 @@ allow_subscribe_for_anonymous = true
 [[chat.namespaces]]
 name = "closed"
 allow_subscribe_for_client = false
+[[chat.namespaces]]
+name = "acme"
+subscriptions_max = 1
 "#
     );
     // Both at once: most of it is waiting until something expires.
@@ -47,6 +50,8 @@ allow_subscribe_for_client = false
                 let chat = Setup { shards, ..Setup::ours(config) }.start(&folder);
                 passes(Path::new("node"), "tokens.mjs", &[&chat.url(), form, SECRET, KEY]);
                 assert!(!chat.logged().contains(SECRET), "secrets are not told");
+                let labels = r#"namespace="acme",quota="subscriptions""#;
+                until("the quota is told", || chat.figure_with("annulus_chat_namespace_refused_total", labels) == 1.0);
                 chat.stop();
             });
         }

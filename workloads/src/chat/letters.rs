@@ -93,6 +93,8 @@ pub struct Join {
     pub since: Option<(u64, String)>,
     /// Answer 112 if it cannot recover.
     pub reject: bool,
+    /// What the namespace's channels may take together holds for it: the client made it, not the server.
+    pub limited: bool,
 }
 
 /// What is asked of a channel's owner.

@@ -18,7 +18,7 @@
 //! | `hub/` | one hub per shard: what clients may do, who hears what; no socket |
 //! | `letters.rs`, `evidence.rs` | what hubs say to each other, and what is found out for commands that wait |
 //! | `past.rs` | pages of history that reach behind memory, into the database |
-//! | `channel.rs`, `stream.rs`, `differences.rs`, `session.rs`, `users.rs`, `slots.rs`, `bucket.rs`, `rules.rs`, `sanctions.rs` | what a hub keeps and goes by |
+//! | `channel.rs`, `stream.rs`, `differences.rs`, `session.rs`, `users.rs`, `slots.rs`, `bucket.rs`, `quota.rs`, `rules.rs`, `sanctions.rs` | what a hub keeps and goes by |
 //! | `admin/` | the console at /admin/: who may see it, and what it shows |
 //! | `log/`, `feeding.rs`, `store/`, `seal.rs` | the write-ahead log, and the database behind it; encryption at rest |
 //! | `events/` | what the backend is told happened, as webhooks |
@@ -47,6 +47,7 @@ pub mod log;
 pub mod node;
 pub mod offline;
 pub mod past;
+pub mod quota;
 pub mod rules;
 pub mod sanctions;
 pub mod seal;

@@ -14,6 +14,7 @@ use super::emulation::Sessions;
 use super::feeding::{Bell, Tail};
 use super::hub::{Common, Restored, Restorer, Verifiers};
 use super::log::{self, LogId, Opened};
+use super::quota::Quota;
 use super::seal::Sealer;
 use super::secure;
 use super::store::{
@@ -126,6 +127,7 @@ impl Node {
         }
         let common = Common {
             schemas,
+            quotas: config.channels.all().map(Quota::of).collect(),
             sealer,
             counted: Counted::new(config.client.user_connection_limit),
             connects: AtomicU64::new(0),

@@ -246,6 +246,8 @@ pub struct Extra {
     pub emulated: Vec<(String, String)>,
     /// Who the user is, by a field of the upgrade request that a proxy has set.
     pub user: Option<String>,
+    /// The only namespaces in which it may do anything; `None`: all.
+    pub namespaces: Option<Arc<[String]>>,
     /// Which of the node's clients it is, counted as they came, where a user may have one connection only.
     pub number: u64,
     /// Subscriptions on their way that the server made.

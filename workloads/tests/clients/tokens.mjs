@@ -2,7 +2,7 @@
 // ws://HOST:PORT/connection/websocket, "json" or "protobuf", the secret, the API's key.
 import assert from "node:assert/strict";
 import {
-  caller, connect, decode, now, refusal, scenario, sleep, subscribe, subscribeRefusal, token, WebSocket, when,
+  caller, connect, decode, encode, now, refusal, scenario, sleep, subscribe, subscribeRefusal, token, WebSocket, when,
 } from "./chat.mjs";
 
 const [, , url, form, secret, key] = process.argv;
@@ -42,6 +42,25 @@ const connecting = async () => {
   const early = token({ sub: "42", nbf: now() + 600 }, secret);
   // Error 109, as for one whose time is over: without a way to another token the client gives up by itself.
   assert.equal((await refusal(url, form, { token: early })).code, 1, "not yet");
+};
+
+// A tenant's token names the namespaces in which it may do anything; what its namespace takes is limited.
+const tenants = async () => {
+  const [client] = await connect(url, form, { token: as("44", { namespaces: ["acme"], channels: ["personal:news"] }) });
+  await hears(client, "personal:news");
+  const [mine] = await subscribe(client, "acme:room");
+  assert.deepEqual(await mine.publish(encode(form, { text: "hello" })), {});
+  assert.equal((await subscribeRefusal(client, "room")).code, 103);
+  for (const elsewhere of [() => client.publish("open:room", encode(form, 1)), () => client.history("room", { limit: 1 }),
+    () => client.presence("room"), () => client.presenceStats("open:room")]) {
+    await assert.rejects(elsewhere, { code: 103 });
+  }
+  const [second] = await connect(url, form, { token: as("45", { namespaces: ["acme", ""] }) });
+  assert.equal((await subscribeRefusal(second, "acme:room")).code, 106);
+  await subscribe(second, "room");
+  assert.equal((await refusal(url, form, { token: as("46", { namespaces: "acme" }) })).code, 3500);
+  client.disconnect();
+  second.disconnect();
 };
 
 const refreshing = async () => {
@@ -192,7 +211,7 @@ const limited = async () => {
 };
 
 scenario(`tokens ${form}`, 60, async () => {
-  const parts = { connecting, refreshing, lapsing, serverSide, subscribing, limited, refreshedByHand };
+  const parts = { connecting, refreshing, lapsing, serverSide, subscribing, limited, refreshedByHand, tenants };
   // At the same time: most of it is waiting for times to be over.
   await Promise.all(Object.values(parts).map(part => part()));
 });

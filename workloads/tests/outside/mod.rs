@@ -11,6 +11,7 @@ pub mod s3;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where the scripts and what is installed for them are. The tests of `bench` use them, too.
 pub fn clients() -> PathBuf {
@@ -43,6 +44,9 @@ pub fn has(program: &str, group: &str) -> bool {
     found
 }
 
+/// Each has a profile of its own.
+static BROWSERS: AtomicUsize = AtomicUsize::new(0);
+
 /// A headless browser, ended with the test.
 pub struct Browser {
     process: Child,
@@ -58,7 +62,8 @@ impl Browser {
             not_run(group, "make setup-test could not install the JavaScript packages");
             return None;
         }
-        let profile = std::env::temp_dir().join(format!("annulus-browser-{}", std::process::id()));
+        let number = BROWSERS.fetch_add(1, Ordering::Relaxed);
+        let profile = std::env::temp_dir().join(format!("annulus-browser-{}-{number}", std::process::id()));
         let arguments = [
             "--headless",
             "--no-sandbox",

@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 
-use super::model::Config;
+use super::model::{Config, Rate};
 
 /// How long epochs and offsets are kept if nothing is said: 30 days.
 const HISTORY_META_TTL_MS: u64 = 720 * 3_600_000;
@@ -200,6 +200,12 @@ pub struct Namespace {
     pub encrypt: bool,
     /// What becomes of clients that read too slowly, where there is no history that they can fall back on.
     pub slow: Slow,
+    /// Subscriptions to all of its channels together, on this node; 0: any number.
+    pub subscriptions_max: u64,
+    /// Channels of it that somebody is subscribed to, on this node; 0: any number.
+    pub channels_max: u64,
+    /// Publications of all clients to its channels together, on this node.
+    pub publications: Rate,
 }
 
 impl Default for Namespace {
@@ -266,6 +272,9 @@ impl Namespace {
             schema: None,
             encrypt: false,
             slow: Slow::Disconnect,
+            subscriptions_max: 0,
+            channels_max: 0,
+            publications: Rate::OFF,
         }
     }
 

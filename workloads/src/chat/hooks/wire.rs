@@ -318,6 +318,8 @@ pub struct Connected<'a> {
     pub subs: Vec<(Cow<'a, str>, Subscribed<'a>)>,
     /// What later hooks are told: JSON.
     pub meta: Option<&'a [u8]>,
+    /// The only namespaces in which it may do anything; `None`: all.
+    pub namespaces: Option<Vec<Cow<'a, str>>>,
 }
 
 /// How a subscription is.
@@ -384,6 +386,7 @@ pub fn read_connect(answer: &[u8]) -> Result<Verdict<'_, Connected<'_>>, Unfit> 
                 "b64data" => data.set_base64(&field)?,
                 "channels" => connected.channels = field.texts(CHANNELS_MAX)?,
                 "subs" => connected.subs = subs(&field)?,
+                "namespaces" => connected.namespaces = Some(field.texts(CHANNELS_MAX)?),
                 "meta" => connected.meta = Some(meta(&field)?),
                 _ => {}
             }

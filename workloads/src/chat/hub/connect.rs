@@ -1,5 +1,6 @@
 //! Sessions begin, are refreshed, and end.
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,6 +47,7 @@ struct Credentials {
     meta: Option<Vec<u8>>,
     data: Option<Vec<u8>>,
     granted: Vec<Granted>,
+    namespaces: Option<Vec<String>>,
 }
 
 impl Hub {
@@ -114,8 +116,10 @@ impl Hub {
         // The first ping comes after half an interval to a whole one, drawn per client, so that clients that came
         // together part.
         turn.client.visits = (self.draw() % u64::from(self.visits_per_ping() / 2 + 1)) as u8;
-        if credentials.info.is_some() || credentials.meta.is_some() {
+        let is_usual = credentials.info.is_none() && credentials.meta.is_none() && credentials.namespaces.is_none();
+        if !is_usual {
             let extra = turn.client.extra_mut();
+            extra.namespaces = credentials.namespaces.as_deref().map(Arc::from);
             extra.conn_info = credentials.info.as_deref().map(Arc::from);
             extra.meta = credentials.meta.as_deref().map(Arc::from);
         }
@@ -186,6 +190,7 @@ impl Hub {
             meta: claims.meta,
             data: None,
             granted: granted.collect(),
+            namespaces: claims.namespaces,
         })
     }
 
@@ -251,6 +256,7 @@ impl Hub {
                 meta: connected.meta.map(<[u8]>::to_vec),
                 data: connected.data.map(|data| data.bytes.into_owned()),
                 granted: granted.collect(),
+                namespaces: connected.namespaces.map(|names| names.into_iter().map(Cow::into_owned).collect()),
             }
         }))
     }
@@ -382,6 +388,7 @@ impl Hub {
                 if let Some(at) = at {
                     connecting.subscriptions[at].1 = Some(joined.clone());
                 }
+                self.count_subscription(channel);
                 let slot = self.enter(conn, client, channel, &granted, true, &joined);
                 self.note_member(ports, now, client, slot, true);
                 // Whatever is published before the reply has left must wait for that.
@@ -472,6 +479,9 @@ impl Hub {
             return turn.refuse(ErrorCode::EXPIRED);
         }
         turn.client.expires_at = u32::try_from(expires_at).unwrap_or(u32::MAX);
+        if claims.namespaces.is_some() || turn.client.extra.is_some() {
+            turn.client.extra_mut().namespaces = claims.namespaces.as_deref().map(Arc::from);
+        }
         let id = ClientText::from(turn.client.id);
         let ttl = u32::try_from(expires_at.saturating_sub(now)).unwrap_or(u32::MAX);
         let result = RefreshResult { client: id.as_str(), version: VERSION, expires: expires_at > 0, ttl };

@@ -60,6 +60,7 @@ use super::events::Event;
 use super::evidence::{Evidence, Found};
 use super::hooks::{Kind, Unfit};
 use super::letters::{Answer, Ask, Asker, Letter, Reply, Work};
+use super::quota::Quota;
 use super::sanctions::Sanctions;
 use super::seal::Sealer;
 use super::session::{ChannelSlot, Client, Held, Phase, Waits};
@@ -199,6 +200,8 @@ pub struct Common {
     pub config: Config,
     /// Payload schemas, by namespace: the default one first.
     pub schemas: Vec<Option<crate::schema::Schema>>,
+    /// What channels of a namespace may take together, by namespace: the default one first.
+    pub quotas: Vec<Quota>,
     /// Encrypts what is kept at rest.
     pub sealer: Option<Arc<Sealer>>,
     /// Connections of each user, where they are limited.
@@ -224,6 +227,13 @@ impl Common {
                 Some((at + 1, &channels.namespaces[at]))
             }
         }
+    }
+}
+
+impl Common {
+    /// What the channels of a channel's namespace may take together; `None`: there is no such namespace.
+    pub fn quota(&self, channel: &str) -> Option<&Quota> {
+        self.namespace(channel).map(|(at, _)| &self.quotas[at])
     }
 }
 
@@ -579,6 +589,16 @@ impl Hub {
             return Err(ErrorCode::BAD_REQUEST);
         }
         config.channels.namespace(channel).ok_or(ErrorCode::UNKNOWN_CHANNEL)
+    }
+
+    /// The same for what a client wishes to do there: 103 if it is to keep to other namespaces.
+    fn namespace_for(&self, client: &Client, channel: &str) -> Result<&Namespace, ErrorCode> {
+        let namespace = self.namespace(channel)?;
+        let only = client.extra.as_ref().and_then(|extra| extra.namespaces.as_ref());
+        match only.is_none_or(|only| only.contains(&namespace.name)) {
+            true => Ok(namespace),
+            false => Err(ErrorCode::PERMISSION_DENIED),
+        }
     }
 
     /// Gives a channel up if nobody needs it.

@@ -232,7 +232,7 @@ fn check_format(codec: Codec, data: Option<&[u8]>, format: DataFormat) -> Result
 impl Hub {
     pub(super) fn publish(&mut self, turn: &mut Turn<'_, impl Ports>, channel: &str, data: Option<&[u8]>) -> Step {
         let common = self.common.clone();
-        if let Err(error) = self.namespace(channel) {
+        if let Err(error) = self.namespace_for(turn.client, channel) {
             return turn.refuse(error);
         }
         let Some((at, namespace)) = common.namespace(channel) else {
@@ -252,7 +252,7 @@ impl Hub {
             }
         }
         let is_new = turn.evidence.hook.is_none() && turn.evidence.checked.is_none();
-        if is_new && !self.may_publish_now(turn) {
+        if is_new && !(self.may_publish_now(turn) && common.quotas[at].publish(turn.now)) {
             return turn.refuse(ErrorCode::TOO_MANY_REQUESTS);
         }
         let (data, binary) = match check_format(turn.codec(), data, namespace.publication_data_format) {

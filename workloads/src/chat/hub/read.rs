@@ -32,7 +32,7 @@ impl Hub {
         if let Some(banned) = self.forbidden(turn.now, Kind::Ban, turn.client, &history.channel) {
             return turn.refuse(banned);
         }
-        let namespace = match self.namespace(&history.channel) {
+        let namespace = match self.namespace_for(turn.client, &history.channel) {
             Ok(namespace) => namespace,
             Err(error) => return turn.refuse(error),
         };
@@ -119,7 +119,7 @@ impl Hub {
         if let Some(banned) = self.forbidden(turn.now, Kind::Ban, turn.client, channel) {
             return turn.refuse(banned);
         }
-        let namespace = match self.namespace(channel) {
+        let namespace = match self.namespace_for(turn.client, channel) {
             Ok(namespace) => namespace,
             Err(error) => return turn.refuse(error),
         };

@@ -88,14 +88,14 @@ impl Hub {
         let Some(namespace) = common.config.channels.namespace(&granted.channel) else { return };
         let given = Given::Whole;
         let wish = Wish { positioned: false, recoverable: false, watches: false, given, since, reject: false };
-        let join = wish.join(namespace, client, granted.overrides);
+        let join = Join { limited: false, ..wish.join(namespace, client, granted.overrides) };
         self.ask_to_join(ports, now, conn, 0, &granted.channel, join);
     }
 
     /// What is wrong with the wish, whoever has it.
     fn may_try(&mut self, client: &Client, subscribe: &Subscribe<'_>) -> Result<(), ErrorCode> {
         let channel = &*subscribe.channel;
-        let takes_filters = self.namespace(channel)?.allow_tags_filter;
+        let takes_filters = self.namespace_for(client, channel)?.allow_tags_filter;
         let slot = self.channels.find(channel);
         if slot.is_some_and(|slot| client.subscriptions.to(slot).is_some()) {
             return Err(ErrorCode::ALREADY_SUBSCRIBED);
@@ -255,6 +255,9 @@ impl Hub {
             return Answer::NotJoined(ErrorCode::UNRECOVERABLE_POSITION);
         }
         let was_vacant = stream.shards == 0;
+        if was_vacant && common.quota(channel).is_some_and(|quota| !quota.open(join.limited)) {
+            return Answer::NotJoined(ErrorCode::LIMIT_EXCEEDED);
+        }
         stream.shards |= 1 << shard;
         if join.positioned {
             stream.touched_ms = stream.touched_ms.max(now);
@@ -290,6 +293,9 @@ impl Hub {
                 entry.vacate();
                 // A subscription that was refused leaves, too, and may have been nobody's first.
                 if was_occupied {
+                    if let Some(quota) = self.common.quota(channel) {
+                        quota.close();
+                    }
                     self.note_channel(ports, now, slot, false);
                 }
                 self.on_left_alone(now, channel);
@@ -321,7 +327,9 @@ impl Hub {
         let filter = joining.filter;
         // The server was quicker with the same, or has banned the user since.
         let is_member = self.is_member(client, channel).then_some(ErrorCode::ALREADY_SUBSCRIBED);
-        if let Some(error) = is_member.or_else(|| self.forbidden(now, Forbidden::Ban, client, channel)) {
+        let refusal = is_member.or_else(|| self.forbidden(now, Forbidden::Ban, client, channel));
+        let is_full = || self.common.quota(channel).is_some_and(|quota| !quota.subscribe(true));
+        if let Some(error) = refusal.or_else(|| is_full().then_some(ErrorCode::LIMIT_EXCEEDED)) {
             self.not_arriving(ports, now, channel);
             let (codec, mut out) = (client.dialect.codec(), Vec::new());
             self.write_refusal(codec, &mut out, id, &error);
@@ -383,12 +391,20 @@ impl Hub {
         let (Ok(joined), Some(granted), false) = (answer, granted, is_member) else {
             return self.not_arriving(ports, now, channel);
         };
+        self.count_subscription(channel);
         let slot = self.enter(conn, client, channel, &granted, true, &joined);
         self.note_member(ports, now, client, slot, true);
         let (codec, mut out) = (client.dialect.codec(), Vec::new());
         write_subscribe_push(codec, &mut out, channel, &result_of(&granted, &joined, 0));
         ports.send(conn, client.dialect, &out);
         self.announce(ports, client, slot, true);
+    }
+
+    /// Counts a subscription that the server makes.
+    pub(super) fn count_subscription(&self, channel: &str) {
+        if let Some(quota) = self.common.quota(channel) {
+            quota.subscribe(false);
+        }
     }
 
     fn is_member(&self, client: &Client, channel: &str) -> bool {
@@ -473,6 +489,9 @@ impl Hub {
         let Some(subscription) = client.subscriptions.remove(slot) else { return };
         self.channels.at(slot).leave(conn, client.dialect, subscription);
         self.subscriptions -= 1;
+        if let Some(quota) = self.common.quota(&self.channels.at(slot).name) {
+            quota.unsubscribe();
+        }
         self.note_member(ports, now, client, slot, false);
         self.announce(ports, client, slot, false);
         client.drop_subscription_extra(slot);
@@ -543,6 +562,7 @@ impl Wish {
             recoverable: has_stream && recoverable,
             since: self.since.filter(|_| has_stream && recoverable),
             reject: self.reject,
+            limited: true,
         }
     }
 }

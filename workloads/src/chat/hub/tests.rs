@@ -5,6 +5,7 @@ mod given;
 mod logged;
 mod moderation;
 mod shared;
+mod tenants;
 
 use super::*;
 use crate::chat::config::Slow;
@@ -280,6 +281,7 @@ fn verifiers() -> Arc<Verifiers> {
 fn common(config: Config) -> Common {
     Common {
         schemas: config.channels.all().map(|_| None).collect(),
+        quotas: config.channels.all().map(Quota::of).collect(),
         sealer: None,
         counted: Counted::new(config.client.user_connection_limit),
         connects: Default::default(),

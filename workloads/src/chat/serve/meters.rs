@@ -8,7 +8,8 @@ use annulus_engine::metrics::{Counter, Gauge, Histogram, Unit};
 
 use crate::chat::admin::OfShard;
 use crate::chat::dialect::Carrier;
-use crate::chat::hub::{Counts, Hub};
+use crate::chat::hub::{Common, Counts, Hub};
+use crate::chat::quota::{Kind, Quota};
 use crate::chat::store::FeedState;
 
 /// A shard's meters.
@@ -206,6 +207,50 @@ impl Meters {
     /// Counts a WebSocket or stream that was not opened.
     pub(super) fn refused(&self) {
         self.turned_away.add(1);
+    }
+}
+
+/// What is told of namespaces with limits of their own, on one shard for all.
+pub(super) struct QuotaMeters(Vec<QuotaMeter>);
+
+struct QuotaMeter {
+    /// Which of [`Common::quotas`].
+    at: usize,
+    subscriptions: Arc<Gauge>,
+    channels: Arc<Gauge>,
+    refused: [(Kind, Arc<Counter>); Kind::ALL.len()],
+}
+
+impl QuotaMeters {
+    pub(super) fn new(shard: &Shard, common: &Common) -> QuotaMeters {
+        let metrics = shard.metrics();
+        let limited = common.config.channels.all().enumerate().filter(|(at, _)| common.quotas[*at].is_on());
+        let meters = limited.map(|(at, namespace)| {
+            let name = if at == 0 { "default" } else { &namespace.name };
+            let labels = [("namespace", name)];
+            let help = "Subscriptions to channels of a namespace, where they are limited.";
+            let subscriptions = metrics.gauge_with("annulus_chat_namespace_subscriptions", help, &labels);
+            let help = "Channels of a namespace with subscribers, where they are limited.";
+            let channels = metrics.gauge_with("annulus_chat_namespace_channels", help, &labels);
+            let refused = Kind::ALL.map(|kind| {
+                let labels = [("namespace", name), ("quota", kind.name())];
+                let help = "Times that what a namespace's channels may take together had run out.";
+                (kind, metrics.counter_with("annulus_chat_namespace_refused_total", help, &labels))
+            });
+            QuotaMeter { at, subscriptions, channels, refused }
+        });
+        QuotaMeters(meters.collect())
+    }
+
+    pub(super) fn show(&self, quotas: &[Quota]) {
+        for meter in &self.0 {
+            let quota = &quotas[meter.at];
+            meter.subscriptions.set(quota.subscriptions());
+            meter.channels.set(quota.channels());
+            for (kind, counter) in &meter.refused {
+                counter.set(quota.refused(*kind));
+            }
+        }
     }
 }
 

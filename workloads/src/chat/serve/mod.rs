@@ -54,7 +54,7 @@ use super::letters::Letter;
 use super::node::Node;
 use crate::gateway::access::AccessLog;
 pub use call::HttpReply;
-use meters::{DatabaseMeters, Meters, Sums};
+use meters::{DatabaseMeters, Meters, QuotaMeters, Sums};
 use secure::Doorway;
 use session::Session;
 use work::Works;
@@ -193,6 +193,8 @@ pub(super) struct Service {
     meters: Meters,
     /// On the shard that feeds a database.
     database: Option<DatabaseMeters>,
+    /// The figures of namespaces with limits, on the shard that tells them.
+    quotas: Option<QuotaMeters>,
     limits: annulus_protocols::websocket::Limits,
     door: upgrade::Door,
     /// Who came, asked and left, if that is logged.
@@ -228,6 +230,7 @@ impl Service {
             sockets,
             meters: Meters::of(shard, shard.index()),
             database: (shard.index() == 0 && node.feed().is_some()).then(|| DatabaseMeters::new(shard)),
+            quotas: (shard.index() == 0).then(|| QuotaMeters::new(shard, &node.common)),
             limits: annulus_protocols::websocket::Limits::with_message_bytes_max(config.message_bytes_max as u64),
             door: upgrade::Door::new(node, shard.count()),
             access: node.access_log(shard),
@@ -348,6 +351,9 @@ impl Service {
         self.ids = ids;
         if let Some((meters, feed)) = self.database.as_ref().zip(self.node.feed()) {
             meters.show(&feed, now);
+        }
+        if let Some(meters) = &self.quotas {
+            meters.show(&self.node.common.quotas);
         }
         self.meters.show_waiting(self.sockets.waiting_bytes());
     }

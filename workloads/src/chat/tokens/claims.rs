@@ -82,6 +82,8 @@ pub struct ConnectionClaims {
     pub channels: Vec<String>,
     /// Server-side subscriptions with their options, in the token's order, each channel once.
     pub subs: Vec<(String, SubOptions)>,
+    /// `namespaces`: the only ones in which the client may do anything, the empty name being the default one. `None`: all.
+    pub namespaces: Option<Vec<String>>,
     /// `jti`.
     pub jti: Option<String>,
 }
@@ -132,6 +134,7 @@ impl Policy {
                 "b64info" => info.base64 = Some(text(value, "its b64info is no string")?),
                 "meta" => claims.meta = Some(without_line_ends(value)),
                 "channels" => claims.channels = channels(value)?,
+                "namespaces" => claims.namespaces = Some(namespaces(value)?),
                 "subs" => claims.subs = subs(value)?,
                 // Whoever may subscribe to one channel must not thereby be let in as its user.
                 "channel" if !text(value, "its channel is no string")?.is_empty() => {
@@ -281,6 +284,11 @@ fn user_id(value: Value<'_>) -> Result<String, TokenError> {
         (None, Some(number)) => Ok(number.to_string()),
         (None, None) => Err(TokenError::Invalid("its user id is neither string nor integer")),
     }
+}
+
+fn namespaces(value: Value<'_>) -> Result<Vec<String>, TokenError> {
+    let elements = value.elements().ok_or(TokenError::Invalid("its namespaces are no list"))?;
+    elements.map(|element| text(element, "one of its namespaces is no string")).collect()
 }
 
 fn channels(value: Value<'_>) -> Result<Vec<String>, TokenError> {

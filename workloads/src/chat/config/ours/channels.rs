@@ -1,10 +1,10 @@
 //! `[chat.channels]`, `[chat.default]` and `[[chat.namespaces]]`.
 
 use super::hooks::set_hook;
-use super::{DAY, SECOND, YEAR, key, some};
+use super::{DAY, MANY, SECOND, YEAR, key, some};
 use crate::chat::config::channels::{Ack, Channels, DataFormat, Namespace, RecoveryMode, Slow};
 use crate::chat::config::keys::{Key, Set, expected, members, read_member};
-use crate::chat::config::model::Config;
+use crate::chat::config::model::{Config, Rate};
 use crate::gateway::config::tree::Value;
 
 /// `[chat.channels]`.
@@ -227,6 +227,24 @@ pub const NAMESPACE: &[Key<Namespace>] = &[
         "\"disconnect\"",
         "what becomes of slow clients, where there is no history: disconnect 3008, or what waits gives way",
         Set::Choice(&["disconnect", "drop_oldest", "keep_latest"], |it, index| it.slow = SLOWS[index]),
+    ),
+    key(
+        "subscriptions_max",
+        "0",
+        "subscriptions of clients to all of its channels together, on this node; beyond: 106; 0: any number",
+        Set::Count(0, MANY, |it, count| it.subscriptions_max = count),
+    ),
+    key(
+        "channels_max",
+        "0",
+        "channels of it that clients are subscribed to, on this node; beyond: 106; 0: any number",
+        Set::Count(0, MANY, |it, count| it.channels_max = count),
+    ),
+    key(
+        "publications_per_second",
+        "0",
+        "publications of all clients to its channels together, on this node, twice as many at once after a pause; beyond: 111; 0: any number",
+        Set::Count(0, MANY, |it, count| it.publications = Rate::of(count as u32)),
     ),
 ];
 

@@ -69,7 +69,7 @@ fn result<R>(verdict: Result<Verdict<'_, R>, Unfit>) -> R {
 fn results_are_read() {
     let body = b"{\"result\":{\"user\":\"56\",\"expire_at\":1700000000,\"info\":{\"n\":1},\"data\":\"hi\",\"channels\":[\"a\"],\
         \"subs\":{\"b\":{\"b64info\":\"MQ==\",\"override\":{\"presence\":{\"value\":true}},\"cache_recover\":true},\"a:1\":{},\
-        \"b\":{\"expire_at\":7}},\"meta\":[1],\"caps\":[{}],\"later\":1}}";
+        \"b\":{\"expire_at\":7}},\"meta\":[1],\"namespaces\":[\"\",\"acme\"],\"caps\":[{}],\"later\":1}}";
     let sub = Subscribed { expire_at: 7, ..Subscribed::default() };
     let expected = Connected {
         user: "56".into(),
@@ -79,6 +79,7 @@ fn results_are_read() {
         channels: vec!["a".into()],
         subs: vec![("a:1".into(), Subscribed::default()), ("b".into(), sub)],
         meta: Some(b"[1]"),
+        namespaces: Some(vec!["".into(), "acme".into()]),
     };
     assert_eq!(result(read_connect(body)), expected);
     assert_eq!(result(read_connect(b"{\"result\":{}}")), Connected::default());
