@@ -154,7 +154,7 @@ impl Chat {
 
 #[derive(Args)]
 struct Gateway {
-    /// What is done to it: cpu, spike, overload, blackhole, storm, soak, attack, fairness.
+    /// What is done to it: cpu, spike, overload, blackhole, storm, soak, attack, fairness, kept.
     #[arg(long, default_value = "cpu")]
     case: Case,
     /// What it speaks to the services.

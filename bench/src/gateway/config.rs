@@ -7,6 +7,9 @@
 //!   POST /post/{n}    services 0 .. n      the first by POST
 //!   GET  /small       service 0            1 KB
 //!   GET  /large       service 10           1 MB
+//!   GET  /kept/1k     service 0            1 KB that may be kept, and is
+//!   GET  /kept/100k   service 0            100 KB likewise
+//!   GET  /packed      service 0            10 KB, compressed for who takes that
 //!   GET  /hostile     one that attacks     where there is one
 //! ```
 
@@ -62,6 +65,8 @@ pub struct Choices {
     pub apart: bool,
     /// Whether clients without TLS may speak HTTP/2.
     pub h2c_clients: bool,
+    /// Whether clients that take it get gzip.
+    pub compresses: bool,
     /// Bytes that answers may take; the gateway's own choice when none.
     pub memory_bytes: Option<u64>,
     /// A service that attacks the gateway.
@@ -87,12 +92,24 @@ pub fn write(listen: SocketAddr, shop: SocketAddr, choices: &Choices) -> String 
         sized["backend"][0]["url_pattern"] = json!(format!("/s/{service}?bytes={bytes}"));
         endpoints.push(sized);
     }
+    for (path, bytes) in [("/kept/1k", 1 << 10), ("/kept/100k", 100 << 10)] {
+        let mut kept = endpoint(path, "GET", backends(shop, 0, 1, choices, false));
+        kept["backend"][0]["url_pattern"] = json!(format!("/s/0?bytes={bytes}&fresh_s=3600"));
+        kept["backend"][0]["extra_config"]["qos/http-cache"] = json!({});
+        endpoints.push(kept);
+    }
+    let mut packed = endpoint("/packed", "GET", backends(shop, 0, 1, choices, false));
+    packed["backend"][0]["url_pattern"] = json!("/s/0?bytes=10240");
+    endpoints.push(packed);
     if let Some(address) = choices.hostile {
         // It attacks by frames, whatever the services speak.
         let choices = Choices { upstream: Upstream::H2c, retries: false, apart: false, ..*choices };
         endpoints.push(endpoint("/hostile", "GET", backends(address, 0, 1, &choices, true)));
     }
     let mut ours = json!({ "compat": "annulus", "output": "fast" });
+    if choices.compresses {
+        ours["compression"] = json!({ "encodings": ["gzip"] });
+    }
     if let Some(bytes) = choices.memory_bytes {
         ours["memory_bytes_max"] = json!(bytes);
     }
@@ -162,6 +179,7 @@ mod tests {
             apart: true,
             retries: true,
             h2c_clients: true,
+            compresses: true,
             memory_bytes: Some(32 << 20),
             hostile: Some(address(9000)),
         };
@@ -169,7 +187,7 @@ mod tests {
         let root: Value = serde_json::from_str(&text).unwrap();
         let endpoints = root["endpoints"].as_array().unwrap();
         let named = |name: &str| endpoints.iter().find(|endpoint| endpoint["endpoint"] == name).unwrap();
-        assert_eq!(endpoints.len(), 4 * FAN_OUT_MAX + 3);
+        assert_eq!(endpoints.len(), 4 * FAN_OUT_MAX + 6);
         assert_eq!(named("/fanout/6")["backend"].as_array().unwrap().len(), 6);
         assert_eq!(named("/far/2")["backend"][1]["url_pattern"], "/s/11");
         assert_eq!(named("/far/2")["backend"][1]["group"], "s11");
@@ -182,6 +200,7 @@ mod tests {
         assert_eq!(hostile["host"][0], "http://127.0.0.1:9000");
         assert_eq!(hostile["extra_config"]["annulus"], json!({ "protocol": "h2c", "timeout": "500ms" }));
         assert_eq!(root["use_h2c"], true);
+        assert_eq!(root["extra_config"]["annulus"]["compression"]["encodings"][0], "gzip");
         assert_eq!(root["extra_config"]["annulus"]["memory_bytes_max"], 32 << 20);
     }
 }

@@ -49,6 +49,14 @@ impl Request {
         Request { bytes, mark_at: None, class }
     }
 
+    /// The same by a client that takes answers compressed by gzip.
+    pub fn get_gzip(host: SocketAddr, path: &str, class: usize) -> Request {
+        let mut request = Request::get(host, path, class);
+        request.bytes.truncate(request.bytes.len() - 2);
+        request.bytes.extend_from_slice(b"Accept-Encoding: gzip\r\n\r\n");
+        request
+    }
+
     /// A POST with a mark that no other has, by which a service sees that it comes twice.
     pub fn post(host: SocketAddr, path: &str, class: usize) -> Request {
         let head = format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nX-Bench-Mark: ");

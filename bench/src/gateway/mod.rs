@@ -43,11 +43,13 @@ pub enum Case {
     Attack,
     /// Small answers beside large ones.
     Fairness,
+    /// Answers that are kept, and answers that are compressed.
+    Kept,
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Case; 9] = [
+    pub const ALL: [Case; 10] = [
         Case::Direct,
         Case::Cpu,
         Case::Spike,
@@ -57,6 +59,7 @@ impl Case {
         Case::Soak,
         Case::Attack,
         Case::Fairness,
+        Case::Kept,
     ];
 }
 
@@ -72,6 +75,7 @@ impl fmt::Display for Case {
             Case::Soak => "soak",
             Case::Attack => "attack",
             Case::Fairness => "fairness",
+            Case::Kept => "kept",
         })
     }
 }

@@ -39,13 +39,15 @@ pub struct Ask {
     pub bytes: Option<usize>,
     /// The time until the answer, instead of the service's.
     pub delay: Option<Duration>,
+    /// Seconds for which the answer says that it may be kept; none: it does not say.
+    pub fresh_s: Option<u32>,
 }
 
 /// Finds the service. `door` is the one whose port the request came to.
 pub fn route(door: Option<usize>, path: &str, query: Option<&str>) -> Target {
     // Paths that end so are the ones a configuration marks with `is_collection`.
     let shape = if path.ends_with("/list") { Shape::List } else { Shape::Object };
-    let ask = |service| Target::Service(Ask { service, shape, bytes: None, delay: None });
+    let ask = |service| Target::Service(Ask { service, shape, bytes: None, delay: None, fresh_s: None });
     let first = |rest: &str| rest.split('/').next().unwrap_or_default().to_owned();
     if path == "/control" {
         return Target::Control;
@@ -61,14 +63,15 @@ pub fn route(door: Option<usize>, path: &str, query: Option<&str>) -> Target {
 }
 
 fn neutral(service: usize, shape: Shape, query: &str) -> Target {
-    let mut ask = Ask { service, shape, bytes: None, delay: None };
+    let mut ask = Ask { service, shape, bytes: None, delay: None, fresh_s: None };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=').map(|(name, value)| (name, value.parse::<u64>())) {
             Some(("bytes", Ok(bytes))) if bytes <= BODY_BYTES_MAX as u64 => ask.bytes = Some(bytes as usize),
             Some(("delay_ms", Ok(ms))) if ms <= LATENCY_MAX.as_millis() as u64 => {
                 ask.delay = Some(Duration::from_millis(ms));
             }
-            Some(("bytes" | "delay_ms", _)) => return Target::Malformed,
+            Some(("fresh_s", Ok(seconds))) if seconds <= u64::from(u32::MAX) => ask.fresh_s = Some(seconds as u32),
+            Some(("bytes" | "delay_ms" | "fresh_s", _)) => return Target::Malformed,
             _ => {}
         }
     }
@@ -88,6 +91,8 @@ pub struct Order {
     pub delay: Duration,
     /// Requests after which its connection is retired; zero: never.
     pub goaway_every: u64,
+    /// Seconds for which it may be kept, if it says that.
+    pub fresh_s: Option<u32>,
     /// The body, without its lead.
     pub tail: Frame,
 }
@@ -96,6 +101,11 @@ impl Order {
     /// Whether a request of this method, acted upon twice, does something twice; one that is turned away does nothing.
     pub fn acts_on(&self, method: &str) -> bool {
         method == "POST" && self.fate != Fate::Refuse
+    }
+
+    /// What it says of being kept, as a field.
+    pub fn cache_control(&self) -> Option<String> {
+        self.fresh_s.map(|seconds| format!("max-age={seconds}"))
     }
 
     /// The body's length, with its lead.
@@ -151,7 +161,7 @@ impl Floor {
                 frames[self.random.below(frames.len())].clone()
             }
         };
-        Order { service: ask.service as u8, shape: ask.shape, fate, delay, goaway_every, tail }
+        Order { service: ask.service as u8, shape: ask.shape, fate, delay, goaway_every, fresh_s: ask.fresh_s, tail }
     }
 
     fn refresh(&mut self) {
@@ -190,7 +200,7 @@ mod tests {
     use crate::upstreams::behaviour::Behaviour;
 
     fn ask(service: usize, shape: Shape) -> Ask {
-        Ask { service, shape, bytes: None, delay: None }
+        Ask { service, shape, bytes: None, delay: None, fresh_s: None }
     }
 
     #[test]
@@ -207,11 +217,11 @@ mod tests {
     #[test]
     fn the_neutral_path_says_size_and_delay_itself() {
         let delay = Some(Duration::from_millis(20));
-        let wanted = Ask { service: 3, shape: Shape::Object, bytes: Some(1024), delay };
-        assert_eq!(route(None, "/s/25", Some("bytes=1024&delay_ms=20&x")), Target::Service(wanted));
+        let wanted = Ask { service: 3, shape: Shape::Object, bytes: Some(1024), delay, fresh_s: Some(60) };
+        assert_eq!(route(None, "/s/25", Some("bytes=1024&delay_ms=20&fresh_s=60&x")), Target::Service(wanted));
         assert_eq!(route(None, "/s/3", None), Target::Service(ask(3, Shape::Object)));
         assert_eq!(route(None, "/s/x", None), Target::Nowhere);
-        for query in ["bytes=x", "bytes=99999999999", "delay_ms=-1", "delay_ms=9999999"] {
+        for query in ["bytes=x", "bytes=99999999999", "delay_ms=-1", "delay_ms=9999999", "fresh_s=soon"] {
             assert_eq!(route(None, "/s/3", Some(query)), Target::Malformed, "{query}");
         }
     }

@@ -194,7 +194,9 @@ fn answer(door: &mut Door, id: ConnId, exchange: &Exchange, order: &Order, start
     let mut text = String::with_capacity(16);
     write!(text, "{}.{:03}", service_us / 1000, service_us % 1000).expect("writing to a string does not fail");
     let status = if order.fate == Fate::Error { 500 } else { 200 };
-    let fields = [("content-type", "application/json"), ("x-service-ms", &*text)];
+    let kept = order.cache_control();
+    let mut fields = vec![("content-type", "application/json"), ("x-service-ms", &*text)];
+    fields.extend(kept.as_deref().map(|kept| ("cache-control", kept)));
     let length = BodyLength::Known(order.body_bytes() as u64);
     // The body follows without its writer, because it is sent in place; the length is the one announced.
     let _framing = write_response_head(&mut door.out, exchange, status, &fields, length);

@@ -123,11 +123,13 @@ impl Http2 {
         let time = format!("{}.{:03}", service_us / 1000, service_us % 1000);
         let length = order.body_bytes().to_string();
         let status = if order.fate == Fate::Error { 500 } else { 200 };
-        let fields = [
+        let kept = order.cache_control();
+        let mut fields = vec![
             ("content-type", &b"application/json"[..]),
             ("x-service-ms", time.as_bytes()),
             ("content-length", length.as_bytes()),
         ];
+        fields.extend(kept.as_deref().map(|kept| ("cache-control", kept.as_bytes())));
         if !self.machine.write_head(&mut door.out, stream, status, fields, false) {
             // Its client has given it up.
             door.abandoned(order);

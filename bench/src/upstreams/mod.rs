@@ -1,7 +1,7 @@
 //! The shop's fake microservices on one process: what a gateway is tested and measured against.
 //!
 //! ```text
-//!   base port      all services by path: /svc/{name}/...   /s/{number}?bytes=N&delay_ms=D   GET, POST /control
+//!   base port      all services by path: /svc/{name}/...   /s/{number}?bytes=N&delay_ms=D&fresh_s=S   GET, POST /control
 //!   base + 1 + n   service number n, any path (and the paths above)
 //! ```
 //!

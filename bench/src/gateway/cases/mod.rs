@@ -5,6 +5,7 @@ mod blackhole;
 mod cpu;
 mod fairness;
 mod faults;
+mod kept;
 mod overload;
 mod seed;
 mod spike;
@@ -37,6 +38,7 @@ pub(super) fn run(settings: &Settings, options: &Options) -> Result<Record, Stri
         Case::Soak => faults::soak(settings, options),
         Case::Attack => attack::run(settings, options),
         Case::Fairness => fairness::run(settings, options),
+        Case::Kept => kept::run(settings, options),
     };
     rows.map(Record::from)
 }
@@ -55,6 +57,7 @@ fn plain(options: &Options) -> Choices {
         retries: true,
         apart: false,
         h2c_clients: false,
+        compresses: false,
         memory_bytes: None,
         hostile: None,
     }
