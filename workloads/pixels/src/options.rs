@@ -15,6 +15,7 @@ mod text;
 
 use super::fault::Fault;
 use super::format::Format;
+use super::pipeline::animation::FRAMES_MAX;
 use super::pipeline::geometry::OUTPUT_SIDE_MAX;
 use super::recipe::{Components, Crop, Gravity, Length, Metadata, Mode, Recipe, Resize, Route};
 use arguments::{Arguments, refuse};
@@ -150,6 +151,7 @@ impl Draft {
             // 0 is imgproxy's way to say the default.
             Name::Quality => recipe.quality = arguments.whole(0, 0, 100)?.filter(|&quality| quality > 0),
             Name::Format => recipe.format = Some(format(arguments)?),
+            Name::FramesMax => set(&mut recipe.frames_max, arguments.whole(0, 1, FRAMES_MAX)?),
             Name::Linear => set(&mut recipe.linear, arguments.flag(0)?),
             Name::Lane => recipe.route = lane(arguments)?,
             Name::ThumbHash => recipe.thumbhash = arguments.flag(0)?.unwrap_or(true),

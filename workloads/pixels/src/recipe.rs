@@ -213,6 +213,10 @@ pub struct Recipe {
     pub quality: Option<u8>,
     /// `sm`, `kcr`.
     pub metadata: Metadata,
+    /// `maf`: how many frames of an animation are made, of those formats that can move; 1: it stands still. Written only where it
+    /// is more, as the next ones.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub frames_max: u32,
     /// `lin`: resample in linear light, after the decoder's own shrink.
     pub linear: bool,
     /// `ln`: which lane. Part of what is asked for, because the pixels of two lanes may differ by a hair.
@@ -249,10 +253,20 @@ impl Recipe {
             format: None,
             quality: None,
             metadata: Metadata::KeepCopyright,
+            frames_max: 1,
             linear: false,
             route: Route::Auto,
             thumbhash: false,
             blurhash: None,
         }
     }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde wants it.
+fn is_one(count: &u32) -> bool {
+    *count == 1
 }

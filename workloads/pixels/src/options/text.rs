@@ -61,6 +61,9 @@ pub fn text(recipe: &Recipe) -> String {
     if let Some(quality) = recipe.quality {
         parts.push(format!("q:{quality}"));
     }
+    if recipe.frames_max != 1 {
+        parts.push(format!("maf:{}", recipe.frames_max));
+    }
     if !recipe.route.is_auto() {
         parts.push(format!("ln:{}", recipe.route.name()));
     }

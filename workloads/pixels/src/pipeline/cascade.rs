@@ -121,6 +121,38 @@ impl Cascade<'_> {
         self.output(picture, plan, recipe, planar.is_some())
     }
 
+    /// One picture of an animation as an output wants it, not encoded. It shows all of the image.
+    ///
+    /// # Errors
+    /// A [`Fault`].
+    pub fn pictured(&mut self, shown: Pixels, plan: &Plan) -> Result<Pixels, Fault> {
+        self.watch.check()?;
+        let recipe = &self.recipes[plan.index];
+        let extent = (f64::from(shown.width), f64::from(shown.height));
+        let bounds = FloatBox { left: 0.0, top: 0.0, width: extent.0, height: extent.1 };
+        let level = Level { picture: premultiplied(Picture::Pixels(shown))?, bounds, extent };
+        let resized = match is_same(&level, plan, None) {
+            true => level.picture,
+            false => {
+                let resized = self.resize(&level, plan, recipe, (1, 1))?;
+                level.picture.give(self.pool);
+                resized
+            }
+        };
+        let picture = match recipe.sharpen > 0.0 {
+            false => straight(resized)?,
+            true => {
+                let sharp = self.finished(&resized, recipe)?;
+                resized.give(self.pool);
+                sharp
+            }
+        };
+        match turn(picture, plan.turn, self.pool) {
+            Picture::Pixels(pixels) => self.adjusted(pixels, plan, recipe),
+            Picture::Planes(_) => Err(unfit(&"planes where pixels were turned")),
+        }
+    }
+
     /// A picture of its own for an output: sharpened, or copied.
     fn finished(&mut self, picture: &Picture, recipe: &Recipe) -> Result<Picture, Fault> {
         // Sharpening looks at lightness, and what is premultiplied is darker than it looks.

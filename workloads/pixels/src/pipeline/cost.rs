@@ -68,8 +68,11 @@ fn peak(header: &Header, shrink: Shrink, plans: &[Plan]) -> u64 {
     // Beside the source: the picture that is short already, the output that is sharpened and turned, and its file.
     let beside = |plan: &Plan| width * u64::from(plan.size.1) * at_once + pixels(plan.size) * channels * 2;
     let kept: u64 = plans.iter().map(|plan| pixels(plan.size) * channels).sum();
+    // Of an animation the frame before is kept, and the canvas beside the frame, once more where it will come back.
+    let moving = plans.iter().filter(|plan| plan.frames > 1);
+    let moving: u64 = moving.map(|plan| pixels(plan.geometry.canvas) * 8 + header.pixels() * 12).sum();
     let padded = plans.iter().map(|plan| pixels(plan.geometry.canvas) * 4).max().unwrap_or(0);
-    let step = plans.iter().map(beside).max().unwrap_or(0).max(padded) + kept;
+    let step = plans.iter().map(beside).max().unwrap_or(0).max(padded) + kept + moving;
     // Memory of a decoder is given back before the first output is made, memory of an encoder is taken beside it.
     let decoder = match header.format {
         // There planes lie beside the pixels that are made of them.
@@ -113,9 +116,11 @@ fn time(header: &Header, shrink: Shrink, plans: &[Plan]) -> f64 {
             Format::Webp => 120.0,
             Format::Avif => 600.0,
         };
-        pixels(plan.geometry.canvas) as f64 * per_pixel + pixels(plan.size) as f64 * ns::FINISH
+        let one = pixels(plan.geometry.canvas) as f64 * per_pixel + pixels(plan.size) as f64 * ns::FINISH;
+        f64::from(plan.frames) * one
     };
-    reading + decoded * ns::RESAMPLE + plans.iter().map(writing).sum::<f64>()
+    let frames = plans.iter().map(|plan| plan.frames).max().unwrap_or(1);
+    f64::from(frames) * (reading + decoded * ns::RESAMPLE) + plans.iter().map(writing).sum::<f64>()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! GIF in: the first frame on its screen.
+//! GIF in: the first frame on its screen; [`animation`](super::animation) reads the others.
 
 use std::io::Cursor;
 use std::num::NonZeroU64;
 
-use gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
+use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, MemoryLimit};
 
 use super::Watch;
 use super::pixels::{Layout, Pixels, Pool};
@@ -21,19 +21,14 @@ pub fn decode_bytes(header: &Header) -> u64 {
 /// [`Kind::BadImage`], or what `watch` says.
 pub fn decode(input: &[u8], header: &Header, pool: &mut Pool, watch: &dyn Watch) -> Result<Pixels, Fault> {
     watch.check()?;
-    let mut options = DecodeOptions::new();
-    options.set_color_output(ColorOutput::RGBA);
-    // A frame is at most as large as its screen; a larger one is cut off by those who show it, and refused here.
-    let bytes_max = NonZeroU64::new(header.pixels() * 4 + (1 << 16)).unwrap_or(NonZeroU64::MIN);
-    options.set_memory_limit(MemoryLimit::Bytes(bytes_max));
-    let mut decoder = options.read_info(Cursor::new(input)).map_err(broken)?;
+    let (mut decoder, bytes_max) = decoder(input, header)?;
     let Some(frame) = decoder.next_frame_info().map_err(broken)? else {
         return Err(Fault::new(Kind::BadImage, "the gif has no frame"));
     };
     let [left, top, frame_width, frame_height] = [frame.left, frame.top, frame.width, frame.height].map(usize::from);
     let (width, height) = (header.width as usize, header.height as usize);
     let frame_bytes = frame_width * frame_height * 4;
-    if frame_bytes as u64 > bytes_max.get() {
+    if frame_bytes > bytes_max {
         return Err(Fault::new(
             Kind::BadImage,
             format!("the gif's first frame, {frame_width}x{frame_height}, is larger than its screen, {width}x{height}"),
@@ -63,7 +58,18 @@ pub fn decode(input: &[u8], header: &Header, pool: &mut Pool, watch: &dyn Watch)
     Ok(pixels)
 }
 
-fn broken(error: DecodingError) -> Fault {
+/// A decoder, and the bytes that a frame may have.
+pub(super) fn decoder<'i>(input: &'i [u8], header: &Header) -> Result<(Decoder<Cursor<&'i [u8]>>, usize), Fault> {
+    let mut options = DecodeOptions::new();
+    options.set_color_output(ColorOutput::RGBA);
+    // A frame is at most as large as its screen; a larger one is cut off by those who show it, and refused here.
+    let bytes_max = NonZeroU64::new(header.pixels() * 4 + (1 << 16)).unwrap_or(NonZeroU64::MIN);
+    options.set_memory_limit(MemoryLimit::Bytes(bytes_max));
+    let decoder = options.read_info(Cursor::new(input)).map_err(broken)?;
+    Ok((decoder, usize::try_from(bytes_max.get()).unwrap_or(usize::MAX)))
+}
+
+pub(super) fn broken(error: DecodingError) -> Fault {
     Fault::new(Kind::BadImage, format!("the gif cannot be decoded: {error}"))
 }
 

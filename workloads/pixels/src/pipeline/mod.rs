@@ -6,6 +6,7 @@
 //! ```
 
 pub mod adjust;
+pub mod animation;
 pub mod avif;
 pub mod cascade;
 pub mod color;
@@ -124,15 +125,26 @@ pub fn process(
     made: Made<'_>,
 ) -> Result<Timings, Fault> {
     let (plans, shrink) = plan::plan(header, recipes)?;
+    let (moving, still): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| plan.frames > 1);
     watch.check()?;
+    let rights = || {
+        let wanted = recipes.iter().any(|recipe| recipe.metadata == Metadata::KeepCopyright);
+        wanted.then(|| exif(input, header.format).rights()).flatten()
+    };
+    if !moving.is_empty() {
+        let (rights, encoding) = (rights(), Duration::ZERO);
+        let mut cascade = Cascade { recipes, to_srgb: None, rights, pool: &mut *pool, watch, encoding };
+        let timings = animation::run(input, header, &moving, &mut cascade, &mut *made)?;
+        if still.is_empty() {
+            return Ok(timings);
+        }
+    }
     let started = Instant::now();
     let (picture, to_srgb) = decode(input, header, shrink, pool, watch)?;
     let decode = started.elapsed();
     let extent = (f64::from(header.width) * shrink.factor(), f64::from(header.height) * shrink.factor());
-    let wanted = recipes.iter().any(|recipe| recipe.metadata == Metadata::KeepCopyright);
-    let rights = wanted.then(|| exif(input, header.format).rights()).flatten();
-    let mut cascade = Cascade { recipes, to_srgb, rights, pool, watch, encoding: Duration::ZERO };
-    cascade.run(picture, (header.width, header.height), extent, &plans, made)?;
+    let mut cascade = Cascade { recipes, to_srgb, rights: rights(), pool, watch, encoding: Duration::ZERO };
+    cascade.run(picture, (header.width, header.height), extent, &still, made)?;
     let encode = cascade.encoding;
     Ok(Timings { decode, transform: started.elapsed().saturating_sub(decode + encode), encode })
 }

@@ -1,6 +1,7 @@
 //! What is to be made, in which order, and how small the decoder may make it: known before a sample is decoded.
 
 use super::adjust::turns;
+use super::animation::frames;
 use super::geometry::{FloatBox, Geometry, geometry, upright};
 use super::jpeg::{self, Shrink};
 use super::turn::stored_box;
@@ -34,6 +35,8 @@ pub struct Plan {
     pub geometry: Geometry,
     /// What it is encoded as.
     pub format: Format,
+    /// Frames that are made; 1 where it stands still.
+    pub frames: u32,
 }
 
 impl Plan {
@@ -81,6 +84,7 @@ pub fn plan(header: &Header, recipes: &[Recipe]) -> Result<(Vec<Plan>, Shrink), 
             turn: orientation.then(turns(recipe)),
             geometry,
             format: format(header, recipe),
+            frames: frames(header, recipe),
         })
     };
     let mut plans = recipes.iter().enumerate().map(one).collect::<Result<Vec<Plan>, Fault>>()?;
@@ -104,6 +108,7 @@ fn is_enough(header: &Header, shrink: Shrink, plan: &Plan) -> bool {
 pub fn format(header: &Header, recipe: &Recipe) -> Format {
     match recipe.format {
         Some(format) => format,
+        None if frames(header, recipe) > 1 => Format::Webp,
         None if header.format.is_output() => header.format,
         None if header.alpha => Format::Png,
         None => Format::Jpeg,

@@ -1,5 +1,8 @@
-//! WebP in and out, by libwebp. Of an animation the first frame, on its canvas.
+//! WebP in and out, by libwebp. Of an animation the first frame, on its canvas; [`animation`](super::animation) reads the others.
 
+mod animator;
+
+pub use animator::Animator;
 use webp::{BitstreamFeatures, Decoder, Encoder};
 
 use super::Watch;
@@ -61,7 +64,7 @@ pub fn decode(input: &[u8], header: &Header, pool: &mut Pool, watch: &dyn Watch)
 }
 
 /// The chunks of a file that lie wholly in it.
-fn chunks(file: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+pub(super) fn chunks(file: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     let mut rest = file.get(12..).unwrap_or(&[]);
     std::iter::from_fn(move || {
         let (name, behind) = rest.split_first_chunk::<4>()?;
@@ -71,6 +74,37 @@ fn chunks(file: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
         rest = behind.get(len + len % 2..).unwrap_or(&[]);
         Some((name, payload))
     })
+}
+
+/// A frame of an animation, with its image as a file of its own.
+pub(super) struct Placed {
+    pub(super) left: u32,
+    pub(super) top: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// How long it is shown, in milliseconds.
+    pub(super) ms: u32,
+    /// It is laid over what is there, instead of taking its place.
+    pub(super) blends: bool,
+    /// Where it was there is nothing, once the next one comes.
+    pub(super) clears: bool,
+    pub(super) alone: Vec<u8>,
+}
+
+impl Placed {
+    /// Of what an `ANMF` chunk holds (RFC 9649 section 2.7.1.1): place and size in 24 bits each, duration, flags, then the
+    /// frame's own chunks.
+    pub(super) fn of(payload: &[u8]) -> Option<Placed> {
+        let (head, inner) = payload.split_at_checked(16)?;
+        let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], 0]);
+        let (left, top) = (number(0).checked_mul(2)?, number(3).checked_mul(2)?);
+        let (width, height) = (number(6) + 1, number(9) + 1);
+        let has_alpha = inner.starts_with(b"ALPH");
+        let extended = extended_header(if has_alpha { ALPHA } else { 0 }, width, height);
+        let alone = if has_alpha { riff(&[&extended, inner]) } else { riff(&[inner]) };
+        let (blends, clears) = (head[15] & 2 == 0, head[15] & 1 != 0);
+        Some(Placed { left, top, width, height, ms: number(12), blends, clears, alone })
+    }
 }
 
 /// A still image, or the first of an animation as a file of its own.
@@ -84,13 +118,7 @@ fn first_frame(file: &[u8]) -> Option<Frame> {
     let Some((_, animated)) = chunks(file).find(|(name, _)| *name == b"ANMF") else {
         return Some(Frame { left: 0, top: 0, alone: None });
     };
-    // RFC 9649 section 2.7.1.1: place and size in 24 bits each, duration, flags, then the frame's own chunks.
-    let (head, inner) = animated.split_at_checked(16)?;
-    let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], 0]);
-    let (left, top) = (number(0).checked_mul(2)?, number(3).checked_mul(2)?);
-    let has_alpha = inner.starts_with(b"ALPH");
-    let extended = extended_header(if has_alpha { ALPHA } else { 0 }, number(6) + 1, number(9) + 1);
-    let alone = if has_alpha { riff(&[&extended, inner]) } else { riff(&[inner]) };
+    let Placed { left, top, alone, .. } = Placed::of(animated)?;
     Some(Frame { left, top, alone: Some(alone) })
 }
 
@@ -109,6 +137,16 @@ fn riff(parts: &[&[u8]]) -> Vec<u8> {
     file.extend_from_slice(b"WEBP");
     parts.iter().for_each(|part| file.extend_from_slice(part));
     file
+}
+
+/// Appends a chunk, padded to whole words.
+fn push_chunk(out: &mut Vec<u8>, name: &[u8; 4], payload: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(payload);
+    if payload.len() % 2 == 1 {
+        out.push(0);
+    }
 }
 
 /// A frame that is smaller than the animation, with nothing around it.
@@ -158,10 +196,7 @@ fn with_exif(encoded: &[u8], width: u32, height: u32, rights: &[u8]) -> Vec<u8> 
     let header = extended_header(flags | if has_alpha { ALPHA } else { 0 }, width, height);
     let mut body = Vec::new();
     for (name, payload) in chunks(encoded).filter(|(name, _)| *name != b"VP8X").chain([(b"EXIF", rights)]) {
-        body.extend_from_slice(name);
-        body.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        body.extend_from_slice(payload);
-        body.resize(body.len().next_multiple_of(2), 0);
+        push_chunk(&mut body, name, payload);
     }
     riff(&[&header, &body])
 }
