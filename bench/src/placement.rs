@@ -8,6 +8,7 @@
 //!
 //! On large machines a server's shards take every second core: neighbours are often two threads of one core.
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::sync::OnceLock;
 
 /// From so many cores on, a server may have four shards of its own.
@@ -48,6 +49,17 @@ pub fn services_cores() -> &'static [usize] {
 /// Pins this thread to the generator's core.
 pub fn pin_generator() {
     core_affinity::set_for_current(core_affinity::CoreId { id: generator_core() });
+}
+
+/// Lets this thread run on all cores again. To be called before a server is started: it inherits where it may run, and one that
+/// may not have the core that it is told shares another.
+///
+/// # Errors
+/// A sentence: the kernel refuses.
+pub fn unpin() -> Result<(), String> {
+    let mut all = CpuSet::new();
+    (0..cores()).for_each(|core| all.set(core));
+    sched_setaffinity(None, &all).map_err(|error| format!("this thread stays on the generator's core: {error}"))
 }
 
 /// Cores as servers' options want them.

@@ -68,7 +68,7 @@ impl Rig {
         requests: &dyn Fn(SocketAddr) -> Vec<Request>,
         seed: u64,
     ) -> Result<Rig, String> {
-        placement::pin_generator();
+        placement::unpin()?;
         let (held, name) = match (outside, peer) {
             (Some(outside), _) => (Held::Outside(outside), format!("at {}", outside.address)),
             (None, None) => (Held::Ours(Launched::start(shop, choices)?), "ours".to_owned()),
@@ -81,6 +81,7 @@ impl Rig {
                 (Held::Peer(started.map_err(|error| error.to_string())?), peer.to_owned())
             }
         };
+        placement::pin_generator();
         let address = match &held {
             Held::Ours(launched) => launched.address,
             Held::Peer(server) => server.address,
