@@ -17,9 +17,11 @@ use super::breaker::{Breaker, Pass};
 use super::bucket::{Bucket, share};
 use super::cache::{Cache, Lifetime, Turn};
 use super::config::model::{self, Backend, Encoding, Endpoint, Forward, Piece, Rate};
-use super::encoding::from_xml;
+use super::encoding::{from_rss, from_xml};
+use super::grpc;
 use super::guard::Claims;
 use super::hedge::Hedging;
+use super::inflow::Inflow;
 use super::memory::Short;
 use super::message::{Call, Cause, Failure, FieldList, Phase};
 use super::meters::BackendMeters;
@@ -30,8 +32,9 @@ use super::shed::Level;
 use super::targets::{Target, Targets};
 use super::telemetry::{CallSpan, RequestSpan};
 use super::throttle::Load;
-use super::upstream::Answer;
+use super::upstream::{Answer, Switch};
 use crate::percent::{encode_into, encode_path_into};
+use crate::serve::wire::{Either, either};
 
 /// Bytes of a failed answer that are read. One that is longer is given up.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
@@ -40,6 +43,9 @@ const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 const INLINE_XML_BYTES_MAX: usize = 32 << 10;
 /// Bytes of an answer that is thrown away that are read, so that its connection can be used again.
 const THROWN_AWAY_BYTES_MAX: usize = 64 << 10;
+
+/// Longer than any call lasts.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What a backend is asked, by itself.
 pub struct Question {
@@ -172,9 +178,9 @@ impl<'a> OnHost<'a> {
         Ok(OnHost { targets, shard, member, began, deadline, is_trial, ended: Cell::new((None, Load::Unknown)) })
     }
 
-    fn settle(&self, answered: &Result<Answer, Failure>) {
+    fn settle(&self, answered: Result<u16, &Failure>) {
         self.ended.set(match answered {
-            Ok(answer) => (Some(answer.status < 500), load_of(answer.status)),
+            Ok(status) => (Some(status < 500), load_of(status)),
             Err(failure) => (is_served(failure), load_in(failure)),
         });
     }
@@ -199,6 +205,27 @@ impl Drop for OnHost<'_> {
     }
 }
 
+/// What of a client's handshake the backend sees: all, but of the subprotocols only those that may be spoken; all if none
+/// are named.
+fn handshake_fields(request: &Request, subprotocols: &[String], fields: &mut FieldList) {
+    let mut offered = Vec::new();
+    for (name, value) in request.fields.iter() {
+        match name {
+            "sec-websocket-protocol" if !subprotocols.is_empty() => {
+                let names = std::str::from_utf8(value).unwrap_or_default().split(',').map(str::trim);
+                offered.extend(names.filter(|name| subprotocols.iter().any(|allowed| allowed == name)));
+            }
+            "sec-websocket-key" | "sec-websocket-version" | "sec-websocket-extensions" | "sec-websocket-protocol" => {
+                fields.push(name, value);
+            }
+            _ => {}
+        }
+    }
+    if !offered.is_empty() {
+        fields.push("sec-websocket-protocol", offered.join(", ").as_bytes());
+    }
+}
+
 /// What a status says about the load of the one who sent it.
 fn load_of(status: u16) -> Load {
     if matches!(status, 429 | 503) { Load::TooMuch } else { Load::Fine }
@@ -209,8 +236,10 @@ fn load_in(failure: &Failure) -> Load {
     match &failure.cause {
         Cause::Status(status) => load_of(*status),
         Cause::Timeout => Load::TooMuch,
-        Cause::Transport(_) if failure.unprocessed && failure.phase == Phase::Request => Load::TooMuch,
-        Cause::Transport(_) | Cause::Refused(_) | Cause::Unresolved(..) => Load::Unknown,
+        Cause::Transport(_) | Cause::Reset(_) if failure.unprocessed && failure.phase == Phase::Request => {
+            Load::TooMuch
+        }
+        Cause::Transport(_) | Cause::Reset(_) | Cause::Refused(_) | Cause::Unresolved(..) => Load::Unknown,
         Cause::Protocol(_) | Cause::TooLarge(_) | Cause::Malformed(_) => Load::Fine,
     }
 }
@@ -221,9 +250,12 @@ fn is_served(failure: &Failure) -> Option<bool> {
         Cause::Status(status) => Some(status < 500),
         Cause::Refused(_) => None,
         Cause::TooLarge(_) => Some(true),
-        Cause::Timeout | Cause::Unresolved(..) | Cause::Transport(_) | Cause::Protocol(_) | Cause::Malformed(_) => {
-            Some(false)
-        }
+        Cause::Timeout
+        | Cause::Unresolved(..)
+        | Cause::Transport(_)
+        | Cause::Reset(_)
+        | Cause::Protocol(_)
+        | Cause::Malformed(_) => Some(false),
     }
 }
 
@@ -359,6 +391,128 @@ impl Ready {
             Err(failure) => is_served(failure),
         });
         Ok(outcome?)
+    }
+
+    /// Makes a gRPC call, and gives the answer as it comes. `timeout` is the client's, from its request's beginning to the
+    /// call's end; the endpoint's and the backend's own are for what the backend does alone: from all that it was told to
+    /// the beginning of its answer.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn pass_call(
+        &self,
+        asking: &Asking<'_>,
+        inflow: &Rc<Inflow>,
+        timeout: Option<Duration>,
+    ) -> Result<Answer, Refusal> {
+        let (shard, request) = (asking.shard, asking.request);
+        let target = self.target(asking, &[])?;
+        let until = timeout.map(|timeout| request.began + timeout);
+        let left = until.map(|until| until.saturating_sub(shard.now()));
+        // A call that was given up says nothing about its backend: clients choose how long they wait.
+        let mut asked = self.admit(asking, Duration::MAX)?;
+        let mut fields = self.fields(asking).into_owned();
+        fields.remove_all(|name| name == "grpc-timeout");
+        for name in grpc::PROTOCOL_FIELDS {
+            if let (None, Some(value)) = (fields.get(name), request.fields.get(name)) {
+                fields.push(name, value);
+            }
+        }
+        fields.push("te", b"trailers");
+        if let Some(left) = left {
+            fields.push("grpc-timeout", grpc::write_timeout(left).as_bytes());
+        }
+        let span = self.span(asking);
+        if let Some(span) = &span {
+            fields.remove_all(|name| name == "traceparent");
+            fields.push("traceparent", span.traceparent().as_bytes());
+        }
+        let own = asking.endpoint.timeout.min(self.backend.timeout);
+        let late = async {
+            shard.sleep(own).await;
+            if asked.progress.get() < Phase::Request {
+                return;
+            }
+            inflow.ended().await;
+            shard.sleep(own).await;
+        };
+        let calling = self.send_to_host(shard, &target, &fields, (None, Some(inflow)), &asked, span.as_ref());
+        let ended = shard.timeout(left.unwrap_or(FOREVER), either(pin!(calling), late)).await;
+        let (outcome, served) = match ended {
+            Ok(Either::First(Ok(mut answer))) => {
+                let served = grpc::standing(answer.status, &answer.fields) < 500;
+                answer.deadline = until;
+                (Ok(answer), Some(served))
+            }
+            Ok(Either::First(Err(failure))) => {
+                let served = is_served(&failure);
+                (Err(failure), served)
+            }
+            Ok(Either::Second(())) => (Err(Failure::timeout(asked.progress.get())), Some(false)),
+            Err(_elapsed) => (Err(Failure::timeout(asked.progress.get())), None),
+        };
+        if let Some(span) = &span {
+            match &outcome {
+                Ok(answer) => span.answered(answer.status),
+                Err(failure) => span.failed(failure.phase.name(), failure.cause.to_string()),
+            }
+        }
+        asked.settle(served);
+        Ok(outcome?)
+    }
+
+    /// Asks for a WebSocket.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn switch(&self, asking: &Asking<'_>, subprotocols: &[String]) -> Result<Switch, Refusal> {
+        let target = self.target(asking, &[])?;
+        let deadline = asking.deadline.min(asking.shard.now() + self.backend.timeout);
+        let mut asked = self.admit(asking, deadline)?;
+        let mut fields = self.fields(asking).into_owned();
+        fields.remove_all(|name| name.starts_with("sec-websocket-"));
+        handshake_fields(asking.request, subprotocols, &mut fields);
+        let left = asked.deadline.saturating_sub(asking.shard.now());
+        let switching = self.switch_at_host(asking.shard, &target, &fields, &asked);
+        let outcome = match asking.shard.timeout(left, pin!(switching)).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(Failure::timeout(asked.progress.get())),
+        };
+        asked.settle(match &outcome {
+            Ok(Switch::Agreed { .. }) => Some(true),
+            Ok(Switch::Refused(answer)) => Some(answer.status < 500),
+            Err(failure) => is_served(failure),
+        });
+        Ok(outcome?)
+    }
+
+    async fn switch_at_host(
+        &self,
+        shard: &Shard,
+        target: &str,
+        fields: &FieldList,
+        asked: &Asked<'_>,
+    ) -> Result<Switch, Failure> {
+        let counted = self.choose(shard, asked).await?;
+        let Target { host, authority, upstream, .. } = &counted.member.what;
+        let target = format!("{}{target}", host.base_path);
+        let key = fields.get("sec-websocket-key").unwrap_or_default();
+        let call = Call {
+            method: "GET",
+            target: &target,
+            authority,
+            fields,
+            body: None,
+            inflow: None,
+            progress: &asked.progress,
+        };
+        let answered = upstream.switch(&call, key).await;
+        counted.settle(match &answered {
+            Ok(Switch::Agreed { .. }) => Ok(101),
+            Ok(Switch::Refused(answer)) => Ok(answer.status),
+            Err(failure) => Err(failure),
+        });
+        answered
     }
 
     /// Whether the backend is asked at all.
@@ -506,7 +660,7 @@ impl Ready {
                 break;
             }
         }
-        if self.backend.encoding == Encoding::Xml {
+        if matches!(self.backend.encoding, Encoding::Xml | Encoding::Rss) {
             body = self.json_of_xml(asking.shard, body, most).await?;
             held.grow_to(body.capacity())?;
         }
@@ -530,9 +684,11 @@ impl Ready {
 
     /// A document as JSON, large ones by the compute threads.
     async fn json_of_xml(&self, shard: &Shard, document: Vec<u8>, most: usize) -> Result<Vec<u8>, Failure> {
-        let (len, is_collection) = (document.len(), self.backend.is_collection);
+        // A feed is one, whatever is said of collections.
+        let is_feed = self.backend.encoding == Encoding::Rss;
+        let (len, is_collection) = (document.len(), self.backend.is_collection && !is_feed);
         let read = move || {
-            let json = from_xml(&document, most)?;
+            let json = if is_feed { from_rss(&document, most)? } else { from_xml(&document, most)? };
             Ok::<_, String>(if is_collection { [b"{\"collection\":", &json[..], b"}"].concat() } else { json })
         };
         let failed = |cause| Failure { phase: Phase::Decode, cause, unprocessed: false };
@@ -568,7 +724,7 @@ impl Ready {
         let Ok(mut asked) = self.enter(shard, shard.now() + within) else { return };
         let Question { target, fields, body } = question;
         let asking = async {
-            let answer = self.send_to_host(shard, target, fields, body.as_deref(), &asked, None).await?;
+            let answer = self.send_to_host(shard, target, fields, (body.as_deref(), None), &asked, None).await?;
             let status = answer.status;
             asked.progress.set(Phase::Body);
             // Read within limits, so that the connection can be used again.
@@ -600,7 +756,7 @@ impl Ready {
             fields.push("traceparent", span.traceparent().as_bytes());
         }
         let (shard, body) = (asking.shard, self.body_of(asking.request));
-        let answered = self.send_to_host(shard, target, &fields, body, asked, span).await;
+        let answered = self.send_to_host(shard, target, &fields, (body, None), asked, span).await;
         match (span, &answered) {
             (Some(span), Ok(answer)) => span.answered(answer.status),
             (Some(span), Err(failure)) => span.failed(failure.phase.name(), failure.cause.to_string()),
@@ -614,15 +770,11 @@ impl Ready {
         shard: &Shard,
         target: &str,
         fields: &FieldList,
-        body: Option<&[u8]>,
+        (body, inflow): (Option<&[u8]>, Option<&Rc<Inflow>>),
         asked: &Asked<'_>,
         span: Option<&CallSpan<'_>>,
     ) -> Result<Answer, Failure> {
-        asked.progress.set(Phase::Resolve);
-        let member = self.targets.choose(shard, self.backend.lb).await?;
-        asked.progress.set(Phase::Admission);
-        let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
-        let counted = OnHost::begin(&self.targets, shard, member, asked.deadline, is_trial)?;
+        let counted = self.choose(shard, asked).await?;
         let Target { host, authority, upstream, .. } = &counted.member.what;
         if let Some(span) = span {
             span.note("server.address", authority.to_string());
@@ -637,16 +789,25 @@ impl Ready {
                 &joined
             }
         };
-        let call = Call { method, target, authority, fields, body, progress: &asked.progress };
-        let answered = match self.head_timeout {
+        let call = Call { method, target, authority, fields, body, inflow, progress: &asked.progress };
+        let answered = match self.head_timeout.filter(|_| inflow.is_none()) {
             None => upstream.call(&call).await,
             Some(limit) => {
                 let answered = shard.timeout(limit, pin!(upstream.call(&call))).await;
                 answered.unwrap_or_else(|_elapsed| Err(Failure::timeout(asked.progress.get())))
             }
         };
-        counted.settle(&answered);
+        counted.settle(answered.as_ref().map(|answer| grpc::standing(answer.status, &answer.fields)));
         answered
+    }
+
+    /// A host that takes the call.
+    async fn choose<'a>(&'a self, shard: &'a Shard, asked: &Asked<'_>) -> Result<OnHost<'a>, Failure> {
+        asked.progress.set(Phase::Resolve);
+        let member = self.targets.choose(shard, self.backend.lb).await?;
+        asked.progress.set(Phase::Admission);
+        let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
+        OnHost::begin(&self.targets, shard, member, asked.deadline, is_trial)
     }
 
     /// Forgets answers that are out of date.
