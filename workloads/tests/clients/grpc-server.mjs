@@ -13,7 +13,7 @@ const { talk } = grpc.loadPackageDefinition(loadSync("talk.proto", { defaults: t
 const cancelled = { said: 0, echoed: 0 };
 const say = (call, callback) => {
   const { text, number } = call.request;
-  call.on("cancelled", () => cancelled.said++);
+  call.on("cancelled", () => (cancelled.said += text === "never"));
   if (text === "exit") process.exit(3);
   if (text === "never") return;
   if (text === "fail") {

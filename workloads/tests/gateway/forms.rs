@@ -12,7 +12,9 @@ fn xml(body: &str) -> String {
 fn upstream() -> Upstream {
     Upstream::start(|head| match head.split(' ').nth(1).unwrap() {
         "/json" => Upstream::json(r#"{"id":1,"list":[true,"x"]}"#),
-        "/feed" => xml("<rss version=\"2.0\"><channel><title>News</title><item><title>One</title></item></channel></rss>"),
+        "/feed" => {
+            xml("<rss version=\"2.0\"><channel><title>News</title><item><title>One</title></item></channel></rss>")
+        }
         "/broken" => xml("<a><b></a>"),
         "/bomb" => xml("<!DOCTYPE a [<!ENTITY b \"xxxxxxxxxx\">]><a>&b;&b;</a>"),
         "/deep" => xml(&format!("{}{}", "<a>".repeat(100), "</a>".repeat(100))),

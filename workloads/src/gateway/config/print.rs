@@ -274,7 +274,7 @@ fn endpoint(endpoint: &Endpoint) -> Doc {
     extra.some("auth/validator", endpoint.validator.as_ref().map(validator));
     extra.some("security/bot-detector", endpoint.bot_detector.as_ref().map(bot_detector));
     extra.some("validation/json-schema", endpoint.body_schema.clone().map(Doc::Raw));
-    extra.some("websocket", endpoint.websocket.as_ref().map(|each| websocket(each)));
+    extra.some("websocket", endpoint.websocket.as_ref().map(websocket));
     let mut ours = Map::default();
     if let Some(most) = endpoint.websocket.as_ref().map(|each| each.tunnels_max).filter(|most| *most < usize::MAX) {
         ours.raw("tunnels_max", most);

@@ -17,7 +17,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use annulus_protocols::Input;
-use annulus_protocols::http2::{Connection, ErrorCode, Event, Fields, Head, Refusal, RequestLine};
+use annulus_protocols::http2::{Connection, ErrorCode, Event, Head, Refusal, RequestLine};
 
 use self::exchange::{Exchange, feed, list_of, wake};
 use super::dial::Spoken;
