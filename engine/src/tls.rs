@@ -183,6 +183,14 @@ impl TlsStream {
         self.stream.flush().await
     }
 
+    /// As [`Stream::poll_room`], in bytes of records.
+    ///
+    /// # Errors
+    /// Why the transport broke.
+    pub fn poll_room(&mut self, cx: &mut std::task::Context<'_>, below: usize) -> std::task::Poll<io::Result<()>> {
+        self.stream.poll_room(cx, below)
+    }
+
     /// As [`Stream::trace`].
     pub fn trace(&self, trace: Trace, kind: &'static Kind) {
         self.stream.trace(trace, kind);

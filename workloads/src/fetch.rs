@@ -190,7 +190,7 @@ impl Fetch {
         let body = self.body.as_deref().map(str::as_bytes);
         let (method, target, authority) = (&self.method[..], &url.target[..], own_host.unwrap_or(&url.authority));
         let progress = Cell::new(Phase::Admission);
-        let call = Call { method, target, authority, fields: &fields, body, progress: &progress };
+        let call = Call { method, target, authority, fields: &fields, body, inflow: None, progress: &progress };
         let answer = upstream.call(&call).await?;
         let mut out = Vec::new();
         if self.include {

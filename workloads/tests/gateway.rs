@@ -32,6 +32,8 @@ mod guards;
 mod health;
 #[path = "gateway/hedging.rs"]
 mod hedging;
+#[path = "gateway/logging.rs"]
+mod logging;
 #[path = "gateway/names.rs"]
 mod names;
 #[path = "gateway/quota.rs"]

@@ -13,6 +13,8 @@ use annulus::gateway::config::{
 mod features_config;
 #[path = "gateway/guards_config.rs"]
 mod guards_config;
+#[path = "gateway/passing_config.rs"]
+mod passing_config;
 #[path = "gateway/telemetry_config.rs"]
 mod telemetry_config;
 
@@ -366,7 +368,7 @@ fn mistakes_in_backends_are_said_too() {
             ", \"extra_config\": {\"proxy\": {\"shadow_timeout\": \"6m\"}}",
             "proxy.shadow_timeout: a shadow has five minutes",
         ),
-        (", \"encoding\": \"rss\"", "GET /a/{id}: encoding: rss (RSS from backends) is not offered yet"),
+        (", \"host\": [\"ws://a\"]", "ws:// and wss:// are for backends of endpoints with the namespace websocket"),
     ] {
         let problems = problems_in_json_and_yaml(&with("", "", backend));
         assert_eq!(problems.len(), 1, "{backend}: {problems:#?}");
@@ -578,7 +580,6 @@ fn what_is_not_offered_is_refused_or_answers_501() {
         ),
         (", \"extra_config\": {\"router\": {\"error_body\": {}}}", "", "", "router.error_body (bodies of 404", true),
         (", \"extra_config\": {\"telemetry/influx\": {}}", "", "", "telemetry/influx", true),
-        ("", "", ", \"encoding\": \"rss\"", "encoding: rss", false),
         ("", "", ", \"encoding\": \"yaml\"", "encoding: yaml (YAML from backends) is not offered", false),
     ] {
         let text = with(root, endpoint, backend);

@@ -14,6 +14,7 @@
 //! Invariants: a machine between two messages owns no heap memory and fits in 32 bytes; memory for a message grows with
 //! the bytes that arrived, never with a length that was merely declared; text handed out is valid UTF-8.
 
+mod boundaries;
 mod close;
 pub mod deflate;
 mod event;
@@ -27,6 +28,7 @@ mod partial;
 mod utf8;
 mod write;
 
+pub use boundaries::Boundaries;
 pub use close::CloseCode;
 pub use event::{Close, Event, Message, MessageKind, Payload};
 pub use fault::Fault;

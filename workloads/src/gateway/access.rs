@@ -11,7 +11,9 @@
 //! ```
 //!
 //! Queries are left out: they may hold tokens. What could not be read as a request has `-` for what is not known, and at the
-//! end why, in quotes; as JSON it lacks what is not known, and has `why`.
+//! end why, in quotes; as JSON it lacks what is not known, and has `why`. Or a line is as a pattern says.
+//!
+//! Invariant: nothing that a client says ends a line, or what stands in quotes.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -25,7 +27,8 @@ use annulus_engine::Shard;
 use annulus_engine::metrics::Counter;
 use annulus_protocols::json::write_string;
 
-use super::config::model::AccessFormat;
+use super::config::model::{AccessFormat, AccessPiece, AccessVariable};
+use super::request::Request;
 
 /// Bytes that a shard gathers before it hands them over; what is there is handed over once a second in any case.
 const GATHER_BYTES: usize = 16 << 10;
@@ -78,6 +81,10 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// The path, as sent.
     pub path: &'a str,
+    /// All of the request, where it could be read.
+    pub request: Option<&'a Request>,
+    /// The endpoint that answered.
+    pub endpoint: Option<&'a str>,
     /// The answer's status.
     pub status: u16,
     /// The answer's body in bytes; `None` where it is passed on as it comes.
@@ -104,9 +111,10 @@ impl AccessLog {
     /// Adds a line.
     pub fn add(&self, line: &Line<'_>) {
         let mut gathered = self.gathered.borrow_mut();
-        match self.format {
+        match &self.format {
             AccessFormat::Text => line.write_text(&mut gathered),
             AccessFormat::Json => line.write_json(&mut gathered),
+            AccessFormat::Pattern(pattern) => line.write_pattern(&pattern.pieces, &mut gathered),
         }
         if gathered.len() >= GATHER_BYTES {
             drop(gathered);
@@ -153,6 +161,22 @@ impl AccessLog {
 }
 
 impl Line<'_> {
+    /// A line about somebody whose request was not read.
+    pub fn unread(client: IpAddr) -> Line<'static> {
+        Line {
+            client,
+            method: "-",
+            path: "-",
+            request: None,
+            endpoint: None,
+            status: 0,
+            bytes: None,
+            took: Duration::ZERO,
+            id: "",
+            why: None,
+        }
+    }
+
     fn write_text(&self, out: &mut Vec<u8>) {
         write_time(out, since_epoch());
         let Line { client, method, path, status, took, id, .. } = self;
@@ -161,6 +185,46 @@ impl Line<'_> {
         let why = self.why.map_or_else(String::new, |why| format!(" {why:?}"));
         let written = writeln!(out, " {client} {method} {path} {status} {bytes} {}us {id}{why}", took.as_micros());
         written.expect("writing to memory does not fail");
+    }
+
+    fn write_pattern(&self, pieces: &[AccessPiece], out: &mut Vec<u8>) {
+        for piece in pieces {
+            match piece {
+                AccessPiece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                AccessPiece::Variable(variable) => self.write_variable(*variable, out),
+                AccessPiece::Header(name) => {
+                    let value = self.request.and_then(|request| request.fields.get(name));
+                    write_escaped(out, value.unwrap_or_default());
+                }
+            }
+        }
+        out.push(b'\n');
+    }
+
+    fn write_variable(&self, variable: AccessVariable, out: &mut Vec<u8>) {
+        let text = match variable {
+            AccessVariable::Time => return write_time(out, since_epoch()),
+            AccessVariable::TimeApache => return write_apache_time(out, since_epoch()),
+            AccessVariable::TimeMillis => since_epoch().as_millis().to_string(),
+            AccessVariable::Client => self.client.to_string(),
+            AccessVariable::Peer => self.request.map_or(self.client, |request| request.peer).to_string(),
+            AccessVariable::Status => self.status.to_string(),
+            AccessVariable::Bytes => self.bytes.map_or_else(String::new, |bytes| bytes.to_string()),
+            AccessVariable::Micros => self.took.as_micros().to_string(),
+            AccessVariable::Seconds => format!("{}.{:06}", self.took.as_secs(), self.took.subsec_micros()),
+            AccessVariable::Method => return write_escaped(out, self.method.as_bytes()),
+            AccessVariable::Path => return write_escaped(out, self.path.as_bytes()),
+            AccessVariable::Id => return write_escaped(out, self.id.as_bytes()),
+            AccessVariable::Protocol => {
+                return write_escaped(out, self.request.map_or("", |request| request.protocol).as_bytes());
+            }
+            AccessVariable::Host => {
+                return write_escaped(out, self.request.map_or("", |request| &request.authority).as_bytes());
+            }
+            AccessVariable::Endpoint => return write_escaped(out, self.endpoint.unwrap_or_default().as_bytes()),
+            AccessVariable::Why => return write_escaped(out, self.why.unwrap_or_default().as_bytes()),
+        };
+        write_escaped(out, text.as_bytes());
     }
 
     fn write_json(&self, out: &mut Vec<u8>) {
@@ -183,13 +247,27 @@ impl Line<'_> {
     }
 }
 
+/// Appends what somebody else has said: quotes, backslashes and whatever is no printable ASCII as Apache escapes them; a
+/// hyphen for nothing.
+fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    if text.is_empty() {
+        out.push(b'-');
+    }
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            b' '..=b'~' => out.push(byte),
+            _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+    }
+}
+
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Appends a time as RFC 3339 has it, in UTC with milliseconds.
-fn write_time(out: &mut Vec<u8>, since_epoch: Duration) {
-    let (days, seconds) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+/// Year, month and day of a day since 1970-01-01.
+fn date(days: u64) -> (u64, u64, u64) {
     // Days since 0000-03-01, in eras of 400 years, so that leap days come last.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
@@ -198,13 +276,30 @@ fn write_time(out: &mut Vec<u8>, since_epoch: Duration) {
     let month_shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
     let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// Appends a time as RFC 3339 has it, in UTC with milliseconds.
+fn write_time(out: &mut Vec<u8>, since_epoch: Duration) {
+    let (days, seconds) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    let (year, month, day) = date(days);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     let written = write!(
         out,
         "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
         since_epoch.subsec_millis()
     );
+    written.expect("writing to memory does not fail");
+}
+
+/// Appends a time as Apache has it, in UTC, without the brackets.
+fn write_apache_time(out: &mut Vec<u8>, since_epoch: Duration) {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, seconds) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let month = MONTHS[month as usize - 1];
+    let written = write!(out, "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000");
     written.expect("writing to memory does not fail");
 }
 
@@ -231,7 +326,18 @@ mod tests {
         let log = AccessLog::new(Writer { buffers, waiting: Arc::default() }, Arc::default());
         let client = "203.0.113.9".parse().unwrap();
         let took = Duration::from_micros(4810);
-        let line = Line { client, method: "GET", path: "/a", status: 200, bytes: Some(5), took, id: "x", why: None };
+        let line = Line {
+            client,
+            method: "GET",
+            path: "/a",
+            request: None,
+            endpoint: None,
+            status: 200,
+            bytes: Some(5),
+            took,
+            id: "x",
+            why: None,
+        };
         log.add(&line);
         log.flush();
         let text = String::from_utf8(arriving.recv().unwrap()).unwrap();
@@ -247,5 +353,34 @@ mod tests {
         });
         assert_eq!(log.dropped.get(), 2);
         assert_eq!(log.writer.waiting.load(Ordering::Relaxed), 3, "nobody has written");
+    }
+
+    #[test]
+    fn a_pattern_is_filled_and_nothing_breaks_out_of_it() {
+        use AccessVariable::{Bytes, Endpoint, Id, Method, Micros, Path, Protocol, Seconds, Status, Why};
+        let mut pieces = vec![AccessPiece::Literal("<".into())];
+        for variable in [Method, Path, Protocol, Status, Bytes, Micros, Seconds, Endpoint, Id, Why] {
+            pieces.extend([AccessPiece::Variable(variable), AccessPiece::Literal("|".into())]);
+        }
+        pieces.push(AccessPiece::Header("user-agent".into()));
+        let line = Line {
+            client: "203.0.113.9".parse().unwrap(),
+            method: "GET",
+            path: "/a\n\"\\\u{7f}ü",
+            request: None,
+            endpoint: Some("GET /{x}"),
+            status: 200,
+            bytes: None,
+            took: Duration::from_micros(1_004_810),
+            id: "",
+            why: Some("x\r\ny"),
+        };
+        let mut out = Vec::new();
+        line.write_pattern(&pieces, &mut out);
+        let expected = concat!(r#"<GET|/a\x0a\"\\\x7f\xc3\xbc|-|200|-|1004810|1.004810|GET /{x}|-|x\x0d\x0ay|-"#, "\n");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        write_apache_time(&mut out, Duration::from_secs(951_782_400));
+        assert_eq!(out, b"29/Feb/2000:00:00:00 +0000");
     }
 }

@@ -1,6 +1,8 @@
 //! One question to one backend: whether it is asked, where it goes, what it carries, how long it may take, and what its
 //! answer is worth.
 
+mod passing;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -17,9 +19,11 @@ use super::breaker::{Breaker, Pass};
 use super::bucket::{Bucket, share};
 use super::cache::{Cache, Lifetime, Turn};
 use super::config::model::{self, Backend, Encoding, Endpoint, Forward, Piece, Rate};
-use super::encoding::from_xml;
+use super::encoding::{from_rss, from_xml};
+use super::grpc;
 use super::guard::Claims;
 use super::hedge::Hedging;
+use super::inflow::Inflow;
 use super::memory::Short;
 use super::message::{Call, Cause, Failure, FieldList, Phase};
 use super::meters::BackendMeters;
@@ -172,9 +176,9 @@ impl<'a> OnHost<'a> {
         Ok(OnHost { targets, shard, member, began, deadline, is_trial, ended: Cell::new((None, Load::Unknown)) })
     }
 
-    fn settle(&self, answered: &Result<Answer, Failure>) {
+    fn settle(&self, answered: Result<u16, &Failure>) {
         self.ended.set(match answered {
-            Ok(answer) => (Some(answer.status < 500), load_of(answer.status)),
+            Ok(status) => (Some(status < 500), load_of(status)),
             Err(failure) => (is_served(failure), load_in(failure)),
         });
     }
@@ -209,8 +213,10 @@ fn load_in(failure: &Failure) -> Load {
     match &failure.cause {
         Cause::Status(status) => load_of(*status),
         Cause::Timeout => Load::TooMuch,
-        Cause::Transport(_) if failure.unprocessed && failure.phase == Phase::Request => Load::TooMuch,
-        Cause::Transport(_) | Cause::Refused(_) | Cause::Unresolved(..) => Load::Unknown,
+        Cause::Transport(_) | Cause::Reset(_) if failure.unprocessed && failure.phase == Phase::Request => {
+            Load::TooMuch
+        }
+        Cause::Transport(_) | Cause::Reset(_) | Cause::Refused(_) | Cause::Unresolved(..) => Load::Unknown,
         Cause::Protocol(_) | Cause::TooLarge(_) | Cause::Malformed(_) => Load::Fine,
     }
 }
@@ -221,9 +227,12 @@ fn is_served(failure: &Failure) -> Option<bool> {
         Cause::Status(status) => Some(status < 500),
         Cause::Refused(_) => None,
         Cause::TooLarge(_) => Some(true),
-        Cause::Timeout | Cause::Unresolved(..) | Cause::Transport(_) | Cause::Protocol(_) | Cause::Malformed(_) => {
-            Some(false)
-        }
+        Cause::Timeout
+        | Cause::Unresolved(..)
+        | Cause::Transport(_)
+        | Cause::Reset(_)
+        | Cause::Protocol(_)
+        | Cause::Malformed(_) => Some(false),
     }
 }
 
@@ -333,32 +342,6 @@ impl Ready {
         };
         asked.settle(outcome.as_ref().map_or_else(|refusal| is_served(&refusal.failure), |_| Some(true)));
         outcome
-    }
-
-    /// Asks, and gives the answer as it comes: for endpoints that pass it on.
-    ///
-    /// # Errors
-    /// Why there is no answer.
-    pub async fn pass(&self, asking: &Asking<'_>) -> Result<Answer, Refusal> {
-        let target = self.target(asking, &[])?;
-        let deadline = asking.deadline.min(asking.shard.now() + self.backend.timeout);
-        let mut asked = self.admit(asking, deadline)?;
-        let left = asked.deadline.saturating_sub(asking.shard.now());
-        let span = self.span(asking);
-        let outcome = match asking.shard.timeout(left, pin!(self.send(asking, &target, &asked, span.as_ref()))).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(Failure::timeout(asked.progress.get())),
-        };
-        // 101 would hand the client's connection over to a protocol that nobody here has asked for.
-        let outcome = outcome.and_then(|answer| match answer.status {
-            101 => Err(Failure { phase: Phase::Body, cause: Cause::Status(101), unprocessed: false }),
-            _ => Ok(answer),
-        });
-        asked.settle(match &outcome {
-            Ok(answer) => Some(answer.status < 500),
-            Err(failure) => is_served(failure),
-        });
-        Ok(outcome?)
     }
 
     /// Whether the backend is asked at all.
@@ -506,7 +489,7 @@ impl Ready {
                 break;
             }
         }
-        if self.backend.encoding == Encoding::Xml {
+        if matches!(self.backend.encoding, Encoding::Xml | Encoding::Rss) {
             body = self.json_of_xml(asking.shard, body, most).await?;
             held.grow_to(body.capacity())?;
         }
@@ -530,9 +513,11 @@ impl Ready {
 
     /// A document as JSON, large ones by the compute threads.
     async fn json_of_xml(&self, shard: &Shard, document: Vec<u8>, most: usize) -> Result<Vec<u8>, Failure> {
-        let (len, is_collection) = (document.len(), self.backend.is_collection);
+        // A feed is one, whatever is said of collections.
+        let is_feed = self.backend.encoding == Encoding::Rss;
+        let (len, is_collection) = (document.len(), self.backend.is_collection && !is_feed);
         let read = move || {
-            let json = from_xml(&document, most)?;
+            let json = if is_feed { from_rss(&document, most)? } else { from_xml(&document, most)? };
             Ok::<_, String>(if is_collection { [b"{\"collection\":", &json[..], b"}"].concat() } else { json })
         };
         let failed = |cause| Failure { phase: Phase::Decode, cause, unprocessed: false };
@@ -568,7 +553,7 @@ impl Ready {
         let Ok(mut asked) = self.enter(shard, shard.now() + within) else { return };
         let Question { target, fields, body } = question;
         let asking = async {
-            let answer = self.send_to_host(shard, target, fields, body.as_deref(), &asked, None).await?;
+            let answer = self.send_to_host(shard, target, fields, (body.as_deref(), None), &asked, None).await?;
             let status = answer.status;
             asked.progress.set(Phase::Body);
             // Read within limits, so that the connection can be used again.
@@ -600,7 +585,7 @@ impl Ready {
             fields.push("traceparent", span.traceparent().as_bytes());
         }
         let (shard, body) = (asking.shard, self.body_of(asking.request));
-        let answered = self.send_to_host(shard, target, &fields, body, asked, span).await;
+        let answered = self.send_to_host(shard, target, &fields, (body, None), asked, span).await;
         match (span, &answered) {
             (Some(span), Ok(answer)) => span.answered(answer.status),
             (Some(span), Err(failure)) => span.failed(failure.phase.name(), failure.cause.to_string()),
@@ -614,15 +599,11 @@ impl Ready {
         shard: &Shard,
         target: &str,
         fields: &FieldList,
-        body: Option<&[u8]>,
+        (body, inflow): (Option<&[u8]>, Option<&Rc<Inflow>>),
         asked: &Asked<'_>,
         span: Option<&CallSpan<'_>>,
     ) -> Result<Answer, Failure> {
-        asked.progress.set(Phase::Resolve);
-        let member = self.targets.choose(shard, self.backend.lb).await?;
-        asked.progress.set(Phase::Admission);
-        let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
-        let counted = OnHost::begin(&self.targets, shard, member, asked.deadline, is_trial)?;
+        let counted = self.choose(shard, asked).await?;
         let Target { host, authority, upstream, .. } = &counted.member.what;
         if let Some(span) = span {
             span.note("server.address", authority.to_string());
@@ -637,16 +618,25 @@ impl Ready {
                 &joined
             }
         };
-        let call = Call { method, target, authority, fields, body, progress: &asked.progress };
-        let answered = match self.head_timeout {
+        let call = Call { method, target, authority, fields, body, inflow, progress: &asked.progress };
+        let answered = match self.head_timeout.filter(|_| inflow.is_none()) {
             None => upstream.call(&call).await,
             Some(limit) => {
                 let answered = shard.timeout(limit, pin!(upstream.call(&call))).await;
                 answered.unwrap_or_else(|_elapsed| Err(Failure::timeout(asked.progress.get())))
             }
         };
-        counted.settle(&answered);
+        counted.settle(answered.as_ref().map(|answer| grpc::standing(answer.status, &answer.fields)));
         answered
+    }
+
+    /// A host that takes the call.
+    async fn choose<'a>(&'a self, shard: &'a Shard, asked: &Asked<'_>) -> Result<OnHost<'a>, Failure> {
+        asked.progress.set(Phase::Resolve);
+        let member = self.targets.choose(shard, self.backend.lb).await?;
+        asked.progress.set(Phase::Admission);
+        let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
+        OnHost::begin(&self.targets, shard, member, asked.deadline, is_trial)
     }
 
     /// Forgets answers that are out of date.

@@ -4,22 +4,28 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use annulus_protocols::http1::reason_phrase;
 use annulus_protocols::json::{self, write_string};
+use annulus_protocols::websocket::handshake::Refusal;
 
-use super::backend::{Asking, Ready, Refusal};
+use super::backend::{self, Asking, Ready};
 use super::client::Expected;
-use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding, StaticStrategy};
+use super::config::model::{Compat, Endpoint, MergeOrder, Output, OutputEncoding, StaticStrategy, WebSocket};
 use super::encoding::{self, negotiated};
 use super::fanout::{Outcome, parallel, sequential};
+use super::grpc;
+use super::inflow::Inflow;
 use super::message::{Cause, Phase, is_hop_by_hop};
 use super::part::{Changes, Part, member, merge, scanned, splice};
 use super::problem::{self, Failed};
-use super::request::{Reply, ReplyBody};
+use super::request::{Reply, ReplyBody, Upgrade};
 use super::shadow::Shadow;
 use super::shed::Level;
+use super::tunnel::{Meters, Places, Tunnel};
+use super::upstream::{Answer, Switch};
 use crate::serve::pieces::Pieces;
 
 /// Says whether every backend answered.
@@ -43,6 +49,20 @@ pub struct Service {
     pub expected: Rc<Expected>,
     /// A recent request, for the dashboard.
     pub sample: RefCell<Option<Sample>>,
+    /// Where its WebSockets go through, if it has some.
+    pub tunnels: Option<Tunnels>,
+}
+
+/// An endpoint's part in what is counted of all tunnels.
+pub struct Tunnels {
+    /// Of the process.
+    pub places: Arc<Places>,
+    /// The endpoint's own number.
+    pub own: Arc<AtomicUsize>,
+    /// The most of all.
+    pub all_max: usize,
+    /// The shard's.
+    pub meters: Rc<Meters>,
 }
 
 /// How often a request is looked at more closely.
@@ -70,6 +90,20 @@ impl Service {
     pub async fn answer(&self, asking: &Asking<'_>) -> Reply {
         if let Some(why) = &self.endpoint.unsupported {
             return problem::problem(501, why);
+        }
+        if let (Some(websocket), Some(tunnels)) = (&self.endpoint.websocket, &self.tunnels) {
+            match asking.request.upgrade {
+                Upgrade::Asked => return Box::pin(self.open_tunnel(asking, websocket, tunnels)).await,
+                Upgrade::Wrong(refusal) => return refused_upgrade(refusal),
+                Upgrade::None if !websocket.serves_others => return refused_upgrade(Refusal::NotAnUpgrade),
+                Upgrade::None => {}
+            }
+        }
+        if let Some(inflow) = &asking.request.inflow {
+            return match self.endpoint.output_encoding {
+                OutputEncoding::NoOp => Box::pin(self.pass_call(asking, inflow)).await,
+                _ => grpc::unimplemented(),
+            };
         }
         self.shadows.iter().for_each(|shadow| shadow.copy(asking));
         if self.endpoint.output_encoding == OutputEncoding::NoOp {
@@ -104,7 +138,7 @@ impl Service {
             let says = match &outcome.result {
                 None => "not asked".to_owned(),
                 Some(Ok(_)) => "ok".to_owned(),
-                Some(Err(Refusal { failure, .. })) => format!("{}: {}", failure.phase.name(), failure.cause),
+                Some(Err(backend::Refusal { failure, .. })) => format!("{}: {}", failure.phase.name(), failure.cause),
             };
             let step = Step { start, took: outcome.elapsed, says };
             if self.endpoint.sequential {
@@ -160,21 +194,53 @@ impl Service {
             let took = asking.shard.now().saturating_sub(began);
             let (status, says) = match &passed {
                 Ok(answer) => (answer.status, "ok".to_owned()),
-                Err(Refusal { failure, .. }) => (502, format!("{}: {}", failure.phase.name(), failure.cause)),
+                Err(backend::Refusal { failure, .. }) => (502, format!("{}: {}", failure.phase.name(), failure.cause)),
             };
             self.keep_sample(asking, status, vec![Step { start: Duration::ZERO, took, says }]);
         }
         match passed {
-            Ok(answer) => {
-                let mut reply = Reply::empty(answer.status);
-                for (name, value) in answer.fields.iter() {
-                    if !is_hop_by_hop(name) && name != "content-length" {
-                        reply.fields.push(name, value);
-                    }
-                }
-                reply.body = ReplyBody::Streamed(Box::new(answer));
-                reply
+            Ok(answer) => passed_on(answer),
+            Err(refusal) => {
+                let elapsed = asking.shard.now() - began;
+                self.failure(&[Outcome { result: Some(Err(refusal)), elapsed, arrived: 0 }])
             }
+        }
+    }
+
+    /// Passes a gRPC call on, both ways as they come.
+    async fn pass_call(&self, asking: &Asking<'_>, inflow: &Rc<Inflow>) -> Reply {
+        let Some(backend) = self.backends.first() else { return problem::problem(500, "there is no backend") };
+        let Ok(timeout) = grpc::timeout(&asking.request.fields) else {
+            return grpc::refusal(grpc::Status::INTERNAL, "grpc-timeout is no time");
+        };
+        match backend.pass_call(asking, inflow, timeout).await {
+            Ok(answer) => passed_on(answer),
+            Err(refusal) => {
+                let (status, message) = grpc::failed(&refusal.failure);
+                grpc::refusal(status, &message)
+            }
+        }
+    }
+
+    /// Asks the backend for a WebSocket. Its refusal is passed on as it is.
+    async fn open_tunnel(&self, asking: &Asking<'_>, websocket: &WebSocket, tunnels: &Tunnels) -> Reply {
+        let Some(backend) = self.backends.first() else { return problem::problem(500, "there is no backend") };
+        let Tunnels { places, own, all_max, meters } = tunnels;
+        let place = match places.enter(own, websocket.tunnels_max, *all_max) {
+            Ok(place) => place,
+            Err(full) => {
+                meters.refuse();
+                let wait = format!("{}", 1 + asking.request.began.subsec_nanos() % 4);
+                return problem::problem(503, &full.to_string()).with("retry-after", &wait);
+            }
+        };
+        let began = asking.shard.now();
+        match backend.switch(asking, &websocket.subprotocols).await {
+            Ok(Switch::Agreed { fields, wire, early }) => {
+                let tunnel = Tunnel::open(wire, early, websocket.idle, meters, place);
+                Reply { fields, body: ReplyBody::Tunnel(Box::new(tunnel)), ..Reply::empty(101) }
+            }
+            Ok(Switch::Refused(answer)) => passed_on(answer),
             Err(refusal) => {
                 let elapsed = asking.shard.now() - began;
                 self.failure(&[Outcome { result: Some(Err(refusal)), elapsed, arrived: 0 }])
@@ -291,6 +357,24 @@ impl Service {
     }
 }
 
+/// An answer as it comes.
+fn passed_on(answer: Answer) -> Reply {
+    let mut reply = Reply::empty(answer.status);
+    for (name, value) in answer.fields.iter() {
+        if !is_hop_by_hop(name) && name != "content-length" {
+            reply.fields.push(name, value);
+        }
+    }
+    reply.body = ReplyBody::Streamed(Box::new(answer));
+    reply
+}
+
+/// The answer to a request that is no valid upgrade.
+fn refused_upgrade(refusal: Refusal) -> Reply {
+    let reply = problem::problem(refusal.status(), &refusal.to_string());
+    refusal.fields().iter().fold(reply, |reply, (name, value)| reply.with(name, value))
+}
+
 /// Bytes of parts beyond which an answer is put together by the compute threads.
 const LARGE_BYTES: usize = 256 << 10;
 /// Bytes of parts beyond which their texts are sent from where they are; below, a copy is cheaper than the bookkeeping.
@@ -386,7 +470,7 @@ fn rewritten(json: &[u8], write: impl Fn(&[u8], &mut Vec<u8>)) -> Vec<u8> {
 }
 
 /// A failure as a member's value.
-fn detail(refusal: &Refusal) -> Vec<u8> {
+fn detail(refusal: &backend::Refusal) -> Vec<u8> {
     let status = match refusal.failure.cause {
         Cause::Status(status) => status,
         Cause::Timeout => 504,

@@ -153,6 +153,7 @@ impl Asker {
             authority: &authority,
             fields: &fields,
             body: None,
+            inflow: None,
             progress: &progress,
         };
         let asking = async {

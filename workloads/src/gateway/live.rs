@@ -12,6 +12,7 @@ use std::time::Duration;
 use annulus_engine::Shard;
 use annulus_engine::trace::Trace;
 use annulus_protocols::http1::{self, RequestHead};
+use annulus_protocols::websocket::handshake;
 
 use super::access::{AccessLog, Line};
 use super::backend::{Asking, Ready};
@@ -21,9 +22,10 @@ use super::client::{Client, Expected};
 use super::compression::Compression;
 use super::config::model::{self, ClientKey, Gateway, Rate};
 use super::dns::Resolver;
-use super::endpoint::Service;
+use super::endpoint::{Service, Tunnels};
 use super::fanout;
 use super::figures::Figures;
+use super::grpc;
 use super::guard::{self, Claims, Guarded, Guards};
 use super::identity::{Context, Identities};
 use super::memory::Memory;
@@ -33,13 +35,14 @@ use super::own;
 use super::part::Changes;
 use super::problem;
 use super::quota::{Away, Limit, Quota};
-use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
+use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request, Upgrade};
 use super::route::{Route, Router, TrailingSlash};
 use super::service::Edition;
 use super::shadow::Shadow;
 use super::shed::Shedder;
 use super::targets::Targets;
 use super::telemetry::{RequestSpan, Telemetry};
+use super::tunnel;
 use super::upstream::{Dialer, Settings, Upstreams};
 use crate::jose::Fetcher;
 use crate::outbound::Outbound;
@@ -89,7 +92,7 @@ impl Live {
     ///
     /// `before` is the one that it succeeds, whose connection to Redis it may go on with.
     pub fn new(shard: &Shard, edition: &Edition, resolver: &Rc<Resolver>, before: Option<&Live>) -> Rc<Live> {
-        let Edition { gateway, memory, figures, access, checks, .. } = edition;
+        let Edition { gateway, memory, figures, access, checks, tunnels, .. } = edition;
         let gateway = gateway.clone();
         let dial_timeout = gateway.pool.dialer_timeout.unwrap_or(DIAL_MAX);
         let dialer = Rc::new(Dialer::new(shard, resolver.clone(), &edition.client_tls, dial_timeout));
@@ -125,6 +128,12 @@ impl Live {
                 changes: Changes::new(&endpoint.flatmap).map(Arc::new),
                 compat: gateway.compat,
                 sample: RefCell::default(),
+                tunnels: endpoint.websocket.is_some().then(|| Tunnels {
+                    places: tunnels.clone(),
+                    own: tunnels.of(&name_of(endpoint)),
+                    all_max: gateway.tunnels_max,
+                    meters: tunnel::Meters::new(shard),
+                }),
                 tells_errors: gateway.router.return_error_msg,
             });
         }
@@ -138,9 +147,9 @@ impl Live {
         let endpoint_meters = gateway.endpoints.iter().map(|endpoint| EndpointMeters::new(shard, endpoint)).collect();
         Rc::new(Live {
             shard: shard.clone(),
-            access: access
-                .clone()
-                .map(|writer| AccessLog::new(writer, meters.unlogged.clone()).written_as(gateway.access_format)),
+            access: access.clone().map(|writer| {
+                AccessLog::new(writer, meters.unlogged.clone()).written_as(gateway.access_format.clone())
+            }),
             meters,
             limits,
             quota,
@@ -234,8 +243,7 @@ impl Live {
         self.meters.refused.add(1);
         self.meters.count_status(status);
         if let Some(access) = &self.access {
-            let (method, path, id) = ("-", "-", "");
-            access.add(&Line { client, method, path, status, bytes: None, took: Duration::ZERO, id, why: Some(why) });
+            access.add(&Line { status, why: Some(why), ..Line::unread(client) });
         }
     }
 
@@ -243,8 +251,7 @@ impl Live {
     pub fn unsecured(&self, client: IpAddr, why: &str) {
         self.meters.refused.add(1);
         if let Some(access) = &self.access {
-            let (took, why) = (Duration::ZERO, format!("TLS: {why}"));
-            access.add(&Line { client, method: "-", path: "-", status: 0, bytes: None, took, id: "", why: Some(&why) });
+            access.add(&Line { why: Some(&format!("TLS: {why}")), ..Line::unread(client) });
         }
     }
 
@@ -252,8 +259,7 @@ impl Live {
     pub fn too_slow(&self, client: IpAddr) {
         self.meters.slow.add(1);
         if let Some(access) = &self.access {
-            let (took, why) = (Duration::ZERO, Some("takes its answers too slowly"));
-            access.add(&Line { client, method: "-", path: "-", status: 0, bytes: None, took, id: "", why });
+            access.add(&Line { why: Some("takes its answers too slowly"), ..Line::unread(client) });
         }
     }
 
@@ -268,6 +274,7 @@ impl Live {
         }
         Request {
             method: head.method().to_owned(),
+            protocol: if head.version() == http1::Version::Http10 { "HTTP/1.0" } else { "HTTP/1.1" },
             path: head.path().to_owned(),
             query: head.query().map(str::to_owned),
             authority: fields.text("host").unwrap_or_default().to_owned(),
@@ -278,6 +285,12 @@ impl Live {
             client: client.clone(),
             began: self.shard.now(),
             trace: Trace::NONE,
+            inflow: None,
+            upgrade: match handshake::Upgrade::check(head) {
+                Ok(_valid) => Upgrade::Asked,
+                Err(handshake::Refusal::NotAnUpgrade | handshake::Refusal::Method) => Upgrade::None,
+                Err(refusal) => Upgrade::Wrong(refusal),
+            },
         }
     }
 
@@ -301,6 +314,7 @@ impl Live {
                 (index, reply)
             }
         };
+        let reply = if request.inflow.is_some() { grpc::told(reply) } else { reply };
         let reply = match &self.compression {
             // Boxed, because most have none.
             Some(compression) => Box::pin(compression.apply(&self.shard, self.shedder.level(), request, reply)).await,
@@ -315,7 +329,7 @@ impl Live {
             self.endpoint_meters[index].count(reply.status, spent);
         }
         if let Some(access) = &self.access {
-            self.log(access, request, &reply, client, spent, id);
+            self.log(access, request, index, &reply, client, spent, id);
         }
         if let Some(span) = span {
             let route = index.map(|index| self.services[index].endpoint.pattern.clone());
@@ -343,18 +357,30 @@ impl Live {
         }
     }
 
-    fn log(&self, access: &AccessLog, request: &Request, reply: &Reply, client: IpAddr, took: Duration, id: &str) {
+    #[allow(clippy::too_many_arguments)] // A line of them.
+    fn log(
+        &self,
+        access: &AccessLog,
+        request: &Request,
+        index: Option<usize>,
+        reply: &Reply,
+        client: IpAddr,
+        took: Duration,
+        id: &str,
+    ) {
         if self.gateway.router.logger_skip_paths.contains(&request.path) {
             return;
         }
         let bytes = match &reply.body {
             ReplyBody::Whole(body) => Some(body.len()),
-            ReplyBody::Streamed(_) => None,
+            ReplyBody::Streamed(_) | ReplyBody::Tunnel(_) => None,
         };
         access.add(&Line {
             client,
             method: &request.method,
             path: &request.path,
+            request: Some(request),
+            endpoint: index.map(|index| &self.services[index].endpoint.pattern[..]),
             status: reply.status,
             bytes,
             took,
@@ -431,13 +457,20 @@ impl Live {
         if let Some(refusal) = refusal {
             self.meters.limited.add(1);
             self.endpoint_meters[index].limited.add(1);
-            return refusal;
+            return match request.inflow {
+                Some(_) => grpc::told_with(grpc::Status::RESOURCE_EXHAUSTED, &refusal),
+                None => refusal,
+            };
         }
         if let Err(refusal) = self.fits(guarded, request, within).await {
             self.meters.denied.add(1);
             return refusal;
         }
-        let turn = request.client.turn(&service.expected).await;
+        // What waits of a call that goes both ways is bounded by its windows, and it may last: it takes nobody's turn.
+        let turn = match request.inflow {
+            Some(_) => None,
+            None => Some(request.client.turn(&service.expected).await),
+        };
         // What keys, limits and a client that does not take its answers cost is not the backends' to make up for.
         let began = request.began + self.shard.now().saturating_sub(entered);
         let deadline = fanout::deadline(&service.endpoint, began, service.backends.len());
@@ -453,7 +486,7 @@ impl Live {
             level,
             has_required: service.backends.iter().any(|ready| ready.backend.required),
         };
-        Reply { turn: Some(turn), ..service.answer(&asking).await }
+        Reply { turn, ..service.answer(&asking).await }
     }
 
     /// Whether an endpoint's guards let a request in within so much time, and what its token says. Boxed, because most
@@ -461,6 +494,12 @@ impl Live {
     async fn let_in(&self, guarded: &Guarded, request: &Request, within: Duration) -> Result<Option<Claims>, Reply> {
         if guarded.bots.as_ref().is_some_and(|bots| bots.refuses(request)) {
             return Err(refused_program());
+        }
+        // What browsers keep from pages of other origins are answers, and a WebSocket has none to keep.
+        if request.upgrade == Upgrade::Asked
+            && self.guards.origins.as_ref().is_some_and(|origins| origins.refuses(request))
+        {
+            return Err(problem::problem(403, "pages of this origin may not open a WebSocket here"));
         }
         let Some(tokens) = &guarded.tokens else { return Ok(None) };
         let admitted = self.shard.timeout(within, Box::pin(tokens.admit(&self.fetcher, request))).await;

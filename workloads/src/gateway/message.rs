@@ -2,8 +2,12 @@
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::rc::Rc;
+
+use annulus_protocols::http2::ErrorCode;
 
 use super::dns;
+use super::inflow::Inflow;
 
 /// Fields in the order in which they came, in one piece of memory.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +110,8 @@ pub struct Call<'a> {
     pub fields: &'a FieldList,
     /// The body; `None` where the request has none.
     pub body: Option<&'a [u8]>,
+    /// The body as it arrives, instead of that: over HTTP/2 alone.
+    pub inflow: Option<&'a Rc<Inflow>>,
     /// How far it got: what whoever gives it up says about it.
     pub progress: &'a Cell<Phase>,
 }
@@ -171,6 +177,8 @@ pub enum Cause {
     Unresolved(String, dns::Error),
     /// The transport failed or ended.
     Transport(String),
+    /// The upstream gave the stream up.
+    Reset(ErrorCode),
     /// The upstream broke the protocol.
     Protocol(String),
     /// The answer is larger than allowed.
@@ -188,6 +196,7 @@ impl std::fmt::Display for Cause {
             Cause::Refused(why) => f.write_str(why),
             Cause::Unresolved(name, why) => write!(f, "{name} could not be looked up: {why}"),
             Cause::Transport(what) => write!(f, "the connection failed: {what}"),
+            Cause::Reset(code) => write!(f, "the connection failed: the upstream reset the stream: {code}"),
             Cause::Protocol(what) => write!(f, "the upstream broke the protocol: {what}"),
             Cause::TooLarge(limit) => write!(f, "the answer is larger than {limit} bytes"),
             Cause::Status(status) => write!(f, "answered with status {status}"),

@@ -23,10 +23,12 @@ mod encoding;
 mod endpoint;
 mod fanout;
 mod figures;
+mod grpc;
 mod guard;
 mod health;
 mod hedge;
 mod identity;
+mod inflow;
 mod live;
 mod memory;
 mod message;
@@ -48,6 +50,7 @@ mod targets;
 mod telemetry;
 mod throttle;
 mod tls;
+mod tunnel;
 mod upstream;
 
 /// The client side, for `annulus fetch` and for the chat's hooks.

@@ -129,8 +129,8 @@ impl Reading {
                 text.push(b'}');
                 text
             }
-            Encoding::Xml => body,
-            Encoding::NoOp | Encoding::Rss => return Err("this encoding cannot be merged".into()),
+            Encoding::Xml | Encoding::Rss => body,
+            Encoding::NoOp => return Err("this encoding cannot be merged".into()),
         };
         let text = match &self.before {
             None => text,

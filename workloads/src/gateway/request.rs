@@ -5,10 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use annulus_engine::trace::Trace;
+use annulus_protocols::websocket::handshake::Refusal;
 
 use super::client::{Client, Turn};
+use super::inflow::Inflow;
 use super::memory::Held;
 use super::message::FieldList;
+use super::tunnel::Tunnel;
 use super::upstream::Answer;
 use crate::serve::pieces::Pieces;
 
@@ -16,6 +19,8 @@ use crate::serve::pieces::Pieces;
 pub struct Request {
     /// The method as sent.
     pub method: String,
+    /// The protocol by which it came.
+    pub protocol: &'static str,
     /// The path as sent, percent-encoding untouched.
     pub path: String,
     /// What follows the `?`.
@@ -36,6 +41,21 @@ pub struct Request {
     pub began: Duration,
     /// Where its time goes, where its connection does not know.
     pub trace: Trace,
+    /// The body as it arrives, instead of `body`: a gRPC call's.
+    pub inflow: Option<Rc<Inflow>>,
+    /// Whether it asks for a WebSocket.
+    pub upgrade: Upgrade,
+}
+
+/// Whether a request asks for its connection to become a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// It does not.
+    None,
+    /// It does, as it should.
+    Asked,
+    /// It does, and it is wrong.
+    Wrong(Refusal),
 }
 
 /// Largest body of a client's request in bytes. Beyond: 413.
@@ -85,6 +105,8 @@ pub enum ReplyBody {
     Whole(Pieces),
     /// An upstream's, as it comes.
     Streamed(Box<Answer>),
+    /// None: behind the head the connection is a tunnel.
+    Tunnel(Box<Tunnel>),
 }
 
 impl Reply {

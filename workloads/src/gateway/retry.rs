@@ -44,7 +44,7 @@ pub fn is_worth_it(retry: &Retry, failure: &Failure, idempotent: bool) -> bool {
         Cause::Status(status) => retry.on.statuses.contains(status),
         Cause::Timeout => retry.on.timeout,
         Cause::Unresolved(..) => retry.on.connect,
-        Cause::Transport(_) => match failure.phase {
+        Cause::Transport(_) | Cause::Reset(_) => match failure.phase {
             Phase::Resolve | Phase::Connect => retry.on.connect,
             _ => retry.on.reset,
         },

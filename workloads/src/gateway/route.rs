@@ -234,6 +234,7 @@ pub(super) mod tests {
             validator: None,
             bot_detector: None,
             body_schema: None,
+            websocket: None,
             priority: Priority::Normal,
             merge_order: MergeOrder::Declared,
             merge_order_is_set: false,

@@ -23,6 +23,7 @@ use super::live::Live;
 use super::memory::Memory;
 use super::reload::Editions;
 use super::shed::Level;
+use super::tunnel::Places;
 use super::{session1, session2, tls};
 use crate::serve::wire::Wire;
 
@@ -62,6 +63,8 @@ pub struct Edition {
     pub guards: Arc<Guards>,
     /// Which hosts are well, for all shards.
     pub checks: Arc<Checks>,
+    /// How many tunnels are open, on all shards.
+    pub tunnels: Arc<Places>,
     /// Writes the access log, unless that is switched off.
     pub access: Option<Writer>,
 }
@@ -80,14 +83,14 @@ impl Edition {
         };
         let memory = Arc::new(Memory::new(gateway.memory_bytes_max.unwrap_or_else(memory_granted)));
         let guards = Arc::new(Guards::new(&gateway, None)?);
-        let (gateway, figures, checks) = (Arc::new(gateway), Arc::default(), Arc::default());
-        Ok(Edition { gateway, server_tls, client_tls, memory, figures, guards, checks, access })
+        let (gateway, figures, checks, tunnels) = (Arc::new(gateway), Arc::default(), Arc::default(), Arc::default());
+        Ok(Edition { gateway, server_tls, client_tls, memory, figures, guards, checks, tunnels, access })
     }
 }
 
 impl Edition {
     /// Takes over from another edition what outlives it: the budget for answers that are still held, what the dashboard
-    /// shows, which hosts are well, and the log's thread. To be put in force: the one before asks no host any more.
+    /// shows, which hosts are well, the tunnels that are open, and the log's thread. To be put in force: the one before asks no host any more.
     pub fn after(self, before: &Edition) -> Edition {
         let same_budget = self.memory.figures().1 == before.memory.figures().1;
         let memory = if same_budget { before.memory.clone() } else { self.memory };
@@ -95,7 +98,8 @@ impl Edition {
         // What could be read a moment ago is read once more; should it have gone since, nothing is lost but the keys known.
         let guards = Guards::new(&self.gateway, Some(&before.guards)).map_or(self.guards, Arc::new);
         let checks = Arc::new(Checks::after(&before.checks));
-        Edition { memory, access, guards, checks, figures: before.figures.clone(), ..self }
+        let (figures, tunnels) = (before.figures.clone(), before.tunnels.clone());
+        Edition { memory, access, guards, checks, figures, tunnels, ..self }
     }
 }
 

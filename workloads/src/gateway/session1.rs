@@ -15,6 +15,7 @@ use super::live::Live;
 use super::message::{FieldList, is_hop_by_hop};
 use super::problem;
 use super::request::{Reply, ReplyBody, Request};
+use super::tunnel::Tunnel;
 use crate::serve::wire::{Either, Wire, either};
 
 /// Pieces of a streamed body are sent once they are so long, or when nothing more is here.
@@ -93,6 +94,9 @@ impl Session {
             Either::First(reply) => reply,
             Either::Second(()) => return Err(Ended::Gone),
         };
+        if let ReplyBody::Tunnel(tunnel) = reply.body {
+            return Box::pin(self.keep_tunnel(&exchange, &reply.fields, *tunnel)).await;
+        }
         let exchange = if reply.last { exchange.closing() } else { exchange };
         let sent = self.send(&exchange, reply, &request).await;
         let mut trace = std::mem::take(&mut self.trace);
@@ -229,10 +233,23 @@ impl Session {
         Err(Ended::Done)
     }
 
+    /// Says that the connection is a tunnel from now on, and keeps it until it ends.
+    async fn keep_tunnel(&mut self, exchange: &Exchange, fields: &FieldList, tunnel: Tunnel) -> Result<(), Ended> {
+        let mut fields = text_fields(fields);
+        fields.extend([("connection", "Upgrade"), ("upgrade", "websocket")]);
+        let head = write_response_head(&mut self.out, exchange, 101, &fields, BodyLength::None);
+        let _nothing_follows = head.write_end(&mut self.out);
+        self.wire.send(&mut self.out).await.map_err(|_| Ended::Gone)?;
+        let live = self.live.clone();
+        let first = std::mem::replace(&mut self.chunk, Chunk::Owned(Vec::new()));
+        tunnel.run(&live.shard, &mut self.wire, &first[self.taken..], live.last_call()).await;
+        Err(Ended::Done)
+    }
+
     async fn send(&mut self, exchange: &Exchange, reply: Reply, request: &Request) -> Result<(), Ended> {
         let _held = match &reply.body {
             ReplyBody::Whole(body) if !body.is_empty() => Some(self.client.hold(body.len())),
-            ReplyBody::Whole(_) | ReplyBody::Streamed(_) => None,
+            ReplyBody::Whole(_) | ReplyBody::Streamed(_) | ReplyBody::Tunnel(_) => None,
         };
         let (shard, client) = (self.live.shard.clone(), self.client.clone());
         let taking = Taking { shard: &shard, client: &client };
@@ -299,6 +316,8 @@ impl Session {
                 wire.send(out).await.map_err(gone)?;
                 closes
             }
+            // Kept before this is called.
+            ReplyBody::Tunnel(_) => true,
         };
         if must_close {
             wire.finish().await.map_err(gone)?;
@@ -332,5 +351,11 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// The fields whose values are text; others cannot be written.
 fn text_fields(fields: &FieldList) -> Vec<(&str, &str)> {
     let text = |(name, value): (_, _)| Some((name, std::str::from_utf8(value).ok()?));
-    fields.iter().filter_map(text).filter(|(name, _)| !is_hop_by_hop(name)).collect()
+    // Upstreams' fields of this name were left behind; our own says what a 426 asks for (RFC 9110 section 15.5.22).
+    let goes_on = |name: &str| name == "upgrade" || !is_hop_by_hop(name);
+    let mut fields: Vec<_> = fields.iter().filter_map(text).filter(|(name, _)| goes_on(name)).collect();
+    if fields.iter().any(|(name, _)| *name == "upgrade") {
+        fields.push(("connection", "Upgrade"));
+    }
+    fields
 }

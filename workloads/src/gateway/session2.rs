@@ -18,11 +18,13 @@ use annulus_protocols::Input;
 use annulus_protocols::http2::{Connection, ErrorCode, Event, Fields, Head, Limits};
 
 use super::client::{Client, LOOK};
+use super::grpc;
+use super::inflow::Inflow;
 use super::live::Live;
 use super::memory::Held;
-use super::message::{Failure, FieldList, is_hop_by_hop};
+use super::message::{Cause, Failure, FieldList, Phase, is_hop_by_hop};
 use super::problem;
-use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request};
+use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request, Upgrade};
 use super::session1::TRACED;
 use super::upstream::Answer;
 use crate::serve::pieces::Pieces;
@@ -36,13 +38,15 @@ const SEND_BYTES: usize = 48 << 10;
 const STREAMED_BYTES_MAX: usize = 64 << 10;
 /// Bytes of all request bodies that arrive on one connection. Beyond: 413.
 const BODIES_BYTES_MAX: u64 = 2 * REQUEST_BODY_BYTES_MAX;
+/// Longer than any call lasts.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a client that is told to go has to take that.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 struct Session {
     live: RefCell<Rc<Live>>,
     state: RefCell<State>,
-    notify: Notify,
+    notify: Rc<Notify>,
     limits: Limits,
     peer: IpAddr,
     client: Rc<Client>,
@@ -56,6 +60,8 @@ struct State {
     /// Requests whose bodies are not complete.
     arriving: HashMap<u32, Request>,
     arriving_bytes: u64,
+    /// Bodies of requests that go on as they come.
+    inflows: HashMap<u32, Rc<Inflow>>,
     /// Answers on their way, in order of arrival.
     leaving: Vec<Leaving>,
     /// Of answers whose last bytes are in `out`.
@@ -76,8 +82,8 @@ struct Leaving {
     body: Pieces,
     /// Nothing more will be added.
     complete: bool,
-    /// The rest of the request is not wanted: the client is told so after the answer (RFC 9113 section 8.1).
-    cuts: bool,
+    /// What follows the body.
+    trailers: Option<FieldList>,
     /// Waits for room.
     waker: Option<Waker>,
     /// What it takes of the memory for answers.
@@ -109,6 +115,7 @@ pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
         joined: Vec::new(),
         arriving: HashMap::new(),
         arriving_bytes: 0,
+        inflows: HashMap::new(),
         leaving: Vec::new(),
         traced: Vec::new(),
         answering: 0,
@@ -118,7 +125,7 @@ pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
     };
     let client = Client::new(&live.memory);
     let (live, state) = (RefCell::new(live), RefCell::new(state));
-    let session = Session { live, state, notify: Notify::default(), limits, peer, client };
+    let session = Session { live, state, notify: Rc::default(), limits, peer, client };
     Rc::new(session).run(wire, first).await;
 }
 
@@ -134,6 +141,7 @@ impl Drop for Answering {
         let state = &mut *self.session.state.borrow_mut();
         state.answering -= 1;
         state.givers_up.remove(&self.stream);
+        state.inflows.remove(&self.stream).into_iter().for_each(|inflow| inflow.give_up());
         if !self.done.get() {
             state.machine.reset(self.stream, ErrorCode::INTERNAL_ERROR);
             state.forget(self.stream);
@@ -150,6 +158,7 @@ impl Session {
         {
             let state = &mut *self.state.borrow_mut();
             state.over = true;
+            state.inflows.drain().for_each(|(_, inflow)| inflow.give_up());
             let waiting = state.leaving.drain(..).filter_map(|leaving| leaving.waker);
             waiting.chain(state.givers_up.drain().map(|(_, waker)| waker)).for_each(Waker::wake);
         }
@@ -286,6 +295,14 @@ impl Session {
                     let mut request = self.request(&live, method, authority, &path, &fields);
                     trace.mark(Stage::Parse);
                     request.trace = std::mem::take(&mut trace);
+                    if grpc::is_call(&request.fields) {
+                        let inflow = Inflow::new(&self.notify, self.client.body_room());
+                        inflow.arrive(&[], end);
+                        request.inflow = Some(inflow.clone());
+                        state.inflows.insert(stream, inflow);
+                        self.answer(state, stream, request);
+                        continue;
+                    }
                     match end {
                         true => self.answer(state, stream, request),
                         false => drop(state.arriving.insert(stream, request)),
@@ -293,6 +310,12 @@ impl Session {
                 }
                 Ok(Event::Data { stream, bytes, end }) => {
                     let len = bytes.len() as u64;
+                    if let Some(inflow) = state.inflows.get(&stream) {
+                        // Others are not held up by one whose backend takes nothing.
+                        state.machine.release_connection(bytes.len() as u32);
+                        inflow.arrive(bytes, end);
+                        continue;
+                    }
                     state.machine.release(stream, bytes.len() as u32);
                     let Some(request) = state.arriving.get_mut(&stream) else { continue };
                     let fits = state.arriving_bytes + len <= BODIES_BYTES_MAX;
@@ -306,7 +329,10 @@ impl Session {
                         self.finish_arrival(state, stream);
                     }
                 }
-                Ok(Event::Trailers { stream, .. }) => self.finish_arrival(state, stream),
+                Ok(Event::Trailers { stream, .. }) => match state.inflows.get(&stream) {
+                    Some(inflow) => inflow.arrive(&[], true),
+                    None => self.finish_arrival(state, stream),
+                },
                 Ok(Event::Reset { stream, .. }) => state.forget(stream),
                 Ok(Event::Head { .. } | Event::GoAway { .. } | Event::Writable | Event::Pong(_)) => {}
             }
@@ -327,6 +353,7 @@ impl Session {
         }
         Request {
             method,
+            protocol: "HTTP/2.0",
             path,
             query,
             authority,
@@ -337,6 +364,8 @@ impl Session {
             client: self.client.clone(),
             began: live.shard.now(),
             trace: Trace::NONE,
+            inflow: None,
+            upgrade: Upgrade::None,
         }
     }
 
@@ -393,17 +422,22 @@ impl Session {
             }
             ReplyBody::Streamed(answer) => {
                 let (fields, _turn) = (reply.fields, reply.turn);
+                // gRPC's clients tell the end of a call from its beginning by this.
+                let head_only = head_only || answer.is_bodiless();
                 let begun = {
                     let state = &mut *self.state.borrow_mut();
                     let begun =
                         state.machine.write_head(&mut state.out, stream, reply.status, fields.iter(), head_only);
+                    if begun && head_only {
+                        state.cut(stream);
+                    }
                     if begun && !head_only {
                         let (body, held) = (Pieces::default(), self.client.room());
                         state.leaving.push(Leaving {
                             stream,
                             body,
                             complete: false,
-                            cuts: false,
+                            trailers: None,
                             waker: None,
                             held,
                             trace,
@@ -417,29 +451,46 @@ impl Session {
                     self.stream(stream, *answer).await;
                 }
             }
+            // Nobody could have asked for it: HTTP/2 has no upgrade.
+            ReplyBody::Tunnel(_) => {
+                self.state.borrow_mut().machine.reset(stream, ErrorCode::INTERNAL_ERROR);
+                self.notify.notify();
+            }
         }
     }
 
     /// Passes an upstream's body on, as fast as the client takes it.
     async fn stream(&self, stream: u32, mut answer: Answer) {
+        let shard = self.live.borrow().shard.clone();
+        let is_call = self.state.borrow().inflows.contains_key(&stream);
         loop {
             let mut piece = Vec::new();
-            let more = answer.next(&mut piece).await;
-            if !self.add(stream, piece, &more) {
+            let left = answer.deadline.map_or(FOREVER, |deadline| deadline.saturating_sub(shard.now()));
+            // A client that goes while its upstream says nothing is noticed all the same.
+            let next = either(self.given_up(stream), shard.timeout(left, answer.next(&mut piece)));
+            let more = match next.await {
+                Either::First(()) => return,
+                Either::Second(next) => next.unwrap_or_else(|_elapsed| Err(Failure::timeout(Phase::Body))),
+            };
+            let (more, trailers) = match more {
+                Ok(true) => (Ok(true), None),
+                Ok(false) => (Ok(false), answer.trailers()),
+                Err(failure) if is_call => ended_early(&failure),
+                Err(_broken_off) => (Err(ErrorCode::INTERNAL_ERROR), None),
+            };
+            let goes_on = more == Ok(true);
+            if !self.add(stream, piece, more, trailers) {
                 return;
             }
             self.notify.notify();
-            if !matches!(more, Ok(true)) {
-                return;
-            }
-            if self.room(stream).await.is_none() {
+            if !goes_on || self.room(stream).await.is_none() {
                 return;
             }
         }
     }
 
-    /// Queues a piece of a streamed answer. False when the stream is gone.
-    fn add(&self, stream: u32, piece: Vec<u8>, more: &Result<bool, Failure>) -> bool {
+    /// Queues a piece of a streamed answer, and what follows it if that was all. False when the stream is gone.
+    fn add(&self, stream: u32, piece: Vec<u8>, more: Result<bool, ErrorCode>, trailers: Option<FieldList>) -> bool {
         let state = &mut *self.state.borrow_mut();
         let Some(leaving) = state.leaving.iter_mut().find(|leaving| leaving.stream == stream) else { return false };
         match more {
@@ -448,10 +499,11 @@ impl Session {
                 leaving.body.push(Frame::owned(piece));
                 leaving.held.set(leaving.body.len());
                 leaving.complete = !more;
+                leaving.trailers = trailers;
             }
             // A body that breaks off must not look complete.
-            Err(_) => {
-                state.machine.reset(stream, ErrorCode::INTERNAL_ERROR);
+            Err(code) => {
+                state.machine.reset(stream, code);
                 state.forget(stream);
             }
         }
@@ -478,13 +530,20 @@ impl Session {
     fn fill(&self) -> Vec<u8> {
         let now = self.live.borrow().now_ms();
         let state = &mut *self.state.borrow_mut();
+        for (stream, inflow) in &state.inflows {
+            let credit = inflow.credit();
+            if credit > 0 {
+                state.machine.release_stream(*stream, credit as u32);
+            }
+        }
         state.machine.write_pending(&mut state.out);
         while state.out.len() < SEND_BYTES {
             let Some(at) = state.next_leaving() else { break };
             let leaving = &mut state.leaving[at];
             let bytes = leaving.body.peek(QUANTUM_BYTES, &mut state.joined);
             let len = bytes.len();
-            let end = leaving.complete && len == leaving.body.len();
+            let is_last = leaving.complete && len == leaving.body.len();
+            let end = is_last && leaving.trailers.is_none();
             match state.machine.write_data(now, &mut state.out, leaving.stream, bytes, end) {
                 None => drop(state.leaving.remove(at)),
                 Some(taken) => {
@@ -493,15 +552,15 @@ impl Session {
                     leaving.waker.take().into_iter().for_each(Waker::wake);
                     // Answers of the same urgency take turns.
                     let mut turned = state.leaving.remove(at);
-                    if taken < len || !end {
+                    if taken < len || !is_last {
                         state.leaving.push(turned);
                         continue;
                     }
-                    state.leaves(std::mem::take(&mut turned.trace));
-                    if turned.cuts {
-                        state.machine.reset(turned.stream, ErrorCode::NO_ERROR);
-                        state.machine.write_pending(&mut state.out);
+                    if let Some(trailers) = turned.trailers.take() {
+                        state.machine.write_trailers(&mut state.out, turned.stream, trailers.iter());
                     }
+                    state.leaves(std::mem::take(&mut turned.trace));
+                    state.cut(turned.stream);
                 }
             }
         }
@@ -517,6 +576,18 @@ async fn draining(shard: &annulus_engine::Shard, session: &Session) {
         return std::future::pending().await;
     }
     shard.draining().await;
+}
+
+/// How a call ends whose answer broke off: with a status, or as its upstream ended it.
+fn ended_early(failure: &Failure) -> (Result<bool, ErrorCode>, Option<FieldList>) {
+    match failure.cause {
+        // These two would say that nothing was wrong, or that nobody had acted on it.
+        Cause::Reset(ErrorCode::NO_ERROR | ErrorCode::REFUSED_STREAM) => return (Err(ErrorCode::INTERNAL_ERROR), None),
+        Cause::Reset(code) => return (Err(code), None),
+        _ => {}
+    }
+    let (status, message) = grpc::failed(failure);
+    (Ok(false), Some(grpc::trailers(status, &message)))
 }
 
 impl State {
@@ -538,8 +609,9 @@ impl State {
 
     /// Whether more can be sent at once.
     fn has_more(&self) -> bool {
-        let can_go = |leaving: &Leaving| {
-            (!leaving.body.is_empty() || leaving.complete) && self.machine.capacity(leaving.stream) > 0
+        let can_go = |leaving: &Leaving| match leaving.body.is_empty() {
+            true => leaving.complete,
+            false => self.machine.capacity(leaving.stream) > 0,
         };
         !self.out.is_empty() || self.leaving.iter().any(can_go)
     }
@@ -555,9 +627,10 @@ impl State {
         }
         if bodiless {
             self.leaves(trace);
+            self.cut(stream);
         } else {
             let held = client.hold(body.len());
-            self.leaving.push(Leaving { stream, body, complete: true, cuts: false, waker: None, held, trace });
+            self.leaving.push(Leaving { stream, body, complete: true, trailers: None, waker: None, held, trace });
         }
     }
 
@@ -573,12 +646,21 @@ impl State {
     fn refuse(&mut self, client: &Client, stream: u32, reply: Reply) {
         self.forget(stream);
         self.answer_whole(client, stream, reply, false, Trace::NONE);
-        self.leaving.iter_mut().filter(|leaving| leaving.stream == stream).for_each(|leaving| leaving.cuts = true);
+    }
+
+    /// Everything was said on a stream. What of its request is still to come is not wanted: the client is told so (RFC 9113
+    /// section 8.1).
+    fn cut(&mut self, stream: u32) {
+        if self.machine.is_open(stream) {
+            self.machine.reset(stream, ErrorCode::NO_ERROR);
+            self.machine.write_pending(&mut self.out);
+        }
     }
 
     /// Forgets a stream that is gone.
     fn forget(&mut self, stream: u32) {
         self.givers_up.remove(&stream).into_iter().for_each(Waker::wake);
+        self.inflows.remove(&stream).into_iter().for_each(|inflow| inflow.give_up());
         if let Some(request) = self.arriving.remove(&stream) {
             self.arriving_bytes -= request.body.len() as u64;
         }

@@ -55,7 +55,7 @@ async fn ask(
         fields.push("user-agent", AGENT);
     }
     let (target, authority, progress) = (&endpoint.target[..], &endpoint.authority[..], Cell::new(Phase::Admission));
-    let call = Call { method, target, authority, fields: &fields, body, progress: &progress };
+    let call = Call { method, target, authority, fields: &fields, body, inflow: None, progress: &progress };
     outbound.sweep();
     let upstream = outbound.upstream(endpoint);
     let named = |failure: Failure| format!("{endpoint}: {} ({})", failure.cause, failure.phase.name());

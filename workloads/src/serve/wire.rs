@@ -119,6 +119,59 @@ impl Wire {
         }
     }
 
+    /// As [`Wire::recv`], for hand-written futures.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
+        pin!(self.recv()).poll(cx)
+    }
+
+    /// Ready once fewer than `below` bytes wait to be sent.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>, below: usize) -> Poll<io::Result<()>> {
+        match self {
+            Wire::Plain(stream) => stream.poll_room(cx, below),
+            Wire::Tls(stream) => stream.poll_room(cx, below),
+        }
+    }
+
+    /// Sends `bytes` without waiting for room: for whoever asks [`Wire::poll_room`] first.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub fn queue(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Queued when first polled; what it would wait for then is room.
+        let mut cx = Context::from_waker(Waker::noop());
+        let sent = match self {
+            Wire::Plain(stream) => pin!(stream.send_copy(&[bytes])).poll(&mut cx),
+            Wire::Tls(stream) => pin!(stream.send(bytes)).poll(&mut cx),
+        };
+        match sent {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// As [`Wire::finish`], for hand-written futures. To be polled until it is ready, and not again.
+    ///
+    /// # Errors
+    /// Why the connection broke.
+    pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.poll_room(cx, 1))?;
+        match self {
+            Wire::Plain(stream) => pin!(stream.finish()).poll(cx),
+            // The farewell is queued when first polled, and is the end to the peer; that of the transport comes when the
+            // stream is dropped.
+            Wire::Tls(stream) => match pin!(stream.finish()).poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(outcome),
+                Poll::Pending => Poll::Ready(Ok(())),
+            },
+        }
+    }
+
     /// Says that nothing more will be sent.
     ///
     /// # Errors

@@ -12,6 +12,9 @@ fn xml(body: &str) -> String {
 fn upstream() -> Upstream {
     Upstream::start(|head| match head.split(' ').nth(1).unwrap() {
         "/json" => Upstream::json(r#"{"id":1,"list":[true,"x"]}"#),
+        "/feed" => {
+            xml("<rss version=\"2.0\"><channel><title>News</title><item><title>One</title></item></channel></rss>")
+        }
         "/broken" => xml("<a><b></a>"),
         "/bomb" => xml("<!DOCTYPE a [<!ENTITY b \"xxxxxxxxxx\">]><a>&b;&b;</a>"),
         "/deep" => xml(&format!("{}{}", "<a>".repeat(100), "</a>".repeat(100))),
@@ -108,4 +111,28 @@ fn clients_get_the_form_that_the_endpoint_or_they_want() {
         assert_eq!(answer.has("vary: accept"), path == "/any", "{answer:?}");
     }
     gateway.stop();
+}
+
+#[test]
+fn feeds_are_shaped_and_merged_like_json() {
+    let upstream = upstream();
+    let gateway = Gateway::start(&config(
+        &[
+            endpoint(
+                &upstream,
+                "/news",
+                "",
+                &[
+                    r#""url_pattern": "/feed", "encoding": "rss", "allow": ["title", "items"], "group": "news", "is_collection": true"#,
+                    r#""url_pattern": "/json""#,
+                ],
+            ),
+            endpoint(&upstream, "/none", "", &[r#""url_pattern": "/xml", "encoding": "rss""#]),
+        ]
+        .join(","),
+        "",
+    ));
+    let answer = gateway.get_until_served("/news");
+    assert_eq!(answer.body, r#"{"id":1,"list":[true,"x"],"news":{"items":[{"title":"One"}],"title":"News"}}"#);
+    assert_eq!(gateway.get_until_served("/none").status, 500);
 }

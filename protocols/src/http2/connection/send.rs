@@ -222,11 +222,22 @@ impl Connection {
     /// Lets the peer send as many bytes more: what [`Event::Data`](crate::http2::Event::Data) brought and was used. Granted in portions of half a
     /// window.
     pub fn release(&mut self, id: u32, bytes: u32) {
+        self.release_connection(bytes);
+        self.release_stream(id, bytes);
+    }
+
+    /// The part of [`Connection::release`] that concerns the connection: where one stream's bytes may wait without holding up
+    /// the others.
+    pub fn release_connection(&mut self, bytes: u32) {
         self.credit += bytes;
         if self.credit >= self.connection_window / 2 {
             self.recv_window += i64::from(self.credit);
             frame::write_window_update(&mut self.pending, 0, std::mem::take(&mut self.credit));
         }
+    }
+
+    /// The part of [`Connection::release`] that concerns the stream.
+    pub fn release_stream(&mut self, id: u32, bytes: u32) {
         let portion = self.stream_window / 2;
         if let Some(stream) = self.streams.get(id)
             && stream.remote != Remote::Closed

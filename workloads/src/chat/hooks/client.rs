@@ -383,7 +383,15 @@ impl Hook {
         self.outbound.sweep();
         let (fields, progress) = (self.fields(headers), Cell::new(Phase::Admission));
         let Endpoint { target, authority, .. } = &self.settings.endpoint;
-        let call = Call { method: "POST", target, authority, fields: &fields, body: Some(body), progress: &progress };
+        let call = Call {
+            method: "POST",
+            target,
+            authority,
+            fields: &fields,
+            body: Some(body),
+            inflow: None,
+            progress: &progress,
+        };
         let answer = match self.upstream.call(&call).await {
             Err(Failure { phase: Phase::Request, cause: Cause::Transport(_), .. })
                 if self.settings.kind.is_repeatable() =>

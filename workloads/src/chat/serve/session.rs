@@ -412,7 +412,7 @@ impl Service {
     pub(super) fn note_request(&self, peer: Option<IpAddr>, method: &str, path: &str, status: u16, took: Duration) {
         if let Some(access) = &self.access {
             let client = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-            access.add(&Line { client, method, path, status, bytes: None, took, id: "", why: None });
+            access.add(&Line { method, path, status, took, ..Line::unread(client) });
         }
     }
 

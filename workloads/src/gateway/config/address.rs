@@ -13,6 +13,9 @@ pub fn host(text: &str, raw: bool) -> Result<Host, String> {
     let (scheme, rest) = match text.split_once("://") {
         Some(("http", rest)) => (Scheme::Http, rest),
         Some(("https", rest)) => (Scheme::Https, rest),
+        // What a WebSocket's URL says (RFC 6455 section 3): the handshake is HTTP.
+        Some(("ws", rest)) => (Scheme::Http, rest),
+        Some(("wss", rest)) => (Scheme::Https, rest),
         Some((other, _)) => return Err(format!("the scheme {other:?} is not spoken: there are http and https")),
         None => (Scheme::Http, text),
     };

@@ -128,6 +128,13 @@ fn hosts(object: &mut Object<'_>, backend: &mut Backend, parent: &Parent<'_>, el
         Value::Array(values) => values.len(),
         _ => 1,
     };
+    if parent.endpoint.websocket.is_none()
+        && let Some(field) = &own
+        && let Value::Array(entries) = &field.node.value
+        && entries.iter().any(|entry| matches!(&entry.value, Value::String(text) if text.starts_with("ws://") || text.starts_with("wss://")))
+    {
+        field.problem("ws:// and wss:// are for backends of endpoints with the namespace websocket", report);
+    }
     match own.as_ref().filter(|field| count(field) > 0) {
         Some(field) => backend.hosts = root::hosts(field, raw, report),
         None if parent.hosts.is_empty() => {
@@ -182,7 +189,7 @@ fn encoding(
         ("string", (Encoding::String, None)),
         ("no-op", (Encoding::NoOp, None)),
         ("xml", (Encoding::Xml, None)),
-        ("rss", (Encoding::Rss, Some("encoding: rss"))),
+        ("rss", (Encoding::Rss, None)),
         ("yaml", (Encoding::Json, Some("encoding: yaml"))),
         ("fast-json", (Encoding::Json, Some("encoding: fast-json"))),
     ];

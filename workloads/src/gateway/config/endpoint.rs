@@ -8,7 +8,7 @@ use super::report::Report;
 use super::root::{Inherited, OUTPUT_ENCODING};
 use super::support::Levels;
 use super::tree::Value;
-use super::{guard, ours, path, telemetry};
+use super::{guard, ours, path, telemetry, websocket};
 
 const METHODS: [(&str, Method); 5] = [
     ("GET", Method::Get),
@@ -85,6 +85,7 @@ pub fn read(field: &Field<'_>, inherited: &Inherited, report: &mut Report) -> Op
         validator: None,
         bot_detector: None,
         body_schema: None,
+        websocket: None,
         priority: Priority::Normal,
         merge_order: MergeOrder::Arrival,
         merge_order_is_set: false,
@@ -98,12 +99,16 @@ pub fn read(field: &Field<'_>, inherited: &Inherited, report: &mut Report) -> Op
         let duration = object.take(name).and_then(|field| field.duration(report));
         *value = duration.filter(|duration| !duration.is_zero()).unwrap_or(*value);
     }
+    let has_own_encoding = object.take("output_encoding").is_some();
     let mut reasons = vec![encode(&mut object, &mut endpoint, inherited, report)];
     let concurrent_calls = object.take("concurrent_calls");
     let concurrent_calls = concurrent_calls.and_then(|field| field.whole(1, CONCURRENT_CALLS_MAX, report));
     endpoint.concurrent_calls = concurrent_calls.unwrap_or(1) as u32;
     let namespaces = Namespaces::take(&mut object, Levels::ENDPOINT, report);
     telemetry::elsewhere(&namespaces, report);
+    if let Some(field) = namespaces.get("websocket") {
+        reasons.push(websocket::read(field, has_own_encoding, &mut endpoint, report));
+    }
     let has_token = namespaces.get("auth/validator").is_some();
     reasons.push(extras(&namespaces, &mut endpoint, inherited, report));
     if let Some(field) = object.need("backend", report) {

@@ -9,6 +9,7 @@
 //! reading. It never gives half of it, and nothing in a file is passed over without a word: what KrakenD knows and we
 //! do not offer is a problem, or with `--allow-unsupported` a note and a 501.
 
+mod access;
 mod address;
 mod backend;
 mod check;
@@ -31,6 +32,7 @@ mod telemetry;
 mod template;
 pub(crate) mod toml;
 pub(crate) mod tree;
+mod websocket;
 pub(crate) mod yaml;
 
 use std::path::Path;

@@ -10,13 +10,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod access;
 mod backend;
 mod guard;
 mod telemetry;
+mod websocket;
 
+pub use access::*;
 pub use backend::*;
 pub use guard::*;
 pub use telemetry::*;
+pub use websocket::*;
 
 /// Where something stands in the file that said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub struct Gateway {
     pub compat: Compat,
     /// Bytes that requests in flight may hold together; beyond: requests are shed. `None`: from the machine's limits.
     pub memory_bytes_max: Option<u64>,
+    /// WebSockets that are open at once, on all shards.
+    pub tunnels_max: usize,
     /// How lines of the access log are written.
     pub access_format: AccessFormat,
     /// Where rate limits are kept together with other gateways.
@@ -107,15 +113,6 @@ pub enum Compat {
     KrakenD,
     /// 502 or 504 with a problem document, the later in the file wins, output is spliced.
     Annulus,
-}
-
-/// How a line of the access log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessFormat {
-    /// Columns, for people.
-    Text,
-    /// An object, for programs.
-    Json,
 }
 
 /// Connections to upstreams, per shard and upstream address.
@@ -361,6 +358,8 @@ pub struct Endpoint {
     pub bot_detector: Option<BotDetector>,
     /// What bodies of requests must look like: a JSON Schema, as JSON.
     pub body_schema: Option<String>,
+    /// WebSockets that are passed on to the one backend.
+    pub websocket: Option<WebSocket>,
     /// What is refused first when there is too much.
     pub priority: Priority,
     /// Who wins when two backends answer the same member.

@@ -124,6 +124,13 @@ fn responses(gateway: &Gateway, endpoint: &Endpoint) -> Value {
     if let Some(why) = &endpoint.unsupported {
         return json!({"501": {"description": why}});
     }
+    if endpoint.websocket.is_some() {
+        return json!({
+            "101": {"description": "The connection is a WebSocket to the backend from now on."},
+            "426": {"description": "The request asks for no WebSocket."},
+            "default": {"description": "What the backend answers."},
+        });
+    }
     let object = || json!({"type": "object"});
     let content = |kinds: &[(&str, Value)]| -> Value {
         kinds.iter().map(|(kind, schema)| ((*kind).to_owned(), json!({"schema": schema}))).collect::<Map<_, _>>().into()

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::access;
 use super::model::{
-    AccessFormat, Backend, Coding, Compat, Compression, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter,
-    LoadBalancing, MergeOrder, Outlier, Output, Priority, Protocol, RateLimitStore, Retry, RetryOn,
+    Backend, Coding, Compat, Compression, Endpoint, Gateway, Health, HealthCheck, Hedge, HedgeAfter, LoadBalancing,
+    MergeOrder, Outlier, Output, Priority, Protocol, RateLimitStore, Retry, RetryOn,
 };
 use super::read::{Field, Object};
 use super::report::Report;
@@ -15,6 +16,9 @@ use crate::gateway::dns::settings::SERVERS_MAX;
 
 const MERGE_ORDERS: [(&str, MergeOrder); 2] = [("declared", MergeOrder::Declared), ("arrival", MergeOrder::Arrival)];
 const OUTPUTS: [(&str, Output); 2] = [("fast", Output::Fast), ("canonical", Output::Canonical)];
+
+/// WebSockets that are open at once, unless the file says otherwise: each takes two descriptors.
+pub const TUNNELS_MAX: usize = 10_000;
 
 /// What endpoints do that do not say it themselves.
 #[derive(Clone, Copy)]
@@ -52,9 +56,11 @@ pub fn root(object: Option<Object<'_>>, gateway: &mut Gateway, report: &mut Repo
     }
     gateway.memory_bytes_max =
         object.take("memory_bytes_max").and_then(|field| field.whole(MEMORY_BYTES_LEAST, u64::MAX, report));
-    let formats = [("text", AccessFormat::Text), ("json", AccessFormat::Json)];
-    if let Some(format) = object.take("access_log").and_then(|field| field.one_of(&formats, report)) {
+    if let Some(format) = object.take("access_log").and_then(|field| access::format(&field, report)) {
         gateway.access_format = format;
+    }
+    if let Some(most) = object.take("tunnels_max").and_then(|field| field.whole(1, u32::MAX.into(), report)) {
+        gateway.tunnels_max = most as usize;
     }
     if let Some(field) = object.take("name_servers") {
         gateway.name_servers = name_servers(&field, report);
@@ -175,6 +181,14 @@ pub fn endpoint(object: Option<Object<'_>>, mut defaults: Defaults, endpoint: &m
                 field.note("this endpoint has no qos/ratelimit/router", report);
             }
             endpoint.rate_limit_is_global = has_limit && is_global;
+        }
+        if let Some(field) = object.take("tunnels_max")
+            && let Some(most) = field.whole(1, u32::MAX.into(), report)
+        {
+            match &mut endpoint.websocket {
+                Some(websocket) => websocket.tunnels_max = most as usize,
+                None => field.note("this endpoint has no websocket", report),
+            }
         }
         forms(&mut object, &mut defaults, report);
         object.finish(report);

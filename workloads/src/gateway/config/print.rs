@@ -8,7 +8,7 @@ use super::model::{
     AccessFormat, Backend, BotDetector, ClientKey, ClientTls, Compat, Compression, Cors, Discovery, Encoding, Endpoint,
     Exporter, Filter, Flatmap, FlatmapKey, Forward, Gateway, HedgeAfter, KeyPair, KeySource, LoadBalancing, MergeOrder,
     Output, OutputEncoding, Priority, Protocol, Rate, RateLimitStore, Retry, RouterRateLimit, Static, StaticStrategy,
-    Telemetry, Tls, TlsVersion, Validator,
+    Telemetry, Tls, TlsVersion, Validator, WebSocket,
 };
 use super::tree::quote;
 
@@ -152,7 +152,15 @@ fn root(gateway: &Gateway) -> Doc {
     if !gateway.name_servers.is_empty() {
         ours.texts("name_servers", gateway.name_servers.iter().map(ToString::to_string));
     }
-    ours.text("access_log", if gateway.access_format == AccessFormat::Json { "json" } else { "text" });
+    match &gateway.access_format {
+        AccessFormat::Text => ours.text("access_log", "text"),
+        AccessFormat::Json => ours.text("access_log", "json"),
+        AccessFormat::Pattern(pattern) if pattern.source.contains('$') => {
+            ours.set("access_log", Map::default().text("format", &pattern.source).doc())
+        }
+        AccessFormat::Pattern(pattern) => ours.text("access_log", &pattern.source),
+    };
+    ours.raw("tunnels_max", gateway.tunnels_max);
     ours.some("memory_bytes_max", gateway.memory_bytes_max.map(|bytes| Doc::Raw(bytes.to_string())));
     ours.some("compression", gateway.compression.as_ref().map(compression));
     ours.some("rate_limit", gateway.rate_limit_store.as_ref().map(rate_limit_store));
@@ -247,7 +255,10 @@ fn endpoint(endpoint: &Endpoint) -> Doc {
     map.text("endpoint", &endpoint.pattern).text("method", endpoint.method.as_str());
     map.some("@unsupported", endpoint.unsupported.clone().map(Doc::Text));
     map.time("timeout", endpoint.timeout).time("cache_ttl", endpoint.cache_ttl);
-    map.text("output_encoding", output_encoding(endpoint.output_encoding));
+    // Said with a WebSocket, it means that other requests are passed on, too.
+    if endpoint.websocket.as_ref().is_none_or(|each| each.serves_others) {
+        map.text("output_encoding", output_encoding(endpoint.output_encoding));
+    }
     map.texts("input_headers", forward(&endpoint.input_headers));
     map.texts("input_query_strings", forward(&endpoint.input_query_strings));
     map.raw("concurrent_calls", endpoint.concurrent_calls);
@@ -263,7 +274,11 @@ fn endpoint(endpoint: &Endpoint) -> Doc {
     extra.some("auth/validator", endpoint.validator.as_ref().map(validator));
     extra.some("security/bot-detector", endpoint.bot_detector.as_ref().map(bot_detector));
     extra.some("validation/json-schema", endpoint.body_schema.clone().map(Doc::Raw));
+    extra.some("websocket", endpoint.websocket.as_ref().map(websocket));
     let mut ours = Map::default();
+    if let Some(most) = endpoint.websocket.as_ref().map(|each| each.tunnels_max).filter(|most| *most < usize::MAX) {
+        ours.raw("tunnels_max", most);
+    }
     ours.text(
         "priority",
         match endpoint.priority {
@@ -293,6 +308,12 @@ fn endpoint(endpoint: &Endpoint) -> Doc {
     map.set("extra_config", extra.doc());
     map.set("backend", Doc::List(endpoint.backends.iter().map(|each| backend(each, endpoint)).collect()));
     map.doc()
+}
+
+fn websocket(websocket: &WebSocket) -> Doc {
+    let mut map = Map::default();
+    map.raw("enable_direct_communication", true).texts("subprotocols", websocket.subprotocols.iter().cloned());
+    map.time("timeout", websocket.idle).doc()
 }
 
 fn validator(validator: &Validator) -> Doc {

@@ -150,6 +150,7 @@ fn defaults() -> Gateway {
         },
         compat: Compat::KrakenD,
         memory_bytes_max: None,
+        tunnels_max: ours::TUNNELS_MAX,
         access_format: AccessFormat::Text,
         rate_limit_store: None,
         compression: None,

@@ -162,7 +162,7 @@ pub static NAMESPACES: &[Entry] = &[
     entry(Never, R, Answers, "server/virtualhost", "virtual hosts"),
     entry(Never, E | B, Answers, "validation/cel", "CEL expressions"),
     entry(Never, E | B, Answers, "validation/response-json-schema", "validation of answers"),
-    entry(Never, E, Answers, "websocket", "WebSocket multiplexing"),
+    entry(Offered, E, Answers, "websocket", "WebSockets, passed on"),
     entry(Never, B, Answers, "workflow", "backends within backends"),
 ];
 
@@ -171,7 +171,6 @@ pub static NAMESPACES: &[Entry] = &[
 pub static FEATURES: &[Entry] = &[
     entry(Inert, E, Nothing, "output_encoding: fast-json", "it is another name for json"),
     entry(Never, B, Answers, "encoding: no-op", "a raw answer in an endpoint whose output_encoding is not no-op"),
-    entry(Later, B, Answers, "encoding: rss", "RSS from backends"),
     entry(Never, B, Answers, "encoding: yaml", "YAML from backends"),
     entry(Inert, B, Nothing, "encoding: fast-json", "it is another name for json"),
     entry(Never, E, Answers, "proxy.combiner", "custom merges"),

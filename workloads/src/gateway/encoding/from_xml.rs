@@ -15,15 +15,15 @@ use std::collections::HashMap;
 
 use annulus_protocols::json::write_string;
 use quick_xml::escape::resolve_xml_entity;
-use quick_xml::events::{BytesRef, BytesStart, Event};
+use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
 /// Elements within elements. Each may be an object in an array, and JSON may be 128 deep, with a group and a collection.
-const DEPTH_MAX: usize = 60;
+pub(super) const DEPTH_MAX: usize = 60;
 /// Attributes of one element: each is compared with those before it.
-const ATTRIBUTES_MAX: usize = 256;
+pub(super) const ATTRIBUTES_MAX: usize = 256;
 /// Names of members of all elements that are open at once. Each takes some hundred bytes, whatever it takes in the document.
-const NAMES_MAX: usize = 100_000;
+pub(super) const NAMES_MAX: usize = 100_000;
 
 /// The JSON text of a document: an object whose one member is the root element.
 ///
@@ -64,14 +64,7 @@ pub fn from_xml(document: &[u8], bytes_max: usize) -> Result<Vec<u8>, String> {
             Event::Text(piece) => add_text(&mut open, &piece.xml10_content().map_err(fault)?)?,
             Event::CData(piece) => add_text(&mut open, &piece.xml10_content().map_err(fault)?)?,
             Event::GeneralRef(reference) => add_text(&mut open, &referred(&reference)?)?,
-            Event::Decl(declaration) => {
-                let encoding = declaration.encoding().transpose().map_err(fault)?;
-                if encoding.is_some_and(|name| !name.eq_ignore_ascii_case(b"utf-8")) {
-                    return Err(
-                        "the XML says that it is in another encoding than UTF-8, which is the one read".to_owned()
-                    );
-                }
-            }
+            Event::Decl(declaration) => check_encoding(&declaration)?,
             Event::Comment(_) | Event::PI(_) | Event::DocType(_) => {}
             Event::Eof => break,
         }
@@ -87,8 +80,17 @@ pub fn from_xml(document: &[u8], bytes_max: usize) -> Result<Vec<u8>, String> {
     }
 }
 
+/// What a document says of its encoding must be true.
+pub(super) fn check_encoding(declaration: &BytesDecl<'_>) -> Result<(), String> {
+    let encoding = declaration.encoding().transpose().map_err(fault)?;
+    match encoding.is_some_and(|name| !name.eq_ignore_ascii_case(b"utf-8")) {
+        true => Err("the XML says that it is in another encoding than UTF-8, which is the one read".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// What the reader says is wrong.
-fn fault(error: impl std::fmt::Display) -> String {
+pub(super) fn fault(error: impl std::fmt::Display) -> String {
     format!("XML: {error}")
 }
 
@@ -103,7 +105,7 @@ fn add_text(open: &mut [Element], piece: &str) -> Result<(), String> {
 }
 
 /// What a reference in a text stands for: a character, or one of the five names that need no declaration.
-fn referred(reference: &BytesRef<'_>) -> Result<String, String> {
+pub(super) fn referred(reference: &BytesRef<'_>) -> Result<String, String> {
     if let Some(character) = reference.resolve_char_ref().map_err(fault)? {
         return Ok(character.to_string());
     }

@@ -1,12 +1,14 @@
-//! Forms beside JSON: what backends' XML becomes, and what JSON becomes for clients that want something else.
+//! Forms beside JSON: what backends' XML and feeds become, and what JSON becomes for clients that want something else.
 //!
 //! Everything between is JSON: shapes, merges and changes know nothing of this.
 
+mod from_rss;
 mod from_xml;
 mod negotiation;
 mod to_xml;
 mod to_yaml;
 
+pub use from_rss::from_rss;
 pub use from_xml::from_xml;
 pub use negotiation::negotiated;
 pub use to_xml::to_xml;

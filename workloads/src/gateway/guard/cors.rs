@@ -74,6 +74,15 @@ impl Origins {
         }
     }
 
+    /// Whether a request comes from a page that nobody has let in and that is not our own. Programs that are no browsers
+    /// name no page.
+    pub fn refuses(&self, request: &Request) -> bool {
+        let Some(origin) = request.fields.get("origin") else { return false };
+        let Ok(origin) = std::str::from_utf8(origin) else { return true };
+        let is_own = origin.split_once("://").is_some_and(|(_, host)| host.eq_ignore_ascii_case(&request.authority));
+        !is_own && !self.lets_in(origin)
+    }
+
     fn let_in(&self, origin: &str, reply: &mut Reply) {
         let whom = if self.is_open { "*" } else { origin };
         reply.fields.push("access-control-allow-origin", whom.as_bytes());

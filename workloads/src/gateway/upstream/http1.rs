@@ -103,13 +103,14 @@ fn write_call(call: &Call<'_>) -> Vec<u8> {
     out
 }
 
-/// The fields that concern more than this connection.
+/// The fields that concern more than this connection; and to which protocol it switches, if it does.
 fn fields_of(head: &ResponseHead<'_>) -> FieldList {
     let mut fields = FieldList::new();
     for field in head.fields() {
         let name = field.name.to_ascii_lowercase();
         let named = || head.fields().has_token("connection", &name);
-        if !is_hop_by_hop(&name) && !named() {
+        let is_new_protocol = head.status() == 101 && name == "upgrade";
+        if is_new_protocol || !is_hop_by_hop(&name) && !named() {
             fields.push(&name, field.value);
         }
     }
@@ -126,6 +127,12 @@ pub(super) struct Http1Body {
 }
 
 impl Http1Body {
+    /// The connection behind a 101, and what has arrived of the new protocol.
+    pub(super) fn into_wire(self) -> Option<(Wire, Vec<u8>)> {
+        let early = self.chunk[self.taken..].to_vec();
+        self.conn.map(|conn| (conn.wire, early))
+    }
+
     /// Appends what comes next to `out`. False when the body is complete.
     pub(super) async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, Failure> {
         loop {

@@ -9,6 +9,8 @@
 //! A connection has one task, which moves its bytes. Callers write into its output and wait for their exchange; a caller
 //! that gives up resets its stream.
 
+mod exchange;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -17,8 +19,10 @@ use std::time::Duration;
 use annulus_protocols::Input;
 use annulus_protocols::http2::{Connection, ErrorCode, Event, Head, Refusal, RequestLine};
 
+use self::exchange::{Exchange, feed, list_of, wake};
 use super::dial::Spoken;
 use super::{Body, Upstream};
+use crate::gateway::inflow::{Inflow, Reader, Taken};
 use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase};
 use crate::serve::wire::{Crowd, Either, Notify, Wire, either};
 
@@ -75,18 +79,6 @@ struct State {
     idle_since: Duration,
 }
 
-/// One call on its stream.
-struct Exchange {
-    stream: u32,
-    head: Option<(u16, FieldList)>,
-    body: Vec<u8>,
-    /// What of the call's body the windows have not let through.
-    unsent: Vec<u8>,
-    ended: bool,
-    failure: Option<Failure>,
-    waker: Option<Waker>,
-}
-
 impl State {
     fn exchange(&mut self, stream: u32) -> Option<&mut Exchange> {
         self.exchanges.iter_mut().find(|exchange| exchange.stream == stream)
@@ -95,13 +87,7 @@ impl State {
     /// Sends on what the windows let through.
     fn pump(&mut self, now_ms: u64) {
         for exchange in &mut self.exchanges {
-            if exchange.unsent.is_empty() {
-                continue;
-            }
-            if let Some(taken) = self.machine.write_data(now_ms, &mut self.out, exchange.stream, &exchange.unsent, true)
-            {
-                exchange.unsent.drain(..taken);
-            }
+            exchange.send(&mut self.machine, now_ms, &mut self.out);
         }
     }
 
@@ -113,12 +99,6 @@ impl State {
             }
             wake(exchange);
         }
-    }
-}
-
-fn wake(exchange: &mut Exchange) {
-    if let Some(waker) = exchange.waker.take() {
-        waker.wake();
     }
 }
 
@@ -152,14 +132,27 @@ impl Pool {
         call: &Call<'_>,
     ) -> Result<(u16, FieldList, Body), Failure> {
         let mut repetitions = 0;
+        let mut last_failure = None;
         loop {
             let conn = self.place(upstream, call).await?;
             call.progress.set(Phase::Request);
-            let Some(lease) = conn.open(upstream, call) else { continue };
+            let reader = match call.inflow.map(Inflow::begin) {
+                None => None,
+                Some(Some(reader)) => Some(reader),
+                // What has gone on cannot be sent again.
+                Some(None) => return Err(last_failure.unwrap_or_else(lost)),
+            };
+            let Some(lease) = conn.open(upstream, call, reader) else { continue };
             match lease.head().await {
-                Err(failure) if failure.unprocessed && repetitions < REPETITIONS_MAX => repetitions += 1,
+                Err(failure) if failure.unprocessed && repetitions < REPETITIONS_MAX => {
+                    repetitions += 1;
+                    last_failure = Some(failure);
+                }
                 Err(failure) => return Err(failure),
-                Ok((status, fields)) => return Ok((status, fields, Body::Http2(Http2Body { lease }))),
+                Ok((status, fields)) => {
+                    call.inflow.into_iter().for_each(|inflow| inflow.settle());
+                    return Ok((status, fields, Body::Http2(Http2Body { lease })));
+                }
             }
         }
     }
@@ -300,8 +293,8 @@ impl Pool {
 }
 
 impl Conn {
-    /// Opens a stream for a call; `None` if that is not possible after all.
-    fn open(self: &Rc<Self>, upstream: &Rc<Upstream>, call: &Call<'_>) -> Option<Lease> {
+    /// Opens a stream for a call; `None` if that is not possible after all. With a `reader` its body goes on as it comes.
+    fn open(self: &Rc<Self>, upstream: &Rc<Upstream>, call: &Call<'_>, reader: Option<Reader>) -> Option<Lease> {
         let mut state = self.state.borrow_mut();
         let State { machine, out, exchanges, .. } = &mut *state;
         let scheme = if upstream.origin.tls { "https" } else { "http" };
@@ -309,19 +302,35 @@ impl Conn {
         let body = call.body.unwrap_or_default();
         let length = body.len().to_string();
         let framing = call.body.map(|_| ("content-length", length.as_bytes()));
-        let stream = match machine.open(out, &line, call.fields.iter().chain(framing), body.is_empty()) {
+        let end = body.is_empty() && reader.is_none();
+        let stream = match machine.open(out, &line, call.fields.iter().chain(framing), end) {
             Ok(stream) => stream,
             Err(Refusal::Full | Refusal::Closing | Refusal::Exhausted) => return None,
         };
-        let mut unsent = Vec::new();
-        if !body.is_empty() {
-            let taken = machine.write_data(upstream.now_ms(), out, stream, body, true).unwrap_or(0);
-            unsent.extend_from_slice(&body[taken..]);
-        }
-        let waker = None;
-        exchanges.push(Exchange { stream, head: None, body: Vec::new(), unsent, ended: false, failure: None, waker });
+        let exchange = match &reader {
+            None if end => Exchange::begin(stream, Vec::new(), true, false),
+            None => {
+                let taken = machine.write_data(upstream.now_ms(), out, stream, body, true).unwrap_or(0);
+                let mut exchange = Exchange::begin(stream, body[taken..].to_vec(), true, false);
+                exchange.has_ended = taken == body.len();
+                exchange
+            }
+            Some(reader) => {
+                let mut first = Vec::new();
+                let is_whole = reader.now(&mut first) == Taken::All;
+                let mut exchange = Exchange::begin(stream, first, is_whole, true);
+                exchange.has_ended = false;
+                exchange.send(machine, upstream.now_ms(), out);
+                exchange
+            }
+        };
+        let is_whole = exchange.is_whole;
+        exchanges.push(exchange);
         drop(state);
         self.notify.notify();
+        if let Some(reader) = reader.filter(|_| !is_whole) {
+            drop(upstream.shard.spawn(feed(self.clone(), upstream.clone(), stream, reader)));
+        }
         Some(Lease { conn: self.clone(), stream, upstream: upstream.clone() })
     }
 
@@ -405,11 +414,7 @@ impl Conn {
                 Event::NeedMore => return Ok(()),
                 Event::Head { stream, head, end } => {
                     if let (Head::Response { status, fields }, Some(exchange)) = (head, state.exchange(stream)) {
-                        let mut list = FieldList::new();
-                        for (name, value) in fields.iter() {
-                            list.push(std::str::from_utf8(name).unwrap_or_default(), value);
-                        }
-                        exchange.head = Some((status, list));
+                        exchange.head = Some((status, list_of(&fields)));
                         exchange.ended = end;
                         wake(exchange);
                     }
@@ -418,13 +423,18 @@ impl Conn {
                     Some(exchange) => {
                         exchange.body.extend_from_slice(bytes);
                         exchange.ended = end;
+                        let is_duplex = exchange.is_duplex;
                         wake(exchange);
+                        if is_duplex {
+                            state.machine.release_connection(bytes.len() as u32);
+                        }
                     }
                     None => state.machine.release(stream, bytes.len() as u32),
                 },
-                Event::Trailers { stream, .. } => {
+                Event::Trailers { stream, fields } => {
                     if let Some(exchange) = state.exchange(stream) {
                         exchange.ended = true;
+                        exchange.trailers = Some(list_of(&fields));
                         wake(exchange);
                     }
                 }
@@ -432,7 +442,7 @@ impl Conn {
                     if let Some(exchange) = state.exchange(stream) {
                         let cause = match fault {
                             Some(what) => Cause::Protocol(what.to_owned()),
-                            None => Cause::Transport(format!("the upstream reset the stream: {code}")),
+                            None => Cause::Reset(code),
                         };
                         let phase = if exchange.head.is_some() { Phase::Body } else { Phase::Request };
                         exchange.failure = Some(Failure { phase, cause, unprocessed });
@@ -482,7 +492,10 @@ impl Drop for Lease {
         let at = state.exchanges.iter().position(|exchange| exchange.stream == self.stream);
         if let Some(exchange) = at.map(|at| state.exchanges.swap_remove(at)) {
             // What was received and not used is used up now.
-            state.machine.release(self.stream, exchange.body.len() as u32);
+            if !exchange.is_duplex {
+                state.machine.release(self.stream, exchange.body.len() as u32);
+            }
+            exchange.sender.into_iter().for_each(Waker::wake);
         }
         state.machine.reset(self.stream, ErrorCode::CANCEL);
         if state.exchanges.is_empty() {
@@ -503,6 +516,18 @@ pub(super) struct Http2Body {
 }
 
 impl Http2Body {
+    /// Whether the answer was nothing but its head.
+    pub(super) fn is_bodiless(&self) -> bool {
+        let mut state = self.lease.conn.state.borrow_mut();
+        let exchange = state.exchange(self.lease.stream);
+        exchange.is_some_and(|exchange| exchange.ended && exchange.body.is_empty() && exchange.trailers.is_none())
+    }
+
+    /// What came behind the body, once that is complete.
+    pub(super) fn trailers(&mut self) -> Option<FieldList> {
+        self.lease.conn.state.borrow_mut().exchange(self.lease.stream)?.trailers.take()
+    }
+
     /// Appends what comes next to `out`. False when the body is complete.
     pub(super) async fn next(&mut self, out: &mut Vec<u8>) -> Result<bool, Failure> {
         let lease = &self.lease;
@@ -510,14 +535,16 @@ impl Http2Body {
             let mut state = lease.conn.state.borrow_mut();
             let Some(exchange) = state.exchange(lease.stream) else { return Poll::Ready(Err(lost())) };
             if !exchange.body.is_empty() {
-                let len = exchange.body.len() as u32;
-                let ended = exchange.ended;
+                let (len, ended, is_duplex) = (exchange.body.len() as u32, exchange.ended, exchange.is_duplex);
                 // Where room was made for all of it, pieces are put there; otherwise what is here is the beginning.
                 match out.is_empty() && out.capacity() < exchange.body.len() {
                     true => std::mem::swap(out, &mut exchange.body),
                     false => out.append(&mut exchange.body),
                 }
-                state.machine.release(lease.stream, len);
+                match is_duplex {
+                    true => state.machine.release_stream(lease.stream, len),
+                    false => state.machine.release(lease.stream, len),
+                }
                 if state.machine.has_pending() {
                     lease.conn.notify.notify();
                 }

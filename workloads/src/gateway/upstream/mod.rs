@@ -12,11 +12,13 @@ mod dial;
 mod http1;
 mod http2;
 mod origins;
+mod switch;
 
 pub use http1::too_large;
 
 pub use dial::Dialer;
 pub use origins::Upstreams;
+pub use switch::Switch;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,7 +29,7 @@ use annulus_protocols::http1 as http1_protocol;
 use annulus_protocols::http2 as http2_protocol;
 
 use self::dial::Spoken;
-use super::message::{Call, Failure, FieldList, Phase};
+use super::message::{Call, Cause, Failure, FieldList, Phase};
 use super::throttle::Bearing;
 use crate::serve::wire::Wire;
 
@@ -128,6 +130,8 @@ pub struct Answer {
     pub status: u16,
     /// Its fields, without those of the connection.
     pub fields: FieldList,
+    /// Until when its rest is waited for, by the shard's clock, if its client has said so.
+    pub deadline: Option<Duration>,
     body: Body,
     _flight: Flight,
 }
@@ -182,12 +186,14 @@ impl Upstream {
         let flight = Flight::begin(self);
         let (status, fields, body) = match self.spoken() {
             Some(Spoken::Http2) => self.call_http2(call).await?,
+            Some(Spoken::Http1) if call.inflow.is_some() => return Err(speaks_http1()),
             Some(Spoken::Http1) => Box::pin(self.call_http1(call)).await?,
             None => {
                 // The first connection tells; calls that come meanwhile find out by one of their own.
                 let (wire, spoken) = Box::pin(self.dial(&|phase| call.progress.set(phase))).await?;
                 self.learned.set(Some(spoken));
                 match spoken {
+                    Spoken::Http1 if call.inflow.is_some() => return Err(speaks_http1()),
                     Spoken::Http1 => Box::pin(http1::Conn::new(wire, self.shard.now()).call(self, call)).await?,
                     Spoken::Http2 => {
                         self.multiplexed.add(self, wire);
@@ -196,7 +202,7 @@ impl Upstream {
                 }
             }
         };
-        Ok(Answer { status, fields, body, _flight: flight })
+        Ok(Answer { status, fields, deadline: None, body, _flight: flight })
     }
 
     fn spoken(&self) -> Option<Spoken> {
@@ -277,7 +283,30 @@ impl Upstream {
     }
 }
 
+/// Why a body cannot go on as it comes.
+fn speaks_http1() -> Failure {
+    let what =
+        "it speaks HTTP/1.1, and gRPC is HTTP/2 alone: set the backend's annulus.protocol to h2c, or to h2 with TLS";
+    Failure { phase: Phase::Connect, cause: Cause::Refused(what), unprocessed: true }
+}
+
 impl Answer {
+    /// Whether it is nothing but its head, and that is known.
+    pub fn is_bodiless(&self) -> bool {
+        match &self.body {
+            Body::Http1(_) => false,
+            Body::Http2(body) => body.is_bodiless(),
+        }
+    }
+
+    /// What came behind the body, once that is complete. HTTP/1.1's are not kept.
+    pub fn trailers(&mut self) -> Option<FieldList> {
+        match &mut self.body {
+            Body::Http1(_) => None,
+            Body::Http2(body) => body.trailers(),
+        }
+    }
+
     /// Appends what comes next of the body to `out`. False when it is complete.
     ///
     /// # Errors

@@ -251,6 +251,7 @@ impl Client {
             fields: &fields,
             // A PUT or POST without a body says so: its length is 0.
             body: ask.body.or_else(|| matches!(ask.method, Method::Put | Method::Post).then_some(&[][..])),
+            inflow: None,
             progress: &progress,
         };
         let patience = self.site.settings.answer_max;
