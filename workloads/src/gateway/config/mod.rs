@@ -9,7 +9,7 @@
 //! reading. It never gives half of it, and nothing in a file is passed over without a word: what KrakenD knows and we
 //! do not offer is a problem, or with `--allow-unsupported` a note and a 501.
 
-mod address;
+pub(super) mod address;
 mod backend;
 mod check;
 mod compat;
