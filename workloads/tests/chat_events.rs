@@ -55,7 +55,7 @@ fn start_with(first: &str, folder: &Folder, shards: &str, port: u16, more: &str)
     let config = format!(
         "log.enabled = false\n{first}\n[[chat.namespaces]]\nname = \"quiet\"\n[chat.events]\n\
          endpoint = \"http://127.0.0.1:{port}/events\"\nsecret = \"{SECRET}\"\nnamespaces = [\"\"]\n\
-         static_headers = {{ Authorization = \"Bearer b\" }}\n{more}\n"
+         allow_private = [\"127.0.0.1\"]\nstatic_headers = {{ Authorization = \"Bearer b\" }}\n{more}\n"
     );
     Setup { shards, ..Setup::ours(&config) }.start(folder)
 }
@@ -288,6 +288,10 @@ fn what_is_wrong_with_the_configuration_is_told() {
     for (section, says) in [
         ("", "chat.events.endpoint: there is nowhere to send events to"),
         ("endpoint = \"http://a/b\"\nsecret = \"hush\"", "chat.events.secret: requests are signed with it"),
+        (
+            "endpoint = \"http://127.0.0.1/b\"",
+            "127.0.0.1 is not an address of the public network. Set allow_private = ",
+        ),
         ("endpoint = \"http://a/b\"\ntypes = [\"join\"]", "a list of some of connected, disconnected, joined"),
     ] {
         let folder = Folder::new();

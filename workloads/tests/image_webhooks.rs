@@ -21,7 +21,7 @@ const SHOP: &str = "Authorization: Bearer a-key-of-the-shop\r\n";
 /// The inside of `[image]`, with more of it first and more of its webhooks last.
 fn config(first: &str, port: u16, more: &str) -> String {
     format!(
-        "{first}\n[image.webhooks]\nurl = \"http://127.0.0.1:{port}/ends?token=hush\"\nkeys = [\"{NEW}\", \"{OLD}\"]\n{more}\n"
+        "{first}\n[image.webhooks]\nurl = \"http://127.0.0.1:{port}/ends?token=hush\"\nkeys = [\"{NEW}\", \"{OLD}\"]\nallow_private = [\"127.0.0.0/8\"]\n{more}\n"
     )
 }
 
@@ -281,10 +281,33 @@ fn in_a_fleet_one_node_tells_and_another_when_it_is_gone() {
 }
 
 #[test]
+fn a_name_that_means_this_machine_is_not_asked_unless_that_is_allowed() {
+    let backend = Backend::start(&[]);
+    let named = |more: &str| {
+        let url = format!("http://hook.localhost:{}/ends?token=hush", backend.port);
+        format!("[image.webhooks]\nurl = \"{url}\"\nkeys = [\"{NEW}\", \"{OLD}\"]\n{more}\n")
+    };
+    let service = Service::start(&named(""));
+    assert_eq!(upload(&service, "", &jpeg(80, 60, 5))["state"], "done");
+    until("it is tried", || figure(&service, "annulus_image_webhook_requests_failed_total") > 0);
+    until("it is said", || service.log.lock().unwrap().contains("127.0.0.1 is not an address of the public network"));
+    assert!(backend.came().is_empty());
+    let service =
+        Service::start_in(service.kill(), &named("allow_private = [\"127.0.0.0/8\", \"::1\"]"), &["--shards", "1"]);
+    until("it is told", || outcomes(&service) == [1, 0, 0]);
+    assert_eq!(told(&backend.came()).len(), 1);
+    service.stop();
+}
+
+#[test]
 fn what_is_wrong_with_the_configuration_is_told() {
     for (section, says) in [
         ("", "image.webhooks: there is no url"),
         ("url = \"http://a/b\"", "image.webhooks: there are no keys"),
+        (
+            &format!("url = \"http://169.254.169.254/a\"\nkeys = [\"{NEW}\"]"),
+            "169.254.169.254 is not an address of the public",
+        ),
         ("url = \"http://a/b\"\nkeys = [\"hush\"]", "image.webhooks: keys: key 1 has fewer than 32 bytes"),
     ] {
         let folder = folder();

@@ -56,7 +56,8 @@ mod upstream;
 /// The client side, for `annulus fetch` and for the chat's hooks.
 pub(crate) mod fetching {
     pub use super::breaker::{Breaker, Pass, State};
-    pub use super::config::model::CircuitBreaker;
+    pub use super::config::address::network;
+    pub use super::config::model::{CircuitBreaker, Network};
     pub use super::dns::system_resolver;
     pub use super::message::{Call, Cause, Failure, FieldList, Phase, is_hop_by_hop};
     pub use super::tls::client_config;

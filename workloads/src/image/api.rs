@@ -3,11 +3,12 @@
 //! ```text
 //!   POST   /v1/images             upload.rs    a form or raw bytes ─► store ─► queue ─► 202, or 200 with Prefer: wait
 //!   POST   /v1/uploads            upload.rs    where to put an original into the store oneself, then POST /v1/images?upload=ID
+//!   /v1/tus, /v1/tus/ID           tus/         uploads that go on where they broke off
 //!   GET    /v1/images/KEY         delivery.rs  an output; KEY without its ending: the format that the client likes best
 //!   GET    /v1/images/KEY/OPTIONS variants/    what is made of an original now, by leave of a signature
 //!   GET    /v1/jobs/ID            a job's document
 //!   GET    /v1/jobs/ID/events     events.rs    its changes as server-sent events; /v1/events?job=ID&job=ID for several
-//!   DELETE /v1/jobs/ID            cancels
+//!   DELETE /v1/jobs/ID            cancels; with ?purge: purge.rs, deletes everything of it
 //!   GET    /v1/dead, POST /v1/dead/ID/retry    dead letters
 //!   GET    /v1/webhooks/dead, POST /v1/webhooks/dead/LETTER/retry    webhooks/dead.rs    what nobody took
 //!   GET    /v1/presets            what can be asked for by name
@@ -32,11 +33,12 @@ use super::job::{self, Document, JobId, State};
 use super::keys::{Caller, Keys};
 use super::meters::Meters;
 use super::pages;
+use super::purge;
 use super::queue::QueueError;
 use super::store::{Shelf, StoreError};
-use super::upload;
 use super::variants::answer;
 use super::webhooks::dead;
+use super::{tus, upload};
 use crate::serve::wire::{Either, either};
 use crate::serve::{Body, Problem, Reply, Request, Service};
 
@@ -61,8 +63,11 @@ impl Service for Api {
     };
 
     async fn answer(&self, request: &Request, body: &mut Body<'_>) -> Reply {
-        let answered = self.route(request, body).await;
-        let reply = answered.unwrap_or_else(Reply::from);
+        let reply = match self.route(request, body).await {
+            Ok(reply) => reply,
+            Err(problem) => self.config.origins.preflight(request).unwrap_or_else(|| problem.into()),
+        };
+        let reply = self.config.origins.mark(request, reply);
         self.meters.answered(reply.status);
         reply
     }
@@ -96,7 +101,7 @@ impl Api {
             "/health" => reading(request).map(|()| self.health()),
             "/metrics" => {
                 reading(request)?;
-                let text = self.meters.render(&self.shard, &self.desk);
+                let text = self.meters.render(&self.shard, &self.desk, &self.keys.quotas);
                 Ok(Reply::bytes(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes()))
             }
             _ => {
@@ -129,7 +134,13 @@ impl Api {
                 upload::invite(self)
             }
             ([Some("uploads"), None, ..], _) => Err(only("POST")),
+            ([Some("tus"), id, None, _], _) => {
+                Ok(tus::answer(self, request, body, id.filter(|id| !id.is_empty())).await)
+            }
             ([Some("jobs"), Some(id), None, _], "GET" | "HEAD") => self.job(request, body, id).await,
+            ([Some("jobs"), Some(id), None, _], "DELETE") if request.query_value("purge").is_some() => {
+                purge::purge(self, request, id).await
+            }
             ([Some("jobs"), Some(id), None, _], "DELETE") => self.cancel(request, id).await,
             ([Some("jobs"), Some(_), None, _], _) => Err(only("GET, HEAD, DELETE")),
             ([Some("jobs"), Some(id), Some("events"), None], "GET") => self.events_of_one(request, id).await,
@@ -354,7 +365,7 @@ pub(super) fn nothing_here() -> Problem {
     Problem::new(404, "There is nothing at this address. The API is at /v1/images, /v1/jobs/ID and /v1/dead.")
 }
 
-fn no_such_job() -> Problem {
+pub(super) fn no_such_job() -> Problem {
     Problem::new(404, "There is no such job of yours. Its id may be wrong, or it ended long ago and was forgotten.")
 }
 
@@ -366,7 +377,7 @@ fn reading(request: &Request) -> Result<(), Problem> {
     if request.reads() { Ok(()) } else { Err(only("GET, HEAD")) }
 }
 
-fn job_id(text: &str) -> Result<JobId, Problem> {
+pub(super) fn job_id(text: &str) -> Result<JobId, Problem> {
     // What cannot be an id is nobody's job.
     text.parse().map_err(|_not_an_id| no_such_job())
 }

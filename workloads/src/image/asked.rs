@@ -29,6 +29,11 @@ pub struct Wishes {
 }
 
 impl Wishes {
+    /// Whether a word is one of ours.
+    pub fn knows(name: &str) -> bool {
+        matches!(name, "preset" | "ops" | "priority" | "lane")
+    }
+
     /// One more word. Whether it is one of ours.
     ///
     /// # Errors

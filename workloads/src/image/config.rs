@@ -15,6 +15,9 @@
 //! [image.tenants]                  # none: everybody on this machine is one tenant
 //! shop = "a key of at least 16 characters"
 //!
+//! [image.quotas.shop]              # what a tenant may take; see quotas.rs
+//! jobs_per_minute = 600
+//!
 //! [image.s3]                       # originals and outputs in a bucket instead; see store/s3/settings.rs
 //! endpoint = "https://s3.example.com"
 //! bucket = "photos"
@@ -24,6 +27,9 @@
 //!
 //! [image.gpu]                      # where there is a GPU it is used; see lanes/gpu/settings.rs
 //! mode = "auto"                    # or "off", or "required"
+//!
+//! [image.tus]                      # uploads that go on where they broke off; see tus/settings.rs
+//! bytes_max = 17179869184
 //!
 //! [image.webhooks]                 # who is told how jobs ended; see webhooks/settings.rs
 //! url = "https://backend.internal/images"
@@ -39,17 +45,20 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::cors::Origins;
 use super::dispatch::DispatchOptions;
 use super::header::Limits;
-use super::keys::KEY_BYTES_MIN;
+use super::keys::{KEY_BYTES_MIN, OPEN_TENANT};
 use super::lanes::cpu::Isolation;
 use super::lanes::gpu::settings::GpuSettings;
 use super::outbox::EVENTS_MAX;
 use super::plan::Knobs;
 use super::presets::{Presets, is_name};
 use super::queue::{QueueOptions, RedisQueueSettings};
+use super::quotas::{self, QuotaSettings};
 use super::store::S3Settings;
 use super::sweep::SweepOptions;
+use super::tus::TusSettings;
 use super::variants::VariantSettings;
 use super::webhooks::WebhookSettings;
 use crate::config::{Value, address, boolean, expected, list, number, string, table, unknown};
@@ -71,10 +80,16 @@ pub struct Config {
     redis_prefix: String,
     /// Tenants and their keys. None: one open tenant.
     pub tenants: Vec<(String, String)>,
+    /// What tenants may take.
+    pub quotas: QuotaSettings,
     /// The key of those who run the service.
     pub admin_key: Option<String>,
     /// Whether anybody may come without a key also from other machines.
     pub insecure: bool,
+    /// Sites whose pages may ask from a browser.
+    pub origins: Origins,
+    /// Uploads that go on where they broke off.
+    pub tus: TusSettings,
     /// What can be asked for by name.
     pub presets: Presets,
     /// What is made where nothing is asked.
@@ -118,8 +133,11 @@ impl Default for Config {
             redis: None,
             redis_prefix: RedisQueueSettings::PREFIX.to_owned(),
             tenants: Vec::new(),
+            quotas: Vec::new(),
             admin_key: None,
             insecure: false,
+            origins: Origins::default(),
+            tus: TusSettings::default(),
             presets: Presets::built_in(),
             default_preset: "web".to_owned(),
             variants: None,
@@ -148,8 +166,11 @@ const KEYS: &[&str] = &[
     "redis",
     "redis_prefix",
     "tenants",
+    "quotas",
     "admin_key",
     "insecure",
+    "origins",
+    "tus",
     "presets",
     "default_preset",
     "variants",
@@ -180,6 +201,7 @@ const KEYS: &[&str] = &[
     "dead_kept_seconds",
     "outputs_kept_seconds",
     "originals_kept",
+    "originals_kept_seconds",
     "delayed_after_seconds",
     "refused_after_seconds",
     "waiting_max",
@@ -219,8 +241,11 @@ impl Config {
                 }
             }
             "tenants" => self.set_tenants(value)?,
+            "quotas" => self.quotas = quotas::read(value)?,
             "admin_key" => self.admin_key = Some(secret(value)?),
             "insecure" => self.insecure = boolean(value)?,
+            "origins" => self.origins = Origins::read(value)?,
+            "tus" => self.tus = TusSettings::read(value)?,
             "presets" => self.set_presets(value)?,
             "variants" => self.variants = Some(VariantSettings::read(value)?),
             "gpu" => self.gpu = GpuSettings::read(value)?,
@@ -302,6 +327,7 @@ impl Config {
             "dead_kept_seconds" => queue.dead_kept = seconds(60, 3650 * DAY)?,
             // Zero would be read as at once.
             "outputs_kept_seconds" => queue.outputs_kept = Some(seconds(60, 3650 * DAY)?),
+            "originals_kept_seconds" => queue.originals_kept_for = Some(seconds(60, 3650 * DAY)?),
             "originals_kept" => queue.originals_kept = boolean(value)?,
             "delayed_after_seconds" => self.knobs.marks.soft = seconds(0, DAY)?,
             "refused_after_seconds" => self.knobs.marks.hard = seconds(1, DAY)?,
@@ -362,6 +388,16 @@ impl Config {
         if let Some(variants) = &self.variants {
             variants.check(self.queue.originals_kept)?;
         }
+        if self.offers_tus() {
+            self.tus.check(self.limits.bytes_max)?;
+        }
+        let is_tenant = |name: &str| match self.tenants.is_empty() {
+            true => name == OPEN_TENANT,
+            false => self.tenants.iter().any(|(other, _)| other == name),
+        };
+        if let Some((name, _)) = self.quotas.iter().find(|(name, _)| name != "*" && !is_tenant(name)) {
+            return Err(format!("image.quotas.{name}: there is no tenant of this name in [image.tenants]"));
+        }
         let is_open = self.tenants.is_empty() && self.admin_key.is_none();
         if is_open && !self.insecure && !self.listen.ip().is_loopback() {
             return Err(format!(
@@ -370,7 +406,19 @@ impl Config {
                 self.listen
             ));
         }
+        if is_open && !self.origins.is_empty() {
+            return Err(
+                "image.origins lets pages of other sites ask, and there are no API keys that they could show. Set \
+                 [image.tenants] NAME = \"KEY\""
+                    .to_owned(),
+            );
+        }
         Ok(())
+    }
+
+    /// Whether uploads go on where they broke off.
+    pub fn offers_tus(&self) -> bool {
+        self.tus.enabled.unwrap_or(self.redis.is_none())
     }
 
     /// How connections are treated.

@@ -44,9 +44,11 @@ use super::lanes::{Done, Lane, Stop, Task};
 use super::outbox::Outbox;
 use super::pipeline::Cost;
 use super::pressure::Pressure;
+use super::purge::{Doors, Purger};
 use super::queue::{Answer, Ask, Held, Lease, LeaseId, Queue, QueueError, Settled};
 use super::recipe::Recipe;
 use super::store::{Key, Objects, StoreError, Suffix};
+use super::tus::Tus;
 use super::variants::counter::Counter;
 use super::variants::{self, Call, Refused, Variants, Wish};
 use super::webhooks;
@@ -85,6 +87,12 @@ pub struct Desk {
     pub webhooks: Option<Telling>,
     /// What is made when it is asked for, if that is offered.
     pub variants: Option<Arc<Variants>>,
+    /// Uploads that go on where they broke off, if they are offered.
+    pub tus: Option<Arc<Tus>>,
+    /// Which content is being entered, and which deleted.
+    pub doors: Arc<Doors>,
+    /// Deletes what is left of jobs.
+    pub purger: Option<Arc<Purger>>,
 }
 
 /// An account of jobs that is kept.
@@ -271,7 +279,20 @@ pub fn desk(
     let pressure = Arc::new(Pressure::default());
     let gate = Gate::new(queue.clone(), budget, Pace::new(workers), pressure, marks);
     let lanes = Arc::new(lanes.iter().map(LaneGauge::new).collect());
-    Desk { queue, objects, gate: Arc::new(gate), lanes, both: None, audit: None, webhooks: None, variants: None }
+    let gate = Arc::new(gate);
+    Desk {
+        queue,
+        objects,
+        gate,
+        lanes,
+        both: None,
+        audit: None,
+        webhooks: None,
+        variants: None,
+        tus: None,
+        doors: Arc::default(),
+        purger: None,
+    }
 }
 
 struct Shared {

@@ -1,10 +1,12 @@
 //! Who asks: API keys and the tenants that they belong to.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 
 use super::job::Tenant;
+use super::quotas::{Quota, Quotas};
 use crate::serve::visitor::is_foreign;
 use crate::serve::{Problem, Request};
 
@@ -24,16 +26,18 @@ pub struct Caller {
 }
 
 /// All keys. They are kept as hashes: looking one up tells by time nothing of the others.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Keys {
     callers: HashMap<[u8; 32], Caller>,
     /// Whether anybody may come from anywhere, by whatever name.
     insecure: bool,
+    /// What each tenant may take.
+    pub(super) quotas: Arc<Quotas>,
 }
 
 impl Keys {
     /// Tenants and their keys, and the key of those who run the service.
-    pub fn new(tenants: &[(String, String)], admin: Option<&str>, insecure: bool) -> Keys {
+    pub fn new(tenants: &[(String, String)], admin: Option<&str>, insecure: bool, quotas: &[(String, Quota)]) -> Keys {
         let mut callers = HashMap::new();
         for (name, key) in tenants {
             callers.insert(hash(key), Caller { tenant: Tenant::named(name), is_admin: false });
@@ -41,7 +45,9 @@ impl Keys {
         if let Some(key) = admin {
             callers.insert(hash(key), Caller { tenant: Tenant::named("admin"), is_admin: true });
         }
-        Keys { callers, insecure }
+        let names = tenants.iter().map(|(name, _)| &name[..]);
+        let open = callers.is_empty().then_some(OPEN_TENANT);
+        Keys { callers, insecure, quotas: Arc::new(Quotas::new(names.chain(open), quotas)) }
     }
 
     /// Whether nobody needs a key.
@@ -49,11 +55,18 @@ impl Keys {
         self.callers.is_empty()
     }
 
-    /// Who asks.
+    /// Who asks. Counts as one request of that tenant.
     ///
     /// # Errors
-    /// 401 without a known key; 403 where no key is needed, but the request comes from some other site's page.
+    /// 401 without a known key; 403 where no key is needed, but the request comes from some other site's page; 429 where there
+    /// are more requests of the tenant than it may send.
     pub fn caller(&self, request: &Request) -> Result<Caller, Problem> {
+        let caller = self.known(request)?;
+        self.quotas.request(&caller.tenant)?;
+        Ok(caller)
+    }
+
+    fn known(&self, request: &Request) -> Result<Caller, Problem> {
         if self.is_open() {
             return match is_foreign(|name| request.field(name), self.insecure) {
                 true => Err(Problem::new(
@@ -85,8 +98,8 @@ mod tests {
     #[test]
     fn keys_are_told_apart() {
         let tenants = [("a".to_owned(), "k".repeat(16)), ("b".to_owned(), "l".repeat(16))];
-        let keys = Keys::new(&tenants, Some("an admin's long key"), false);
-        assert!(!keys.is_open() && Keys::default().is_open());
+        let keys = Keys::new(&tenants, Some("an admin's long key"), false, &[]);
+        assert!(!keys.is_open() && Keys::new(&[], None, false, &[]).is_open());
         let of = |key: &str| keys.callers.get(&hash(key)).map(|caller| (caller.tenant.0.to_string(), caller.is_admin));
         assert_eq!(of(&"k".repeat(16)), Some(("a".into(), false)));
         assert_eq!(of(&"l".repeat(16)), Some(("b".into(), false)));

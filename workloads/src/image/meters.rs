@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::dispatch::{Desk, Telling};
 use super::lanes::gpu::both::BothLanes;
 use super::outbox::{Fill, Reader};
+use super::quotas::Quotas;
+use super::tus::Tus;
 use super::variants::Variants;
 use crate::serve::{Reply, ReplyBody};
 
@@ -77,8 +79,9 @@ impl Meters {
     }
 
     /// All shards' metrics as Prometheus text.
-    pub fn render(&self, shard: &Shard, desk: &Desk) -> String {
+    pub fn render(&self, shard: &Shard, desk: &Desk, quotas: &Quotas) -> String {
         show(&shard.all_metrics()[0], desk);
+        quotas.show(&shard.all_metrics()[0]);
         render(shard.all_metrics())
     }
 
@@ -176,6 +179,9 @@ fn show(metrics: &ShardMetrics, desk: &Desk) {
     if let Some(variants) = &desk.variants {
         show_variants(metrics, variants);
     }
+    if let Some(tus) = &desk.tus {
+        show_tus(metrics, tus);
+    }
     if let Some(both) = &desk.both {
         show_gpu(metrics, both);
     }
@@ -264,6 +270,28 @@ fn show_variants(metrics: &ShardMetrics, variants: &Variants) {
     ] {
         metrics.gauge(name, help).set(value);
     }
+}
+
+fn show_tus(metrics: &ShardMetrics, tus: &Tus) {
+    let ((uploads, bytes), figures) = (tus.unfinished(), &tus.figures);
+    metrics.gauge("annulus_image_tus_unfinished", "Resumable uploads that are no jobs yet.").set(uploads);
+    let promised = "Bytes that those will have when they are finished.";
+    metrics.gauge("annulus_image_tus_promised_bytes", promised).set(bytes);
+    for (event, count) in [
+        ("created", &figures.created),
+        ("finished", &figures.finished),
+        ("terminated", &figures.terminated),
+        ("expired", &figures.expired),
+        ("failed", &figures.failed),
+        ("refused", &figures.refused),
+        ("mismatched", &figures.mismatched),
+    ] {
+        let help = "Resumable uploads by what became of them; pieces whose checksum did not match.";
+        let count = count.load(Ordering::Relaxed);
+        metrics.counter_with("annulus_image_tus_total", help, &[("event", event)]).set(count);
+    }
+    let bytes = figures.bytes.load(Ordering::Relaxed);
+    metrics.counter("annulus_image_tus_bytes_total", "Bytes of pieces, whatever became of them.").set(bytes);
 }
 
 /// An upload on its way.

@@ -32,9 +32,11 @@ use super::lanes::gpu::both::BothLanes;
 use super::lanes::gpu::settings::Mode;
 use super::outbox::Outbox;
 use super::plan::{Gpu, ImagePlan, Machine, measure};
+use super::purge::Purger;
 use super::queue::{Queue, RedisQueue, SqliteQueue};
 use super::store::{Directory, Objects, S3};
 use super::sweep::Sweeper;
+use super::tus::{self, Tus};
 use super::variants::Variants;
 use super::webhooks;
 use crate::outbound::trusted;
@@ -90,12 +92,18 @@ impl Image {
         let mut desk = dispatch::desk(queue, objects, plan.budget(), config.knobs.marks.clone(), &lanes);
         desk.both = both;
         desk.variants = config.variants.clone().map(|settings| Arc::new(Variants::new(settings)));
+        desk.tus = config
+            .offers_tus()
+            .then(|| Tus::open(&config.data_dir, config.tus.clone(), config.limits.bytes_max))
+            .transpose()?;
         desk.audit = config.audit.is_some().then(|| Account { outbox: outbox.clone(), figures: Arc::default() });
         desk.webhooks = config.webhooks.is_some().then(|| Telling { outbox, figures: Arc::default() });
+        let purger = Purger::start(desk.objects.clone(), desk.variants.clone(), desk.queue.salt().clone());
+        desk.purger = Some(purger.map_err(|error| format!("the image service's threads cannot start: {error}"))?);
         let cannot = |error: std::io::Error| format!("the image service's threads cannot start: {error}");
         let dispatcher = Dispatcher::start(&desk, lanes, config.dispatch.clone()).map_err(cannot)?;
         let sweeper = Sweeper::start(&desk, config.sweep).map_err(cannot)?;
-        let keys = Arc::new(Keys::new(&config.tenants, config.admin_key.as_deref(), config.insecure));
+        let keys = Arc::new(Keys::new(&config.tenants, config.admin_key.as_deref(), config.insecure, &config.quotas));
         if config.redis.is_none() || config.s3.is_none() {
             crate::say!("image     data in {}", config.data_dir.display());
         }
@@ -144,6 +152,9 @@ impl Image {
             {
                 let sender = webhooks::Sender::new(&shard, &self.desk.queue, telling, settings, trusted);
                 drop(shard.spawn_background(sender.run()));
+            }
+            if let Some(tus) = &self.desk.tus {
+                drop(shard.spawn_background(tus::sweep(shard.clone(), tus.clone())));
             }
             let scheme = if self.tls.is_some() { "https" } else { "http" };
             crate::say!("image     {scheme}://{}/   console: /console", door.address());

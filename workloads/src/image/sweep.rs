@@ -175,4 +175,36 @@ mod tests {
             assert_eq!(rig.desk.objects.head(&output.key).unwrap().unwrap().len, output.bytes);
         }
     }
+
+    #[test]
+    fn originals_that_are_too_old_go_and_outputs_stay() {
+        let home = Home::new("originals");
+        let options = QueueOptions { originals_kept_for: Some(Duration::from_millis(1)), ..QueueOptions::DEFAULT };
+        let rig = Rig::new(home.path(), 1, Duration::from_millis(1), options);
+        let document = rig.upload("a", b"photo");
+        let options = super::super::dispatch::DispatchOptions::DEFAULT;
+        let dispatcher = crate::image::dispatch::Dispatcher::start(&rig.desk, rig.lanes.clone(), options).unwrap();
+        let done = rig.ended(&document, "a");
+        assert_eq!(done.state, State::Done);
+        drop(dispatcher);
+        // Of one that waits nothing goes, however old it is.
+        let waiting = rig.upload("a", b"another");
+        let (age, every) = (Duration::from_secs(2), Duration::from_millis(50));
+        let sweeper = Sweeper::start(&rig.desk, SweepOptions { every, age }).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while rig.desk.objects.head(&done.source.key).unwrap().is_some() {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let sweeps = sweeper.sums().sweeps();
+        while sweeper.sums().sweeps() < sweeps + 2 {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(sweeper);
+        let left = done.outputs.iter().map(|output| output.key).chain([waiting.source.key]);
+        for key in left {
+            assert!(rig.desk.objects.head(&key).unwrap().is_some(), "{key}");
+        }
+    }
 }

@@ -10,31 +10,25 @@
 
 use std::time::Duration;
 
-use annulus_engine::Frame;
 use annulus_protocols::Input;
 use annulus_protocols::multipart::{self, Event, Multipart};
-use ring::digest;
 use serde_json::json;
 
-use super::admission::Verdict;
-use super::api::{Api, of_fault, of_queue, of_store, private, told};
+use super::api::{Api, of_fault, of_store, private, told};
 use super::asked::{Asked, Wishes};
 use super::fault::{Fault, Kind};
-use super::header::{self, Header, Progress};
-use super::job::{Document, Tenant};
+use super::intake::{Entry, Intake, enter, judge};
+use super::job::Tenant;
 use super::keys::Caller;
-use super::pipeline;
-use super::queue::{Enqueued, Forecast};
-use super::store::{Direct, Upload};
-use super::work::{ContentHash, Idempotency, Order, Work, WorkKey};
+use super::quotas::upload_begins;
+use super::store::Direct;
+use super::work::Idempotency;
 use crate::serve::{Body, Problem, Reply, Request};
 
 /// Bytes of a form beside its file: heads of parts and small fields. Beyond: 413.
 pub const FORM_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a form's field. Beyond: 413.
 const FIELD_BYTES_MAX: usize = 4 << 10;
-/// Bytes collected for one write: large enough to be worth a system call, small enough to hold one per upload.
-const WRITE_BYTES: usize = 256 << 10;
 
 /// `POST /v1/images`.
 pub(super) async fn upload(
@@ -56,6 +50,7 @@ pub(super) async fn upload(
             return Err(of_fault(&Fault::new(Kind::BadRequest, detail)));
         }
     }
+    let arriving = upload_begins(api, &tenant, request.body_len().filter(|_| invited.is_none())).await?;
     // Before the first byte: who has to come back later need not send it all.
     judge(api.desk.gate.ask(None))?;
     let under_way = api.meters.upload_begins();
@@ -72,7 +67,7 @@ pub(super) async fn upload(
     let arrived = api.shard.precise_now();
     let (document, is_new) = enter(api, &tenant, intake, asked, idempotency_key).await?;
     api.meters.accepted(api.shard.precise_now().saturating_sub(arrived), document.source.bytes);
-    drop(under_way);
+    drop((under_way, arriving));
     let location = format!("/v1/jobs/{}", document.id);
     let caller = Caller { tenant, is_admin: false };
     let waited = api.wait(request, body, &caller, document).await?;
@@ -84,28 +79,12 @@ pub(super) async fn upload(
 }
 
 /// The client's own name for this request.
-fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
     let Some(key) = request.fields().get("idempotency-key") else { return Ok(None) };
     let most = Idempotency::KEY_BYTES_MAX;
     match std::str::from_utf8(key) {
         Ok(key) if (1..=most).contains(&key.len()) => Ok(Some(key.to_owned())),
         _ => Err(Problem::new(400, format!("An Idempotency-Key has 1 to {most} bytes of text. A UUID is a good one."))),
-    }
-}
-
-/// The verdict as an answer, or the forecast.
-pub(super) fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
-    match verdict {
-        Verdict::Welcome(forecast) => Ok(forecast),
-        Verdict::Later { retry_after, why, too_many } => {
-            let status = if too_many { 429 } else { 503 };
-            let seconds = whole_seconds(retry_after);
-            let kind = if too_many { "about:blank#queue-full" } else { "about:blank#short-of-resources" };
-            let title = if too_many { "The queue is too long" } else { "The server is short of memory or disk" };
-            let detail = format!("{why} Send it again in {seconds} s.");
-            Err(Problem::new(status, detail).of_kind(kind, title).with("retry-after", seconds.to_string()))
-        }
-        Verdict::Never(why) => Err(of_fault(&Fault::new(Kind::TooLarge, why))),
     }
 }
 
@@ -121,7 +100,7 @@ async fn raw<'a>(
     wishes: Wishes,
 ) -> Result<(Intake<'a>, Asked), Problem> {
     let asked = asked(api, &wishes)?;
-    let mut intake = Intake::new(api, &asked, request.body_len())?;
+    let mut intake = Intake::new(api, &asked, request.body_len(), Entry::New)?;
     let arriving = async {
         while let Some(piece) = body.next().await? {
             intake.take(piece).await?;
@@ -171,23 +150,11 @@ async fn collected<'a>(api: &'a Api, name: String, wishes: Wishes) -> Result<(In
     // Taken like a body that comes: the address is still the client's, who may put something else there at any moment, so what
     // was hashed and judged is written to where only we write. What lies there stays for the sweep: an answer that is lost can
     // be asked for again.
-    let mut intake = match Intake::new(api, &asked, Some(len)) {
+    let mut intake = match Intake::new(api, &asked, Some(len), Entry::New) {
         Ok(intake) => intake,
         Err(problem) => return Err(refused(direct, &name, problem).await),
     };
-    let arriving = async {
-        let mut at = 0;
-        while at < len {
-            let piece = object.read_at(Vec::with_capacity(WRITE_BYTES), WRITE_BYTES, at).await.map_err(of_store)?;
-            if piece.is_empty() {
-                break;
-            }
-            at += piece.len() as u64;
-            intake.take(&piece).await?;
-        }
-        intake.ends().await
-    };
-    match arriving.await {
+    match intake.take_all(&*object).await {
         Ok(()) => Ok((intake, asked)),
         Err(problem) => {
             let problem = intake.give_up(problem).await;
@@ -207,7 +174,7 @@ async fn refused(direct: &dyn Direct, name: &str, problem: Problem) -> Problem {
     problem
 }
 
-fn asked(api: &Api, wishes: &Wishes) -> Result<Asked, Problem> {
+pub(super) fn asked(api: &Api, wishes: &Wishes) -> Result<Asked, Problem> {
     wishes.asked(&api.config.presets, &api.config.default_preset).map_err(|fault| of_fault(&fault))
 }
 
@@ -318,7 +285,7 @@ impl<'a> Form<'a> {
             }
             (true, false) => {
                 let asked = asked(self.api, &self.wishes)?;
-                self.file = Some((Intake::new(self.api, &asked, None)?, asked));
+                self.file = Some((Intake::new(self.api, &asked, None, Entry::New)?, asked));
                 self.at = At::File;
                 Ok(())
             }
@@ -332,175 +299,6 @@ impl<'a> Form<'a> {
             // Other fields are somebody else's business: forms carry tokens and the like.
             Ok(_is_ours) => Ok(()),
             Err(fault) => Err(of_fault(&fault)),
-        }
-    }
-}
-
-/// Where an image is until it has its name.
-enum Home {
-    /// Nowhere: its header is not known yet.
-    Unknown,
-    /// In the store, as far as it came.
-    Coming(Box<dyn Upload>),
-}
-
-/// An image on its way in.
-struct Intake<'a> {
-    api: &'a Api,
-    recipes: std::sync::Arc<[super::recipe::Recipe]>,
-    hash: digest::Context,
-    /// The beginning: what was needed to read the header.
-    head: Vec<u8>,
-    /// How much of it the next reading needs.
-    wanted: u64,
-    header: Option<Header>,
-    home: Home,
-    /// What will be written next.
-    pending: Vec<u8>,
-    len: u64,
-    declared: Option<u64>,
-}
-
-impl<'a> Intake<'a> {
-    /// `declared` is the length, where it is known beforehand.
-    fn new(api: &'a Api, asked: &Asked, declared: Option<u64>) -> Result<Intake<'a>, Problem> {
-        if let Some(len) = declared {
-            api.config.limits.check_bytes(len).map_err(|fault| of_fault(&fault))?;
-        }
-        Ok(Intake {
-            api,
-            recipes: asked.recipes.clone(),
-            hash: digest::Context::new(&digest::SHA256),
-            head: Vec::new(),
-            wanted: 1,
-            header: None,
-            home: Home::Unknown,
-            pending: Vec::new(),
-            len: 0,
-            declared,
-        })
-    }
-
-    async fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {
-        self.len += bytes.len() as u64;
-        self.api.config.limits.check_bytes(self.len).map_err(|fault| of_fault(&fault))?;
-        self.hash.update(bytes);
-        if self.header.is_some() {
-            self.pending.extend_from_slice(bytes);
-            return self.write(WRITE_BYTES).await;
-        }
-        self.head.extend_from_slice(bytes);
-        if (self.head.len() as u64) < self.wanted {
-            return Ok(());
-        }
-        match self.read_head(self.declared)? {
-            Progress::NeedMore { bytes } => {
-                self.wanted = bytes;
-                Ok(())
-            }
-            Progress::Header(header) => self.known(header).await,
-        }
-    }
-
-    fn read_head(&self, whole: Option<u64>) -> Result<Progress, Problem> {
-        header::read(&self.head, whole, &self.api.config.limits).map_err(|fault| of_fault(&fault))
-    }
-
-    /// The image is what it should be: from now on it is written.
-    async fn known(&mut self, header: Header) -> Result<(), Problem> {
-        let cost = pipeline::predict(&header, &self.recipes);
-        judge(self.api.desk.gate.ask(Some(&cost)))?;
-        self.header = Some(header);
-        self.home = Home::Coming(self.api.shelf.create().await.map_err(of_store)?);
-        self.pending.extend_from_slice(&self.head);
-        self.write(WRITE_BYTES).await
-    }
-
-    /// Writes what is pending, if that is at least so much.
-    async fn write(&mut self, least: usize) -> Result<(), Problem> {
-        if self.pending.len() < least {
-            return Ok(());
-        }
-        let Home::Coming(upload) = &mut self.home else { return Ok(()) };
-        let next = if least > 1 { Vec::with_capacity(WRITE_BYTES) } else { Vec::new() };
-        let frame = Frame::owned(std::mem::replace(&mut self.pending, next));
-        upload.write(frame).await.map_err(of_store)
-    }
-
-    /// All of it is here.
-    async fn ends(&mut self) -> Result<(), Problem> {
-        // What could not be judged before: a header that ends with the file, and the ratio of pixels to bytes.
-        if self.header.is_none() || self.declared.is_none() {
-            match (self.read_head(Some(self.len))?, &self.header) {
-                (Progress::Header(header), None) => self.known(header).await?,
-                (Progress::NeedMore { .. }, None) => {
-                    let detail = "the image ends in the middle of its header. It was probably cut off on its way.";
-                    return Err(of_fault(&Fault::new(Kind::BadImage, detail)));
-                }
-                (_, Some(_)) => {}
-            }
-        }
-        self.write(1).await
-    }
-
-    /// Removes what was written, and passes on why.
-    async fn give_up(self, problem: Problem) -> Problem {
-        if let Home::Coming(upload) = self.home
-            && let Err(error) = upload.abandon().await
-        {
-            // The sweep finds it later.
-            crate::say!("image: an upload that was given up: {error}");
-        }
-        problem
-    }
-}
-
-/// Publishes the original and enters the job. Whether it is a new one.
-async fn enter(
-    api: &Api,
-    tenant: &Tenant,
-    intake: Intake<'_>,
-    asked: Asked,
-    idempotency_key: Option<String>,
-) -> Result<(Document, bool), Problem> {
-    let Intake { hash, header: Some(header), home, len, .. } = intake else {
-        return Err(of_fault(&Fault::new(Kind::BadImage, "the upload is no image")));
-    };
-    let mut content = ContentHash([0; 32]);
-    content.0.copy_from_slice(hash.finish().as_ref());
-    let salt = api.desk.queue.salt();
-    let cost = pipeline::predict(&header, &asked.recipes);
-    // It was let in by its header, and is not turned away at the end of a long way: only the forecast is new.
-    let wait = api.desk.gate.forecast();
-    let forecast = Forecast { delayed: wait > api.desk.gate.marks().soft, wait };
-    let original = salt.original(&content);
-    let put = match home {
-        Home::Coming(upload) => upload.publish(original).await,
-        Home::Unknown => return Err(of_fault(&Fault::new(Kind::BadImage, "the upload is no image"))),
-    };
-    let put = put.map_err(of_store)?;
-    debug_assert_eq!(put.bytes(), len);
-    let key = WorkKey::of(salt, &content, &asked.recipes);
-    let request = Idempotency::fingerprint(&content, &asked.recipes, asked.priority);
-    let idempotency = idempotency_key.map(|key| Idempotency { key, request });
-    let work = Work { key, original, len, header, recipes: asked.recipes, cost };
-    let order = Order { tenant: tenant.clone(), work, priority: asked.priority, asked: asked.words, idempotency };
-    match api.desk.queue.enqueue(order, forecast).await.map_err(of_queue)? {
-        Enqueued::Accepted(document) => Ok((document, true)),
-        Enqueued::Before(document) => Ok((document, false)),
-        Enqueued::KeyReused(id) => Err(Problem::new(
-            422,
-            format!(
-                "This Idempotency-Key came before with another image or other options (job {id}). \
-                 Use a new key for a new request."
-            ),
-        )
-        .of_kind("about:blank#idempotency-key-reused", "The Idempotency-Key was used before")),
-        Enqueued::Refused => {
-            let wait = whole_seconds(forecast.wait);
-            Err(Problem::new(429, format!("The queue is full. Send it again in {wait} s."))
-                .of_kind("about:blank#queue-full", "The queue is too long")
-                .with("retry-after", wait.to_string()))
         }
     }
 }

@@ -21,7 +21,7 @@ use super::job::{JobOutput, JobTimings, Priority, Tenant};
 use super::lanes;
 use super::pipeline::Cost;
 use super::recipe::Recipe;
-use super::store::{Key, Suffix};
+use super::store::{BEGINNING, Key, Suffix};
 
 /// Part of every work's name. Raised when the pipeline makes other pixels of the same recipes, so that nobody is given
 /// outputs of an older one.
@@ -61,7 +61,15 @@ impl Salt {
     /// Where the output of an original is stored that is made when somebody asks for it.
     pub fn variant(&self, original: &Key, recipe: &Recipe) -> Key {
         let (text, version) = (canonical(std::slice::from_ref(recipe)), PIPELINE_VERSION.to_le_bytes());
-        Key { name: self.name("variant", &[&original.name, text.as_bytes(), &version]), suffix: Suffix::Variant }
+        let mut name = self.name("variant", &[&original.name, text.as_bytes(), &version]);
+        name[..BEGINNING].copy_from_slice(&self.variants_of(original));
+        Key { name, suffix: Suffix::Variant }
+    }
+
+    /// What the names of an original's variants begin with, so that all of them are found when it goes.
+    pub fn variants_of(&self, original: &Key) -> [u8; BEGINNING] {
+        let name = self.name("variants", &[&original.name]);
+        std::array::from_fn(|at| name[at])
     }
 }
 

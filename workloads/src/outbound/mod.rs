@@ -2,6 +2,7 @@
 
 mod document;
 mod endpoint;
+mod reach;
 pub mod webhook;
 
 use std::cell::Cell;
@@ -18,6 +19,7 @@ use crate::gateway::fetching::{self, Dialer, Upstream, Upstreams};
 
 pub use document::{get, post_json};
 pub use endpoint::Endpoint;
+pub use reach::Reach;
 
 /// What servers see as the client's program.
 pub const AGENT: &[u8] = concat!("annulus/", env!("CARGO_PKG_VERSION")).as_bytes();
@@ -54,9 +56,18 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Without connections yet.
+    /// Without connections yet. They go wherever their endpoints are.
     pub fn new(shard: &Shard, resolver: Rc<Resolver>, tls: &Arc<ClientConfig>) -> Rc<Outbound> {
-        let dialer = Rc::new(Dialer::new(shard, resolver, tls, CONNECT_MAX));
+        Outbound::within(shard, resolver, tls, Reach::Anywhere)
+    }
+
+    /// Without connections yet. They go no further than `reach`, whatever a name means when it is connected to.
+    pub fn within(shard: &Shard, resolver: Rc<Resolver>, tls: &Arc<ClientConfig>, reach: Reach) -> Rc<Outbound> {
+        let allowed = move |address| match reach.allows(address) {
+            true => Ok(()),
+            false => Err(reach::refusal(address)),
+        };
+        let dialer = Rc::new(Dialer::new(shard, resolver, tls, CONNECT_MAX).within(Rc::new(allowed)));
         let settings =
             fetching::Settings { idle_max: IDLE_COUNT_MAX, idle_timeout: IDLE_MAX, ..fetching::Settings::default() };
         let upstreams = Upstreams::new(shard, dialer, settings);

@@ -347,8 +347,10 @@ fn is_field(name: &str) -> bool {
 }
 
 fn check_events(events: &Events, channels: &Channels, found: &mut Found) {
-    if let Err(says) = Endpoint::read(&events.endpoint) {
-        found.add("events.endpoint", format!("there is nowhere to send events to: {says}"));
+    match Endpoint::read(&events.endpoint).map(|endpoint| events.reach.check(&endpoint)) {
+        Err(says) => found.add("events.endpoint", format!("there is nowhere to send events to: {says}")),
+        Ok(Err(says)) => found.add("events.endpoint", says),
+        Ok(Ok(())) => {}
     }
     if events.secret.as_ref().is_none_or(|secret| secret.reveal().len() < KEY_BYTES_MIN) {
         found.add(

@@ -2,6 +2,7 @@
 
 use super::secret::Secret;
 use crate::chat::events::Kind;
+use crate::outbound::Reach;
 
 /// Events of one request, at most.
 pub const BATCH_MAX: u64 = 1000;
@@ -29,6 +30,8 @@ pub struct Events {
     pub give_up_after_ms: u64,
     /// Events of this node that wait. Beyond: newer ones are dropped.
     pub waiting_max: usize,
+    /// Where the endpoint may be.
+    pub reach: Reach,
     /// Headers that are always sent, their names in lower case; what they say is often a secret.
     pub static_headers: Vec<(String, Secret)>,
 }
@@ -45,6 +48,7 @@ impl Default for Events {
             timeout_ms: 5000,
             give_up_after_ms: 600_000,
             waiting_max: 100_000,
+            reach: Reach::default(),
             static_headers: Vec::new(),
         }
     }

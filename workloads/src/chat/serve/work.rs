@@ -81,7 +81,7 @@ impl Drop for Running {
 impl Works {
     pub(super) fn new(shard: &Shard, node: &Arc<Node>) -> Result<Rc<Works>, String> {
         let resolver = dns::system_resolver(shard, &[], NAME_TTL_MAX);
-        let outbound = Outbound::new(shard, resolver, &node.client_tls);
+        let outbound = Outbound::new(shard, resolver.clone(), &node.client_tls);
         let mut hooks = HashMap::new();
         for (kind, name, config) in node.common.config.hooks.all() {
             let hook = Hook::new(&outbound, settings(kind, name, config, shard.count())?)?;
@@ -92,6 +92,7 @@ impl Works {
         let config = &node.common.config;
         let events = match config.events.as_ref().map(|events| (events, &events.secret)) {
             Some((events, Some(secret))) => {
+                let outbound = Outbound::within(shard, resolver, &node.client_tls, events.reach.clone());
                 Some(Sender::start(&outbound, events, secret, (config.uid.clone(), node.name()))?)
             }
             // Without a secret the start is refused.

@@ -10,7 +10,7 @@
 //! do not offer is a problem, or with `--allow-unsupported` a note and a 501.
 
 mod access;
-mod address;
+pub(super) mod address;
 mod backend;
 mod check;
 mod compat;

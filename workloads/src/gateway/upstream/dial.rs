@@ -34,7 +34,12 @@ pub struct Dialer {
     /// By the protocols they offer: both, HTTP/2 alone, HTTP/1.1 alone.
     tls: [Arc<ClientConfig>; 3],
     timeout: Duration,
+    /// Where it may connect to; `None`: anywhere.
+    allowed: Option<Allowed>,
 }
+
+/// Says whether an address may be connected to, or why not.
+pub type Allowed = Rc<dyn Fn(IpAddr) -> Result<(), String>>;
 
 impl Dialer {
     /// A dialer that gives each address `timeout`.
@@ -45,7 +50,12 @@ impl Dialer {
             Arc::new(config)
         };
         let tls = [offering(&[b"h2", b"http/1.1"]), offering(&[b"h2"]), offering(&[b"http/1.1"])];
-        Dialer { shard: shard.clone(), resolver, tls, timeout }
+        Dialer { shard: shard.clone(), resolver, tls, timeout, allowed: None }
+    }
+
+    /// The same, but it connects only where it is allowed to.
+    pub fn within(self, allowed: Allowed) -> Dialer {
+        Dialer { allowed: Some(allowed), ..self }
     }
 
     /// Connects to one of the origin's addresses, the next ones when one fails. `enter` is told each phase.
@@ -55,6 +65,11 @@ impl Dialer {
         enter(Phase::Connect);
         let mut last = Failure::timeout(Phase::Connect);
         for &ip in addresses.iter() {
+            // Asked of what is connected to, not of the name: that may mean something else by now.
+            if let Some(Err(why)) = self.allowed.as_ref().map(|allowed| allowed(ip)) {
+                last = Failure { phase: Phase::Connect, cause: Cause::Transport(why), unprocessed: true };
+                continue;
+            }
             let connecting = self.connect(origin, SocketAddr::new(ip, origin.port));
             match self.shard.timeout(self.timeout, connecting).await {
                 Ok(Ok(connected)) => return Ok(connected),

@@ -127,6 +127,29 @@ pub enum Enqueued {
     Refused,
 }
 
+/// What became of a job that was to be deleted.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub enum Purged {
+    /// There is no such job.
+    Unknown,
+    /// It has not ended: nothing was changed.
+    Unended(Box<Document>),
+    /// It is forgotten, and so is its work, unless another job has that; this is left of them in the store.
+    Gone(Remains),
+}
+
+/// Objects that nothing refers to any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Outputs and the manifest.
+    pub objects: Vec<Key>,
+    /// The original, unless another work needs it.
+    pub original: Option<Key>,
+    /// Whether outputs stay because another job has the same work.
+    pub keeps_outputs: bool,
+}
+
 /// How the door judged an order when it came, to be told in its document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forecast {
@@ -195,6 +218,15 @@ pub enum Settled {
     Again(Duration),
     /// The lease was no longer its holder's, and the answer changed nothing.
     Stale,
+}
+
+/// What a tenant has in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Jobs that have not ended.
+    pub unended: u64,
+    /// Bytes of the originals of its jobs of this day of UTC, those that were forgotten meanwhile too.
+    pub bytes_of_day: u64,
 }
 
 /// How full the queue is. Read without waiting for it.
@@ -266,6 +298,13 @@ pub trait Queue: Send + Sync {
     /// Cancels a job; its work ends when no other job wants it. The document afterwards; a final one stays as it was.
     fn cancel(&self, tenant: &Tenant, id: JobId) -> Answer<Option<Document>>;
 
+    /// A job's document, whosever it is, and whose.
+    fn whose(&self, id: JobId) -> Answer<Option<(Tenant, Document)>>;
+
+    /// Forgets a job that has ended, and its work if no other job has it, whatever is kept for how long. Its objects are the
+    /// caller's to remove.
+    fn purge(&self, tenant: &Tenant, id: JobId) -> Answer<Purged>;
+
     /// Leases what is due, as much as was asked, without waiting for more. Interactive works come first but for bulk's
     /// share; a work that does not fit into `ask.bytes` holds back those behind it, so that it comes to its turn.
     fn lease(&self, lane: &str, ask: Ask) -> Answer<Vec<Lease>>;
@@ -293,6 +332,9 @@ pub trait Queue: Send + Sync {
 
     /// Which of these objects a work refers to.
     fn wanted(&self, keys: Vec<Key>) -> Answer<Vec<bool>>;
+
+    /// What a tenant has in it.
+    fn usage(&self, tenant: &Tenant) -> Answer<Usage>;
 
     /// How full it is.
     fn depth(&self) -> Depth;

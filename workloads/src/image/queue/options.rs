@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ledger::now_ms;
 use crate::image::outbox::EventSet;
 
 /// Every limit of the queue, with its unit and consequence.
@@ -32,6 +33,9 @@ pub struct QueueOptions {
     pub outputs_kept: Option<Duration>,
     /// Whether originals of finished works are kept as long as their outputs. Else the sweep takes them.
     pub originals_kept: bool,
+    /// How long they are kept after the end of the newest work that is made of them; `None`: as long as those. Where they go
+    /// before, nothing new is made of them.
+    pub originals_kept_for: Option<Duration>,
     /// Events that may wait to be sent to the account of jobs; beyond, they are counted and left out. 0: there is none.
     pub events_max: u64,
     /// What webhooks tell.
@@ -53,9 +57,17 @@ impl QueueOptions {
         dead_kept: Duration::from_secs(30 * 86_400),
         outputs_kept: None,
         originals_kept: true,
+        originals_kept_for: None,
         events_max: 0,
         webhooks: EventSet::NONE,
     };
+
+    /// Works that are done must have ended after this moment (milliseconds since 1970) for their originals to be kept; `None`:
+    /// at any time.
+    pub(super) fn originals_since_ms(&self) -> Option<i64> {
+        let kept = self.originals_kept_for?.as_millis().min(i64::MAX as u128) as i64;
+        Some(now_ms().saturating_sub(kept))
+    }
 
     /// How long the next attempt waits, after `attempts` of them: uniformly from nothing to the exponential bound ("full
     /// jitter"), so that what failed together does not come back together. `random` is any number.

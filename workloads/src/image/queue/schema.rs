@@ -70,6 +70,16 @@ const TABLES: &str = "
     CREATE INDEX objects_work ON objects (work);
 ";
 
+/// What came later, and what programs of before pass over: what tenants have taken, for their quotas.
+const ADDED: &str = "
+    CREATE TABLE IF NOT EXISTS usage (
+        tenant TEXT PRIMARY KEY,
+        day INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS jobs_unended ON jobs (tenant) WHERE finished_ms IS NULL;
+";
+
 /// An open database, and the lock that keeps other processes out.
 pub(super) struct Database {
     pub(super) connection: Connection,
@@ -137,6 +147,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), QueueError> {
     if empty && version == 0 {
         let transaction = connection.transaction().map_err(fault)?;
         transaction.execute_batch(TABLES).map_err(fault)?;
+        transaction.execute_batch(ADDED).map_err(fault)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(fault)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(fault)?;
         let mut secret = [0; 32];
@@ -159,7 +170,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), QueueError> {
     }
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fault)?;
     match verdict.as_str() {
-        "ok" => Ok(()),
+        "ok" => connection.execute_batch(ADDED).map_err(fault),
         found => Err(corrupt(path, found)),
     }
 }

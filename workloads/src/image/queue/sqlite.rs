@@ -20,7 +20,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::ledger::{Ledger, is_one_row};
 use super::options::QueueOptions;
 use super::sums::Sums;
-use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled, schema};
+use super::{
+    Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Purged, Queue, QueueError, Settled, Usage,
+    schema,
+};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
 use crate::image::outbox::{Fill, Letter, Noted, Outbox, Place, Reader};
@@ -42,6 +45,8 @@ enum Call {
     Job(Tenant, JobId, Slip<Option<Document>>),
     Follow(Tenant, JobId, u64, Slip<Option<Document>>),
     Cancel(Tenant, JobId, Slip<Option<Document>>),
+    Whose(JobId, Slip<Option<(Tenant, Document)>>),
+    Purge(Tenant, JobId, Slip<Purged>),
     Lease(String, Ask, Slip<Vec<Lease>>),
     Heartbeat(Vec<(LeaseId, f32)>, Slip<Vec<Held>>),
     Complete(LeaseId, Manifest, Slip<Settled>),
@@ -50,6 +55,7 @@ enum Call {
     Dead(Option<Tenant>, u64, usize, Slip<Vec<(Tenant, Document)>>),
     Retry(Option<Tenant>, JobId, Slip<Option<Document>>),
     Wanted(Vec<Key>, Slip<Vec<bool>>),
+    Usage(Tenant, Slip<Usage>),
     Events(Reader, usize, Slip<Vec<Noted>>),
     Told(Reader, Place, Slip<()>),
     GiveUp(Place, String, Slip<()>),
@@ -64,10 +70,12 @@ impl Call {
             self,
             Call::Find(..)
                 | Call::Job(..)
+                | Call::Whose(..)
                 | Call::Follow(..)
                 | Call::Heartbeat(..)
                 | Call::Dead(..)
                 | Call::Wanted(..)
+                | Call::Usage(..)
                 | Call::Events(..)
                 | Call::Letters(..)
         )
@@ -158,6 +166,14 @@ impl Queue for SqliteQueue {
         self.call(|slip| Call::Cancel(tenant.clone(), id, slip))
     }
 
+    fn whose(&self, id: JobId) -> Answer<Option<(Tenant, Document)>> {
+        self.call(|slip| Call::Whose(id, slip))
+    }
+
+    fn purge(&self, tenant: &Tenant, id: JobId) -> Answer<Purged> {
+        self.call(|slip| Call::Purge(tenant.clone(), id, slip))
+    }
+
     fn lease(&self, lane: &str, ask: Ask) -> Answer<Vec<Lease>> {
         self.call(|slip| Call::Lease(lane.to_owned(), ask, slip))
     }
@@ -192,6 +208,10 @@ impl Queue for SqliteQueue {
 
     fn wanted(&self, keys: Vec<Key>) -> Answer<Vec<bool>> {
         self.call(|slip| Call::Wanted(keys, slip))
+    }
+
+    fn usage(&self, tenant: &Tenant) -> Answer<Usage> {
+        self.call(|slip| Call::Usage(tenant.clone(), slip))
     }
 
     fn depth(&self) -> Depth {
@@ -401,6 +421,14 @@ impl Clerk {
                 let result = ledger.cancel(&tenant, id);
                 self.answer(slip, result)
             }
+            Call::Whose(id, slip) => {
+                let result = ledger.whose(id);
+                self.answer(slip, result)
+            }
+            Call::Purge(tenant, id, slip) => {
+                let result = ledger.purge(&tenant, id);
+                self.answer(slip, result)
+            }
             Call::Lease(lane, ask, slip) => {
                 // A lease that nobody hears of would only expire.
                 if slip.is_abandoned() {
@@ -435,6 +463,10 @@ impl Clerk {
             }
             Call::Wanted(keys, slip) => {
                 let result = ledger.wanted(&keys);
+                self.answer(slip, result)
+            }
+            Call::Usage(tenant, slip) => {
+                let result = ledger.usage(&tenant);
                 self.answer(slip, result)
             }
             Call::Events(reader, most, slip) => {

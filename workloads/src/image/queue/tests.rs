@@ -562,7 +562,109 @@ fn scenario_wanted(place: &Place) {
     assert_eq!(queue.wanted(keys.clone()).wait().unwrap(), [true, false, false, true, true]);
     drop(queue);
     let queue = place.open(&QueueOptions { originals_kept: false, ..PATIENT });
-    assert_eq!(queue.wanted(keys).wait().unwrap(), [false, false, false, true, true]);
+    assert_eq!(queue.wanted(keys.clone()).wait().unwrap(), [false, false, false, true, true]);
+    drop(queue);
+    for (kept_for, is_kept) in [(Duration::ZERO, false), (Duration::from_secs(1000), true)] {
+        let queue = place.open(&QueueOptions { originals_kept_for: Some(kept_for), ..PATIENT });
+        assert_eq!(queue.wanted(keys.clone()).wait().unwrap(), [is_kept, false, false, true, true]);
+    }
+}
+
+#[test]
+fn a_job_is_deleted_with_what_no_other_needs() {
+    everywhere("purge", scenario_purge);
+}
+
+fn scenario_purge(place: &Place) {
+    let queue = place.open(&PATIENT);
+    let (a, b) = (Tenant::named("a"), Tenant::named("b"));
+    let purge = |tenant: &Tenant, id| queue.purge(tenant, id).wait().unwrap();
+    let first = enter(&queue, order("a", 1));
+    assert!(matches!(purge(&a, first.id), Purged::Unended(document) if document.id == first.id));
+    assert_eq!((purge(&b, first.id), queue.whose(JobId([9; 16])).wait().unwrap()), (Purged::Unknown, None));
+    let shared = enter(&queue, order("b", 1));
+    let mut of_same = order("a", 2);
+    of_same.work.original = first.source.key;
+    let of_same = enter(&queue, of_same);
+    let outputs = [7, 8].map(|number| Key { name: [number; 32], suffix: Suffix::Jpeg });
+    let mut manifests = Vec::new();
+    for output in outputs {
+        let lease = lease_one(&queue);
+        manifests.push(lease.work.key.manifest(queue.salt()));
+        let manifest = Manifest { outputs: vec![output_at(output)], ..manifest() };
+        assert_eq!(queue.complete(lease.id, manifest).wait().unwrap(), Settled::Ended);
+    }
+    // Another tenant has the same outputs.
+    assert_eq!(purge(&a, first.id), Purged::Gone(Remains { keeps_outputs: true, ..Remains::default() }));
+    assert_eq!((purge(&a, first.id), queue.job(&a, first.id).wait().unwrap()), (Purged::Unknown, None));
+    let (whose, document) = queue.whose(shared.id).wait().unwrap().unwrap();
+    assert_eq!((whose, document.id, document.state), (b.clone(), shared.id, State::Done));
+    let sorted = |purged: Purged| match purged {
+        Purged::Gone(mut remains) => {
+            remains.objects.sort_unstable();
+            remains
+        }
+        other => panic!("{other:?}"),
+    };
+    // And another work has the same original.
+    let mut objects = vec![outputs[0], manifests[0]];
+    objects.sort_unstable();
+    let remains = sorted(purge(&b, shared.id));
+    assert_eq!(remains, Remains { objects: objects.clone(), original: None, keeps_outputs: false });
+    let still = vec![outputs[0], manifests[0], outputs[1], manifests[1], first.source.key];
+    assert_eq!(queue.wanted(still.clone()).wait().unwrap(), [false, false, true, true, true]);
+    let remains = sorted(purge(&a, of_same.id));
+    let mut objects = vec![outputs[1], manifests[1]];
+    objects.sort_unstable();
+    assert_eq!(remains, Remains { objects, original: Some(first.source.key), keeps_outputs: false });
+    assert_eq!(queue.wanted(still).wait().unwrap(), [false; 5]);
+    // It may come again, and a cancelled one and a dead one may go.
+    let again = enter(&queue, order("a", 1));
+    assert_eq!(again.state, State::Queued);
+    let _cancelled = queue.cancel(&a, again.id).wait().unwrap();
+    assert!(matches!(purge(&a, again.id), Purged::Gone(Remains { original: Some(_), .. })));
+    let dead = enter(&queue, order("a", 3));
+    for _ in 0..2 {
+        let _settled = queue.fail(lease_one(&queue).id, Fault::new(Kind::Crashed, "signal 11")).wait().unwrap();
+    }
+    assert_eq!((job(&queue, "a", dead.id).state, queue.depth().dead), (State::Dead, 1));
+    assert!(matches!(purge(&a, dead.id), Purged::Gone(_)));
+    assert_eq!((queue.depth(), queue.dead(None, u64::MAX, 9).wait().unwrap()), (Depth::default(), Vec::new()));
+}
+
+#[test]
+fn what_a_tenant_takes_is_counted() {
+    everywhere("usage", scenario_usage);
+}
+
+fn scenario_usage(place: &Place) {
+    let queue = place.open(&PATIENT);
+    let usage = |queue: &Arc<dyn Queue>, tenant: &str| {
+        let Usage { unended, bytes_of_day } = queue.usage(&Tenant::named(tenant)).wait().unwrap();
+        (unended, bytes_of_day)
+    };
+    assert_eq!(usage(&queue, "a"), (0, 0));
+    let first = enter(&queue, order("a", 1));
+    enter(&queue, order("b", 1));
+    enter(&queue, order("a", 2));
+    assert_eq!((usage(&queue, "a"), usage(&queue, "b")), ((2, 10_000_000), (1, 5_000_000)));
+    let _cancelled = queue.cancel(&Tenant::named("a"), first.id).wait().unwrap();
+    assert_eq!((usage(&queue, "a"), usage(&queue, "b")), ((1, 10_000_000), (1, 5_000_000)));
+    let _settled = queue.complete(lease_one(&queue).id, manifest()).wait().unwrap();
+    let _settled = queue.fail(lease_one(&queue).id, Fault::new(Kind::BadImage, "broken")).wait().unwrap();
+    // What is there already takes no time, but it was sent.
+    enter(&queue, order("a", 1));
+    assert_eq!((usage(&queue, "a"), usage(&queue, "b")), ((0, 15_000_000), (0, 5_000_000)));
+    let dead = enter(&queue, order("a", 3));
+    for _ in 0..2 {
+        assert_eq!(usage(&queue, "a").0, 1);
+        let _settled = queue.fail(lease_one(&queue).id, Fault::new(Kind::Crashed, "signal 11")).wait().unwrap();
+    }
+    assert_eq!(usage(&queue, "a").0, 0);
+    let _revived = queue.retry(None, dead.id).wait().unwrap();
+    assert_eq!(usage(&queue, "a"), (1, 20_000_000));
+    drop(queue);
+    assert_eq!(usage(&place.open(&PATIENT), "a"), (1, 20_000_000));
 }
 
 #[test]

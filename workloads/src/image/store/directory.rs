@@ -26,7 +26,7 @@ use annulus_engine::Shard;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::shelf::DirectoryShelf;
-use super::{Each, Key, Meta, Objects, Put, Shelf, StoreError, Swept, Wanted};
+use super::{BEGINNING, Each, Key, Meta, Objects, Put, Shelf, StoreError, Suffix, Swept, Wanted};
 use crate::durable::make_directory;
 use crate::hex;
 use crate::image::job::random;
@@ -258,6 +258,20 @@ impl Objects for Directory {
                 listed.map_err(|error| StoreError::of(&error, "listing", &self.places.objects().display()))
             }
         }
+    }
+
+    fn list_of(&self, beginning: &[u8; BEGINNING], each: Each<'_>) -> Result<(), StoreError> {
+        let fault = |error: io::Error| StoreError::of(&error, "listing", &self.places.objects().display());
+        let mut name = [0; 32];
+        name[..BEGINNING].copy_from_slice(beginning);
+        let path = self.places.object(&Key { name, suffix: Suffix::Original });
+        for entry in fs::read_dir(folder(&path)).map_err(fault)? {
+            let entry = entry.map_err(fault)?;
+            let Some(key) = key_of(&entry).filter(|key| key.name.starts_with(beginning)) else { continue };
+            let Some(metadata) = if_there(entry.metadata()).map_err(fault)? else { continue };
+            each(key, meta(&metadata).map_err(fault)?)?;
+        }
+        Ok(())
     }
 
     fn sweep(&self, age: Duration, wanted: Wanted<'_>) -> Result<Swept, StoreError> {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::hex;
 use crate::image::format::Format;
 
+/// Bytes at the beginning of names that objects may have in common: half of one, which nobody can guess either.
+pub const BEGINNING: usize = 16;
+
 /// An object's name: 256 bits that nobody can guess, and what it holds. As text, 64 hexadecimal digits, a dot, the
 /// suffix; nothing else is a key, so a key's text is safe in a path, an address and a header.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use annulus_engine::{Frame, Shard};
 
 pub use directory::Directory;
-pub use key::{Key, NotAKey, Suffix};
+pub use key::{BEGINNING, Key, NotAKey, Suffix};
 pub use s3::{S3, S3Settings};
 
 /// Why the store did not do it.
@@ -129,6 +129,12 @@ pub trait Objects: Send + Sync {
     /// # Errors
     /// [`StoreError`]: the store's, or that of `each`.
     fn list(&self, each: Each<'_>) -> Result<(), StoreError>;
+
+    /// Calls `each` for every object whose name begins so, in no particular order, until it fails.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store's, or that of `each`.
+    fn list_of(&self, beginning: &[u8; BEGINNING], each: Each<'_>) -> Result<(), StoreError>;
 
     /// Removes temporary files and unwanted objects older than `age`. Safe while uploads and works go on: an object that
     /// is uploaded again while it is swept stays.

@@ -68,8 +68,9 @@ fn a_directory_keeps_what_every_store_keeps() {
 }
 
 /// What every store keeps. Each begins with an empty one.
-pub(super) const SCENARIOS: [fn(&Tried<'_>); 5] = [
+pub(super) const SCENARIOS: [fn(&Tried<'_>); 6] = [
     objects_are_created_once_and_read_back,
+    names_that_begin_alike_are_found_together,
     a_reader_that_fails_leaves_nothing,
     a_sweep_takes_what_is_old_and_unwanted,
     what_is_wanted_again_while_it_is_swept_stays,
@@ -98,6 +99,35 @@ fn objects_are_created_once_and_read_back(tried: &Tried<'_>) {
     store.delete(&key).unwrap();
     store.delete(&key).unwrap();
     assert_eq!(keys(store).len(), 0);
+}
+
+fn names_that_begin_alike_are_found_together(tried: &Tried<'_>) {
+    let store = &*tried.store;
+    let of = |beginning: u8, end: u8, suffix| {
+        let mut name = [beginning; 32];
+        name[31] = end;
+        Key { name, suffix }
+    };
+    let meant = [of(1, 1, Suffix::Variant), of(1, 2, Suffix::Variant), of(1, 3, Suffix::Jpeg)];
+    // One differs in the last byte that counts.
+    let mut near = of(1, 1, Suffix::Variant);
+    near.name[BEGINNING - 1] = 2;
+    for key in meant.iter().chain([&near, &of(2, 1, Suffix::Variant)]) {
+        let _put = put(store, key, b"made");
+    }
+    let list = |beginning: u8| {
+        let mut found = Vec::new();
+        let mut each = |key, meta: Meta| {
+            found.push((key, meta.len));
+            Ok(())
+        };
+        store.list_of(&[beginning; BEGINNING], &mut each).unwrap();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(list(1), meant.map(|key| (key, 4)));
+    assert_eq!(list(3), []);
+    keys(store).iter().for_each(|key| store.delete(key).unwrap());
 }
 
 #[test]

@@ -11,9 +11,10 @@ use crate::image::delivery::{self, Told, disposition};
 use crate::image::fault::{Fault, Kind};
 use crate::image::format::Format;
 use crate::image::header::{self, Header, Progress};
+use crate::image::intake::judge;
 use crate::image::sniff::{self, SNIFF_BYTES};
 use crate::image::store::{Key, Object, StoreError};
-use crate::image::upload::{judge, whole_seconds};
+use crate::image::upload::whole_seconds;
 use crate::serve::range::{Selection, select};
 use crate::serve::wire::{Either, either};
 use crate::serve::{Body, Problem, Reply, Request, negotiate};
@@ -48,6 +49,8 @@ pub(in crate::image) async fn deliver(api: &Api, request: &Request, body: &mut B
         Err(StoreError::Missing(_)) => {}
         Err(error) => return Err(of_store(error)),
     }
+    // Until it is in the store the original is not deleted, so that nothing of one outlives it.
+    let entering = api.desk.doors.enter(&api.shard, asked.original).await?;
     let original = match api.shelf.open(&asked.original).await {
         Err(StoreError::Missing(_)) => return Err(no_original()),
         opened => opened.map_err(of_store)?,
@@ -59,7 +62,7 @@ pub(in crate::image) async fn deliver(api: &Api, request: &Request, body: &mut B
     let len = original.meta().len;
     let header = header_of(api, &*original).await?;
     drop(original);
-    let wish = Wish::of(key, asked.original, len, header, recipe);
+    let wish = Wish { _entering: Some(entering), ..Wish::of(key, asked.original, len, header, recipe) };
     judge(api.desk.gate.ask_aside(&wish.cost))?;
     let Made { format } = made(api, variants, body, wish).await?;
     let object = match api.shelf.open(&key).await {

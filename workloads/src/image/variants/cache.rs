@@ -90,6 +90,28 @@ impl Cache {
         self.shorten(&mut line)
     }
 
+    /// Some have left the store.
+    pub fn forget(&self, names: impl Iterator<Item = [u8; 32]>) {
+        let names: HashSet<[u8; 32]> = names.collect();
+        if names.is_empty() {
+            return;
+        }
+        let mut line = self.line();
+        let mut bytes = 0;
+        line.entries.retain(|entry| {
+            let stays = !names.contains(&entry.name);
+            bytes += if stays { 0 } else { entry.bytes };
+            stays
+        });
+        line.bytes -= bytes;
+        if let Some(since) = &mut line.since {
+            since.entered.retain(|entry| !names.contains(&entry.name));
+            since.left.extend(names);
+        }
+        self.bytes.store(line.bytes, Ordering::Relaxed);
+        self.entries.store(line.entries.len() as u64, Ordering::Relaxed);
+    }
+
     /// Lists the store and removes what is too old or too much. `is_over` ends it early.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ use super::fault::Fault;
 use super::format::Format;
 use super::header::Header;
 use super::pipeline::{self, Cost};
+use super::purge::Held;
 use super::recipe::Recipe;
 use super::store::{Key, StoreError};
 use cache::Cache;
@@ -91,6 +92,8 @@ pub struct Wish {
     pub recipes: Arc<[Recipe]>,
     /// What it will take.
     pub cost: Cost,
+    /// Keeps its original from being deleted meanwhile.
+    pub(in crate::image) _entering: Option<Held>,
 }
 
 impl Wish {
@@ -98,7 +101,7 @@ impl Wish {
     pub fn of(key: Key, original: Key, len: u64, header: Header, recipe: Recipe) -> Wish {
         let recipes: Arc<[Recipe]> = Arc::new([recipe]);
         let cost = pipeline::predict(&header, &recipes);
-        Wish { key, original, len, header, recipes, cost }
+        Wish { key, original, len, header, recipes, cost, _entering: None }
     }
 }
 

@@ -106,7 +106,8 @@ impl Sender {
         settings: &WebhookSettings,
         trusted: &Arc<ClientConfig>,
     ) -> Sender {
-        let outbound = Outbound::new(shard, dns::system_resolver(shard, &[], NAME_TTL_MAX), trusted);
+        let resolver = dns::system_resolver(shard, &[], NAME_TTL_MAX);
+        let outbound = Outbound::within(shard, resolver, trusted, settings.reach.clone());
         let keys: Vec<&str> = settings.keys.iter().map(String::as_str).collect();
         let hook = Webhook::new(&outbound, settings.endpoint.clone(), &keys, Vec::new(), settings.timeout);
         let Telling { outbox, figures } = telling.clone();

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::{Value, expected, list, number, string, table, unknown};
+use crate::config::{Value, boolean, expected, list, number, string, table, unknown};
 use crate::image::outbox::{Event, EventSet, Reader};
-use crate::outbound::Endpoint;
 use crate::outbound::webhook::KEY_BYTES_MIN;
+use crate::outbound::{Endpoint, Reach};
 
 /// Keys, at most: a request is signed with each.
 const KEYS_MAX: usize = 4;
@@ -15,7 +15,7 @@ const TIMEOUT_SECONDS_MAX: u64 = 20;
 const _: () = assert!(TIMEOUT_SECONDS_MAX < Reader::Webhooks.lease().as_secs());
 
 /// Every key of the section.
-const KEYS: &[&str] = &["url", "keys", "events", "timeout_seconds", "attempts_max"];
+const KEYS: &[&str] = &["url", "keys", "events", "timeout_seconds", "attempts_max", "allow_private"];
 
 /// What may be told: ends of jobs.
 const EVENTS: [Event; 4] = [Event::Done, Event::Failed, Event::Dead, Event::Cancelled];
@@ -33,17 +33,20 @@ pub struct WebhookSettings {
     pub timeout: Duration,
     /// Attempts; beyond, what was to be told is a dead letter.
     pub attempts_max: u32,
+    /// Where the endpoint may be.
+    pub reach: Reach,
 }
 
 impl fmt::Debug for WebhookSettings {
     /// Without the keys.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, keys: _, events, timeout, attempts_max } = self;
+        let Self { endpoint, keys: _, events, timeout, attempts_max, reach } = self;
         f.debug_struct("WebhookSettings")
             .field("endpoint", &endpoint.to_string())
             .field("events", events)
             .field("timeout", timeout)
             .field("attempts_max", attempts_max)
+            .field("reach", reach)
             .finish_non_exhaustive()
     }
 }
@@ -58,7 +61,7 @@ impl WebhookSettings {
         for (key, value) in table(value, "a section, as in [image.webhooks]")? {
             draft.set(key.get_ref(), value).map_err(|says| format!("{}: {says}", key.get_ref()))?;
         }
-        let Draft { endpoint, keys, events, timeout, attempts_max } = draft;
+        let Draft { endpoint, keys, events, timeout, attempts_max, reach } = draft;
         let Some(endpoint) = endpoint else {
             return Err("there is no url: set url = \"https://...\", where ends of jobs are to be told".to_owned());
         };
@@ -68,7 +71,8 @@ impl WebhookSettings {
                  keys = [\"...\"], such as what `openssl rand -hex 32` prints, and give it the same"
             ));
         }
-        Ok(WebhookSettings { endpoint, keys, events, timeout, attempts_max })
+        reach.check(&endpoint).map_err(|says| format!("url: {says}"))?;
+        Ok(WebhookSettings { endpoint, keys, events, timeout, attempts_max, reach })
     }
 }
 
@@ -79,12 +83,20 @@ struct Draft {
     events: EventSet,
     timeout: Duration,
     attempts_max: u32,
+    reach: Reach,
 }
 
 impl Default for Draft {
     fn default() -> Draft {
         let events = EventSet::of(&[Event::Done, Event::Failed, Event::Dead]);
-        Draft { endpoint: None, keys: Vec::new(), events, timeout: Duration::from_secs(5), attempts_max: 20 }
+        Draft {
+            endpoint: None,
+            keys: Vec::new(),
+            events,
+            timeout: Duration::from_secs(5),
+            attempts_max: 20,
+            reach: Reach::default(),
+        }
     }
 }
 
@@ -95,6 +107,7 @@ impl Draft {
             "keys" => self.keys = read_keys(value)?,
             "events" => self.events = read_events(value)?,
             "timeout_seconds" => self.timeout = Duration::from_secs(number(value, 1, TIMEOUT_SECONDS_MAX)?),
+            "allow_private" => self.reach = read_reach(value)?,
             "attempts_max" => self.attempts_max = number(value, 1, 1000)? as u32,
             _ => return Err(unknown("key", key, KEYS)),
         }
@@ -122,6 +135,15 @@ fn read_keys(value: &Value<'_>) -> Result<Vec<String>, String> {
         keys.push(key.to_owned());
     }
     Ok(keys)
+}
+
+fn read_reach(value: &Value<'_>) -> Result<Reach, String> {
+    const WHAT: &str = "true, false, or a list of networks such as [\"10.0.0.0/8\"]";
+    if let Ok(all) = boolean(value) {
+        return Reach::read(Some(all), &[]);
+    }
+    let networks: Vec<&str> = list(value, WHAT)?.map(|text| string(text, WHAT)).collect::<Result<_, _>>()?;
+    Reach::read(None, &networks)
 }
 
 fn read_events(value: &Value<'_>) -> Result<EventSet, String> {
@@ -158,7 +180,8 @@ mod tests {
         assert_eq!(has, [true, true, true, false]);
         let shown = format!("{settings:?}");
         assert!(shown.contains("https://a.b/hook") && !shown.contains("hush") && !shown.contains(&key), "{shown}");
-        let more = "events = [\"cancelled\"], timeout_seconds = 20, attempts_max = 1";
+        let more =
+            "events = [\"cancelled\"], timeout_seconds = 20, attempts_max = 1, allow_private = [\"127.0.0.0/8\"]";
         let settings = read(&format!("url = \"http://127.0.0.1:1\", keys = [\"{key}\", \"{key}2\"], {more}")).unwrap();
         assert_eq!((settings.keys.len(), settings.attempts_max, settings.timeout.as_secs()), (2, 1, 20));
         assert!(settings.events.has(Event::Cancelled) && !settings.events.has(Event::Done));
@@ -182,6 +205,12 @@ mod tests {
             ("timeout_seconds = 21".to_owned(), "timeout_seconds: "),
             ("attempts_max = 0".to_owned(), "attempts_max: "),
             ("urls = 1".to_owned(), "urls: "),
+            ("allow_private = [\"10.0.0/8\"]".to_owned(), "allow_private: \"10.0.0/8\" is not a network"),
+            ("allow_private = 1".to_owned(), "allow_private: expected true, false, or a list of networks"),
+            (
+                format!("url = \"http://10.1.2.3/a\", keys = [\"{key}\"]"),
+                "url: http://10.1.2.3/a: 10.1.2.3 is not an address",
+            ),
         ] {
             let refused = read(&text).unwrap_err();
             assert!(refused.contains(says) && !refused.contains("secret"), "{text}: {refused}");

@@ -6,6 +6,7 @@ use crate::chat::config::keys::{Key, Set, expected};
 use crate::chat::config::secret::Secret;
 use crate::chat::events::Kind;
 use crate::gateway::config::tree::Value;
+use crate::outbound::Reach;
 
 /// `[chat.events]`.
 pub const EVENTS: &[Key<Events>] = &[
@@ -59,6 +60,13 @@ pub const EVENTS: &[Key<Events>] = &[
         Set::Count(1, WAITING_MAX, |events, count| events.waiting_max = count as usize),
     ),
     key(
+        "allow_private",
+        "false",
+        "whether `endpoint` may be at an address that is not of the public network: loopback, private, link-local; or a list of \
+         networks in which it may be",
+        Set::Value("true, false or list of networks", set_reach),
+    ),
+    key(
         "static_headers",
         "{}",
         "headers that are always sent",
@@ -68,6 +76,23 @@ pub const EVENTS: &[Key<Events>] = &[
         }),
     ),
 ];
+
+fn set_reach(events: &mut Events, value: &Value) -> Result<(), String> {
+    const WHAT: &str = "true, false or a list of networks such as [\"10.0.0.0/8\"]";
+    let (all, nodes) = match value {
+        Value::Bool(all) => (Some(*all), &[][..]),
+        Value::Array(nodes) => (None, &nodes[..]),
+        _ => return expected(WHAT),
+    };
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    let networks: Option<Vec<String>> = nodes.iter().map(|node| text(&node.value)).collect();
+    let Some(networks) = networks else { return expected(WHAT) };
+    events.reach = Reach::read(all, &networks.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(())
+}
 
 fn set_types(events: &mut Events, value: &Value) -> Result<(), String> {
     let names = Kind::ALL.map(Kind::name).join(", ");

@@ -17,6 +17,7 @@ use crate::chat::events::Kind;
 use crate::gateway::config::report::Report;
 use crate::gateway::config::toml as tree_of_toml;
 use crate::gateway::config::tree::Value;
+use crate::outbound::Reach;
 
 /// Sets every key of a `[chat]` section as `crate::config` does.
 fn read(text: &str) -> Result<Config, String> {
@@ -109,6 +110,7 @@ fn a_whole_file_is_where_it_belongs() {
         timeout = "250ms"
         give_up_after = "1h"
         waiting_max = 9
+        allow_private = ["10.1.0.0/16"]
         static_headers = { Authorization = "hush" }
         [api]
         keys = ["a", "b"]
@@ -158,6 +160,7 @@ fn a_whole_file_is_where_it_belongs() {
         timeout_ms: 250,
         give_up_after_ms: 3_600_000,
         waiting_max: 9,
+        reach: Reach::read(None, &["10.1.0.0/16"]).unwrap(),
         static_headers: vec![("authorization".to_owned(), Secret::new("hush"))],
     };
     assert_eq!(config.events, Some(events));

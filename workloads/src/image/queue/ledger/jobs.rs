@@ -25,6 +25,7 @@ impl Ledger {
         let Some(work) = self.enter_work(order, now)? else { return Ok(Enqueued::Refused) };
         let id = JobId::random().map_err(|error| unreadable(error.to_string()))?;
         self.enter_job(id, work, order, forecast, now)?;
+        self.note_usage(&order.tenant, order.work.len, now)?;
         self.delta.counts.accepted += 1;
         self.touched.insert(work);
         let document = self.job(&order.tenant, id)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;

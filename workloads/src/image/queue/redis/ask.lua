@@ -18,19 +18,16 @@ elseif what == 'dead' then
     if #found >= most then break end
   end
   return answer(found)
+elseif what == 'usage' then
+  local told = redis.call('HGET', P .. 'taken', ARGV[5]) or ''
+  local day, bytes = string.match(told, '^(%d+) (%d+)$')
+  return answer({ redis.call('SCARD', P .. 'open:' .. ARGV[5]), day == DAY and bytes or '0' })
+elseif what == 'whose' then
+  return answer(show(ARGV[5]))
 elseif what == 'wanted' then
-  -- whether originals of works that are done are kept, then object keys
+  -- whether originals of works that are done are kept, and from when on, then object keys
   local wanted = {}
-  for at = 6, #ARGV do
-    local is_wanted = redis.call('HEXISTS', P .. 'objects', ARGV[at])
-    if is_wanted == 0 and string.sub(ARGV[at], -9) == '.original' then
-      for _, id in ipairs(redis.call('SMEMBERS', P .. 'o:' .. ARGV[at])) do
-        local state = tonumber(redis.call('HGET', P .. 'w:' .. id, 'state') or CANCELLED)
-        if state == WAITING or state == LEASED or state == DEAD or (state == DONE and ARGV[5] == '1') then is_wanted = 1 end
-      end
-    end
-    wanted[#wanted + 1] = is_wanted
-  end
+  for at = 7, #ARGV do wanted[#wanted + 1] = is_wanted(ARGV[at], ARGV[5], ARGV[6]) and 1 or 0 end
   return answer(wanted)
 end
 return redis.error_reply('ERR the queue knows no question ' .. what)

@@ -7,6 +7,7 @@ local work = find_work(told[3])
 if told[2] == '1' or not work or work.state >= DONE then return answer(show(job)) end
 redis.call('HSET', name, 'cancelled', 1, 'finished', whole(NOW))
 redis.call('HINCRBY', name, 'revision', 1)
+redis.call('SREM', P .. 'open:' .. tenant, job)
 redis.call('ZADD', P .. 'finished', whole(NOW), job)
 note(job, work.id, 'cancelled')
 touch(work.id)

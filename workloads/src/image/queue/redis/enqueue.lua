@@ -53,6 +53,12 @@ if work.state >= DONE then
   redis.call('HSET', P .. 'j:' .. job, 'finished', whole(NOW))
   redis.call('ZADD', P .. (work.state == DEAD and 'finished:dead' or 'finished'), whole(NOW), job)
 end
+if work.state < DONE then redis.call('SADD', P .. 'open:' .. tenant, job) end
+do
+  local day, bytes = string.match(redis.call('HGET', P .. 'taken', tenant) or '', '^(%d+) (%d+)$')
+  local taken = tonumber(ARGV[8]) + (day == DAY and tonumber(bytes) or 0)
+  redis.call('HSET', P .. 'taken', tenant, DAY .. ' ' .. whole(taken))
+end
 if idempotency ~= '' then redis.call('HSET', P .. 'idem', idempotency, job) end
 count('accepted')
 note(job, id, 'accepted')

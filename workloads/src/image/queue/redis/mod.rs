@@ -39,7 +39,9 @@ pub use settings::RedisQueueSettings;
 use self::room::Room;
 use super::options::QueueOptions;
 use super::sums::Sums;
-use super::{Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Queue, QueueError, Settled};
+use super::{
+    Answer, Ask, Counts, Depth, Enqueued, Forecast, Held, Lease, LeaseId, Purged, Queue, QueueError, Settled, Usage,
+};
 use crate::image::courier::{Courier, NotTaken};
 use crate::image::fault::Fault;
 use crate::image::job::{Document, JobId, Tenant};
@@ -133,6 +135,15 @@ impl Queue for RedisQueue {
         self.call(move |room| async move { room.cancel(&tenant, id).await })
     }
 
+    fn whose(&self, id: JobId) -> Answer<Option<(Tenant, Document)>> {
+        self.call(move |room| async move { room.whose(id).await })
+    }
+
+    fn purge(&self, tenant: &Tenant, id: JobId) -> Answer<Purged> {
+        let tenant = tenant.clone();
+        self.call(move |room| async move { room.purge(&tenant, id).await })
+    }
+
     fn lease(&self, lane: &str, ask: Ask) -> Answer<Vec<Lease>> {
         let lane = lane.to_owned();
         self.call(move |room| async move { room.lease(&lane, ask).await })
@@ -170,6 +181,11 @@ impl Queue for RedisQueue {
 
     fn wanted(&self, keys: Vec<Key>) -> Answer<Vec<bool>> {
         self.call(move |room| async move { room.wanted(&keys).await })
+    }
+
+    fn usage(&self, tenant: &Tenant) -> Answer<Usage> {
+        let tenant = tenant.clone();
+        self.call(move |room| async move { room.usage(&tenant).await })
     }
 
     fn depth(&self) -> Depth {

@@ -13,6 +13,7 @@
 --   ready:P             stream: works that are due        aside:P    stream: giants that were stepped over, in their order
 --   later               works by when they are due        dead       dead works by when they died
 --   idle:S              works that have ended and no job has, by when          obituary  stream: deaths, for who watches
+--   open:TENANT         its jobs that have not ended           taken   tenant -> a day, and bytes of its originals then
 --   secret              what names of objects are made with
 --   events              stream: what happened to jobs, until it is in the account of jobs       sender  the node that sends them
 --   webhooks            stream: the same, until webhooks have told it       sender:webhooks, letters    who tells, dead letters
@@ -42,6 +43,9 @@ local OBITUARIES_MAX = 10000
 
 local clock = redis.call('TIME')
 local NOW = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+
+-- This day of UTC.
+local DAY = string.format('%.0f', math.floor(NOW / 86400000))
 
 local counted, touched = {}, {}
 
@@ -199,6 +203,7 @@ local function change(work, to, at, fault)
     if redis.call('HGET', name, 'cancelled') ~= '1' then
       redis.call('ZREM', P .. 'finished', job)
       redis.call('ZREM', P .. 'finished:dead', job)
+      redis.call(has_ended and 'SREM' or 'SADD', P .. 'open:' .. redis.call('HGET', name, 'tenant'), job)
       if has_ended then
         redis.call('HSET', name, 'finished', whole(at))
         redis.call('ZADD', P .. (to == DEAD and 'finished:dead' or 'finished'), whole(at), job)
@@ -266,4 +271,30 @@ end
 local function show_own(job, tenant)
   if redis.call('HGET', P .. 'j:' .. job, 'tenant') ~= tenant then return false end
   return show(job)
+end
+
+-- No job has it, and nothing of it is kept.
+local function forget_work(work)
+  local key = redis.call('HMGET', P .. 'w:' .. work.id, 'key', 'original')
+  redis.call('HDEL', P .. 'works', key[1])
+  for _, object in ipairs(redis.call('SMEMBERS', P .. 'wo:' .. work.id)) do redis.call('HDEL', P .. 'objects', object) end
+  redis.call('SREM', P .. 'o:' .. key[2], work.id)
+  redis.call('ZREM', P .. 'dead', work.id)
+  redis.call('DEL', P .. 'w:' .. work.id, P .. 'wj:' .. work.id, P .. 'wo:' .. work.id)
+  sum(work.state, work.priority, work.cpu, -1)
+  touch(work.id)
+end
+
+-- Whether a work refers to an object: as its output, or as the original that it is made of. `kept` is whether originals of works
+-- that are done are, those that have ended after `since` (nothing: all of them).
+local function is_wanted(object, kept, since)
+  if redis.call('HEXISTS', P .. 'objects', object) == 1 then return true end
+  if string.sub(object, -9) ~= '.original' then return false end
+  for _, id in ipairs(redis.call('SMEMBERS', P .. 'o:' .. object)) do
+    local told = redis.call('HMGET', P .. 'w:' .. id, 'state', 'finished')
+    local state = tonumber(told[1] or CANCELLED)
+    if state == WAITING or state == LEASED or state == DEAD then return true end
+    if state == DONE and kept == '1' and (since == '' or tonumber(told[2] or 0) > tonumber(since)) then return true end
+  end
+  return false
 end

@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 
 use super::news::{Message, News};
 use super::records::{self, Shown, Told, Versioned};
-use super::scripts::{ASK, CANCEL, ENQUEUE, EVENTS, HOLD, LEASE, LETTERS, RETRY, SETTLE, TEND};
+use super::scripts::{ASK, CANCEL, ENQUEUE, EVENTS, HOLD, LEASE, LETTERS, PURGE, RETRY, SETTLE, TEND};
 use super::settings::RedisQueueSettings;
 use crate::hex;
 use crate::image::fault::{Fault, Kind};
@@ -20,7 +20,7 @@ use crate::image::job::{Document, JobId, Tenant, random};
 use crate::image::outbox::{AGAIN_MAX, EVENTS_MAX_IN_REDIS, LETTERS_MAX, Letter, Noted, Place, Reader};
 use crate::image::queue::options::QueueOptions;
 use crate::image::queue::sums::Sums;
-use crate::image::queue::{Ask, Enqueued, Forecast, Held, Lease, LeaseId, QueueError, Settled};
+use crate::image::queue::{Ask, Enqueued, Forecast, Held, Lease, LeaseId, Purged, QueueError, Remains, Settled, Usage};
 use crate::image::store::Key;
 use crate::image::work::{Manifest, Order, Salt};
 use crate::redis::{Event, Events, Redis, Script, Subscriber, Trouble, Value};
@@ -488,10 +488,57 @@ impl Room {
         }
     }
 
+    pub(super) async fn usage(&self, tenant: &Tenant) -> Result<Usage, QueueError> {
+        let told = self.ask("usage", &[tenant.0.as_bytes()]).await?.into_list().unwrap_or_default();
+        match &told[..] {
+            [unended, bytes] => {
+                let number = |value: &Value| value.as_int().and_then(|number| u64::try_from(number).ok());
+                let unended = number(unended).unwrap_or(0);
+                // As text, because a number of Lua's becomes one of 53 bits.
+                let bytes_of_day = bytes.as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+                Ok(Usage { unended, bytes_of_day })
+            }
+            _ => Err(QueueError::Io("what a tenant has is not two numbers".to_owned())),
+        }
+    }
+
+    /// Whether originals of works that are done are kept, and of those that have ended since when.
+    fn originals(&self) -> [String; 2] {
+        let since = self.options.originals_since_ms();
+        [u8::from(self.options.originals_kept).to_string(), since.map_or_else(String::new, |since| since.to_string())]
+    }
+
+    pub(super) async fn whose(&self, id: JobId) -> Result<Option<(Tenant, Document)>, QueueError> {
+        let found = self.ask("whose", &[id.to_string().as_bytes()]).await?;
+        let Some(shown) = self.shown(found)? else { return Ok(None) };
+        Ok(Some((Tenant::named(shown.job.tenant().map_err(QueueError::Io)?), shown.document)))
+    }
+
+    pub(super) async fn purge(&self, tenant: &Tenant, id: JobId) -> Result<Purged, QueueError> {
+        let (job, [kept, since]) = (id.to_string(), self.originals());
+        let args = [job.as_bytes(), tenant.0.as_bytes(), kept.as_bytes(), since.as_bytes()];
+        let mut parts = self.run(&PURGE, &args, true).await?.into_list().unwrap_or_default().into_iter();
+        let strange = || QueueError::Io("what is left of a job is not what was asked for".to_owned());
+        match parts.next().and_then(|part| part.as_int()).ok_or_else(strange)? {
+            0 => Ok(Purged::Unknown),
+            1 => {
+                let shown = self.shown(parts.next().ok_or_else(strange)?)?.ok_or_else(strange)?;
+                Ok(Purged::Unended(Box::new(shown.document)))
+            }
+            _ => {
+                let mut flag = || parts.next().and_then(|part| part.as_int()).ok_or_else(strange);
+                let (keeps_outputs, original_goes) = (flag()? == 1, flag()? == 1);
+                let mut keys = parts.map(|part| part.as_str().and_then(|text| text.parse::<Key>().ok()));
+                let original = keys.next().ok_or_else(strange)?.filter(|_| original_goes);
+                Ok(Purged::Gone(Remains { objects: keys.flatten().collect(), original, keeps_outputs }))
+            }
+        }
+    }
+
     pub(super) async fn wanted(&self, keys: &[Key]) -> Result<Vec<bool>, QueueError> {
         let names: Vec<String> = keys.iter().map(Key::to_string).collect();
-        let kept: &[u8] = if self.options.originals_kept { b"1" } else { b"0" };
-        let mut args = vec![kept];
+        let [kept, since] = self.originals();
+        let mut args = vec![kept.as_bytes(), since.as_bytes()];
         args.extend(names.iter().map(String::as_bytes));
         let answers = self.ask("wanted", &args).await?.into_list().unwrap_or_default();
         if answers.len() != keys.len() {

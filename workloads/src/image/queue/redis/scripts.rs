@@ -19,6 +19,8 @@ scripts! {
     ASK = "ask.lua";
     /// Cancels a job.
     CANCEL = "cancel.lua";
+    /// Deletes a job.
+    PURGE = "purge.lua";
     /// Takes what is due.
     LEASE = "lease.lua";
     /// Renews leases.

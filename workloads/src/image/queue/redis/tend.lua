@@ -48,24 +48,13 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'later', '-inf', whole(NOW)
   end
 end
 
-local function forget_work(work)
-  local key = redis.call('HMGET', P .. 'w:' .. work.id, 'key', 'original')
-  redis.call('HDEL', P .. 'works', key[1])
-  for _, object in ipairs(redis.call('SMEMBERS', P .. 'wo:' .. work.id)) do redis.call('HDEL', P .. 'objects', object) end
-  redis.call('SREM', P .. 'o:' .. key[2], work.id)
-  redis.call('ZREM', P .. 'dead', work.id)
-  redis.call('DEL', P .. 'w:' .. work.id, P .. 'wj:' .. work.id, P .. 'wo:' .. work.id)
-  sum(work.state, work.priority, work.cpu, -1)
-  touch(work.id)
-end
-
 local more = 0
 if ARGV[12] == '1' then
   local function forget_jobs(set, kept)
     local old = redis.call('ZRANGEBYSCORE', set, '-inf', '(' .. whole(NOW - kept), 'LIMIT', 0, FORGOTTEN_MAX)
     if #old == FORGOTTEN_MAX then more = 1 end
     for _, job in ipairs(old) do
-      local told = redis.call('HMGET', P .. 'j:' .. job, 'work', 'idempotency')
+      local told = redis.call('HMGET', P .. 'j:' .. job, 'work', 'idempotency', 'tenant')
       redis.call('ZREM', set, job)
       redis.call('DEL', P .. 'j:' .. job)
       if told[1] then
@@ -73,6 +62,8 @@ if ARGV[12] == '1' then
           redis.call('HDEL', P .. 'idem', told[2])
         end
         redis.call('SREM', P .. 'wj:' .. told[1], job)
+        -- There yet if a node of an older version has ended it.
+        redis.call('SREM', P .. 'open:' .. told[3], job)
         local work = find_work(told[1])
         if work and work.state >= DONE and redis.call('SCARD', P .. 'wj:' .. work.id) == 0 then
           local finished = redis.call('HGET', P .. 'w:' .. work.id, 'finished')

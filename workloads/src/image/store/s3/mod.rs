@@ -50,7 +50,8 @@ use self::calls::Placed;
 use self::client::{Client, Site};
 use self::parts::Parts;
 use self::shelf::{S3Shelf, place, wanted_again};
-use super::{Each, Key, Meta, Objects, Put, Shelf, StoreError, Suffix, Swept, Wanted};
+use super::{BEGINNING, Each, Key, Meta, Objects, Put, Shelf, StoreError, Suffix, Swept, Wanted};
+use crate::hex;
 use crate::image::courier::{Courier, NotTaken};
 
 /// What was found out about this store.
@@ -88,6 +89,18 @@ impl S3 {
         let mut store = S3 { site, ways, courier };
         store.ways = store.ask(|client| async move { probe(&client).await })?;
         Ok(store)
+    }
+
+    fn each_key(&self, beginning: &str, each: Each<'_>) -> Result<(), StoreError> {
+        sweep::each_page(self, beginning, &mut |page| {
+            for found in page.found {
+                // What is no key is somebody else's.
+                if let Some(key) = found.name.rsplit('/').next().and_then(|name| name.parse().ok()) {
+                    each(key, found.meta)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Whether it creates an object only where there is none, when asked to.
@@ -222,15 +235,11 @@ impl Objects for S3 {
     }
 
     fn list(&self, each: Each<'_>) -> Result<(), StoreError> {
-        sweep::each_page(self, "objects/", &mut |page| {
-            for found in page.found {
-                // What is no key is somebody else's.
-                if let Some(key) = found.name.rsplit('/').next().and_then(|name| name.parse().ok()) {
-                    each(key, found.meta)?;
-                }
-            }
-            Ok(())
-        })
+        self.each_key("objects/", each)
+    }
+
+    fn list_of(&self, beginning: &[u8; BEGINNING], each: Each<'_>) -> Result<(), StoreError> {
+        self.each_key(&format!("objects/{}", hex::encode(beginning)), each)
     }
 
     fn sweep(&self, age: Duration, wanted: Wanted<'_>) -> Result<Swept, StoreError> {

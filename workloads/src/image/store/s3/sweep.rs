@@ -16,7 +16,7 @@ const ASK_MAX: usize = 256;
 /// Folders of what never got its name.
 const NAMELESS: [&str; 3] = ["temporary/", "incoming/", "probe/"];
 
-/// Calls `each` for every page of the objects in a folder.
+/// Calls `each` for every page of the objects in a folder, or of those in it whose names begin so.
 pub(super) fn each_page(
     store: &S3,
     folder: &str,

@@ -1,0 +1,263 @@
+//! An image on its way in: hashed, its head read and judged, written to the store, published, and entered as a job.
+//!
+//! Where its bytes come from is not known here: a body as it comes, or what lies somewhere already.
+
+use std::sync::Arc;
+
+use annulus_engine::Frame;
+use ring::digest;
+
+use super::admission::Verdict;
+use super::api::{Api, of_fault, of_queue, of_store};
+use super::asked::Asked;
+use super::fault::{Fault, Kind};
+use super::header::{self, Header, Limits, Progress};
+use super::job::{Document, Tenant};
+use super::pipeline;
+use super::queue::{Enqueued, Forecast};
+use super::recipe::Recipe;
+use super::store::{Object, Upload};
+use super::upload::whole_seconds;
+use super::work::{ContentHash, Idempotency, Order, Work, WorkKey};
+use crate::serve::Problem;
+
+/// Bytes collected for one write: large enough to be worth a system call, small enough to hold one per upload.
+pub(super) const WRITE_BYTES: usize = 256 << 10;
+
+/// The verdict as an answer, or the forecast.
+pub(super) fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
+    match verdict {
+        Verdict::Welcome(forecast) => Ok(forecast),
+        Verdict::Later { retry_after, why, too_many } => {
+            let status = if too_many { 429 } else { 503 };
+            let seconds = whole_seconds(retry_after);
+            let kind = if too_many { "about:blank#queue-full" } else { "about:blank#short-of-resources" };
+            let title = if too_many { "The queue is too long" } else { "The server is short of memory or disk" };
+            let detail = format!("{why} Send it again in {seconds} s.");
+            Err(Problem::new(status, detail).of_kind(kind, title).with("retry-after", seconds.to_string()))
+        }
+        Verdict::Never(why) => Err(of_fault(&Fault::new(Kind::TooLarge, why))),
+    }
+}
+
+/// The beginning of an image, until it says what the image is.
+pub(super) struct Head {
+    bytes: Vec<u8>,
+    /// How much of it the next reading needs.
+    wanted: u64,
+}
+
+impl Head {
+    pub(super) fn new() -> Head {
+        Head { bytes: Vec::new(), wanted: 1 }
+    }
+
+    /// The next bytes of an image that has `whole` bytes, where that is known; its header, once it is all here.
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        whole: Option<u64>,
+        limits: &Limits,
+    ) -> Result<Option<Header>, Problem> {
+        self.bytes.extend_from_slice(bytes);
+        if (self.bytes.len() as u64) < self.wanted {
+            return Ok(None);
+        }
+        match self.read(whole, limits)? {
+            Progress::NeedMore { bytes } => {
+                self.wanted = bytes;
+                Ok(None)
+            }
+            Progress::Header(header) => Ok(Some(header)),
+        }
+    }
+
+    fn read(&self, whole: Option<u64>, limits: &Limits) -> Result<Progress, Problem> {
+        header::read(&self.bytes, whole, limits).map_err(|fault| of_fault(&fault))
+    }
+}
+
+/// Where an image is until it has its name.
+enum Home {
+    /// Nowhere: its header is not known yet.
+    Unknown,
+    /// In the store, as far as it came.
+    Coming(Box<dyn Upload>),
+}
+
+/// Whether the length of the queue may still be a reason against an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It comes now.
+    New,
+    /// It was let in when it was announced, and is not turned away at the end of a long way.
+    Announced,
+}
+
+/// An image on its way in.
+pub(super) struct Intake<'a> {
+    api: &'a Api,
+    entry: Entry,
+    recipes: Arc<[Recipe]>,
+    hash: digest::Context,
+    head: Head,
+    header: Option<Header>,
+    home: Home,
+    /// What will be written next.
+    pending: Vec<u8>,
+    len: u64,
+    declared: Option<u64>,
+}
+
+impl<'a> Intake<'a> {
+    /// `declared` is the length, where it is known beforehand.
+    pub(super) fn new(api: &'a Api, asked: &Asked, declared: Option<u64>, entry: Entry) -> Result<Intake<'a>, Problem> {
+        if let Some(len) = declared {
+            api.config.limits.check_bytes(len).map_err(|fault| of_fault(&fault))?;
+        }
+        Ok(Intake {
+            api,
+            entry,
+            recipes: asked.recipes.clone(),
+            hash: digest::Context::new(&digest::SHA256),
+            head: Head::new(),
+            header: None,
+            home: Home::Unknown,
+            pending: Vec::new(),
+            len: 0,
+            declared,
+        })
+    }
+
+    pub(super) async fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        self.len += bytes.len() as u64;
+        self.api.config.limits.check_bytes(self.len).map_err(|fault| of_fault(&fault))?;
+        self.hash.update(bytes);
+        if self.header.is_some() {
+            self.pending.extend_from_slice(bytes);
+            return self.write(WRITE_BYTES).await;
+        }
+        match self.head.take(bytes, self.declared, &self.api.config.limits)? {
+            None => Ok(()),
+            Some(header) => self.known(header).await,
+        }
+    }
+
+    /// Takes what lies somewhere already.
+    pub(super) async fn take_all(&mut self, object: &dyn Object) -> Result<(), Problem> {
+        let (mut at, len) = (0, object.meta().len);
+        while at < len {
+            let piece = object.read_at(Vec::with_capacity(WRITE_BYTES), WRITE_BYTES, at).await.map_err(of_store)?;
+            if piece.is_empty() {
+                break;
+            }
+            at += piece.len() as u64;
+            self.take(&piece).await?;
+        }
+        self.ends().await
+    }
+
+    /// The image is what it should be: from now on it is written.
+    async fn known(&mut self, header: Header) -> Result<(), Problem> {
+        let cost = pipeline::predict(&header, &self.recipes);
+        let gate = &self.api.desk.gate;
+        judge(match self.entry {
+            Entry::New => gate.ask(Some(&cost)),
+            Entry::Announced => gate.ask_aside(&cost),
+        })?;
+        self.header = Some(header);
+        self.home = Home::Coming(self.api.shelf.create().await.map_err(of_store)?);
+        self.pending.extend_from_slice(&self.head.bytes);
+        self.write(WRITE_BYTES).await
+    }
+
+    /// Writes what is pending, if that is at least so much.
+    async fn write(&mut self, least: usize) -> Result<(), Problem> {
+        if self.pending.len() < least {
+            return Ok(());
+        }
+        let Home::Coming(upload) = &mut self.home else { return Ok(()) };
+        let next = if least > 1 { Vec::with_capacity(WRITE_BYTES) } else { Vec::new() };
+        let frame = Frame::owned(std::mem::replace(&mut self.pending, next));
+        upload.write(frame).await.map_err(of_store)
+    }
+
+    /// All of it is here.
+    pub(super) async fn ends(&mut self) -> Result<(), Problem> {
+        // What could not be judged before: a header that ends with the file, and the ratio of pixels to bytes.
+        if self.header.is_none() || self.declared.is_none() {
+            match (self.head.read(Some(self.len), &self.api.config.limits)?, &self.header) {
+                (Progress::Header(header), None) => self.known(header).await?,
+                (Progress::NeedMore { .. }, None) => {
+                    let detail = "the image ends in the middle of its header. It was probably cut off on its way.";
+                    return Err(of_fault(&Fault::new(Kind::BadImage, detail)));
+                }
+                (_, Some(_)) => {}
+            }
+        }
+        self.write(1).await
+    }
+
+    /// Removes what was written, and passes on why.
+    pub(super) async fn give_up(self, problem: Problem) -> Problem {
+        if let Home::Coming(upload) = self.home
+            && let Err(error) = upload.abandon().await
+        {
+            // The sweep finds it later.
+            crate::say!("image: an upload that was given up: {error}");
+        }
+        problem
+    }
+}
+
+/// Publishes the original and enters the job. Whether it is a new one.
+pub(super) async fn enter(
+    api: &Api,
+    tenant: &Tenant,
+    intake: Intake<'_>,
+    asked: Asked,
+    idempotency_key: Option<String>,
+) -> Result<(Document, bool), Problem> {
+    let Intake { hash, header: Some(header), home, len, .. } = intake else {
+        return Err(of_fault(&Fault::new(Kind::BadImage, "the upload is no image")));
+    };
+    let mut content = ContentHash([0; 32]);
+    content.0.copy_from_slice(hash.finish().as_ref());
+    let salt = api.desk.queue.salt();
+    let cost = pipeline::predict(&header, &asked.recipes);
+    // It was let in by its header, and is not turned away at the end of a long way: only the forecast is new.
+    let wait = api.desk.gate.forecast();
+    let forecast = Forecast { delayed: wait > api.desk.gate.marks().soft, wait };
+    let original = salt.original(&content);
+    // From here to the queue it is not deleted.
+    let _entering = api.desk.doors.enter(&api.shard, original).await?;
+    let put = match home {
+        Home::Coming(upload) => upload.publish(original).await,
+        Home::Unknown => return Err(of_fault(&Fault::new(Kind::BadImage, "the upload is no image"))),
+    };
+    let put = put.map_err(of_store)?;
+    debug_assert_eq!(put.bytes(), len);
+    let key = WorkKey::of(salt, &content, &asked.recipes);
+    let request = Idempotency::fingerprint(&content, &asked.recipes, asked.priority);
+    let idempotency = idempotency_key.map(|key| Idempotency { key, request });
+    let work = Work { key, original, len, header, recipes: asked.recipes, cost };
+    let order = Order { tenant: tenant.clone(), work, priority: asked.priority, asked: asked.words, idempotency };
+    match api.desk.queue.enqueue(order, forecast).await.map_err(of_queue)? {
+        Enqueued::Accepted(document) => Ok((document, true)),
+        Enqueued::Before(document) => Ok((document, false)),
+        Enqueued::KeyReused(id) => Err(Problem::new(
+            422,
+            format!(
+                "This Idempotency-Key came before with another image or other options (job {id}). \
+                 Use a new key for a new request."
+            ),
+        )
+        .of_kind("about:blank#idempotency-key-reused", "The Idempotency-Key was used before")),
+        Enqueued::Refused => {
+            let wait = whole_seconds(forecast.wait);
+            Err(Problem::new(429, format!("The queue is full. Send it again in {wait} s."))
+                .of_kind("about:blank#queue-full", "The queue is too long")
+                .with("retry-after", wait.to_string()))
+        }
+    }
+}
