@@ -58,8 +58,11 @@ pub fn decode(input: &[u8], header: &Header, pool: &mut Pool, watch: &dyn Watch)
     Ok(pixels)
 }
 
+/// Reads a GIF that is all in memory.
+pub(super) type InMemory<'i> = Decoder<Cursor<&'i [u8]>>;
+
 /// A decoder, and the bytes that a frame may have.
-pub(super) fn decoder<'i>(input: &'i [u8], header: &Header) -> Result<(Decoder<Cursor<&'i [u8]>>, usize), Fault> {
+pub(super) fn decoder<'i>(input: &'i [u8], header: &Header) -> Result<(InMemory<'i>, usize), Fault> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::RGBA);
     // A frame is at most as large as its screen; a larger one is cut off by those who show it, and refused here.

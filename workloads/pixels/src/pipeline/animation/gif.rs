@@ -1,7 +1,5 @@
 //! The frames of a GIF89a.
 
-use std::io::Cursor;
-
 use gif::{DisposalMethod, Repeat};
 
 use super::Source;
@@ -9,7 +7,7 @@ use super::canvas::{Area, Canvas, Disposal, Step};
 use crate::fault::{Fault, Kind};
 use crate::header::Header;
 use crate::pipeline::Watch;
-use crate::pipeline::gif::{broken, decoder};
+use crate::pipeline::gif::{InMemory, broken, decoder};
 use crate::pipeline::pixels::Pool;
 
 /// What a frame that says less is shown for, in milliseconds: as browsers do, because files of old say nothing and mean that.
@@ -17,7 +15,7 @@ const SHORTEST_MS: u32 = 20;
 const USUAL_MS: u32 = 100;
 
 pub(super) struct Gif<'i> {
-    decoder: gif::Decoder<Cursor<&'i [u8]>>,
+    decoder: InMemory<'i>,
     /// Bytes of a frame on the whole screen.
     bytes_max: usize,
 }
