@@ -19,7 +19,7 @@ pub enum Malformed {
     NotAMessage,
     /// A field of a type or range it cannot have, or with a text that is not UTF-8.
     Field,
-    /// More entries in a map than anybody needs.
+    /// More in a map or a filter than anybody needs.
     TooMany,
     /// None of the methods, with an id.
     NoMethod,
@@ -32,7 +32,7 @@ impl fmt::Display for Malformed {
             Malformed::NotAnObject => "a command that is not a JSON object",
             Malformed::NotAMessage => "a command that is not a Protobuf message",
             Malformed::Field => "a field of the wrong type",
-            Malformed::TooMany => "a map with too many entries",
+            Malformed::TooMany => "a map or a filter with too much in it",
             Malformed::NoMethod => "a command without a method",
         })
     }

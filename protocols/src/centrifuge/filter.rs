@@ -17,6 +17,8 @@ use super::{Malformed, schema};
 pub const FILTER_NODES_MAX: usize = 256;
 /// Nodes above one another. More are [`Malformed::TooMany`].
 pub const FILTER_DEPTH_MAX: usize = 16;
+/// Bytes of all names and values in one filter. More are [`Malformed::TooMany`]: it is kept as long as the subscription.
+pub const FILTER_BYTES_MAX: usize = 4096;
 
 /// What a publication's tags have to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +81,7 @@ struct Node<'a> {
 impl Filter {
     /// Reads one; an error of the outer kind is a message that cannot be read, of the inner one a filter that makes no sense.
     pub(super) fn read<'a>(source: impl Source<'a>) -> Result<Result<Filter, NoFilter>, Malformed> {
-        let mut left = FILTER_NODES_MAX;
+        let mut left = Left { nodes: FILTER_NODES_MAX, bytes: FILTER_BYTES_MAX };
         let node = Node::read(source, FILTER_DEPTH_MAX, &mut left)?;
         Ok(node.check())
     }
@@ -118,20 +120,39 @@ impl Test {
     }
 }
 
+/// What a filter may still have.
+struct Left {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Left {
+    fn node(&mut self) -> Result<(), Malformed> {
+        self.nodes = self.nodes.checked_sub(1).ok_or(Malformed::TooMany)?;
+        Ok(())
+    }
+
+    fn text<'a>(&mut self, source: impl Source<'a>) -> Result<Cow<'a, str>, Malformed> {
+        let text = source.text()?;
+        self.bytes = self.bytes.checked_sub(text.len()).ok_or(Malformed::TooMany)?;
+        Ok(text)
+    }
+}
+
 impl<'a> Node<'a> {
-    fn read(source: impl Source<'a>, depth: usize, left: &mut usize) -> Result<Node<'a>, Malformed> {
+    fn read(source: impl Source<'a>, depth: usize, left: &mut Left) -> Result<Node<'a>, Malformed> {
         let mut node = Node::default();
         let depth = depth.checked_sub(1).ok_or(Malformed::TooMany)?;
-        *left = left.checked_sub(1).ok_or(Malformed::TooMany)?;
+        left.node()?;
         source.fields(|field, value| {
             match field {
-                schema::FilterNode::Op => node.op = value.text()?,
-                schema::FilterNode::Key => node.key = value.text()?,
-                schema::FilterNode::Cmp => node.cmp = value.text()?,
-                schema::FilterNode::Val => node.val = value.text()?,
+                schema::FilterNode::Op => node.op = left.text(value)?,
+                schema::FilterNode::Key => node.key = left.text(value)?,
+                schema::FilterNode::Cmp => node.cmp = left.text(value)?,
+                schema::FilterNode::Val => node.val = left.text(value)?,
                 schema::FilterNode::Vals => value.items(|value| {
-                    *left = left.checked_sub(1).ok_or(Malformed::TooMany)?;
-                    node.vals.push(value.text()?);
+                    left.node()?;
+                    node.vals.push(left.text(value)?);
                     Ok(())
                 })?,
                 schema::FilterNode::Nodes => value.items(|value| {
@@ -371,6 +392,9 @@ mod tests {
         let wide = |count: usize| format!(r#"{{"key":"a","cmp":"in","vals":[{}"1"]}}"#, "\"1\",".repeat(count - 1));
         assert!(read(&wide(FILTER_NODES_MAX - 1)).is_ok());
         assert_eq!(read(&wide(FILTER_NODES_MAX)), Err(Malformed::TooMany));
+        let long = |bytes: usize| format!(r#"{{"key":"a","cmp":"eq","val":"{}"}}"#, "x".repeat(bytes));
+        assert!(read(&long(FILTER_BYTES_MAX - 3)).is_ok());
+        assert_eq!(read(&long(FILTER_BYTES_MAX - 2)), Err(Malformed::TooMany));
         assert_eq!(read(r#"{"nodes":1}"#), Err(Malformed::Field));
         assert_eq!(read(r#"{"op":1}"#), Err(Malformed::Field));
     }

@@ -58,7 +58,7 @@ pub use command::{Command, Connect, HEADERS_MAX, History, Method, Position, SERV
 pub use commands::{Commands, Malformed};
 pub use delta::{delta, patch};
 pub use emulation::Emulation;
-pub use filter::{FILTER_DEPTH_MAX, FILTER_NODES_MAX, Filter, NoFilter, Test};
+pub use filter::{FILTER_BYTES_MAX, FILTER_DEPTH_MAX, FILTER_NODES_MAX, Filter, NoFilter, Test};
 pub use reply::{
     ClientInfo, ConnectResult, HistoryResult, Payload, Publication, RefreshResult, SubRefreshResult, SubscribeResult,
 };
