@@ -1,8 +1,10 @@
 //! What is to be made, in which order, and how small the decoder may make it: known before a sample is decoded.
 
 use super::adjust::turns;
-use super::geometry::{FloatBox, Geometry, geometry, upright};
+use super::geometry::{FloatBox, Geometry, geometry, geometry_by_sight, upright};
 use super::jpeg::{self, Shrink};
+use super::pixels::Pool;
+use super::sight::Sight;
 use super::turn::stored_box;
 use crate::fault::Fault;
 use crate::format::Format;
@@ -71,7 +73,7 @@ impl Plan {
 /// An output that is too large.
 pub fn plan(header: &Header, recipes: &[Recipe]) -> Result<(Vec<Plan>, Shrink), Fault> {
     let one = |(index, recipe): (usize, &Recipe)| {
-        let orientation = if recipe.auto_rotate { header.orientation } else { Orientation::Normal };
+        let orientation = orientation(header, recipe);
         let geometry = geometry(upright(header, recipe), recipe)?;
         let (width, height) = geometry.size;
         Ok(Plan {
@@ -92,6 +94,35 @@ pub fn plan(header: &Header, recipes: &[Recipe]) -> Result<(Vec<Plan>, Shrink), 
         _ => None,
     };
     Ok((plans, shrink.unwrap_or(Shrink::Whole)))
+}
+
+/// How the stored image stands upright for this recipe.
+fn orientation(header: &Header, recipe: &Recipe) -> Orientation {
+    if recipe.auto_rotate { header.orientation } else { Orientation::Normal }
+}
+
+/// Moves the cut-outs that find their own place, once it is known what there is to see. Sizes stay as they were planned, and so
+/// does what the decoder had to keep.
+///
+/// # Errors
+/// As [`plan`], which has been asked before.
+pub fn move_by_sight(
+    plans: &mut [Plan],
+    header: &Header,
+    recipes: &[Recipe],
+    sight: &Sight,
+    pool: &mut Pool,
+) -> Result<(), Fault> {
+    for plan in plans {
+        let recipe = &recipes[plan.index];
+        if recipe.is_cut_by_sight() {
+            let seen = sight.seen(plan.turn, pool);
+            plan.geometry = geometry_by_sight(upright(header, recipe), recipe, &seen)?;
+            let stored = (header.width, header.height);
+            plan.bounds = stored_box(plan.geometry.crop, stored, orientation(header, recipe));
+        }
+    }
+    Ok(())
 }
 
 fn is_enough(header: &Header, shrink: Shrink, plan: &Plan) -> bool {
@@ -119,6 +150,7 @@ pub fn planar(plan: &Plan, recipe: &Recipe) -> Option<(u32, u32)> {
         && recipe.contrast == 1.0
         && recipe.saturation == 1.0
         && !recipe.linear
+        && recipe.watermark.is_none()
         && !plan.geometry.is_padded(recipe);
     (plan.format == Format::Jpeg && untouched).then(|| jpeg::subsampling(recipe.quality))
 }
