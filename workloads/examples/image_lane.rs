@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use annulus::image::fault::Fault;
 use annulus::image::format::Format;
-use annulus::image::header::{Header, Limits, Progress, read};
+use annulus::image::header::{Limits, Progress, read};
 use annulus::image::lanes::cpu::{CpuLane, Isolation, Options};
 use annulus::image::lanes::{Lane, Pipeline, Processor, Stop, Task, worker};
 use annulus::image::pipeline::pixels::Pool;
 use annulus::image::pipeline::placeholder::Placeholders;
-use annulus::image::pipeline::{Made, Output, Timings, Watch};
+use annulus::image::pipeline::{Made, Output, Timings, Wanted, Watch};
 use annulus::image::recipe::{Mode, Recipe, Resize};
 
 /// The pipeline, but for a recipe of this name, which costs nothing.
@@ -27,14 +27,14 @@ impl Processor for Measured {
     fn process(
         &self,
         input: &[u8],
-        header: &Header,
-        recipes: &[Recipe],
+        wanted: Wanted<'_>,
         pool: &mut Pool,
         watch: &dyn Watch,
         made: Made<'_>,
     ) -> Result<Timings, Fault> {
+        let recipes = wanted.recipes;
         if recipes[0].name != NOTHING {
-            return Pipeline.process(input, header, recipes, pool, watch, made);
+            return Pipeline.process(input, wanted, pool, watch, made);
         }
         watch.check()?;
         for (index, _) in recipes.iter().enumerate() {

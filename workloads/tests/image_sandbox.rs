@@ -22,7 +22,7 @@ use annulus::image::lanes::wire::{Answer, Claim};
 use annulus::image::lanes::{Done, Lane, Pipeline, Processor, Stop, Task, worker};
 use annulus::image::pipeline::pixels::Pool;
 use annulus::image::pipeline::placeholder::Placeholders;
-use annulus::image::pipeline::{Made, Output, Timings, Watch};
+use annulus::image::pipeline::{Made, Output, Timings, Wanted, Watch};
 use annulus::image::recipe::Recipe;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 
@@ -75,15 +75,15 @@ impl Processor for Hostile {
     fn process(
         &self,
         input: &[u8],
-        header: &Header,
-        recipes: &[Recipe],
+        wanted: Wanted<'_>,
         pool: &mut Pool,
         watch: &dyn Watch,
         made: Made<'_>,
     ) -> Result<Timings, Fault> {
+        let recipes = wanted.recipes;
         let name = recipes[0].name.as_str();
         match name {
-            "the real one" => return Pipeline.process(input, header, recipes, pool, watch, made),
+            "the real one" => return Pipeline.process(input, wanted, pool, watch, made),
             "copy" => {
                 for (index, _) in recipes.iter().enumerate().rev() {
                     let (width, bytes) = (input.len() as u32, picture(input));

@@ -5,7 +5,8 @@
 //! the later one counts. Names and meanings are imgproxy's, short and long. Some are ours: `gray`, `lin`, `ln` and the
 //! mode `outside`, which imgproxy does not have, `br`, `co`, `sa`, which its paid edition has, and `th`, `bh`, which change no
 //! pixel, but have a placeholder told of the output. We are stricter in one way: what cannot be understood or done is
-//! refused by name, never ignored.
+//! refused by name, never ignored. A watermark has a name here and no address (`wmn`), since there may be several; of its file
+//! the reader knows nothing, and whoever knows it writes its digest into the recipe.
 
 mod arguments;
 mod names;
@@ -17,7 +18,7 @@ use super::fault::Fault;
 use super::format::Format;
 use super::pipeline::animation::FRAMES_MAX;
 use super::pipeline::geometry::OUTPUT_SIDE_MAX;
-use super::recipe::{Components, Crop, Gravity, Length, Metadata, Mode, Recipe, Resize, Route};
+use super::recipe::{Components, Crop, Gravity, Length, Metadata, Mode, Place, Recipe, Resize, Route, Watermark};
 use arguments::{Arguments, refuse};
 use names::{NAMES, Name, unknown};
 pub use text::text;
@@ -32,6 +33,8 @@ pub const SHARPEN_SIGMA_MAX: f32 = 50.0;
 pub const PADDING_MAX: u32 = 16_384;
 /// A factor of contrast or saturation. Beyond: refused.
 pub const FACTOR_MAX: f32 = 100.0;
+/// Pixels of a watermark's offset. Beyond: refused.
+pub const WATERMARK_OFFSET_MAX: f32 = 32_767.0;
 /// The most that `dpr` may multiply. Beyond: refused.
 pub const DPR_MAX: f32 = 8.0;
 
@@ -62,6 +65,7 @@ struct Draft {
     resize: Resize,
     crop: Option<(Length, Length, Option<Gravity>)>,
     dpr: f32,
+    watermark_name: String,
 }
 
 impl Draft {
@@ -71,6 +75,7 @@ impl Draft {
             resize: Resize { mode: Mode::Fit, width: 0, height: 0, enlarge: false, extend: false },
             crop: None,
             dpr: 1.0,
+            watermark_name: String::new(),
         }
     }
 
@@ -161,6 +166,11 @@ impl Draft {
                 recipe.blurhash = Components::new(across, count(1)?.unwrap_or(Components::DEFAULT.down()));
                 return arguments.at_most(2);
             }
+            Name::Watermark => {
+                recipe.watermark = watermark(arguments)?;
+                return arguments.at_most(5);
+            }
+            Name::WatermarkName => arguments.given(0).unwrap_or_default().clone_into(&mut self.watermark_name),
             // It only makes an address new, which a content-addressed service does not need.
             Name::CacheBuster => {}
         }
@@ -198,7 +208,15 @@ impl Draft {
     }
 
     fn finish(self) -> Result<Recipe, Fault> {
-        let Draft { mut recipe, mut resize, crop, dpr } = self;
+        let Draft { mut recipe, mut resize, crop, dpr, watermark_name } = self;
+        if let Some(watermark) = &mut recipe.watermark {
+            watermark.name = watermark_name;
+            for by in [&mut watermark.x, &mut watermark.y].into_iter().filter(|by| by.abs() >= 1.0) {
+                // Shares stay shares, and pixels do not become any.
+                let pixels = (*by * dpr).clamp(-WATERMARK_OFFSET_MAX, WATERMARK_OFFSET_MAX);
+                *by = if pixels.abs() < 1.0 { 0.0 } else { pixels };
+            }
+        }
         recipe.crop =
             crop.map(|(width, height, gravity)| Crop { width, height, gravity: gravity.unwrap_or(recipe.gravity) });
         if dpr != 1.0 {
@@ -240,6 +258,28 @@ fn background(arguments: &Arguments<'_>) -> Result<Option<[u8; 3]>, Fault> {
         Some(&[a, b, c, d, e, f]) => Ok(Some([a * 16 + b, c * 16 + d, e * 16 + f])),
         _ => arguments.wrong("a colour is written rrggbb, rgb or red:green:blue"),
     }
+}
+
+fn watermark(arguments: &Arguments<'_>) -> Result<Option<Watermark>, Fault> {
+    let opacity = arguments.needed(arguments.number(0, 0.0, 1.0)?)?;
+    let place = match arguments.given(1) {
+        None => Place::At(0, 0),
+        Some("re") => Place::Everywhere,
+        Some(name) => match Gravity::named(name) {
+            Some(Gravity::Center) => Place::At(0, 0),
+            Some(Gravity::Side(x, y)) => Place::At(x, y),
+            _ => {
+                return arguments
+                    .wrong("a watermark lies at ce, no, so, ea, we, noea, nowe, soea or sowe, or everywhere: re");
+            }
+        },
+    };
+    let least = if place == Place::Everywhere { 0.0 } else { -WATERMARK_OFFSET_MAX };
+    let by = |at| Ok::<f32, Fault>(arguments.number(at, least, WATERMARK_OFFSET_MAX)?.unwrap_or(0.0));
+    let scale = arguments.number(4, 0.0, 1.0)?.unwrap_or(0.0);
+    let (name, digest) = (String::new(), String::new());
+    // imgproxy's way to have none.
+    Ok((opacity > 0.0).then_some(Watermark { name, digest, opacity, place, x: by(2)?, y: by(3)?, scale }))
 }
 
 fn lane(arguments: &Arguments<'_>) -> Result<Route, Fault> {

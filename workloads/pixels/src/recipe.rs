@@ -26,6 +26,26 @@ pub enum Gravity {
     Side(i8, i8),
     /// `fp:x:y`: a point that should stay in the middle, as shares of width and height from 0 to 1.
     Focus(f32, f32),
+    /// `sm`: where there is most to see, which is known when the image is decoded; until then, the middle.
+    Smart,
+}
+
+impl Gravity {
+    /// The middle or a side of this name.
+    pub fn named(name: &str) -> Option<Gravity> {
+        Some(match name {
+            "ce" => Gravity::Center,
+            "no" => Gravity::Side(0, -1),
+            "so" => Gravity::Side(0, 1),
+            "ea" => Gravity::Side(1, 0),
+            "we" => Gravity::Side(-1, 0),
+            "noea" => Gravity::Side(1, -1),
+            "nowe" => Gravity::Side(-1, -1),
+            "soea" => Gravity::Side(1, 1),
+            "sowe" => Gravity::Side(-1, 1),
+            _ => return None,
+        })
+    }
 }
 
 /// A length: pixels, or a share of the source's side.
@@ -172,8 +192,37 @@ impl TryFrom<(u8, u8)> for Components {
     }
 }
 
+/// Where a watermark lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Place {
+    /// `ce`, `no`, ..., `sowe` as signs: x and y are -1, 0 or 1, y downwards.
+    At(i8, i8),
+    /// `re`: one beside the other.
+    Everywhere,
+}
+
+/// A picture that is laid over an output (`wm:opacity:place:x:y:scale`, `wmn:name`).
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Watermark {
+    /// What the configuration calls it; empty until that was asked, where nobody named one.
+    pub name: String,
+    /// What tells its file from others of that name, so that a new one makes new outputs; empty until the configuration was
+    /// asked.
+    pub digest: String,
+    /// Above 0, up to 1.
+    pub opacity: f32,
+    /// Where.
+    pub place: Place,
+    /// From the side or the middle, or the gap between one and the next: pixels, or below 1 a share of the output's width.
+    pub x: f32,
+    /// The same, of the height.
+    pub y: f32,
+    /// A share of the output's size, into which it is fitted; 0 leaves it as it is.
+    pub scale: f32,
+}
+
 /// One output. Steps are done in this order whatever the order of the options: orient, rotate, flip, crop, resize, blur,
-/// sharpen, adjust, pad, flatten, encode. As with imgproxy, crop, box and gravity are so those of the picture as it is
+/// sharpen, adjust, pad, flatten, watermark, encode. As with imgproxy, crop, box and gravity are so those of the picture as it is
 /// seen; [`geometry`](super::pipeline::geometry) says what that means in the frame before the turns, where it is cheaper.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Recipe {
@@ -229,9 +278,19 @@ pub struct Recipe {
     /// `bh`: of how many components its BlurHash is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blurhash: Option<Components>,
+    /// `wm`, `wmn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Watermark>,
 }
 
 impl Recipe {
+    /// Whether it cuts something out that finds its own place.
+    pub fn is_cut_by_sight(&self) -> bool {
+        let crops = self.crop.is_some_and(|crop| crop.gravity == Gravity::Smart);
+        let fills = self.resize.is_some_and(|resize| resize.mode == Mode::Fill) && self.gravity == Gravity::Smart;
+        crops || fills
+    }
+
     /// The source as it is, named so.
     pub fn named(name: impl Into<String>) -> Recipe {
         Recipe {
@@ -258,6 +317,7 @@ impl Recipe {
             route: Route::Auto,
             thumbhash: false,
             blurhash: None,
+            watermark: None,
         }
     }
 }

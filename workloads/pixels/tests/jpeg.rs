@@ -12,7 +12,8 @@ use annulus_pixels::fault::{Fault, Kind};
 use annulus_pixels::header::{Header, Limits, Progress, read};
 use annulus_pixels::options;
 use annulus_pixels::pipeline::pixels::Pool;
-use annulus_pixels::pipeline::{Output, Watch, process};
+use annulus_pixels::pipeline::watermark::Marks;
+use annulus_pixels::pipeline::{Output, Wanted, Watch, process};
 use annulus_pixels::recipe::Recipe;
 use turbojpeg::{Compressor, Image, PixelFormat, Subsamp};
 
@@ -46,7 +47,9 @@ fn header(file: &[u8]) -> Header {
 fn watched(file: &[u8], texts: &[&str], watch: &dyn Watch) -> Result<Vec<Output>, Fault> {
     let recipes: Vec<Recipe> = texts.iter().map(|text| options::parse("test", text).unwrap()).collect();
     let mut made = Vec::new();
-    process(file, &header(file), &recipes, &mut Pool::new(256 << 20), watch, &mut |output| {
+    let (header, marks) = (header(file), Marks::default());
+    let wanted = Wanted { header: &header, recipes: &recipes, marks: &marks };
+    process(file, wanted, &mut Pool::new(256 << 20), watch, &mut |output| {
         made.push(output);
         Ok(())
     })?;

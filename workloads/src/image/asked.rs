@@ -89,11 +89,12 @@ impl Wishes {
         }
         let mut recipes: Vec<Recipe> = Vec::with_capacity(self.ops.len());
         for (index, text) in self.ops.iter().enumerate() {
-            let recipe = match text.split_once('=').filter(|(name, _)| is_name(name)) {
+            let mut recipe = match text.split_once('=').filter(|(name, _)| is_name(name)) {
                 Some((name, text)) => options::parse(name, text)?,
                 None if self.ops.len() == 1 => options::parse("output", text)?,
                 None => options::parse(&format!("output-{}", index + 1), text)?,
             };
+            presets.resolve(&mut recipe)?;
             if recipes.iter().any(|other| collide(other, &recipe)) {
                 return refuse(format!(
                     "two outputs are named \"{}\"; only outputs of different formats (f) can share a name",

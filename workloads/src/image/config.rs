@@ -35,12 +35,16 @@
 //! url = "https://backend.internal/images"
 //! keys = ["what signs requests, at least 32 bytes"]
 //!
+//! [image.watermarks]               # what wm:... lays over outputs
+//! logo = "logo.png"
+//!
 //! [image.presets]
 //! card = ["small=rs:fill:320:200", "large=rs:fill:1280:800/q:85"]
 //! ```
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -51,6 +55,7 @@ use super::header::Limits;
 use super::keys::{KEY_BYTES_MIN, OPEN_TENANT};
 use super::lanes::cpu::Isolation;
 use super::lanes::gpu::settings::GpuSettings;
+use super::lanes::marks::{MARKS_MAX, MarkFiles};
 use super::outbox::EVENTS_MAX;
 use super::plan::Knobs;
 use super::presets::{Presets, is_name};
@@ -94,6 +99,10 @@ pub struct Config {
     pub presets: Presets,
     /// What is made where nothing is asked.
     pub default_preset: String,
+    /// What may be laid over outputs, by name: files.
+    pub watermarks: Vec<(String, PathBuf)>,
+    /// The same, read; see [`Config::load`].
+    pub marks: Arc<MarkFiles>,
     /// What is made when it is asked for, if that is offered.
     pub variants: Option<VariantSettings>,
     /// Whether and how a GPU is used.
@@ -140,6 +149,8 @@ impl Default for Config {
             tus: TusSettings::default(),
             presets: Presets::built_in(),
             default_preset: "web".to_owned(),
+            watermarks: Vec::new(),
+            marks: Arc::default(),
             variants: None,
             gpu: GpuSettings::default(),
             limits: Limits::DEFAULT,
@@ -173,6 +184,7 @@ const KEYS: &[&str] = &[
     "tus",
     "presets",
     "default_preset",
+    "watermarks",
     "variants",
     "gpu",
     "bytes_max",
@@ -247,6 +259,7 @@ impl Config {
             "origins" => self.origins = Origins::read(value)?,
             "tus" => self.tus = TusSettings::read(value)?,
             "presets" => self.set_presets(value)?,
+            "watermarks" => self.set_watermarks(value)?,
             "variants" => self.variants = Some(VariantSettings::read(value)?),
             "gpu" => self.gpu = GpuSettings::read(value)?,
             "default_preset" => self.default_preset = string(value, "a preset's name")?.to_owned(),
@@ -365,6 +378,32 @@ impl Config {
                 .map_err(|says| format!("{}: {says}", name.get_ref()))?;
             self.presets.add(name.get_ref(), &outputs).map_err(|fault| fault.detail)?;
         }
+        Ok(())
+    }
+
+    fn set_watermarks(&mut self, value: &Value<'_>) -> Result<(), String> {
+        for (name, file) in table(value, "a section, as in [image.watermarks], of names and files")? {
+            let name = name.get_ref();
+            if !is_name(name) {
+                return Err(format!("{name:?} cannot name a watermark: 1 to 64 letters, digits, - or _"));
+            }
+            if self.watermarks.len() == MARKS_MAX {
+                return Err(format!("more than {MARKS_MAX} watermarks"));
+            }
+            self.watermarks.push((name.to_string(), path(file).map_err(|says| format!("{name}: {says}"))?));
+        }
+        Ok(())
+    }
+
+    /// Reads the files that the service keeps in memory.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn load(&mut self) -> Result<(), String> {
+        let marks = MarkFiles::read(&self.watermarks).map_err(|why| format!("image.watermarks: {why}"))?;
+        let known = marks.heads().map(|head| (head.name.clone(), head.digest.clone())).collect();
+        self.presets.know_watermarks(known).map_err(|fault| format!("image.presets: {}", fault.detail))?;
+        self.marks = Arc::new(marks);
         Ok(())
     }
 

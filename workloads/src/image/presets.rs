@@ -36,14 +36,21 @@ const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
     ("clean", &[("clean", "")]),
 ];
 
-/// Presets by name.
+/// Presets by name, and what recipes mean by the names of watermarks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Presets(BTreeMap<String, Vec<Recipe>>);
+pub struct Presets {
+    presets: BTreeMap<String, Vec<Recipe>>,
+    /// Names and digests.
+    watermarks: Vec<(String, String)>,
+}
+
+/// The watermark of those who name none, where there are several.
+const DEFAULT_WATERMARK: &str = "default";
 
 impl Presets {
     /// `thumbnail` (256 pixels), `web` and `web-webp` (256, 800 and 1600 pixels, sharpened), `avatar`, `social`, `clean`.
     pub fn built_in() -> Presets {
-        let mut presets = Presets(BTreeMap::new());
+        let mut presets = Presets { presets: BTreeMap::new(), watermarks: Vec::new() };
         for (name, outputs) in BUILT_IN {
             presets.add(name, outputs).expect("the built-in presets are well formed, which a test shows");
         }
@@ -82,7 +89,49 @@ impl Presets {
                  request"
             ));
         }
-        self.0.insert(name.to_owned(), recipes);
+        self.presets.insert(name.to_owned(), recipes);
+        Ok(())
+    }
+
+    /// Tells what watermarks there are, by name and digest; presets mean these from then on.
+    ///
+    /// # Errors
+    /// A preset asks for one that there is not.
+    pub fn know_watermarks(&mut self, watermarks: Vec<(String, String)>) -> Result<(), Fault> {
+        self.watermarks = watermarks;
+        let mut presets = std::mem::take(&mut self.presets);
+        for (name, recipes) in &mut presets {
+            for recipe in recipes {
+                self.resolve(recipe).map_err(|fault| {
+                    Fault::new(
+                        fault.kind,
+                        format!("in output \"{}\" of preset \"{name}\": {}", recipe.name, fault.detail),
+                    )
+                })?;
+            }
+        }
+        self.presets = presets;
+        Ok(())
+    }
+
+    /// Writes into a recipe which file it means by the name of its watermark.
+    ///
+    /// # Errors
+    /// [`Kind::BadRequest`], with the names that there are.
+    pub fn resolve(&self, recipe: &mut Recipe) -> Result<(), Fault> {
+        let Some(wanted) = &mut recipe.watermark else { return Ok(()) };
+        let named = |name: &str| self.watermarks.iter().find(|(known, _)| known == name);
+        let found = match (&*wanted.name, self.watermarks.as_slice()) {
+            (_, []) => return refuse("there are no watermarks here. They are named in [image.watermarks]".to_owned()),
+            ("", [only]) => Some(only),
+            ("", _) => named(DEFAULT_WATERMARK),
+            (name, _) => named(name),
+        };
+        let Some((name, digest)) = found else {
+            let names: Vec<String> = self.watermarks.iter().map(|(name, _)| format!("wmn:{name}")).collect();
+            return refuse(format!("which watermark? There are: {}", names.join(", ")));
+        };
+        (wanted.name, wanted.digest) = (name.clone(), digest.clone());
         Ok(())
     }
 
@@ -91,7 +140,7 @@ impl Presets {
     /// # Errors
     /// [`Kind::BadRequest`], with the names that there are.
     pub fn get(&self, name: &str) -> Result<&[Recipe], Fault> {
-        match self.0.get(name) {
+        match self.presets.get(name) {
             Some(recipes) => Ok(recipes),
             None => {
                 let name: String = name.chars().take(NAME_MAX).collect();
@@ -103,7 +152,7 @@ impl Presets {
 
     /// All names, in the alphabet's order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.presets.keys().map(String::as_str)
     }
 }
 
@@ -178,6 +227,35 @@ mod tests {
         presets.add("formats", &[("a", "w:9/f:avif"), ("a", "w:9/f:jpeg"), ("b", "w:9")]).unwrap();
         assert!(presets.add("same", &[("a", "w:9/f:avif"), ("a", "w:8/f:avif")]).is_err());
         assert!(presets.add("open", &[("a", "w:9/f:avif"), ("a", "w:9")]).is_err());
+    }
+
+    #[test]
+    fn a_watermark_is_the_file_that_its_name_means() {
+        let named =
+            |names: &[&str]| names.iter().map(|name| (name.to_string(), format!("of {name}"))).collect::<Vec<_>>();
+        let mut presets = Presets::built_in();
+        presets.add("marked", &[("a", "w:9/wm:0.5")]).unwrap();
+        let asked = |presets: &Presets, text: &str| {
+            let mut recipe = options::parse("test", text).unwrap();
+            let resolved = presets.resolve(&mut recipe).map(|()| recipe.watermark.map(|mark| (mark.name, mark.digest)));
+            resolved.map_err(|fault| fault.detail)
+        };
+        let of = |name: &str| Ok(Some((name.to_owned(), format!("of {name}"))));
+        assert!(asked(&presets, "wm:1").unwrap_err().contains("[image.watermarks]"));
+        assert_eq!(asked(&presets, "w:1"), Ok(None));
+        presets.know_watermarks(named(&["logo"])).unwrap();
+        assert_eq!(presets.get("marked").unwrap()[0].watermark.as_ref().unwrap().digest, "of logo");
+        assert_eq!(asked(&presets, "wm:1"), of("logo"));
+        assert!(asked(&presets, "wm:1/wmn:nope").unwrap_err().contains("wmn:logo"));
+        presets.know_watermarks(named(&["logo", "default"])).unwrap();
+        assert_eq!((asked(&presets, "wm:1"), asked(&presets, "wm:1/wmn:logo")), (of("default"), of("logo")));
+        // A preset means what it meant.
+        assert_eq!(presets.get("marked").unwrap()[0].watermark.as_ref().unwrap().name, "logo");
+        let fault = Presets::built_in().know_watermarks(Vec::new());
+        assert_eq!(fault, Ok(()));
+        let mut several = Presets::built_in();
+        several.add("marked", &[("a", "w:9/wm:0.5")]).unwrap();
+        assert!(several.know_watermarks(named(&["a", "b"])).unwrap_err().detail.contains("preset \"marked\""));
     }
 
     #[test]

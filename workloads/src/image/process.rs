@@ -1,7 +1,7 @@
 //! `annulus image process`: the pipeline on files, without a service. For batches, for trying options, and for measuring.
 //!
 //! ```text
-//! annulus image process [--preset NAME] [--ops NAME=OPTIONS]... [--repeat N] FILE... FOLDER
+//! annulus image process [--preset NAME] [--watermark NAME=FILE]... [--ops NAME=OPTIONS]... [--repeat N] FILE... FOLDER
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -12,10 +12,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::fault::Fault;
 use super::header::{self, Header, Limits, Progress};
+use super::lanes::marks::MarkFiles;
 use super::options;
 use super::pipeline::pixels::Pool;
-use super::pipeline::{Output, Watch, process};
-use super::presets::Presets;
+use super::pipeline::watermark::Marks;
+use super::pipeline::{Output, Wanted, Watch, process};
+use super::presets::{Presets, is_name};
 use super::recipe::Recipe;
 
 /// What is printed for `annulus image process --help`.
@@ -27,6 +29,7 @@ usage: annulus image process [options] FILE... FOLDER
   --preset NAME         the outputs of a preset: thumbnail, web, web-webp, avatar, social, clean
   --ops NAME=OPTIONS    an output: a name for its file, and imgproxy's options, such as
                         small=rs:fit:256:256/sh:0.5/q:75; may be repeated
+  --watermark NAME=FILE what wm:... lays over outputs (and wmn:NAME, where there are several)
   --repeat N            make everything N times, with memory that is warm from the second on
 
 Outputs are written to FOLDER/FILE-NAME.FORMAT; a line is printed for each, with its ThumbHash (th) and its BlurHash (bh)
@@ -42,6 +45,7 @@ pub struct Process {
     files: Vec<PathBuf>,
     folder: PathBuf,
     recipes: Vec<Recipe>,
+    marks: Marks,
     repeat: u32,
 }
 
@@ -51,7 +55,7 @@ impl Process {
     /// # Errors
     /// A sentence: what is wrong and what was expected.
     pub fn read(words: Vec<String>) -> Result<Process, String> {
-        let (mut files, mut recipes, mut repeat) = (Vec::new(), Vec::new(), 1);
+        let (mut files, mut recipes, mut watermarks, mut repeat) = (Vec::new(), Vec::new(), Vec::new(), 1);
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let (option, value) = match word.split_once('=') {
@@ -69,11 +73,19 @@ impl Process {
                     recipes.extend_from_slice(presets.get(&value).map_err(|fault| fault.detail)?);
                 }
                 "--ops" => recipes.push(recipe(&value)?),
+                "--watermark" => match value.split_once('=') {
+                    Some((name, file)) if is_name(name) => watermarks.push((name.to_owned(), PathBuf::from(file))),
+                    _ => return Err(format!("--watermark {value}: expected NAME=FILE, such as logo=logo.png")),
+                },
                 "--repeat" => {
                     let times = value.parse().ok().filter(|&times| times > 0);
                     repeat = times.ok_or_else(|| format!("--repeat {value}: expected a number above 0"))?;
                 }
-                _ => return Err(format!("there is no option {option:?}; there are: --preset, --ops, --repeat")),
+                _ => {
+                    return Err(format!(
+                        "there is no option {option:?}; there are: --preset, --ops, --watermark, --repeat"
+                    ));
+                }
             }
         }
         let Some(folder) = files.pop().filter(|_| !files.is_empty()) else {
@@ -82,7 +94,12 @@ impl Process {
         if recipes.is_empty() {
             return Err("what is to be made? For example: --preset web, or --ops small=rs:fit:256:256".into());
         }
-        Ok(Process { files, folder, recipes, repeat })
+        let marks = MarkFiles::read(&watermarks)?;
+        let mut presets = Presets::built_in();
+        let known = marks.heads().map(|head| (head.name.clone(), head.digest.clone())).collect();
+        presets.know_watermarks(known).map_err(|fault| fault.detail)?;
+        recipes.iter_mut().try_for_each(|recipe| presets.resolve(recipe)).map_err(|fault| fault.detail)?;
+        Ok(Process { files, folder, recipes, marks: marks.decode()?, repeat })
     }
 
     /// Makes everything. Tells whether all of it could be made.
@@ -123,7 +140,8 @@ impl Process {
             Ok(())
         };
         let started = Instant::now();
-        let timings = process(&input, &header, &self.recipes, pool, &Unhurried, &mut write);
+        let wanted = Wanted { header: &header, recipes: &self.recipes, marks: &self.marks };
+        let timings = process(&input, wanted, pool, &Unhurried, &mut write);
         let timings = timings.map_err(|fault| fault.detail)?;
         lines.iter().for_each(|line| crate::say!("{line}"));
         crate::say!(

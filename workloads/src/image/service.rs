@@ -66,7 +66,8 @@ impl Image {
     ///
     /// # Errors
     /// A sentence.
-    pub fn start(config: Config, engine: &Plan) -> Result<Arc<Image>, String> {
+    pub fn start(mut config: Config, engine: &Plan) -> Result<Arc<Image>, String> {
+        config.load()?;
         let tls = config.tls.as_ref().map(|(chain, key)| tls(chain, key)).transpose()?;
         let trusted = config.webhooks.as_ref().map(|_| trusted()).transpose()?;
         let (queue, outbox) = queue(&config)?;
@@ -187,7 +188,9 @@ pub fn plan(config: &Config, images: Option<&Path>) -> Result<String, String> {
     let plan = ImagePlan::new(&Machine::of_this_process(facts, staging), &config.knobs);
     drop(gpu);
     let Some(images) = images else { return Ok(plan.to_string()) };
-    let lane = cpu_lane(config)?;
+    let mut config = config.clone();
+    config.load()?;
+    let lane = cpu_lane(&config)?;
     let recipes = config.presets.get(&config.default_preset).map_err(|fault| fault.detail)?;
     let read = |bytes: &[u8]| match header::read(bytes, Some(bytes.len() as u64), &config.limits)? {
         Progress::Header(header) => Ok(header),
@@ -243,7 +246,8 @@ fn gpu_lane(config: &Config) -> Result<(Option<GpuLane>, Result<Gpu, String>), S
 
 fn cpu_lane(config: &Config) -> Result<CpuLane, String> {
     let (isolation, required) = (config.isolation, config.sandbox_required);
-    let options = cpu::Options { isolation, required, ..cpu::Options::default() };
+    let marks = config.marks.clone();
+    let options = cpu::Options { isolation, required, marks, ..cpu::Options::default() };
     CpuLane::start(options).map_err(|why| format!("the image workers cannot start: {why}"))
 }
 

@@ -68,26 +68,22 @@ impl<'a> Arguments<'a> {
     pub(super) fn gravity(&self, at: usize) -> Result<Option<Gravity>, Fault> {
         let Some(name) = self.given(at) else { return Ok(None) };
         let gravity = match name {
-            "ce" => Gravity::Center,
-            "no" => Gravity::Side(0, -1),
-            "so" => Gravity::Side(0, 1),
-            "ea" => Gravity::Side(1, 0),
-            "we" => Gravity::Side(-1, 0),
-            "noea" => Gravity::Side(1, -1),
-            "nowe" => Gravity::Side(-1, -1),
-            "soea" => Gravity::Side(1, 1),
-            "sowe" => Gravity::Side(-1, 1),
             "fp" => {
                 let (x, y) = (self.number(at + 1, 0.0, 1.0)?, self.number(at + 2, 0.0, 1.0)?);
                 self.at_most(at + 3)?;
                 return Ok(Some(Gravity::Focus(self.needed(x)?, self.needed(y)?)));
             }
-            "sm" | "obj" | "objw" => {
-                return self.wrong("a cut-out that finds its own place is not offered here; say where, or use fp:x:y");
+            "sm" => Gravity::Smart,
+            "obj" | "objw" => {
+                return self.wrong("objects are not told from each other here; use sm, or say where");
             }
-            _ => {
-                return self.wrong("there are the gravities ce, no, so, ea, we, noea, nowe, soea, sowe and fp:x:y");
-            }
+            _ => match Gravity::named(name) {
+                Some(gravity) => gravity,
+                None => {
+                    let all = "ce, no, so, ea, we, noea, nowe, soea, sowe, sm and fp:x:y";
+                    return self.wrong(format_args!("there are the gravities {all}"));
+                }
+            },
         };
         self.at_most(at + 3)?;
         if (at + 1..at + 3).any(|offset| !matches!(self.given(offset), None | Some("0"))) {

@@ -37,6 +37,8 @@ pub(super) enum Name {
     Lane,
     ThumbHash,
     BlurHash,
+    Watermark,
+    WatermarkName,
     CacheBuster,
 }
 
@@ -106,6 +108,10 @@ pub(super) const NAMES: &[(&str, Name)] = &[
     ("th", Name::ThumbHash),
     ("blurhash", Name::BlurHash),
     ("bh", Name::BlurHash),
+    ("watermark", Name::Watermark),
+    ("wm", Name::Watermark),
+    ("watermark_name", Name::WatermarkName),
+    ("wmn", Name::WatermarkName),
     ("cachebuster", Name::CacheBuster),
     ("cb", Name::CacheBuster),
 ];
@@ -125,8 +131,6 @@ pub(super) const NOT_OFFERED: &[&str] = &[
     "t",
     "pixelate",
     "pix",
-    "watermark",
-    "wm",
     "preserve_hdr",
     "ph",
     "enforce_thumbnail",

@@ -53,6 +53,10 @@ fn every_text_is_read_as_the_recipe_that_it_was_made_of() {
         "bg:1:2:3/pd:5/f:jpg",
         "a:10:1.5:0.5/fl:0:1/rot:180",
         "w:9/th:1/bh:9:1",
+        "c:20:0.5:sm/rs:fill:9:9/g:no",
+        "c:20:30/g:sm",
+        "wm:0.5:soea:10:-0.1:0.2/wmn:logo",
+        "wm:1:re:8:0.5",
     ] {
         let read = recipe(options);
         let again = parse("test", &text(&read)).unwrap();
@@ -84,6 +88,17 @@ fn placeholders_are_asked_for_in_short_and_in_full() {
 }
 
 #[test]
+fn a_watermark_is_laid_as_imgproxy_lays_it() {
+    let read = recipe("wm:0.5:soea:10:-0.1:0.2/wmn:logo").watermark.unwrap();
+    assert_eq!((read.name.as_str(), read.opacity, read.place), ("logo", 0.5, Place::At(1, 1)));
+    assert_eq!((read.x, read.y, read.scale), (10.0, -0.1, 0.2));
+    let doubled = recipe("dpr:2/watermark:1:re:10:0.1").watermark.unwrap();
+    assert_eq!((doubled.place, doubled.x, doubled.y), (Place::Everywhere, 20.0, 0.1));
+    assert_eq!(recipe("wm:1/wm:0/wmn:logo"), recipe(""));
+    assert_eq!(text(&recipe("wm:1")), "wm:1:ce:0:0:0");
+}
+
+#[test]
 fn colours_are_written_three_ways() {
     assert_eq!(recipe("bg:ff8000").background, Some([255, 128, 0]));
     assert_eq!(recipe("bg:f80").background, Some([255, 136, 0]));
@@ -99,7 +114,7 @@ fn an_unknown_option_is_answered_with_the_nearest() {
     assert!(refused("resise:fit:10:10").contains("\"resize\""));
     assert!(refused("qualty:80").contains("\"quality\""));
     assert!(refused("grayscal:1").contains("\"grayscale\""));
-    let detail = refused("wm:0.5");
+    let detail = refused("wmu:aGk");
     assert!(detail.contains("imgproxy") && detail.contains("not offered"), "{detail}");
     assert!(refused(&"x".repeat(1000)).len() < 200);
     assert!(refused(&"x".repeat(3000)).contains("2048"));
@@ -119,7 +134,16 @@ fn arguments_that_make_no_sense_are_refused_by_name() {
         ("rs:fit:1:1:0:1:ce:0:0:7", "at most"),
         ("ln:both", "auto, cpu and gpu"),
         ("ln", "auto, cpu and gpu"),
-        ("g:sm", "fp:x:y"),
+        ("g:obj", "use sm"),
+        ("g:sm:0.5:0.5", "offsets"),
+        ("rs:fit:1:1:0:1:sm", "middle"),
+        ("wm", "missing"),
+        ("wm:1.5", "from 0 to 1"),
+        ("wm:1:sm", "everywhere: re"),
+        ("wm:1:ce:40000", "32767"),
+        ("wm:1:re:-3", "from 0"),
+        ("wm:1:ce:0:0:2", "from 0 to 1"),
+        ("wm:1:ce:0:0:1:1", "at most 5"),
         ("g:up", "noea"),
         ("g:fp:0.5", "missing"),
         ("g:fp:0.5:1.5", "1.5"),

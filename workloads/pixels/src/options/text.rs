@@ -1,9 +1,9 @@
 //! Recipes back to options.
 
-use crate::recipe::{Gravity, Length, Metadata, Mode, Recipe};
+use crate::recipe::{Gravity, Length, Metadata, Mode, Place, Recipe};
 
 /// The options that make this recipe: equal recipes have equal texts, and reading a text gives the recipe again. The
-/// output's name is not in it.
+/// output's name is not in it, nor which file a watermark's name means.
 pub fn text(recipe: &Recipe) -> String {
     let mut parts = Vec::new();
     let mut flag = |set: bool, text: &str| {
@@ -55,6 +55,17 @@ pub fn text(recipe: &Recipe) -> String {
     if let Some([red, green, blue]) = recipe.background {
         parts.push(format!("bg:{red:02x}{green:02x}{blue:02x}"));
     }
+    if let Some(watermark) = &recipe.watermark {
+        let place = match watermark.place {
+            Place::At(x, y) => gravity_text(Gravity::Side(x, y)),
+            Place::Everywhere => "re".to_owned(),
+        };
+        let (opacity, x, y, scale) = (watermark.opacity, watermark.x, watermark.y, watermark.scale);
+        parts.push(format!("wm:{opacity}:{place}:{x}:{y}:{scale}"));
+        if !watermark.name.is_empty() {
+            parts.push(format!("wmn:{}", watermark.name));
+        }
+    }
     if let Some(format) = recipe.format {
         parts.push(format!("f:{}", format.name()));
     }
@@ -95,6 +106,7 @@ fn length_text(length: Length) -> String {
 fn gravity_text(gravity: Gravity) -> String {
     match gravity {
         Gravity::Center => "ce".into(),
+        Gravity::Smart => "sm".into(),
         Gravity::Focus(x, y) => format!("fp:{x}:{y}"),
         Gravity::Side(x, y) => {
             let vertical = ["no", "", "so"][usize::from((y.signum() + 1).unsigned_abs())];

@@ -21,6 +21,7 @@ use super::placeholder::Placeholders;
 use super::plan::{self, MARGIN, Plan};
 use super::resample::{Raster, Target, Window, convolve, resample};
 use super::turn::{reversed, turn};
+use super::watermark::{self, Marks};
 use super::{Made, Output, Watch, adjust, encode, sharpen};
 use crate::fault::{Fault, Kind};
 use crate::recipe::{Metadata, Recipe};
@@ -55,6 +56,8 @@ impl Level {
 pub struct Cascade<'a> {
     /// The recipes, by a plan's index.
     pub recipes: &'a [Recipe],
+    /// What may be laid over outputs.
+    pub marks: &'a Marks,
     /// The way to sRGB, where the source is not there.
     pub to_srgb: Option<ToSrgb>,
     /// A small EXIF that says whose image it is, for those outputs that keep it.
@@ -205,7 +208,7 @@ impl Cascade<'_> {
         Ok(Output { index: plan.index, format: plan.format, width, height, bytes, placeholders })
     }
 
-    /// In sRGB, blurred, recoloured, and laid on its canvas and background.
+    /// In sRGB, blurred, recoloured, laid on its canvas and background, and under its watermark.
     fn adjusted(&mut self, mut pixels: Pixels, plan: &Plan, recipe: &Recipe) -> Result<Pixels, Fault> {
         if let Some(to_srgb) = &self.to_srgb {
             to_srgb.apply(&mut pixels, self.watch)?;
@@ -216,7 +219,10 @@ impl Cascade<'_> {
         let alpha = plan.format.has_alpha();
         let mut pixels = adjust::place(pixels, &plan.geometry, recipe, alpha, self.pool);
         adjust::flatten(&mut pixels, recipe, alpha);
-        Ok(pixels)
+        match &recipe.watermark {
+            Some(wanted) => watermark::lay(pixels, wanted, self.marks, self.pool, self.watch),
+            None => Ok(pixels),
+        }
     }
 
     fn resize(
@@ -361,11 +367,11 @@ fn is_transparent(picture: &Picture) -> bool {
     matches!(picture, Picture::Pixels(Pixels { layout: Layout::Rgba, .. }))
 }
 
-fn premultiplied(picture: Picture) -> Result<Picture, Fault> {
+pub(super) fn premultiplied(picture: Picture) -> Result<Picture, Fault> {
     with_alpha(picture, |image| MulDiv::new().multiply_alpha_inplace(image))
 }
 
-fn straight(picture: Picture) -> Result<Picture, Fault> {
+pub(super) fn straight(picture: Picture) -> Result<Picture, Fault> {
     with_alpha(picture, |image| MulDiv::new().divide_alpha_inplace(image))
 }
 

@@ -4,7 +4,7 @@
 use super::Cost;
 use super::jpeg::Shrink;
 use super::plan::{Plan, plan};
-use super::{avif, gif, png, webp};
+use super::{avif, gif, png, sight, watermark, webp};
 use crate::format::Format;
 use crate::header::Header;
 use crate::recipe::Recipe;
@@ -24,20 +24,37 @@ mod ns {
     pub const RESAMPLE: f64 = 1.5;
     /// Sharpening and turning, per output pixel.
     pub const FINISH: f64 = 3.0;
+    /// Laying a watermark over all of an output, per pixel.
+    pub const WATERMARK: f64 = 12.0;
+    /// Finding what there is to see, whatever the size.
+    pub const SIGHT: f64 = 2e6;
 }
 
 /// Predicts what [`process`](super::process) will take. An output that is too large is left out: it will be refused.
 pub fn predict(header: &Header, recipes: &[Recipe]) -> Cost {
     let mut plans = Vec::new();
     let mut shrink = None;
+    let (mut watermarks, mut covered) = (0, 0);
     for recipe in recipes {
         if let Ok((mut one, needed)) = plan(header, std::slice::from_ref(recipe)) {
+            if let Some(wanted) = &recipe.watermark {
+                let canvas = one[0].geometry.canvas;
+                watermarks = watermark::bytes(wanted, canvas).max(watermarks);
+                covered += pixels(canvas);
+            }
             plans.append(&mut one);
             shrink = shrink.max(Some(needed));
         }
     }
     let shrink = shrink.unwrap_or(Shrink::Whole);
-    Cost { peak_bytes: peak(header, shrink, &plans), cpu_us: (time(header, shrink, &plans) / 1e3) as u64 }
+    let (mut bytes, mut time) = (peak(header, shrink, &plans), time(header, shrink, &plans));
+    bytes += watermarks;
+    time += covered as f64 * ns::WATERMARK;
+    if recipes.iter().any(Recipe::is_cut_by_sight) {
+        bytes += sight::BYTES_MAX;
+        time += ns::SIGHT;
+    }
+    Cost { peak_bytes: bytes, cpu_us: (time / 1e3) as u64 }
 }
 
 fn decoded_size(header: &Header, shrink: Shrink) -> (u64, u64) {

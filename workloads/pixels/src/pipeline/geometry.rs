@@ -9,6 +9,7 @@
 //! image (as imgproxy's are). Turning a small result is cheaper than turning a large source, so a [`Geometry`] is given
 //! in the frame *before* the recipe's own turns: whoever follows it crops and resamples first and turns then.
 
+use super::sight::Seen;
 use crate::fault::{Fault, Kind};
 use crate::header::Header;
 use crate::recipe::{Crop, Gravity, Length, Mode, Recipe, Resize};
@@ -61,16 +62,29 @@ pub fn upright(header: &Header, recipe: &Recipe) -> (u32, u32) {
     swapped((header.width, header.height), recipe.auto_rotate && header.orientation.swaps_sides())
 }
 
-/// What `recipe` makes of a source that is `source` pixels large when upright. Neither side is 0.
+/// What `recipe` makes of a source that is `source` pixels large when upright. Neither side is 0. A cut-out that finds its own
+/// place is in the middle.
 ///
 /// # Errors
 /// [`Kind::TooLarge`]: the result is beyond [`OUTPUT_SIDE_MAX`] or [`OUTPUT_PIXELS_MAX`].
 pub fn geometry(source: (u32, u32), recipe: &Recipe) -> Result<Geometry, Fault> {
+    placed(source, recipe, None)
+}
+
+/// The same with cut-outs where there is most to see. `seen` is turned as the recipe turns. Only the place differs.
+///
+/// # Errors
+/// As [`geometry`].
+pub fn geometry_by_sight(source: (u32, u32), recipe: &Recipe, seen: &Seen) -> Result<Geometry, Fault> {
+    placed(source, recipe, Some(seen))
+}
+
+fn placed(source: (u32, u32), recipe: &Recipe, seen: Option<&Seen>) -> Result<Geometry, Fault> {
     let turned = recipe.quarter_turns % 2 == 1;
     let view = swapped(source, turned);
     let cut = match &recipe.crop {
         None => Cut { left: 0, top: 0, width: view.0, height: view.1 },
-        Some(crop) => cut_out(view, crop),
+        Some(crop) => cut_out(view, crop, seen),
     };
     let scaled = match &recipe.resize {
         None => (cut.width, cut.height),
@@ -85,8 +99,14 @@ pub fn geometry(source: (u32, u32), recipe: &Recipe) -> Result<Geometry, Fault> 
     let (canvas, offset) = canvas(visible, recipe);
     check(canvas)?;
 
-    let at = position(scaled, visible, recipe.gravity);
     let (step_x, step_y) = (f64::from(cut.width) / f64::from(scaled.0), f64::from(cut.height) / f64::from(scaled.1));
+    let place = match (recipe.gravity, seen) {
+        (Gravity::Smart, Some(seen)) => {
+            seen.best(view, cut.as_box(), (f64::from(visible.0) * step_x, f64::from(visible.1) * step_y))
+        }
+        _ => None,
+    };
+    let at = position(scaled, visible, recipe.gravity, place);
     let seen = FloatBox {
         left: f64::from(cut.left) + f64::from(at.0) * step_x,
         top: f64::from(cut.top) + f64::from(at.1) * step_y,
@@ -103,6 +123,12 @@ struct Cut {
     height: u32,
 }
 
+impl Cut {
+    fn as_box(&self) -> FloatBox {
+        FloatBox { left: self.left.into(), top: self.top.into(), width: self.width.into(), height: self.height.into() }
+    }
+}
+
 fn swapped(size: (u32, u32), swap: bool) -> (u32, u32) {
     if swap { (size.1, size.0) } else { size }
 }
@@ -111,14 +137,19 @@ fn nonzero(value: u32, or: u32) -> u32 {
     if value == 0 { or } else { value }
 }
 
-fn cut_out(view: (u32, u32), crop: &Crop) -> Cut {
+fn cut_out(view: (u32, u32), crop: &Crop, seen: Option<&Seen>) -> Cut {
     let side = |whole: u32, length: Length| match length {
         Length::Pixels(0) => whole,
         Length::Pixels(pixels) => pixels.min(whole),
         Length::Share(share) => rounded(f64::from(whole) * f64::from(share)).min(whole),
     };
     let size = (side(view.0, crop.width), side(view.1, crop.height));
-    let (left, top) = position(view, size, crop.gravity);
+    let whole = FloatBox { left: 0.0, top: 0.0, width: view.0.into(), height: view.1.into() };
+    let place = match (crop.gravity, seen) {
+        (Gravity::Smart, Some(seen)) => seen.best(view, whole, (size.0.into(), size.1.into())),
+        _ => None,
+    };
+    let (left, top) = position(view, size, crop.gravity, place);
     Cut { left, top, width: size.0, height: size.1 }
 }
 
@@ -128,7 +159,7 @@ fn rounded(value: f64) -> u32 {
 }
 
 /// The size after scaling and before anything that stands over is cut off.
-fn scaled_size(from: (u32, u32), resize: &Resize) -> (u32, u32) {
+pub(super) fn scaled_size(from: (u32, u32), resize: &Resize) -> (u32, u32) {
     let (width, height) = (f64::from(from.0), f64::from(from.1));
     let mut shrink =
         (width / f64::from(nonzero(resize.width, from.0)), height / f64::from(nonzero(resize.height, from.1)));
@@ -152,7 +183,7 @@ fn canvas(image: (u32, u32), recipe: &Recipe) -> ((u32, u32), (u32, u32)) {
         Some(resize) if resize.extend => (image.0.max(resize.width), image.1.max(resize.height)),
         _ => image,
     };
-    let at = position(extended, image, Gravity::Center);
+    let at = position(extended, image, Gravity::Center, None);
     let [top, right, bottom, left] = recipe.padding;
     let sum = |a: u32, b: u32, c: u32| a.saturating_add(b).saturating_add(c);
     let canvas = (sum(extended.0, left, right), sum(extended.1, top, bottom));
@@ -178,8 +209,13 @@ fn check(canvas: (u32, u32)) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Where an inner box lies in an outer one that is not smaller.
-fn position(outer: (u32, u32), inner: (u32, u32), gravity: Gravity) -> (u32, u32) {
+/// Where an inner box lies in an outer one that is not smaller: at `place`, where that was found, as shares of what is left
+/// over.
+fn position(outer: (u32, u32), inner: (u32, u32), gravity: Gravity, place: Option<(f64, f64)>) -> (u32, u32) {
+    if let Some(share) = place {
+        let along = |outer: u32, inner: u32, share: f64| (f64::from(outer - inner) * share).round_ties_even() as u32;
+        return (along(outer.0, inner.0, share.0), along(outer.1, inner.1, share.1));
+    }
     let along = |outer: u32, inner: u32, side: i8, focus: Option<f32>| {
         let spare = outer - inner;
         match (focus, side) {
@@ -193,7 +229,7 @@ fn position(outer: (u32, u32), inner: (u32, u32), gravity: Gravity) -> (u32, u32
         }
     };
     let (side, focus) = match gravity {
-        Gravity::Center => ((0, 0), (None, None)),
+        Gravity::Center | Gravity::Smart => ((0, 0), (None, None)),
         Gravity::Side(x, y) => ((x, y), (None, None)),
         Gravity::Focus(x, y) => ((0, 0), (Some(x), Some(y))),
     };

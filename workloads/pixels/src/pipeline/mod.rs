@@ -1,8 +1,8 @@
 //! From the bytes of an image to the bytes of its outputs. Pure: no file, no thread, and a clock only to tell where the time went.
 //!
 //! ```text
-//!   bytes ─► decode (shrunk as far as all outputs allow) ─► upright sRGB pixels ─► largest output first, each made
-//!            from the last one that is large enough ─► adjust ─► encode ─► bytes
+//!   bytes ─► decode (shrunk as far as all outputs allow) ─► where cut-outs lie ─► largest output first, each made
+//!            from the last one that is large enough ─► upright, in sRGB, adjusted ─► encode ─► bytes
 //! ```
 
 pub mod adjust;
@@ -24,12 +24,14 @@ pub mod plan;
 pub mod png;
 pub mod resample;
 pub mod sharpen;
+pub mod sight;
 #[cfg(test)]
 mod tests;
 pub mod tone;
 #[cfg(test)]
 mod trial;
 pub mod turn;
+pub mod watermark;
 pub mod webp;
 
 use std::time::{Duration, Instant};
@@ -43,8 +45,11 @@ use color::{Source, ToSrgb};
 use exif::Exif;
 use jpeg::Shrink;
 use picture::Picture;
-use pixels::{Layout, Pool};
+use pixels::{Layout, Pixels, Pool};
 use placeholder::Placeholders;
+use plan::Plan;
+use sight::Sight;
+use watermark::Marks;
 
 /// Bytes of a colour profile. A larger one is ignored; the header's limit refuses it before where that is smaller.
 pub const PROFILE_BYTES_MAX: usize = 16 << 20;
@@ -93,6 +98,17 @@ pub struct Cost {
     pub cpu_us: u64,
 }
 
+/// What is to be made of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// What its head said.
+    pub header: &'a Header,
+    /// The outputs.
+    pub recipes: &'a [Recipe],
+    /// What may be laid over them.
+    pub marks: &'a Marks,
+}
+
 /// Takes each output as soon as it is there; what it answers ends the job.
 pub type Made<'a> = &'a mut dyn FnMut(Output) -> Result<(), Fault>;
 
@@ -118,22 +134,28 @@ fn check_sides(format: &str, (width, height): (u32, u32), side_max: u32) -> Resu
 /// A [`Fault`]; outputs that were handed over before are whole.
 pub fn process(
     input: &[u8],
-    header: &Header,
-    recipes: &[Recipe],
+    wanted: Wanted<'_>,
     pool: &mut Pool,
     watch: &dyn Watch,
     made: Made<'_>,
 ) -> Result<Timings, Fault> {
+    let Wanted { header, recipes, marks } = wanted;
     let (plans, shrink) = plan::plan(header, recipes)?;
-    let (moving, still): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| plan.frames > 1);
+    let (mut moving, mut still): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| plan.frames > 1);
     watch.check()?;
     let rights = || {
         let wanted = recipes.iter().any(|recipe| recipe.metadata == Metadata::KeepCopyright);
         wanted.then(|| exif(input, header.format).rights()).flatten()
     };
     if !moving.is_empty() {
+        if is_cut_by_sight(&moving, recipes) {
+            // All frames are cut where the first one is.
+            let (first, _its_profile_says_little) = decode(input, header, shrink, pool, watch)?;
+            plan::move_by_sight(&mut moving, header, recipes, &Sight::of(&first), pool)?;
+            first.give(pool);
+        }
         let (rights, encoding) = (rights(), Duration::ZERO);
-        let mut cascade = Cascade { recipes, to_srgb: None, rights, pool: &mut *pool, watch, encoding };
+        let mut cascade = Cascade { recipes, marks, to_srgb: None, rights, pool: &mut *pool, watch, encoding };
         let timings = animation::run(input, header, &moving, &mut cascade, &mut *made)?;
         if still.is_empty() {
             return Ok(timings);
@@ -142,11 +164,19 @@ pub fn process(
     let started = Instant::now();
     let (picture, to_srgb) = decode(input, header, shrink, pool, watch)?;
     let decode = started.elapsed();
+    if is_cut_by_sight(&still, recipes) {
+        watch.check()?;
+        plan::move_by_sight(&mut still, header, recipes, &Sight::of(&picture), pool)?;
+    }
     let extent = (f64::from(header.width) * shrink.factor(), f64::from(header.height) * shrink.factor());
-    let mut cascade = Cascade { recipes, to_srgb, rights: rights(), pool, watch, encoding: Duration::ZERO };
+    let mut cascade = Cascade { recipes, marks, to_srgb, rights: rights(), pool, watch, encoding: Duration::ZERO };
     cascade.run(picture, (header.width, header.height), extent, &still, made)?;
     let encode = cascade.encoding;
     Ok(Timings { decode, transform: started.elapsed().saturating_sub(decode + encode), encode })
+}
+
+fn is_cut_by_sight(plans: &[Plan], recipes: &[Recipe]) -> bool {
+    plans.iter().any(|plan| recipes[plan.index].is_cut_by_sight())
 }
 
 /// Decodes, a JPEG shrunk. Gives the way to sRGB where the pixels are not there yet: a JPEG's are converted when they are
@@ -158,20 +188,34 @@ fn decode(
     pool: &mut Pool,
     watch: &dyn Watch,
 ) -> Result<(Picture, Option<ToSrgb>), Fault> {
-    let pixels = match header.format {
-        Format::Jpeg => {
+    match decode_pixels(input, header, pool, watch)? {
+        Decoded::Pixels(pixels) => Ok((Picture::Pixels(pixels), None)),
+        Decoded::Jpeg => {
             let layout = if header.components == 1 { Layout::Gray } else { Layout::Rgb };
             let profile = jpeg::profile(input, PROFILE_BYTES_MAX);
             let picture = jpeg::decode(input, header, shrink, profile.as_deref(), pool, watch)?;
             let to_srgb = profile.as_deref().and_then(Source::of_icc).and_then(|source| source.to_srgb(layout));
-            return Ok((picture, to_srgb));
+            Ok((picture, to_srgb))
         }
+    }
+}
+
+enum Decoded {
+    /// In sRGB, as it is stored.
+    Pixels(Pixels),
+    /// Not decoded: of a JPEG one must know how small it may become.
+    Jpeg,
+}
+
+fn decode_pixels(input: &[u8], header: &Header, pool: &mut Pool, watch: &dyn Watch) -> Result<Decoded, Fault> {
+    let pixels = match header.format {
+        Format::Jpeg => return Ok(Decoded::Jpeg),
         Format::Png => png::decode(input, header, pool, watch)?,
         Format::Webp => webp::decode(input, header, pool, watch)?,
         Format::Avif => avif::decode(input, header, pool, watch)?,
         Format::Gif => gif::decode(input, header, pool, watch)?,
     };
-    Ok((Picture::Pixels(pixels), None))
+    Ok(Decoded::Pixels(pixels))
 }
 
 /// Whose image it is.

@@ -2,8 +2,10 @@
 
 use super::adjust::turns;
 use super::animation::frames;
-use super::geometry::{FloatBox, Geometry, geometry, upright};
+use super::geometry::{FloatBox, Geometry, geometry, geometry_by_sight, upright};
 use super::jpeg::{self, Shrink};
+use super::pixels::Pool;
+use super::sight::Sight;
 use super::turn::stored_box;
 use crate::fault::Fault;
 use crate::format::Format;
@@ -74,7 +76,7 @@ impl Plan {
 /// An output that is too large.
 pub fn plan(header: &Header, recipes: &[Recipe]) -> Result<(Vec<Plan>, Shrink), Fault> {
     let one = |(index, recipe): (usize, &Recipe)| {
-        let orientation = if recipe.auto_rotate { header.orientation } else { Orientation::Normal };
+        let orientation = orientation(header, recipe);
         let geometry = geometry(upright(header, recipe), recipe)?;
         let (width, height) = geometry.size;
         Ok(Plan {
@@ -96,6 +98,35 @@ pub fn plan(header: &Header, recipes: &[Recipe]) -> Result<(Vec<Plan>, Shrink), 
         _ => None,
     };
     Ok((plans, shrink.unwrap_or(Shrink::Whole)))
+}
+
+/// How the stored image stands upright for this recipe.
+fn orientation(header: &Header, recipe: &Recipe) -> Orientation {
+    if recipe.auto_rotate { header.orientation } else { Orientation::Normal }
+}
+
+/// Moves the cut-outs that find their own place, once it is known what there is to see. Sizes stay as they were planned, and so
+/// does what the decoder had to keep.
+///
+/// # Errors
+/// As [`plan`], which has been asked before.
+pub fn move_by_sight(
+    plans: &mut [Plan],
+    header: &Header,
+    recipes: &[Recipe],
+    sight: &Sight,
+    pool: &mut Pool,
+) -> Result<(), Fault> {
+    for plan in plans {
+        let recipe = &recipes[plan.index];
+        if recipe.is_cut_by_sight() {
+            let seen = sight.seen(plan.turn, pool);
+            plan.geometry = geometry_by_sight(upright(header, recipe), recipe, &seen)?;
+            let stored = (header.width, header.height);
+            plan.bounds = stored_box(plan.geometry.crop, stored, orientation(header, recipe));
+        }
+    }
+    Ok(())
 }
 
 fn is_enough(header: &Header, shrink: Shrink, plan: &Plan) -> bool {
@@ -124,6 +155,7 @@ pub fn planar(plan: &Plan, recipe: &Recipe) -> Option<(u32, u32)> {
         && recipe.contrast == 1.0
         && recipe.saturation == 1.0
         && !recipe.linear
+        && recipe.watermark.is_none()
         && !plan.geometry.is_padded(recipe);
     (plan.format == Format::Jpeg && untouched).then(|| jpeg::subsampling(recipe.quality))
 }

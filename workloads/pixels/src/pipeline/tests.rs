@@ -52,10 +52,16 @@ fn file(format: Format, pixels: Pixels) -> Vec<u8> {
 }
 
 fn outputs(file: &[u8], texts: &[&str]) -> Result<Vec<Output>, Fault> {
+    marked(file, texts, &Marks::default())
+}
+
+fn marked(file: &[u8], texts: &[&str], marks: &Marks) -> Result<Vec<Output>, Fault> {
     let recipes: Vec<Recipe> = texts.iter().map(|text| options::parse("test", text).unwrap()).collect();
     let mut made = Vec::new();
     let mut pool = Pool::new(1 << 26);
-    process(file, &header(file), &recipes, &mut pool, &Never, &mut |output| {
+    let header = header(file);
+    let wanted = Wanted { header: &header, recipes: &recipes, marks };
+    process(file, wanted, &mut pool, &Never, &mut |output| {
         made.push(output);
         Ok(())
     })?;
@@ -266,6 +272,84 @@ fn four_inks_become_three_colours() {
     assert!(near(at(&seen(&made[1]), 3, 3), [0, 255, 255], 8));
 }
 
+/// Grey, with a bright square that has a pattern, its upper left corner here.
+fn with_thing(width: u32, height: u32, at: (u32, u32)) -> Pixels {
+    let mut samples = Vec::new();
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        let inside = x.wrapping_sub(at.0) < 40 && y.wrapping_sub(at.1) < 40;
+        samples.extend_from_slice(match (inside, (x / 10 + y / 10) % 2) {
+            (false, _) => &[110, 110, 110],
+            (true, 0) => &RED,
+            (true, _) => &WHITE,
+        });
+    }
+    Pixels { width, height, layout: Layout::Rgb, samples }
+}
+
+#[test]
+fn a_cut_out_finds_what_there_is_to_see() {
+    let things = |pixels: &Pixels| {
+        let all = pixels.samples.chunks(pixels.layout.bytes());
+        all.filter(|pixel| near([pixel[0], pixel[1], pixel[2]], RED, 40)).count()
+    };
+    for format in [Format::Jpeg, Format::Png, Format::Webp] {
+        for at in [(0, 0), (200, 0), (0, 120), (200, 120), (100, 60)] {
+            let file = file(format, with_thing(240, 160, at));
+            for text in
+                ["c:80:80:sm/f:png", "c:100:100:sm/rs:fill:80:80/f:png", "c:80:80/g:sm/rot:90", "c:80:80/g:sm/lin/fl:1"]
+            {
+                let count = things(&seen(&outputs(&file, &[text]).unwrap()[0]));
+                // At least half of 1600 pixels are red, and at the edges of a JPEG's they are not quite.
+                let scale = if text.contains("fill") { 800 * 64 / 100 } else { 800 };
+                assert!(count > scale * 7 / 10, "{format:?} {at:?} {text}: {count}");
+            }
+        }
+        // With others that need all of the picture, and a small one that is made of the decoder's small one.
+        let file = file(format, with_thing(2400, 1600, (2300, 1500)));
+        let made =
+            outputs(&file, &["rs:fit:600:600", "rs:fill:40:60/g:sm/f:png", "rs:fill:200:300/g:sm/f:png"]).unwrap();
+        assert_eq!((made[1].width, made[1].height, made[2].width, made[2].height), (40, 60, 200, 300));
+        assert!(things(&seen(&made[2])) > 10, "{format:?}");
+    }
+}
+
+#[test]
+fn a_watermark_lies_over_everything() {
+    let logo = Pixels { width: 20, height: 10, layout: Layout::Rgba, samples: [0, 0, 255, 255].repeat(200) };
+    let png = encode(Format::Png, &mut Picture::Pixels(logo), None, None).unwrap();
+    let mark = watermark::Mark::decode("logo", "", &png, &header(&png), &Never).unwrap();
+    let marks = Marks::new(vec![mark]);
+    const PURE: [u8; 3] = [0, 0, 255];
+    for from in [Format::Jpeg, Format::Png] {
+        let file = file(from, corners(240, 160));
+        for to in ["jpeg", "png", "webp", "avif"] {
+            let text = format!("rs:fit:120:120/wm:1:soea/wmn:logo/f:{to}/q:95");
+            let made = seen(&marked(&file, &[&text], &marks).unwrap()[0]);
+            assert!(near(at(&made, 110, 75), PURE, 30) && near(at(&made, 80, 60), WHITE, 20), "{from:?} {to}");
+        }
+        // Over the padding, and as large as was asked; of the output and not of the picture that is kept for the next one.
+        let texts = ["rs:fit:120:120/pd:10/bg:000/wm:1:nowe:0:0:0.5/wmn:logo/f:png", "rs:fit:60:60/f:png"];
+        let made = marked(&file, &texts, &marks).unwrap();
+        let (padded, next) = (seen(&made[0]), seen(&made[1]));
+        assert!(
+            near(at(&padded, 1, 1), PURE, 1)
+                && near(at(&padded, 69, 34), PURE, 1)
+                && near(at(&padded, 72, 5), [0; 3], 1)
+        );
+        assert_corners(&next, [RED, GREEN, BLUE, WHITE], "next");
+        let half = seen(&marked(&file, &["wm:0.5:soea/wmn:logo/f:png"], &marks).unwrap()[0]);
+        assert!(near(at(&half, 235, 155), [120, 120, 248], 4), "{:?}", at(&half, 235, 155));
+    }
+    let fault = outputs(&file(Format::Png, corners(24, 16)), &["wm:1/wmn:logo"]).unwrap_err();
+    assert!(fault.is_transient() && fault.detail.contains("\"logo\""), "{fault}");
+    let jpeg = file(Format::Jpeg, corners(24, 16));
+    let fault = watermark::Mark::decode("logo", "", &jpeg, &header(&jpeg), &Never).unwrap_err();
+    assert!(fault.detail.contains("Save it as PNG"), "{fault}");
+    let mut large = header(&png);
+    large.width = 5000;
+    assert!(watermark::Mark::decode("logo", "", &png, &large, &Never).unwrap_err().detail.contains("at most 4096"));
+}
+
 #[test]
 fn what_no_format_holds_is_refused_in_words() {
     let file = file(Format::Png, corners(40, 2));
@@ -291,7 +375,8 @@ fn mutated_jpegs_do_no_harm() {
     let mut pool = Pool::new(1 << 24);
     let (made, refused) = mutation::run(&kinds, 10_000, |file| {
         let header = trial::small_header(file)?;
-        process(file, &header, &recipes, &mut pool, &Never, &mut |_| Ok(())).map(drop)
+        let wanted = Wanted { header: &header, recipes: &recipes, marks: &Marks::default() };
+        process(file, wanted, &mut pool, &Never, &mut |_| Ok(())).map(drop)
     });
     assert!(made > 0 && refused > 500, "{made} made, {refused} refused");
 }

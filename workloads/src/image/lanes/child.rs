@@ -135,8 +135,10 @@ impl Child {
             output_bytes_max: options.output_bytes_max,
             pool_bytes_max: options.pool_bytes_max,
             yields: options.yields,
+            marks: options.marks.heads().cloned().collect(),
         };
-        send(self.socket.as_fd(), &Order::Setup(setup), &[]).map_err(|error| self.silent(&error.to_string()))?;
+        let marks = options.marks.descriptors();
+        send(self.socket.as_fd(), &Order::Setup(setup), &marks).map_err(|error| self.silent(&error.to_string()))?;
         let until = Instant::now() + START_MAX;
         while !self.wait(START_MAX).map_err(|error| error.to_string())? {
             if Instant::now() >= until {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::child::{Child, Ended};
+use super::marks::MarkFiles;
 use super::nursery::Nursery;
 use super::sandbox::missing;
 use super::thread::Threads;
@@ -57,6 +58,8 @@ pub struct Options {
     pub worker_start_max: Duration,
     /// Whether workers run only when nothing else wants their core.
     pub yields: bool,
+    /// What may be laid over outputs.
+    pub marks: Arc<MarkFiles>,
 }
 
 impl Default for Options {
@@ -73,6 +76,7 @@ impl Default for Options {
             grace: Duration::from_millis(100),
             worker_start_max: Duration::from_secs(10),
             yields: true,
+            marks: Arc::default(),
         }
     }
 }
@@ -96,7 +100,7 @@ impl CpuLane {
     pub fn start(options: Options) -> Result<CpuLane, String> {
         let options = Arc::new(options);
         let way = match options.isolation {
-            Isolation::Thread => Way::Threads(Threads::default()),
+            Isolation::Thread => Way::Threads(Threads::new(options.marks.decode()?)),
             Isolation::Process => {
                 let nursery = Nursery::start(options.clone()).map_err(|error| format!("a thread: {error}"))?;
                 let first = nursery.worker()?;

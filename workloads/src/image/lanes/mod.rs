@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod gpu;
+pub mod marks;
 pub mod sandbox;
 pub mod wire;
 pub mod worker;
@@ -20,7 +21,7 @@ use super::format::Format;
 use super::header::Header;
 use super::pipeline::pixels::Pool;
 use super::pipeline::placeholder::Placeholders;
-use super::pipeline::{self, Timings, Watch};
+use super::pipeline::{self, Timings, Wanted, Watch};
 use super::recipe::Recipe;
 use super::store::Key;
 
@@ -153,8 +154,7 @@ pub trait Processor: Send + Sync {
     fn process(
         &self,
         input: &[u8],
-        header: &Header,
-        recipes: &[Recipe],
+        wanted: Wanted<'_>,
         pool: &mut Pool,
         watch: &dyn Watch,
         made: pipeline::Made<'_>,
@@ -169,12 +169,11 @@ impl Processor for Pipeline {
     fn process(
         &self,
         input: &[u8],
-        header: &Header,
-        recipes: &[Recipe],
+        wanted: Wanted<'_>,
         pool: &mut Pool,
         watch: &dyn Watch,
         made: pipeline::Made<'_>,
     ) -> Result<Timings, Fault> {
-        pipeline::process(input, header, recipes, pool, watch, made)
+        pipeline::process(input, wanted, pool, watch, made)
     }
 }

@@ -14,21 +14,28 @@ use super::worker::{cancelled, timed_out};
 use super::{Done, Made, Stop, Task, Told};
 use crate::image::fault::{Fault, Kind};
 use crate::image::pipeline::pixels::Pool;
-use crate::image::pipeline::{Output, Watch};
+use crate::image::pipeline::watermark::Marks;
+use crate::image::pipeline::{Output, Wanted, Watch};
 
 /// Warm buffers, one pool per thread that ever ran at the same time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Threads {
     idle: Mutex<Vec<Pool>>,
+    marks: Marks,
 }
 
 impl Threads {
+    /// None have run yet.
+    pub fn new(marks: Marks) -> Threads {
+        Threads { idle: Mutex::default(), marks }
+    }
+
     /// Does a task here and now.
     pub fn run(&self, task: &Task, options: &Options) -> Result<Done, Fault> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let warm = idle().pop();
         let mut pool = warm.unwrap_or_else(|| Pool::new(options.pool_bytes_max as usize));
-        let ended = catch_unwind(AssertUnwindSafe(|| process(task, options, &mut pool)));
+        let ended = catch_unwind(AssertUnwindSafe(|| process(task, options, &self.marks, &mut pool)));
         let ended = ended.unwrap_or_else(|panic| {
             Err(Fault::new(Kind::Crashed, format!("the pipeline panicked: {}", tame(words(&*panic)))))
         });
@@ -37,7 +44,7 @@ impl Threads {
     }
 }
 
-fn process(task: &Task, options: &Options, pool: &mut Pool) -> Result<Done, Fault> {
+fn process(task: &Task, options: &Options, marks: &Marks, pool: &mut Pool) -> Result<Done, Fault> {
     let io = |what: &'static str| move |error: std::io::Error| Fault::new(Kind::Io, format!("{what}: {error}"));
     let watch = Watching { stop: &task.stop, until: Instant::now() + task.time_max, time_max: task.time_max };
     pool.count_from_here();
@@ -61,7 +68,8 @@ fn process(task: &Task, options: &Options, pool: &mut Pool) -> Result<Done, Faul
         *place = Some(Made { name: recipe.name.clone(), format, width, height, file, len, placeholders });
         Ok(())
     };
-    let processed = options.processor.process(&bytes, &task.header, &task.recipes, pool, &watch, &mut made);
+    let wanted = Wanted { header: &task.header, recipes: &task.recipes, marks };
+    let processed = options.processor.process(&bytes, wanted, pool, &watch, &mut made);
     pool.give(bytes);
     let timings = processed?;
     let outputs: Option<Vec<Made>> = outputs.into_iter().collect();

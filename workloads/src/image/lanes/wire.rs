@@ -1,7 +1,7 @@
 //! What the lane and its worker say to each other: one JSON document per packet of a `SOCK_SEQPACKET` socket pair.
 //!
 //! ```text
-//!   lane ── Setup ─────────────────────────────────────────────────────► worker
+//!   lane ── Setup + descriptors: watermarks ───────────────────────────► worker
 //!        ◄───────────────────────────────────────── Ready or Refused ───
 //!        ── Task + descriptors: input, one empty file per recipe ──────►
 //!        ── Stop (perhaps) ────────────────────────────────────────────►
@@ -24,6 +24,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::marks::MarkHead;
 use crate::image::fault::Fault;
 use crate::image::format::Format;
 use crate::image::header::Header;
@@ -74,6 +75,8 @@ pub struct Setup {
     pub pool_bytes_max: u64,
     /// Whether it runs only when nothing else wants its core.
     pub yields: bool,
+    /// What is to be decoded before the first task; the files are passed along, in this order.
+    pub marks: Vec<MarkHead>,
 }
 
 /// A task, as a worker sees it.

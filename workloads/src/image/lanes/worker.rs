@@ -19,7 +19,8 @@ use super::sandbox::enclose;
 use super::wire::{ANSWER_BYTES_MAX, Answer, Claim, ORDER_BYTES_MAX, Order, Setup, TaskOrder, recv_order, tame};
 use crate::image::fault::{Fault, Kind};
 use crate::image::pipeline::pixels::Pool;
-use crate::image::pipeline::{Output, Watch};
+use crate::image::pipeline::watermark::Marks;
+use crate::image::pipeline::{Output, Wanted, Watch};
 
 /// The hidden command that starts a worker.
 pub const COMMAND: &str = "image-worker";
@@ -51,16 +52,25 @@ fn live(socket: BorrowedFd<'_>, processor: &dyn Processor) -> Result<(), String>
         Some(libc::ENOTSOCK) => format!("annulus image starts its {COMMAND} itself; by hand it has nobody to serve"),
         _ => error.to_string(),
     };
-    let Some((len, _)) = recv_order(socket, true, &mut buffer).map_err(by_hand)? else { return Ok(()) };
+    let Some((len, descriptors)) = recv_order(socket, true, &mut buffer).map_err(by_hand)? else { return Ok(()) };
     let Ok(Order::Setup(setup)) = serde_json::from_slice(&buffer[..len]) else {
         return Err("the first order was not how to set up".to_owned());
     };
+    // Read before the walls, where no descriptor may be open but the standard ones, and decoded behind them.
+    let read = setup.marks.iter().zip(descriptors).map(|(head, file)| head.read(&File::from(file)));
+    let files = read.collect::<io::Result<Vec<_>>>().map_err(|error| format!("watermarks cannot be read: {error}"))?;
     let walls = match enclose(&setup) {
         Ok(walls) => walls,
         Err(sentence) => return answer(socket, &Answer::Refused(sentence)),
     };
+    let marks = setup.marks.iter().zip(&files).map(|(head, bytes)| head.decode(bytes));
+    let marks = match marks.collect::<Result<Vec<_>, String>>() {
+        Ok(marks) => Marks::new(marks),
+        Err(sentence) => return answer(socket, &Answer::Refused(tame(&sentence))),
+    };
+    drop(files);
     answer(socket, &Answer::Ready(walls))?;
-    let mut worker = Worker { socket, processor, pool: Pool::new(setup.pool_bytes_max as usize), setup };
+    let mut worker = Worker { socket, processor, marks, pool: Pool::new(setup.pool_bytes_max as usize), setup };
     while let Some((len, descriptors)) = recv_order(socket, true, &mut buffer).map_err(|error| error.to_string())? {
         match serde_json::from_slice(&buffer[..len]) {
             Ok(Order::Task(order)) => worker.run(&order, descriptors)?,
@@ -83,6 +93,7 @@ fn answer(socket: BorrowedFd<'_>, answer: &Answer) -> Result<(), String> {
 struct Worker<'a> {
     socket: BorrowedFd<'a>,
     processor: &'a dyn Processor,
+    marks: Marks,
     pool: Pool,
     setup: Setup,
 }
@@ -129,8 +140,8 @@ impl Worker<'_> {
             claims.push(keep(output, outputs, output_bytes_max)?);
             Ok(())
         };
-        let (header, recipes) = (&order.header, &order.recipes);
-        let processed = self.processor.process(&bytes, header, recipes, &mut self.pool, &watch, &mut made);
+        let wanted = Wanted { header: &order.header, recipes: &order.recipes, marks: &self.marks };
+        let processed = self.processor.process(&bytes, wanted, &mut self.pool, &watch, &mut made);
         self.pool.give(bytes);
         Ok(Answer::Done { task: order.task, timings: processed?, outputs: claims })
     }

@@ -80,7 +80,7 @@ pub struct Asked {
     pub is_negotiated: bool,
     /// Until when it may be asked for, in seconds since 1970.
     pub expires: Option<u64>,
-    /// Whether it means the same for good: a preset can be changed.
+    /// Whether it means the same for good: a preset can be changed, and a watermark.
     pub is_lasting: bool,
 }
 
@@ -134,6 +134,8 @@ pub fn read(path: &str, presets: &Presets) -> Result<Asked, Fault> {
     if asked.is_negotiated {
         asked.recipe.format = None;
     }
+    // Another file may be meant by the same name one day.
+    asked.is_lasting &= asked.recipe.watermark.is_none();
     Ok(asked)
 }
 
@@ -248,6 +250,7 @@ mod tests {
         let preset = asked("/pr:web:medium/q:50").unwrap();
         assert_eq!((preset.recipe.resize.unwrap().width, preset.recipe.quality), (800, Some(50)));
         assert!(!preset.is_lasting);
+        assert!(!asked("/w:9/wm:0.5").unwrap().is_lasting && asked("/w:9/wm:0").unwrap().is_lasting);
         assert_eq!(asked("/pr:thumbnail").unwrap().recipe, asked("/rs:fit:256:256").unwrap().recipe);
         let mut presets = Presets::built_in();
         presets.add("hero", &[("hero", "rs:fit:256:256/th/bh:4:3/ln:gpu")]).unwrap();

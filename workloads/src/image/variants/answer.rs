@@ -86,7 +86,8 @@ fn allowed(api: &Api, variants: &Variants, request: &Request) -> Result<(Asked, 
     if !is_signed && (signature.is_some() || !settings.unsigned) {
         return Err(refused(unsigned(signature.is_some())));
     }
-    let asked = address::read(path, &api.config.presets).map_err(|fault| of_fault(&fault))?;
+    let mut asked = address::read(path, &api.config.presets).map_err(|fault| of_fault(&fault))?;
+    api.config.presets.resolve(&mut asked.recipe).map_err(|fault| of_fault(&fault))?;
     // A clock before 1970 is as good as 1970.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let left = asked.expires.map(|until| until.saturating_sub(now));

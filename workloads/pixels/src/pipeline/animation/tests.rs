@@ -3,7 +3,8 @@
 use super::*;
 use crate::options;
 use crate::pipeline::pixels::{Layout, Pixels};
-use crate::pipeline::process;
+use crate::pipeline::watermark::Marks;
+use crate::pipeline::{Wanted, process};
 use crate::pipeline::trial::{self, Never};
 use crate::pipeline::webp::{Placed, chunks};
 use ::gif::{DisposalMethod, Encoder, Frame, Repeat};
@@ -31,15 +32,21 @@ fn moving() -> Vec<u8> {
     bytes
 }
 
-fn outputs(file: &[u8], texts: &[&str]) -> Result<Vec<Output>, Fault> {
-    let recipes: Vec<Recipe> = texts.iter().map(|text| options::parse("test", text).unwrap()).collect();
-    let (mut made, mut pool) = (Vec::new(), Pool::new(1 << 24));
-    process(file, &trial::header(file)?, &recipes, &mut pool, &Never, &mut |output| {
+/// Processes with nothing to be laid over the outputs.
+fn processed(file: &[u8], header: &Header, recipes: &[Recipe], pool: &mut Pool) -> Result<Vec<Output>, Fault> {
+    let mut made = Vec::new();
+    let wanted = Wanted { header, recipes, marks: &Marks::default() };
+    process(file, wanted, pool, &Never, &mut |output| {
         made.push(output);
         Ok(())
     })?;
     made.sort_by_key(|output: &Output| output.index);
     Ok(made)
+}
+
+fn outputs(file: &[u8], texts: &[&str]) -> Result<Vec<Output>, Fault> {
+    let recipes: Vec<Recipe> = texts.iter().map(|text| options::parse("test", text).unwrap()).collect();
+    processed(file, &trial::header(file)?, &recipes, &mut Pool::new(1 << 24))
 }
 
 /// What is seen of an animated WebP: each picture with its milliseconds.
@@ -124,7 +131,7 @@ fn what_is_too_much_is_refused_and_says_what_to_do() {
     let header = Header { frames: 1024, width: 1000, height: 1000, ..trial::header(&moving()).unwrap() };
     let recipe = options::parse("test", "maf:1024").unwrap();
     let (mut pool, input) = (Pool::new(1 << 20), moving());
-    let fault = process(&input, &header, &[recipe], &mut pool, &Never, &mut |_| Ok(())).unwrap_err();
+    let fault = processed(&input, &header, &[recipe], &mut pool).unwrap_err();
     assert_eq!(fault.kind, Kind::TooLarge);
     assert!(fault.detail.contains("maf"), "{fault}");
     assert!(options::parse("test", "maf:0").is_err() && options::parse("test", "maf:1025").is_err());
@@ -144,7 +151,7 @@ fn ten_thousand_mutated_animations_do_no_harm() {
     let (made, refused) = crate::pipeline::mutation::run(&[moving(), moved], 10_000, |file| {
         let header = trial::small_header(file)?;
         let recipe = Recipe { frames_max: 8, ..Recipe::named("a") };
-        process(file, &header, &[recipe], &mut Pool::new(1 << 22), &Never, &mut |_| Ok(())).map(drop)
+        processed(file, &header, &[recipe], &mut Pool::new(1 << 22)).map(drop)
     });
     assert!(made > 0 && refused > 500, "{made} made, {refused} refused");
 }

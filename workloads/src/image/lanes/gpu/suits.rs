@@ -26,6 +26,12 @@ pub fn plans(header: &Header, recipes: &[Recipe]) -> Result<Vec<Plan>, &'static 
     if recipes.iter().any(|recipe| recipe.thumbhash || recipe.blurhash.is_some()) {
         return Err("a ThumbHash or a BlurHash of an output");
     }
+    if recipes.iter().any(|recipe| recipe.watermark.is_some()) {
+        return Err("a watermark");
+    }
+    if recipes.iter().any(Recipe::is_cut_by_sight) {
+        return Err("a cut-out that finds its own place (sm)");
+    }
     let (plans, _) = plan(header, recipes).map_err(|_: Fault| "an output that will be refused")?;
     match plans.iter().all(|plan| planar(plan, &recipes[plan.index]).is_some()) {
         true => Ok(plans),
@@ -121,7 +127,7 @@ fn scan(mut rest: &[u8]) -> Result<(), &'static str> {
 mod tests {
     use super::*;
     use crate::image::header::Orientation;
-    use crate::image::recipe::{Components, Mode, Resize};
+    use crate::image::recipe::{Components, Gravity, Mode, Resize};
 
     fn header() -> Header {
         Header {
@@ -155,6 +161,13 @@ mod tests {
         assert!(refused(header(), png).contains("no JPEG"));
         assert!(refused(header(), Recipe { grayscale: true, ..thumbnail() }).contains("colours"));
         assert!(refused(header(), Recipe { thumbhash: true, ..thumbnail() }).contains("ThumbHash"));
+        let read = |text| crate::image::options::parse("thumbnail", text).unwrap();
+        assert!(refused(header(), read("rs:fit:256:256/wm:0.5")).contains("watermark"));
+        let mut smart = Recipe { gravity: Gravity::Smart, ..thumbnail() };
+        // Where nothing is cut off, nothing has to find its place.
+        assert_eq!(plans(&header(), &[smart.clone()]).unwrap().len(), 1);
+        smart.resize.as_mut().unwrap().mode = Mode::Fill;
+        assert!(refused(header(), smart).contains("own place"));
         let blurhash = Some(Components::DEFAULT);
         assert!(refused(header(), Recipe { blurhash, ..thumbnail() }).contains("BlurHash"));
     }
