@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn what_is_no_delta_is_refused() {
-        let (source, target) = (&b"0123456789abcdefghij"[..], &b"0123456789ABCDEFGHIJ!"[..]);
+        let source = &b"{\"match\":\"one against another\",\"minute\":17,\"place\":\"at home\"}"[..];
+        let target = &b"{\"match\":\"one against another\",\"minute\":18,\"place\":\"abroad\"}"[..];
         let good = delta(source, target).expect("it is shorter");
         assert_eq!(patch(source, &good, target.len()).as_deref(), Some(target));
         assert_eq!(patch(source, &good, target.len() - 1), None, "more than may be");
