@@ -69,9 +69,8 @@ fn scene(gateway: &Gateway, scene: &str) {
 fn metric(gateway: &Gateway, what: &str) -> u64 {
     let (name, label) = what.split_once(' ').unwrap_or((what, ""));
     let text = gateway.get("/metrics").body;
-    let is_it = |line: &&str| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
-    };
+    let is_it =
+        |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label);
     let values = text.lines().filter(is_it).map(|line| line.rsplit(' ').next().unwrap());
     values.map(|value| value.parse::<f64>().unwrap() as u64).sum()
 }
