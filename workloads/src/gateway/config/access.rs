@@ -115,6 +115,9 @@ fn pieces(pattern: &str) -> Result<Vec<AccessPiece>, String> {
 }
 
 fn variable(name: &str) -> Result<AccessPiece, String> {
+    if name.is_empty() {
+        return Err("behind a dollar there must be a variable's name, in lower case; $$ is a dollar".to_owned());
+    }
     if let Some(header) = name.strip_prefix("header:") {
         let header = header.to_ascii_lowercase();
         let is_token = header.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
@@ -164,8 +167,9 @@ mod tests {
             ("", "no variable"),
             ("plain $$", "no variable"),
             ("$clint", "did you mean $client?"),
-            ("$", "there are: $time"),
-            ("$Client", "there is no variable $;"),
+            ("$", "$$ is a dollar"),
+            ("$Client", "$$ is a dollar"),
+            ("$something_else_entirely", "there are: $time"),
             ("${client", "not closed"),
             ("$client\n", "one line"),
             ("${header:Cookie}", "never logged"),
