@@ -90,7 +90,7 @@ const modes = {
     let first;
     await upload({
       onAfterResponse: (request, response) => {
-        if (request.getMethod() === "HEAD") first = Number(response.getHeader("upload-offset"));
+        if (request.getMethod() === "HEAD") first ??= Number(response.getHeader("upload-offset"));
         assert.notEqual(request.getMethod(), "POST", "it goes on, and does not begin anew");
       },
     }, async sending => {
