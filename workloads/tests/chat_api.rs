@@ -80,7 +80,7 @@ fn what_is_wrong_with_a_request_is_told() {
     says(ask("publish", r#"{"channel":"a"}"#), 200, r#""code":107"#);
     says(ask("publish", r#"{"channel":"","data":{}}"#), 200, r#""code":107"#);
     says(ask("publish", r#"{"channel":"nonesuch:a","data":{}}"#), 200, r#""code":102"#);
-    says(ask("publish", r#"{"channel":"a","data":{},"delta":true}"#), 200, r#""code":108"#);
+    says(ask("publish", r#"{"channel":"a","data":{},"version":1}"#), 200, r#""code":108"#);
     says(ask("publish", &format!(r#"{{"channel":"{}","data":{{}}}}"#, "x".repeat(256))), 200, r#""code":107"#);
     says(ask("history", r#"{"channel":"bare:a"}"#), 200, r#""code":108"#);
     says(ask("presence", r#"{"channel":"bare:a"}"#), 200, r#""code":108"#);

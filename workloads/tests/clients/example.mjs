@@ -33,7 +33,7 @@ scenario("browser example", 120, async () => {
   const lines = "[...document.querySelectorAll('#messages li')].map(line => [line.textContent, line.dataset.fate])";
   const write = text => `document.getElementById('text').value = ${JSON.stringify(text)}; document.getElementById('write').requestSubmit()`;
   const shows = (window, expected) => window.until(`JSON.stringify(${lines}) === ${JSON.stringify(JSON.stringify(expected))}`);
-  const board = "document.getElementById('board').textContent";
+  const board = "document.getElementById('board')?.textContent";
 
   const ann = await enter("ann"), bob = await enter("bob");
   for (const window of [ann, bob]) await window.until(connected);
