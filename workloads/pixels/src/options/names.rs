@@ -38,7 +38,7 @@ pub(super) enum Name {
     ThumbHash,
     BlurHash,
     Watermark,
-    WatermarkName,
+    MarkName,
     CacheBuster,
 }
 
@@ -110,8 +110,8 @@ pub(super) const NAMES: &[(&str, Name)] = &[
     ("bh", Name::BlurHash),
     ("watermark", Name::Watermark),
     ("wm", Name::Watermark),
-    ("watermark_name", Name::WatermarkName),
-    ("wmn", Name::WatermarkName),
+    ("watermark_name", Name::MarkName),
+    ("wmn", Name::MarkName),
     ("cachebuster", Name::CacheBuster),
     ("cb", Name::CacheBuster),
 ];

@@ -10,7 +10,7 @@
 //! What counts is taken from where it proved itself, and put together anew. Detail is the Laplacian of lightness, as in
 //! libvips' "attention" and in smartcrop.js. Skin and strong colours count, as in both, but mostly where there is detail,
 //! which is smartcrop.js' idea: a face has edges, and a painted wall has none. Skin is a box of two colour differences (Chai
-//! and Ngan 1999), because a JPEG has these already. What is unlike the picture's mean colour counts (Achanta and others
+//! and Ngan 1999), because a JPEG has these already; it counts most, as in smartcrop.js. What is unlike the picture's mean colour counts (Achanta and others
 //! 2009), so that a plain thing on a plain ground is found. A window is worth the sum of what lies in it, its middle twice,
 //! so that things come to lie in the middle; and a little less the further it is from the middle of the picture.
 //!
@@ -246,7 +246,7 @@ fn scores(width: usize, height: usize, grid: &[[i32; 4]]) -> Vec<u8> {
         let (skin, colour) = (skin(part), colour(part));
         // Nothing at all is less to see than anything.
         let presence = if is_transparent { part[3] / 16 } else { 0 };
-        let score = detail * (64 + unlike + 2 * skin + colour) / 256 + (unlike + skin) / 16 + presence;
+        let score = detail * (64 + unlike / 2 + 4 * skin + colour / 2) / 256 + (unlike + 2 * skin) / 16 + presence;
         (score.min(255) * part[3] / 255) as u8
     };
     (0..width * height).map(score).collect()

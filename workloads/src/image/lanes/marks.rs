@@ -24,6 +24,8 @@ use crate::image::pipeline::watermark::{Mark, Marks};
 pub const MARKS_MAX: usize = 16;
 /// Bytes of a watermark's file. Larger ones are refused at the start.
 pub const BYTES_MAX: u64 = 8 << 20;
+/// Pixels of all watermarks together, which every worker holds in four bytes each. More are refused at the start.
+pub const PIXELS_MAX: u64 = 8 << 20;
 /// Bytes of the digest that recipes carry, as twice as many letters.
 const DIGEST_BYTES: usize = 16;
 
@@ -76,7 +78,12 @@ impl MarkFiles {
         let one = |(name, path): &(String, PathBuf)| {
             read(name, path).map_err(|why| format!("the watermark \"{name}\", {}: {why}", path.display()))
         };
-        Ok(MarkFiles(paths.iter().map(one).collect::<Result<_, _>>()?))
+        let marks = MarkFiles(paths.iter().map(one).collect::<Result<_, _>>()?);
+        let pixels: u64 = marks.heads().map(|head| head.header.pixels()).sum();
+        if pixels > PIXELS_MAX {
+            return Err(format!("{pixels} pixels in all watermarks; at most {PIXELS_MAX} are held. Make them smaller"));
+        }
+        Ok(marks)
     }
 
     /// What is told of them.
