@@ -170,7 +170,7 @@ impl Draft {
                 recipe.watermark = watermark(arguments)?;
                 return arguments.at_most(5);
             }
-            Name::MarkName => arguments.given(0).unwrap_or_default().clone_into(&mut self.watermark_name),
+            Name::WatermarkOf => arguments.given(0).unwrap_or_default().clone_into(&mut self.watermark_name),
             // It only makes an address new, which a content-addressed service does not need.
             Name::CacheBuster => {}
         }

@@ -38,7 +38,7 @@ pub(super) enum Name {
     ThumbHash,
     BlurHash,
     Watermark,
-    MarkName,
+    WatermarkOf,
     CacheBuster,
 }
 
@@ -110,8 +110,8 @@ pub(super) const NAMES: &[(&str, Name)] = &[
     ("bh", Name::BlurHash),
     ("watermark", Name::Watermark),
     ("wm", Name::Watermark),
-    ("watermark_name", Name::MarkName),
-    ("wmn", Name::MarkName),
+    ("watermark_name", Name::WatermarkOf),
+    ("wmn", Name::WatermarkOf),
     ("cachebuster", Name::CacheBuster),
     ("cb", Name::CacheBuster),
 ];

@@ -3,10 +3,10 @@
 use super::*;
 use crate::options;
 use crate::pipeline::pixels::{Layout, Pixels};
-use crate::pipeline::watermark::Marks;
-use crate::pipeline::{Wanted, process};
 use crate::pipeline::trial::{self, Never};
+use crate::pipeline::watermark::Marks;
 use crate::pipeline::webp::{Placed, chunks};
+use crate::pipeline::{Wanted, process};
 use ::gif::{DisposalMethod, Encoder, Frame, Repeat};
 
 const PALETTE: &[u8] = &[255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9];
