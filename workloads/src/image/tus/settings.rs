@@ -15,7 +15,7 @@ pub struct TusSettings {
     pub enabled: Option<bool>,
     /// Uploads that may be unfinished. Beyond: 503.
     pub uploads_max: u64,
-    /// Bytes that they may have together when they are finished; `None`: [`BYTES_MAX`], or one upload where that may have
+    /// Bytes that they may have together when they are finished; `None`: 16 GiB, or one upload where that may have
     /// more. Beyond: 503.
     pub bytes_max: Option<u64>,
     /// How long an upload may take, from its creation. Beyond: it is removed.
