@@ -6,7 +6,7 @@
 //   killed       says "half", waits for a line, and goes on whatever became of the server meanwhile
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createReadStream, statSync } from "node:fs";
+import { createReadStream, readFileSync, statSync, writeFileSync } from "node:fs";
 import * as tus from "tus-js-client";
 
 const [, , endpoint, key, file, folder, mode] = process.argv;
@@ -85,6 +85,7 @@ const modes = {
   async interrupted() {
     const sending = await part({});
     assert.ok(sending.url.startsWith(endpoint));
+    writeFileSync(`${folder}/interrupted`, sending.url);
   },
   async resumed() {
     let first;
@@ -94,10 +95,11 @@ const modes = {
         assert.notEqual(request.getMethod(), "POST", "it goes on, and does not begin anew");
       },
     }, async sending => {
-      // Those before were finished or given up.
-      const previous = await sending.findPreviousUploads();
-      previous.sort((one, other) => new Date(other.creationTime) - new Date(one.creationTime));
-      sending.resumeFromPreviousUpload(previous[0]);
+      // Those before were finished or given up, maybe within the same second, which is all that the client remembers.
+      const url = readFileSync(`${folder}/interrupted`, "utf8");
+      const previous = (await sending.findPreviousUploads()).find(({ uploadUrl }) => uploadUrl === url);
+      assert.ok(previous, url);
+      sending.resumeFromPreviousUpload(previous);
     });
     assert.ok(first > size / 3 && first < size, `${first}`);
   },
