@@ -1,4 +1,5 @@
-//! Watermarks of a whole service: from a file to sandboxed workers and into outputs, and another file in its place.
+//! Watermarks of a whole service: from a file to sandboxed workers and into outputs, and another file in its place. And what else is
+//! made of more than an image's pixels: cut-outs that find their own place, and animations.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
 mod image_rig;
@@ -82,6 +83,32 @@ fn a_cut_out_that_finds_its_own_place_is_made_beside_others() {
     let original = document["source"]["key"].as_str().unwrap();
     let answer = service.get(&format!("/v1/images/{original}/rs:fill:60:90/g:sm"));
     assert_eq!((answer.status, image_rig::size_of(&answer.body)), (200, (60, 90)), "{}", answer.head);
+    service.stop();
+}
+
+/// Red, and then green: two frames of 2 x 2 pixels.
+const MOVING: &[u8] = b"\
+    \x47\x49\x46\x38\x39\x61\x02\x00\x02\x00\x91\x00\x00\xff\x00\x00\x00\xff\x00\x00\x00\xff\x09\x09\
+    \x09\x21\xf9\x04\x04\x14\x00\x00\x00\x2c\x00\x00\x00\x00\x02\x00\x02\x00\x00\x02\x03\x04\x08\xb0\
+    \x00\x21\xf9\x04\x04\x14\x00\x00\x00\x2c\x00\x00\x00\x00\x02\x00\x02\x00\x00\x02\x03\x4c\x98\xb0\
+    \x00\x3b";
+
+#[test]
+fn an_animation_goes_on_moving_though_only_its_head_was_read() {
+    let service = Service::start("[image.variants]\nunsigned = true\n");
+    let answer = service.post("?ops=a=maf:5/el:1/w:8&ops=b=w:2", "", MOVING);
+    assert!(matches!(answer.status, 200 | 202), "{} {}", answer.head, answer.text());
+    let document = service.end_of(answer.json()["id"].as_str().unwrap(), "");
+    assert_eq!(document["state"], "done", "{document}");
+    let frames = |path: &str| {
+        let output = service.get(path);
+        assert_eq!(output.status, 200, "{}", output.head);
+        (output.head.contains("image/webp"), output.body.windows(4).filter(|bytes| bytes == b"ANMF").count())
+    };
+    let url = |at: usize| document["outputs"][at]["url"].as_str().unwrap();
+    assert_eq!((frames(url(0)), frames(url(1)).1), ((true, 2), 0), "{document}");
+    let original = document["source"]["key"].as_str().unwrap();
+    assert_eq!(frames(&format!("/v1/images/{original}/maf:9/w:2")), (true, 2));
     service.stop();
 }
 

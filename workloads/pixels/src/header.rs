@@ -85,6 +85,17 @@ pub fn read(head: &[u8], whole_len: Option<u64>, limits: &Limits) -> Result<Prog
     }
 }
 
+/// Frames of a file that is all here, whose head may have been read when it was not.
+pub fn frames(file: &[u8], header: &Header) -> u32 {
+    let head = Head { bytes: file, whole: true };
+    let read = match header.format {
+        Format::Gif => gif::read(head, &Limits::DEFAULT),
+        Format::Webp => webp::read(head, &Limits::DEFAULT),
+        _ => return header.frames,
+    };
+    read.map_or(header.frames, |whole| whole.frames)
+}
+
 fn truncated(format: Format, whole_len: Option<u64>) -> Fault {
     let len = whole_len.unwrap_or_default();
     let name = format.name();

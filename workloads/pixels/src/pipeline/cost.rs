@@ -32,6 +32,9 @@ mod ns {
 
 /// Predicts what [`process`](super::process) will take. An output that is too large is left out: it will be refused.
 pub fn predict(header: &Header, recipes: &[Recipe]) -> Cost {
+    // How many frames there are is known when all of the file is there: before, what may move is taken for what does.
+    let may_move = header.frames == 1 && recipes.iter().any(|recipe| recipe.frames_max > 1);
+    let header = &Header { frames: if may_move { 2 } else { header.frames }, ..header.clone() };
     let mut plans = Vec::new();
     let mut shrink = None;
     let (mut watermarks, mut covered) = (0, 0);

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use super::fault::{Fault, Kind};
 use super::format::Format;
-use super::header::Header;
+use super::header::{self, Header};
 use super::recipe::{Metadata, Recipe};
 use cascade::Cascade;
 use color::{Source, ToSrgb};
@@ -140,6 +140,14 @@ pub fn process(
     made: Made<'_>,
 ) -> Result<Timings, Fault> {
     let Wanted { header, recipes, marks } = wanted;
+    let counted;
+    let header = match recipes.iter().any(|recipe| recipe.frames_max > 1) {
+        false => header,
+        true => {
+            counted = Header { frames: header::frames(input, header), ..header.clone() };
+            &counted
+        }
+    };
     let (plans, shrink) = plan::plan(header, recipes)?;
     let (mut moving, mut still): (Vec<_>, Vec<_>) = plans.into_iter().partition(|plan| plan.frames > 1);
     watch.check()?;

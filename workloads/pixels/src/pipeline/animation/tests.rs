@@ -121,6 +121,14 @@ fn a_webp_moves_on_through_crops_turns_and_colours() {
 }
 
 #[test]
+fn frames_are_counted_anew_where_only_the_head_was_read() {
+    let (file, recipe) = (moving(), options::parse("test", "maf:9").unwrap());
+    let header = Header { frames: 1, ..trial::header(&file).unwrap() };
+    let made = processed(&file, &header, &[recipe], &mut Pool::new(1 << 24)).unwrap();
+    assert_eq!((made[0].format, trial::header(&made[0].bytes).unwrap().frames), (Format::Webp, 4));
+}
+
+#[test]
 fn placeholders_and_rights_come_with_the_first_frame() {
     let made = outputs(&moving(), &["maf:3/th:1/bh:2:2"]).unwrap();
     assert!(made[0].placeholders.thumbhash.is_some() && made[0].placeholders.blurhash.is_some());
