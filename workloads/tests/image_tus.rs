@@ -50,6 +50,20 @@ fn offset(service: &Service, path: &str) -> usize {
     answer.field("upload-offset").unwrap().parse().unwrap()
 }
 
+/// Begins a piece, and waits until it is asked for: from then on nobody else may write the upload.
+fn begin(service: &Service, path: &str, fields: &str, len: usize) -> TcpStream {
+    let mut stream = service.connect();
+    let head = format!(
+        "PATCH {path} HTTP/1.1\r\nHost: a\r\n{SHOP}{TUS}{PIECE}{fields}Upload-Offset: 0\r\nContent-Length: {len}\r\n\
+         Expect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut text = [0; 25];
+    stream.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
 fn figure(service: &Service, name: &str) -> u64 {
     let text = service.get("/metrics").text();
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(name)).collect();
@@ -286,18 +300,9 @@ fn two_pieces_at_once_and_a_silent_one_that_gives_way() {
     let service = Service::start_in(folder(), TENANTS, &["--shards", "2"]);
     let image = jpeg(300, 200, 3);
     let path = create(&service, image.len(), "");
-    let mut silent = service.connect();
-    let head = format!(
-        "PATCH {path} HTTP/1.1\r\nHost: a\r\n{SHOP}{TUS}{PIECE}Upload-Offset: 0\r\nContent-Length: {}\r\n\r\n",
-        image.len()
-    );
-    silent.write_all(head.as_bytes()).unwrap();
+    let mut silent = begin(&service, &path, "", image.len());
     silent.write_all(&image[..700]).unwrap();
-    until("it is written by one", || {
-        let answer = patch(&service, &path, 0, "", &image[..0]);
-        assert!(matches!(answer.status, 204 | 423), "{answer:?}");
-        answer.status == 423
-    });
+    patch(&service, &path, 0, "", &image).is_problem(423, "Another request");
     // It says nothing more, and somebody asks: it gives way, and what it brought is kept.
     until("it gives way", || offset(&service, &path) == 700);
     let mut text = [0; 12];
@@ -308,16 +313,11 @@ fn two_pieces_at_once_and_a_silent_one_that_gives_way() {
     // A body that breaks off is kept, too; one with a checksum is not.
     for (checksum, kept) in [("", 700), ("Upload-Checksum: sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n", 0)] {
         let path = create(&service, image.len(), "");
-        let mut stream = TcpStream::connect(service.address).unwrap();
-        let head = format!(
-            "PATCH {path} HTTP/1.1\r\nHost: a\r\n{SHOP}{TUS}{PIECE}{checksum}Upload-Offset: 0\r\nContent-Length: {}\r\n\r\n",
-            image.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
+        let mut stream = begin(&service, &path, checksum, image.len());
         stream.write_all(&image[..700]).unwrap();
         drop(stream);
         until("it is free again", || patch(&service, &path, 0, "", b"").status != 423);
-        until("what came counts", || offset(&service, &path) == kept);
+        assert_eq!(offset(&service, &path), kept, "{checksum}");
     }
     // A creation that brings everything.
     let creation = format!("{PIECE}Upload-Length: {}\r\n", image.len());

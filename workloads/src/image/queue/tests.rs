@@ -618,6 +618,18 @@ fn scenario_purge(place: &Place) {
     objects.sort_unstable();
     assert_eq!(remains, Remains { objects, original: Some(first.source.key), keeps_outputs: false });
     assert_eq!(queue.wanted(still).wait().unwrap(), [false; 5]);
+    // Who still holds the lease of one that was deleted cannot end another that came after it.
+    let cancelled = enter(&queue, order("a", 4));
+    let held = lease_one(&queue);
+    let _cancelled = queue.cancel(&a, cancelled.id).wait().unwrap();
+    assert!(matches!(purge(&a, cancelled.id), Purged::Gone(_)));
+    std::thread::sleep(Duration::from_millis(2));
+    let next = enter(&queue, order("a", 5));
+    let lease = lease_one(&queue);
+    assert_ne!(lease.id, held.id);
+    assert_eq!(queue.fail(held.id, Fault::new(Kind::Stopped, "stopped")).wait().unwrap(), Settled::Stale);
+    assert_eq!(queue.complete(lease.id, manifest()).wait().unwrap(), Settled::Ended);
+    assert!(matches!(purge(&a, next.id), Purged::Gone(_)));
     // It may come again, and a cancelled one and a dead one may go.
     let again = enter(&queue, order("a", 1));
     assert_eq!(again.state, State::Queued);

@@ -249,7 +249,7 @@ mod tests {
             other[at] ^= 0x55;
             assert!(read(&other).is_none_or(|record| record.offset <= 100 && record.facts == facts()), "{at}");
         }
-        let beyond = offset_slot(101);
+        let (mut bytes, beyond) = (fresh(&facts()), offset_slot(101));
         bytes[..beyond.len()].copy_from_slice(&beyond);
         assert_eq!(read(&bytes), None);
     }

@@ -53,8 +53,10 @@ impl Ledger {
         let work = &order.work;
         self.connection
             .prepare_cached(
-                "INSERT INTO works (key, state, priority, due_ms, original, len, header, recipes, peak_bytes, cpu_us)
-                 VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                // Turns begin at this moment: a work that was deleted may have had the same number, and its last holder
+                // may not have ended yet.
+                "INSERT INTO works (key, state, priority, due_ms, turn, original, len, header, recipes, peak_bytes, cpu_us)
+                 VALUES (?1, 0, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 work.key.0,
