@@ -59,7 +59,10 @@ impl Sight {
     pub fn of(picture: &Picture) -> Sight {
         let (width, height) = sides(picture.width(), picture.height());
         let grid = match picture {
-            Picture::Planes(planes) => grid(width, height, picture, |x, y| of_planes(planes, x, y)),
+            Picture::Planes(planes) => {
+                let planes = [0, 1, 2].map(|index| Plane::of(planes, index));
+                grid(width, height, picture, |x, y| of_planes(&planes, x, y))
+            }
             Picture::Pixels(pixels) => grid(width, height, picture, |x, y| of_pixels(pixels, x, y)),
         };
         Sight { width, height, scores: scores(width as usize, height as usize, &grid) }
@@ -195,13 +198,30 @@ fn grid(width: u32, height: u32, picture: &Picture, sample: impl Fn(usize, usize
     sums
 }
 
-fn of_planes(planes: &Planes, x: usize, y: usize) -> [i32; 4] {
-    let at = |index: usize| {
+struct Plane<'a> {
+    samples: &'a [u8],
+    stride: usize,
+    /// Pixels per sample along and down, as powers of two.
+    shifts: (u32, u32),
+}
+
+impl Plane<'_> {
+    fn of(planes: &Planes, index: usize) -> Plane<'_> {
         let (along, down) = planes.plane_subsampling(index);
-        let stride = planes.plane_size(index).0 as usize;
-        i32::from(planes.plane(index)[y / down as usize * stride + x / along as usize])
-    };
-    [at(0), at(1), at(2), 255]
+        Plane {
+            samples: planes.plane(index),
+            stride: planes.plane_size(index).0 as usize,
+            shifts: (along.trailing_zeros(), down.trailing_zeros()),
+        }
+    }
+}
+
+fn of_planes(planes: &[Plane<'_>; 3], x: usize, y: usize) -> [i32; 4] {
+    let [lightness, to_blue, to_red] = [0, 1, 2].map(|index: usize| {
+        let Plane { samples, stride, shifts } = &planes[index];
+        i32::from(samples[(y >> shifts.1) * stride + (x >> shifts.0)])
+    });
+    [lightness, to_blue, to_red, 255]
 }
 
 fn of_pixels(pixels: &Pixels, x: usize, y: usize) -> [i32; 4] {
