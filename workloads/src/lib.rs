@@ -14,6 +14,7 @@ pub mod image;
 pub mod jose;
 pub mod nearest;
 pub mod outbound;
+mod pace;
 mod percent;
 pub mod postgres;
 pub mod redis;

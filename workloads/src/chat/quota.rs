@@ -5,8 +5,10 @@
 //! counted where it stays, and not limited: that is the operator's own choice.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::config::{Namespace, Rate};
+use super::config::Namespace;
+use crate::pace::Pace;
 
 /// What may run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +40,8 @@ impl Kind {
 pub struct Quota {
     subscriptions: Places,
     channels: Places,
-    rate: Rate,
-    pace: Pace,
+    /// Where publications are limited.
+    pace: Option<Pace>,
     /// By kind: how often it had run out.
     refused: [AtomicU64; 3],
 }
@@ -47,18 +49,19 @@ pub struct Quota {
 impl Quota {
     /// As the namespace says.
     pub fn of(namespace: &Namespace) -> Quota {
+        let rate = namespace.publications;
+        let pace = || Pace::new(rate.per_second.into(), Duration::from_secs(1), rate.burst.into());
         Quota {
             subscriptions: Places::of(namespace.subscriptions_max),
             channels: Places::of(namespace.channels_max),
-            rate: namespace.publications,
-            pace: Pace::default(),
+            pace: rate.is_on().then(pace),
             refused: Default::default(),
         }
     }
 
     /// Whether anything is limited.
     pub fn is_on(&self) -> bool {
-        self.subscriptions.most > 0 || self.channels.most > 0 || self.rate.is_on()
+        self.subscriptions.most > 0 || self.channels.most > 0 || self.pace.is_some()
     }
 
     /// A subscription begins; `limited`: if there is room for it.
@@ -81,9 +84,10 @@ impl Quota {
         self.channels.give_back();
     }
 
-    /// A client publishes, if it is not too soon. `now_ms`: of any clock.
+    /// A client publishes, if it is not too soon. `now_ms`: of the clock that all shards go by.
     pub fn publish(&self, now_ms: u64) -> bool {
-        self.note(Kind::Publications, !self.rate.is_on() || self.pace.take(self.rate, now_ms))
+        let is_on_time = |pace: &Pace| pace.take(Duration::from_millis(now_ms)).is_ok();
+        self.note(Kind::Publications, self.pace.as_ref().is_none_or(is_on_time))
     }
 
     fn note(&self, kind: Kind, granted: bool) -> bool {
@@ -139,46 +143,9 @@ impl Places {
     }
 }
 
-/// A rate that all shards share: the generic cell rate algorithm (ITU-T I.371), whose whole state is the moment at which the
-/// next one would be exactly on time.
-#[derive(Debug, Default)]
-struct Pace {
-    on_time_ns: AtomicU64,
-}
-
-impl Pace {
-    fn take(&self, rate: Rate, now_ms: u64) -> bool {
-        let now = now_ms.saturating_mul(1_000_000);
-        let interval = 1_000_000_000 / u64::from(rate.per_second.max(1));
-        let early_max = interval * u64::from(rate.burst.max(1));
-        let next = |on_time: u64| {
-            // Further ahead than anything could have put it: the clock was set back.
-            let on_time = if on_time > now + early_max { now } else { on_time.max(now) };
-            (on_time + interval <= now + early_max).then_some(on_time + interval)
-        };
-        self.on_time_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_burst_is_granted_and_then_the_rate_on_all_shards_together() {
-        let (rate, pace) = (Rate { per_second: 10, burst: 5 }, Pace::default());
-        let take = |now| pace.take(rate, now);
-        assert!((0..5).all(|_| take(1_000_000)) && !take(1_000_000));
-        assert!(!take(1_000_099) && take(1_000_100) && !take(1_000_199) && take(1_000_200));
-        assert!((0..5).all(|_| take(2_000_000)) && !take(2_000_000), "it never holds more than a burst");
-        assert!(take(1_500_000), "a clock that is set back does not stop everybody");
-        let granted = std::thread::scope(|scope| {
-            let count = || (0..1000).filter(|_| take(9_000_000)).count();
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
-        });
-        assert_eq!(granted, 5);
-    }
 
     #[test]
     fn places_are_taken_and_given_back() {

@@ -3,11 +3,15 @@
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use annulus_protocols::http2::ErrorCode;
 
 use super::dns;
 use super::inflow::Inflow;
+
+/// Longer than any call or connection lasts: for timers of what has no end.
+pub const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Fields in the order in which they came, in one piece of memory.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use annulus_protocols::http1::{self, BodyLength, Event, Exchange, Server, write_
 
 use super::client::Client;
 use super::live::Live;
-use super::message::{FieldList, is_hop_by_hop};
+use super::message::{FOREVER, FieldList, is_hop_by_hop};
 use super::problem;
 use super::request::{Reply, ReplyBody, Request};
 use super::tunnel::Tunnel;
@@ -344,9 +344,6 @@ impl Taking<'_> {
         self.client.waits(self.shard.now(), false);
     }
 }
-
-/// Longer than any connection lives.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The fields whose values are text; others cannot be written.
 fn text_fields(fields: &FieldList) -> Vec<(&str, &str)> {

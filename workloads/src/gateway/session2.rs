@@ -22,7 +22,7 @@ use super::grpc;
 use super::inflow::Inflow;
 use super::live::Live;
 use super::memory::Held;
-use super::message::{Cause, Failure, FieldList, Phase, is_hop_by_hop};
+use super::message::{Cause, FOREVER, Failure, FieldList, Phase, is_hop_by_hop};
 use super::problem;
 use super::request::{REQUEST_BODY_BYTES_MAX, Reply, ReplyBody, Request, Upgrade};
 use super::session1::TRACED;
@@ -38,8 +38,6 @@ const SEND_BYTES: usize = 48 << 10;
 const STREAMED_BYTES_MAX: usize = 64 << 10;
 /// Bytes of all request bodies that arrive on one connection. Beyond: 413.
 const BODIES_BYTES_MAX: u64 = 2 * REQUEST_BODY_BYTES_MAX;
-/// Longer than any call lasts.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a client that is told to go has to take that.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 

@@ -7,7 +7,7 @@
 //!
 //! What is deleted is named by its content, and the same content may come again at any moment. So while it is deleted, no
 //! upload of it is entered on this node, and while one is entered, it is not deleted. What a crash in the middle leaves is
-//! referred to by nothing, and the sweep takes it.
+//! referred to by nothing: the sweep takes it, variants when their own time is over.
 
 use std::collections::HashMap;
 use std::io;
@@ -164,7 +164,7 @@ impl Drop for Purger {
     }
 }
 
-/// Deletes outputs first and the original last: what a failure leaves is never an output without the rest.
+/// Deletes outputs, then the original, and then its variants: without it no new ones are made.
 fn remove(
     objects: &dyn Objects,
     variants: Option<&Variants>,
@@ -225,13 +225,16 @@ pub(super) async fn purge(api: &Api, request: &Request, id: &str) -> Result<Repl
     };
     let (keeps_outputs, keeps_original) = (remains.keeps_outputs, remains.original.is_none());
     let removing = purger.remove(remains).ok_or_else(|| {
-        let detail = "The job is forgotten; too many deletions wait, and the next sweep takes its objects.";
+        let detail = "The job is forgotten; too many deletions wait, and a later sweep takes its objects.";
         Problem::new(503, detail)
     })?;
     let removed = removing.await.unwrap_or_else(|| Err(StoreError::Io("the service ends".to_owned())));
     let removed = removed.map_err(|error| {
         let Problem { status, detail, .. } = of_store(error);
-        Problem::new(status, format!("The job is forgotten; its objects are left to the next sweep. {detail}"))
+        Problem::new(
+            status,
+            format!("The job is forgotten; what is left of its objects goes with a later sweep. {detail}"),
+        )
     })?;
     let mut kept = Vec::new();
     if keeps_outputs {

@@ -27,6 +27,7 @@ use super::presets::is_name;
 use super::queue::Usage;
 use super::upload::whole_seconds;
 use crate::config::{Value, number, table, unknown};
+use crate::pace::Pace;
 use crate::serve::Problem;
 
 /// Who is meant where nobody is named.
@@ -88,42 +89,13 @@ fn set(quota: &mut Quota, key: &str, value: &Value<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A rate, by the time at which the next one would come if all came evenly (the generic cell rate algorithm): one number, so
-/// that all shards share it without a lock.
-#[derive(Debug)]
-struct Rate {
-    /// Microseconds from one to the next.
-    each_us: u64,
-    /// How far that time may be ahead: as many at once.
-    burst_us: u64,
-    next_us: AtomicU64,
-}
-
-impl Rate {
-    /// So many in `period`, and as many at once.
-    fn new(count: u64, period: Duration) -> Rate {
-        let period_us = period.as_micros() as u64;
-        Rate { each_us: (period_us / count).max(1), burst_us: period_us, next_us: AtomicU64::new(0) }
-    }
-
-    /// One more at that moment, or how long until there may be one.
-    fn take(&self, now_us: u64) -> Result<(), Duration> {
-        let after = |next: u64| next.max(now_us) + self.each_us;
-        let fits = |next: u64| Some(after(next)).filter(|after| *after <= now_us + self.burst_us);
-        match self.next_us.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
-            Ok(_before) => Ok(()),
-            Err(next) => Err(Duration::from_micros(after(next).saturating_sub(now_us + self.burst_us))),
-        }
-    }
-}
-
 /// What a tenant takes.
 #[derive(Debug)]
 struct Tally {
     name: Arc<str>,
     quota: Quota,
-    requests: Option<Rate>,
-    jobs: Option<Rate>,
+    requests: Option<Pace>,
+    jobs: Option<Pace>,
     /// Uploads that were let in and are no jobs yet.
     arriving: AtomicU64,
     /// As they were when they were looked at last.
@@ -163,19 +135,15 @@ impl Quotas {
         Quotas { tallies: tenants.filter_map(tally).collect(), start: Instant::now() }
     }
 
-    fn now_us(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
-    }
-
     /// A request of this tenant.
     ///
     /// # Errors
     /// 429: there were too many.
     pub fn request(&self, tenant: &Tenant) -> Result<(), Problem> {
         let Some(tally) = self.tallies.get(&tenant.0) else { return Ok(()) };
-        let Some(rate) = &tally.requests else { return Ok(()) };
+        let Some(pace) = &tally.requests else { return Ok(()) };
         let most = tally.quota.requests_per_second.unwrap_or_default();
-        rate.take(self.now_us()).map_err(|wait| tally.refuses(0, &format!("{most} requests a second"), wait))
+        pace.take(self.start.elapsed()).map_err(|wait| tally.refuses(0, &format!("{most} requests a second"), wait))
     }
 
     /// For Prometheus.
@@ -199,8 +167,9 @@ impl Quotas {
 
 impl Tally {
     fn new(name: Arc<str>, quota: Quota) -> Tally {
-        let requests = quota.requests_per_second.map(|count| Rate::new(count, Duration::from_secs(1)));
-        let jobs = quota.jobs_per_minute.map(|count| Rate::new(count, Duration::from_secs(60)));
+        let pace = |count, seconds| Pace::new(count, Duration::from_secs(seconds), count);
+        let requests = quota.requests_per_second.map(|count| pace(count, 1));
+        let jobs = quota.jobs_per_minute.map(|count| pace(count, 60));
         let [arriving, seen_waiting, seen_bytes] = [(); 3].map(|()| AtomicU64::new(0));
         let refused = [(); REFUSALS].map(|()| AtomicU64::new(0));
         Tally { name, quota, requests, jobs, arriving, seen_waiting, seen_bytes, refused }
@@ -254,9 +223,10 @@ fn left_of_day() -> Duration {
 pub(super) async fn upload_begins(api: &Api, tenant: &Tenant, len: Option<u64>) -> Result<Arriving, Problem> {
     let quotas = &api.keys.quotas;
     let Some(tally) = quotas.tallies.get(&tenant.0) else { return Ok(Arriving::default()) };
-    if let Some(rate) = &tally.jobs {
+    if let Some(pace) = &tally.jobs {
         let most = tally.quota.jobs_per_minute.unwrap_or_default();
-        rate.take(quotas.now_us()).map_err(|wait| tally.refuses(1, &format!("{most} uploads a minute"), wait))?;
+        pace.take(quotas.start.elapsed())
+            .map_err(|wait| tally.refuses(1, &format!("{most} uploads a minute"), wait))?;
     }
     if tally.quota.jobs_waiting_max.is_none() && tally.quota.bytes_per_day.is_none() {
         return Ok(Arriving::default());
@@ -274,19 +244,6 @@ mod tests {
     use toml::de::DeTable;
 
     use super::*;
-
-    #[test]
-    fn a_rate_lets_as_many_through_at_once_and_then_evenly() {
-        let rate = Rate::new(4, Duration::from_secs(1));
-        let start = 5_000_000;
-        assert!((0..4).all(|_| rate.take(start).is_ok()));
-        assert_eq!(rate.take(start), Err(Duration::from_millis(250)));
-        assert_eq!(rate.take(start + 249_000), Err(Duration::from_millis(1)));
-        assert_eq!(rate.take(start + 250_000), Ok(()));
-        assert!(rate.take(start + 250_000).is_err());
-        // A quiet second fills it, a quiet hour no more than that.
-        assert_eq!((0..9).filter(|_| rate.take(start + 3_600_000_000).is_ok()).count(), 4);
-    }
 
     #[test]
     fn jobs_and_bytes_are_judged_by_what_the_queue_says() {

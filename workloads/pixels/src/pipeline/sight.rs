@@ -10,9 +10,10 @@
 //! What counts is taken from where it proved itself, and put together anew. Detail is the Laplacian of lightness, as in
 //! libvips' "attention" and in smartcrop.js. Skin and strong colours count, as in both, but mostly where there is detail,
 //! which is smartcrop.js' idea: a face has edges, and a painted wall has none. Skin is a box of two colour differences (Chai
-//! and Ngan 1999), because a JPEG has these already; it counts most, as in smartcrop.js. What is unlike the picture's mean colour counts (Achanta and others
-//! 2009), so that a plain thing on a plain ground is found. A window is worth the sum of what lies in it, its middle twice,
-//! so that things come to lie in the middle; and a little less the further it is from the middle of the picture.
+//! and Ngan 1999), because a JPEG has these already; it counts most, as in smartcrop.js. What is unlike the picture's mean
+//! colour counts (Achanta and others 2009), so that a plain thing on a plain ground is found. A window is worth the sum of
+//! what lies in it, its middle twice, so that things come to lie in the middle; and a little less the further it is from the
+//! middle of the picture.
 //!
 //! Everything is whole numbers and the same whichever way the picture lies: samples lie mirrored in mirrored pictures, sums do
 //! not depend on their order. So works stay addressable by content, and a picture that is stored turned is cut as the same

@@ -46,21 +46,29 @@ pub fn decode(input: &[u8], header: &Header, pool: &mut Pool, watch: &dyn Watch)
     {
         return Err(Fault::new(Kind::BadImage, "the webp's image is larger than what its header says"));
     }
-    let image = Decoder::new(bytes).decode().ok_or_else(broken)?;
+    let mut pixels = still(bytes, (width, height), pool).ok_or_else(broken)?;
     watch.check()?;
-    let layout = if image.is_alpha() { Layout::Rgba } else { Layout::Rgb };
-    let mut samples = pool.take(image.len());
-    samples.copy_from_slice(&image);
-    drop(image);
-    let mut pixels = Pixels { width, height, layout, samples };
     if (width, height) != (header.width, header.height) {
         pixels = on_canvas(pixels, &frame, header, pool);
     }
-    let profile = chunks(input).find(|(name, _)| *name == b"ICCP").and_then(|(_, profile)| Source::of_icc(profile));
-    if let Some(to_srgb) = profile.and_then(|source| source.to_srgb(pixels.layout)) {
+    if let Some(to_srgb) = profile(input).and_then(|source| source.to_srgb(pixels.layout)) {
         to_srgb.apply(&mut pixels, watch)?;
     }
     Ok(pixels)
+}
+
+/// A file that is one image of that size, in its own colours. `None`: it is broken.
+pub(super) fn still(file: &[u8], (width, height): (u32, u32), pool: &mut Pool) -> Option<Pixels> {
+    let image = Decoder::new(file).decode()?;
+    let layout = if image.is_alpha() { Layout::Rgba } else { Layout::Rgb };
+    let mut samples = pool.take(image.len());
+    samples.copy_from_slice(&image);
+    Some(Pixels { width, height, layout, samples })
+}
+
+/// What a file's colours mean, where it says so.
+pub(super) fn profile(file: &[u8]) -> Option<Source> {
+    chunks(file).find(|(name, _)| *name == b"ICCP").and_then(|(_, icc)| Source::of_icc(icc))
 }
 
 /// The chunks of a file that lie wholly in it.

@@ -88,14 +88,13 @@ impl Hub {
         content: &Arc<Content>,
         mut trace: Trace,
     ) {
-        let common = self.common.clone();
         let channel = self.channels.at(slot);
         let (dialects, name) = (channel.dialects, &*channel.name);
         let publication = with_offset(content, offset);
         let of = self.framer.frames(dialects, |codec, out| write_publication(codec, out, name, &publication));
-        let epoch = channel.stream.as_ref().map(|stream| stream.epoch).unwrap_or_default();
         let differences = channel.rare.as_mut().and_then(|rare| rare.differences.as_mut()).map(|differences| {
-            let keeps = common.config.channels.namespace(name).is_some_and(Namespace::has_history);
+            let epoch = channel.stream.as_ref().map(|stream| stream.epoch).unwrap_or_default();
+            let keeps = self.common.config.channels.namespace(name).is_some_and(Namespace::has_history);
             let difference = differences.follow(epoch, offset, content, keeps);
             let dialects = differences.dialects;
             Arc::new(self.framer.differing(dialects, name, &publication, content, difference.as_deref()))

@@ -228,9 +228,7 @@ impl Common {
             }
         }
     }
-}
 
-impl Common {
     /// What the channels of a channel's namespace may take together; `None`: there is no such namespace.
     pub fn quota(&self, channel: &str) -> Option<&Quota> {
         self.namespace(channel).map(|(at, _)| &self.quotas[at])

@@ -1,7 +1,6 @@
 //! Subscriptions begin and end.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use annulus_engine::ConnId;
@@ -346,17 +345,15 @@ impl Hub {
             true => joining.granted.expires_at.saturating_sub(now / 1000),
             false => 0,
         };
-        let missed = joined.position.iter().flat_map(|position| position.missed.iter().flatten());
-        let texts: HashMap<u64, Cow<'_, str>> = match joined.given {
-            Given::Differences => missed.map(|stored| (stored.offset, as_text(&stored.content))).collect(),
-            Given::Whole | Given::Filtered => HashMap::new(),
+        let gets_differences = joined.given == Given::Differences;
+        let texts: Vec<Cow<'_, str>> = match gets_differences {
+            true => missed(&joined).map(|stored| as_text(&stored.content)).collect(),
+            false => Vec::new(),
         };
         let mut result = result_of(&joining.granted, &joined, ttl);
-        result.delta = joined.given == Given::Differences;
-        for publication in &mut result.publications {
-            if let Some(text) = texts.get(&publication.offset) {
-                publication.data = in_differences(codec, publication.data, text);
-            }
+        result.delta = gets_differences;
+        for (publication, text) in result.publications.iter_mut().zip(&texts) {
+            publication.data = in_differences(codec, publication.data, text);
         }
         if let Some(filter) = &filter {
             result.publications.retain(|publication| filter.matches(publication.tags));
@@ -593,10 +590,15 @@ pub(super) fn result_of<'r>(granted: &'r Granted, joined: &'r Joined, ttl: u64) 
         result.epoch = &position.epoch;
         result.was_recovering = position.was_recovering;
         result.recovered = position.missed.is_some();
-        let missed = position.missed.iter().flatten().filter(|stored| !stored.content.is_removed());
-        result.publications = missed.map(as_publication).collect();
+        result.publications = missed(joined).map(as_publication).collect();
     }
     result
+}
+
+/// What a client has missed and is told with the answer.
+fn missed(joined: &Joined) -> impl Iterator<Item = &Stored> {
+    let missed = joined.position.iter().flat_map(|position| position.missed.iter().flatten());
+    missed.filter(|stored| !stored.content.is_removed())
 }
 
 /// What others are told of a client is JSON, or nothing.

@@ -9,14 +9,11 @@ use annulus_engine::Shard;
 use super::{Asked, Asking, Ready, Refusal, is_served};
 use crate::gateway::grpc;
 use crate::gateway::inflow::Inflow;
-use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase};
+use crate::gateway::message::{Call, Cause, FOREVER, Failure, FieldList, Phase};
 use crate::gateway::request::Request;
 use crate::gateway::targets::Target;
 use crate::gateway::upstream::{Answer, Switch};
 use crate::serve::wire::{Either, either};
-
-/// Longer than any call lasts.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Ready {
     /// Asks, and gives the answer as it comes: for endpoints that pass it on.

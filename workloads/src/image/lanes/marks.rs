@@ -120,7 +120,7 @@ fn read(name: &str, path: &Path) -> Result<(MarkHead, File), String> {
         Progress::Header(header) => header,
         Progress::NeedMore { .. } => return Err("it ends within its header".to_owned()),
     };
-    let digest = digest(&SHA256, &bytes).as_ref()[..DIGEST_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = crate::hex::encode(&digest(&SHA256, &bytes).as_ref()[..DIGEST_BYTES]);
     let file = memory_file().and_then(|file| {
         file.write_all_at(&bytes, 0)?;
         seal(&file)?;

@@ -9,6 +9,7 @@
 //! An offset is written after the bytes before it are durable, and into the place that does not hold the newest one: a torn
 //! write leaves the one before. Offsets only rise, so the larger one counts. Facts never change.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -164,11 +165,10 @@ impl Folder {
                 _ => {}
             }
         }
-        for id in parts {
-            // Not a job's any more, or nobody's.
-            if !found.iter().any(|(other, record)| *other == id && record.job.is_none()) {
-                remove(&self.part(id))?;
-            }
+        let awaited: HashSet<UploadId> = found.iter().filter(|(_, it)| it.job.is_none()).map(|(id, _)| *id).collect();
+        // The others are a job's by now, or nobody's.
+        for id in parts.iter().filter(|id| !awaited.contains(id)) {
+            remove(&self.part(*id))?;
         }
         Ok((found, removed))
     }

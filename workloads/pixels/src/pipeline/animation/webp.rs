@@ -1,25 +1,28 @@
 //! The frames of an animated WebP (RFC 9649 section 2.7.1).
 
-use webp::{BitstreamFeatures, Decoder};
+use webp::BitstreamFeatures;
 
 use super::Source;
 use super::canvas::{Area, Canvas, Disposal, Step};
 use crate::fault::{Fault, Kind};
 use crate::pipeline::Watch;
 use crate::pipeline::adjust::with_layout;
-use crate::pipeline::color::Source as Profile;
-use crate::pipeline::pixels::{Layout, Pixels, Pool};
-use crate::pipeline::webp::{Placed, chunks};
+use crate::pipeline::color::ToSrgb;
+use crate::pipeline::pixels::{Layout, Pool};
+use crate::pipeline::webp::{Placed, chunks, profile, still};
 
 pub(super) struct Webp<'i> {
     input: &'i [u8],
+    /// Of all frames: from their own colours, where these are others.
+    to_srgb: Option<ToSrgb>,
     rest: Box<dyn Iterator<Item = &'i [u8]> + 'i>,
 }
 
 impl<'i> Webp<'i> {
     pub(super) fn open(input: &'i [u8]) -> Webp<'i> {
         let frames = chunks(input).filter(|(name, _)| *name == b"ANMF").map(|(_, frame)| frame);
-        Webp { input, rest: Box::new(frames) }
+        let to_srgb = profile(input).and_then(|profile| profile.to_srgb(Layout::Rgba));
+        Webp { input, to_srgb, rest: Box::new(frames) }
     }
 }
 
@@ -35,17 +38,11 @@ impl Source for Webp<'_> {
         if (width, height) != (placed.width, placed.height) || !canvas.holds(&placed) {
             return Err(Fault::new(Kind::BadImage, "a frame of the webp is larger than what its header says"));
         }
-        let image = Decoder::new(&placed.alone).decode().ok_or_else(broken)?;
-        let layout = if image.is_alpha() { Layout::Rgba } else { Layout::Rgb };
-        let mut samples = pool.take(image.len());
-        samples.copy_from_slice(&image);
-        drop(image);
-        let mut pixels = Pixels { width, height, layout, samples };
-        let profile = chunks(self.input).find(|(name, _)| *name == b"ICCP").and_then(|(_, icc)| Profile::of_icc(icc));
-        if let Some(to_srgb) = profile.and_then(|profile| profile.to_srgb(pixels.layout)) {
+        let pixels = still(&placed.alone, (width, height), pool).ok_or_else(broken)?;
+        let mut pixels = with_layout(pixels, Layout::Rgba, pool);
+        if let Some(to_srgb) = &self.to_srgb {
             to_srgb.apply(&mut pixels, watch)?;
         }
-        let pixels = with_layout(pixels, Layout::Rgba, pool);
         let disposal = if placed.clears { Disposal::Clear } else { Disposal::Keep };
         canvas.put(&pixels.samples, Area::of(&placed), placed.blends, disposal);
         pool.give(pixels.samples);
