@@ -12,8 +12,8 @@ use std::process::Command;
 const ROOMS: [(&str, &str, &[&str], usize); 6] = [
     ("engine", "annulus-engine", &[], 45),
     ("protocols", "annulus-protocols", &[], 12),
-    ("workloads", "annulus", &["annulus-engine", "annulus-protocols", "annulus-perf", "annulus-pixels"], 236),
-    ("workloads/pixels", "annulus-pixels", &[], 100),
+    ("workloads", "annulus", &["annulus-engine", "annulus-protocols", "annulus-perf", "annulus-pixels"], 241),
+    ("workloads/pixels", "annulus-pixels", &[], 105),
     ("bench", "annulus-bench", &["annulus-engine", "annulus-protocols", "annulus-perf"], 80),
     ("perf", "annulus-perf", &[], 60),
 ];

@@ -83,6 +83,53 @@ fn raw_bytes_chunked_slow_and_waited_for() {
     service.stop();
 }
 
+/// A TIFF of grey noise, as libtiff writes it: its directory comes last.
+fn tiff(width: u16, height: u16) -> Vec<u8> {
+    let pixels: Vec<u8> =
+        (0..u32::from(width) * u32::from(height)).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut file = [&b"II*\0"[..], &(8 + pixels.len() as u32).to_le_bytes(), &pixels].concat();
+    let fields = [
+        (256, width.into()),
+        (257, height.into()),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, height.into()),
+        (279, pixels.len() as u32),
+    ];
+    file.extend_from_slice(&(fields.len() as u16).to_le_bytes());
+    for (tag, value) in fields {
+        file.extend_from_slice(&u16::to_le_bytes(tag));
+        file.extend_from_slice(&[4, 0, 1, 0, 0, 0]);
+        file.extend_from_slice(&u32::to_le_bytes(value));
+    }
+    file.extend_from_slice(&[0; 4]);
+    file
+}
+
+#[test]
+fn a_tiff_says_what_it_is_at_its_end() {
+    let service = Service::start("bytes_max = 8_000_000\n");
+    let image = tiff(3000, 2000);
+    let whole = service.post("?ops=tiny=rs:fit:64:64", "Prefer: wait=60\r\n", &image).json();
+    let tiny = &whole["outputs"][0];
+    assert_eq!((&whole["state"], &tiny["width"], &tiny["height"]), (&"done".into(), &64.into(), &43.into()), "{whole}");
+    assert_eq!((&whole["source"]["format"], &whole["source"]["width"]), (&"tiff".into(), &3000.into()));
+    assert_eq!(service.get(tiny["url"].as_str().unwrap()).field("content-type"), Some("image/jpeg"));
+
+    // What ends within its directory, or is larger than it may be, was written already, and is removed.
+    let before = files(&service.folder.join("data"), "").len();
+    service.post("?preset=thumbnail", "", &image[..image.len() - 40]).is_problem(422, "middle of its header");
+    let small = Service::start("bytes_max = 8_000_000\npixels_max = 1_000_000\n");
+    small.post("?preset=thumbnail", "", &image).is_problem(413, "pixels_max");
+    assert!(files(&small.folder.join("data"), ".part").is_empty());
+    assert_eq!(files(&service.folder.join("data"), "").len(), before);
+    small.stop();
+    service.stop();
+}
+
 #[test]
 fn what_will_never_work_is_refused_early_and_leaves_nothing() {
     let service = Service::start("bytes_max = 200_000\npixels_max = 1_000_000\n");

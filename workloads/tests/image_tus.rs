@@ -1,4 +1,4 @@
-//! Resumable uploads by the real binary: tus-js-client in pieces, interrupted, resumed and over a kill of the service; and
+//! Resumable uploads by the real binary: tus-js-client in pieces, interrupted, resumed and over a kill of the service; Uppy; and
 //! what no client of tus would send.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
@@ -6,13 +6,13 @@ mod image_rig;
 mod outside;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use image_rig::{Answer, Service, files, folder, jpeg, noise};
-use outside::{clients, has, not_run, passes};
+use outside::{Browser, clients, has, not_run, passes};
 
 const KEY: &str = "a-key-of-the-shop";
 const SHOP: &str = "Authorization: Bearer a-key-of-the-shop\r\n";
@@ -372,4 +372,23 @@ fn pages_of_named_sites_may_ask() {
     let refused = service.ask("GET /v1/presets", "Origin: https://shop.example.com\r\n", b"");
     assert_eq!((refused.status, refused.field("access-control-allow-origin")), (401, Some("https://shop.example.com")));
     service.stop();
+}
+
+#[test]
+fn uppy_uploads_from_a_page_of_another_site() {
+    if !has_client("resumable uploads by Uppy") {
+        return;
+    }
+    let Some(browser) = Browser::start("resumable uploads by Uppy") else { return };
+    let own = folder();
+    let file = own.join("photo.jpg");
+    std::fs::write(&file, noise(1600, 1200)).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let service = Service::start(&format!("origins = [\"http://127.0.0.1:{port}\"]\n{TENANTS}"));
+    let endpoint = format!("http://{}/v1/tus", service.address);
+    let arguments = [&endpoint, KEY, file.to_str().unwrap(), own.to_str().unwrap(), &port, &browser.devtools]
+        .map(|word| word as &str);
+    passes(Path::new("node"), "uppy.mjs", &arguments);
+    service.stop();
+    std::fs::remove_dir_all(own).unwrap();
 }

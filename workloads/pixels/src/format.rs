@@ -1,6 +1,6 @@
 //! The formats by name, ending and media type.
 
-/// A format that can be read. GIF is read only: its first frame.
+/// A format that can be read. GIF and TIFF are read only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -14,6 +14,8 @@ pub enum Format {
     Avif,
     /// GIF89a.
     Gif,
+    /// TIFF (revision 6.0).
+    Tiff,
 }
 
 impl Format {
@@ -25,6 +27,7 @@ impl Format {
             Format::Webp => "image/webp",
             Format::Avif => "image/avif",
             Format::Gif => "image/gif",
+            Format::Tiff => "image/tiff",
         }
     }
 
@@ -36,12 +39,13 @@ impl Format {
             Format::Webp => "webp",
             Format::Avif => "avif",
             Format::Gif => "gif",
+            Format::Tiff => "tiff",
         }
     }
 
     /// Whether it can be written.
     pub fn is_output(self) -> bool {
-        self != Format::Gif
+        !matches!(self, Format::Gif | Format::Tiff)
     }
 
     /// Whether it can hold transparency.

@@ -4,20 +4,25 @@
 //! number of bytes. It works on the beginning of an upload and says how much more it needs, at least twice as much each
 //! time: reading a header as it arrives takes linear time whatever its author intended. Frames, scans, and metadata that
 //! lie behind the pixels are known only when the whole file is there; reading again then costs next to nothing.
+//! Where a header lies behind the pixels itself, they need not be kept for it: see [`read_apart`].
 
 mod avif;
 mod bytes;
 mod gif;
 mod jpeg;
 mod png;
+pub(crate) mod tiff;
 mod webp;
 
 use super::fault::{Fault, Kind};
 use super::format::Format;
-use super::sniff::{self, SNIFF_BYTES};
-use bytes::{Head, Pause};
+use super::sniff;
+pub use super::sniff::SNIFF_BYTES;
+pub(crate) use bytes::Head;
+use bytes::Pause;
 
 pub(crate) use avif::{Avif, Item};
+pub use bytes::Apart;
 pub(crate) use jpeg::{APP1, Segments};
 
 /// As much of an upload is worth collecting before the first [`read`]: nearly every header is shorter.
@@ -32,6 +37,8 @@ pub const RATIO_FREE_PIXELS: u64 = 16 << 20;
 pub enum Progress {
     /// Call again with at least so many bytes from the start of the file.
     NeedMore {
+        /// Bytes from here on are needed, and what was there this time; 0: all are.
+        from: u64,
         /// Of the file, from its start.
         bytes: u64,
     },
@@ -44,6 +51,14 @@ pub enum Progress {
 /// # Errors
 /// [`Kind::BadImage`], [`Kind::Unsupported`], and [`Kind::TooLarge`] with the name of the limit.
 pub fn read(head: &[u8], whole_len: Option<u64>, limits: &Limits) -> Result<Progress, Fault> {
+    read_apart(head, Apart::default(), whole_len, limits)
+}
+
+/// The same where [`Progress::NeedMore`] said that what follows `head` is of no interest before [`Apart::at`].
+///
+/// # Errors
+/// As [`read`].
+pub fn read_apart(head: &[u8], apart: Apart<'_>, whole_len: Option<u64>, limits: &Limits) -> Result<Progress, Fault> {
     if let Some(len) = whole_len {
         limits.check_bytes(len)?;
         if len == 0 {
@@ -61,33 +76,35 @@ pub fn read(head: &[u8], whole_len: Option<u64>, limits: &Limits) -> Result<Prog
         }
         None => {
             let bytes = (SNIFF_BYTES as u64).min(whole_len.unwrap_or(u64::MAX));
-            return Ok(Progress::NeedMore { bytes });
+            return Ok(Progress::NeedMore { from: 0, bytes });
         }
     };
-    let head = Head { bytes: head, whole };
+    let head = Head { bytes: head, apart, whole };
     let read = match format {
         Format::Jpeg => jpeg::read(head, limits),
         Format::Png => png::read(head, limits),
         Format::Webp => webp::read(head, limits),
         Format::Avif => avif::read(head, limits),
         Format::Gif => gif::read(head, limits),
+        Format::Tiff => tiff::read(head, limits),
     };
     match read {
         Ok(header) => limits.check(&header, whole_len).map(|()| Progress::Header(header)),
         Err(Pause::Fault(fault)) => Err(fault),
-        Err(Pause::More(bytes)) if whole || whole_len.is_some_and(|len| bytes > len) => {
+        Err(Pause::More(bytes) | Pause::Ahead { bytes, .. }) if whole || whole_len.is_some_and(|len| bytes > len) => {
             Err(truncated(format, whole_len))
         }
         Err(Pause::More(bytes)) => {
             let twice = head.bytes.len() as u64 * 2;
-            Ok(Progress::NeedMore { bytes: bytes.max(whole_len.map_or(twice, |len| twice.min(len))) })
+            Ok(Progress::NeedMore { from: 0, bytes: bytes.max(whole_len.map_or(twice, |len| twice.min(len))) })
         }
+        Err(Pause::Ahead { from, bytes }) => Ok(Progress::NeedMore { from, bytes }),
     }
 }
 
 /// Frames of a file that is all here, whose head may have been read when it was not.
 pub fn frames(file: &[u8], header: &Header) -> u32 {
-    let head = Head { bytes: file, whole: true };
+    let head = Head::of(file);
     let read = match header.format {
         Format::Gif => gif::read(head, &Limits::DEFAULT),
         Format::Webp => webp::read(head, &Limits::DEFAULT),

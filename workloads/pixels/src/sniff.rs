@@ -34,8 +34,8 @@ const SIGNATURES: &[(&[u8], Sniffed)] = &[
     (b"IIRO", Sniffed::Unsupported("an Olympus raw image")),
     (b"IIRS", Sniffed::Unsupported("an Olympus raw image")),
     (b"IIU\0", Sniffed::Unsupported("a Panasonic raw image")),
-    (b"II*\0", Sniffed::Unsupported("a TIFF or raw image")),
-    (b"MM\0*", Sniffed::Unsupported("a TIFF or raw image")),
+    (b"II*\0", Sniffed::Known(Format::Tiff)),
+    (b"MM\0*", Sniffed::Known(Format::Tiff)),
     (b"II+\0", Sniffed::Unsupported("a BigTIFF image")),
     (b"MM\0+", Sniffed::Unsupported("a BigTIFF image")),
     (b"II\xBC", Sniffed::Unsupported("a JPEG XR image")),
@@ -102,7 +102,7 @@ pub fn sniff(head: &[u8]) -> Option<Sniffed> {
 /// # Errors
 /// [`Kind::Unsupported`] by name, or [`Kind::BadImage`].
 pub fn format(sniffed: Sniffed) -> Result<Format, Fault> {
-    const READ: &str = "Send a JPEG, PNG, WebP, AVIF or GIF.";
+    const READ: &str = "Send a JPEG, PNG, WebP, AVIF, GIF or TIFF.";
     match sniffed {
         Sniffed::Known(format) => Ok(format),
         Sniffed::Unsupported(name) if name.contains("HEIC") => Err(Fault::new(

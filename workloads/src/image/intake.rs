@@ -11,7 +11,7 @@ use super::admission::Verdict;
 use super::api::{Api, of_fault, of_queue, of_store};
 use super::asked::Asked;
 use super::fault::{Fault, Kind};
-use super::header::{self, Header, Limits, Progress};
+use super::header::{self, Apart, Header, Limits, Progress};
 use super::job::{Document, Tenant};
 use super::pipeline;
 use super::queue::{Enqueued, Forecast};
@@ -40,16 +40,21 @@ pub(super) fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
     }
 }
 
-/// The beginning of an image, until it says what the image is.
+/// As much of an image as it takes to know what it is: its beginning, or that and what lies far behind it.
 pub(super) struct Head {
-    bytes: Vec<u8>,
+    start: Vec<u8>,
+    /// What came from `from` on, where that is beyond the start.
+    apart: Vec<u8>,
+    from: u64,
+    /// Bytes of the image that came.
+    len: u64,
     /// How much of it the next reading needs.
     wanted: u64,
 }
 
 impl Head {
     pub(super) fn new() -> Head {
-        Head { bytes: Vec::new(), wanted: 1 }
+        Head { start: Vec::new(), apart: Vec::new(), from: 0, len: 0, wanted: 1 }
     }
 
     /// The next bytes of an image that has `whole` bytes, where that is known; its header, once it is all here.
@@ -59,12 +64,21 @@ impl Head {
         whole: Option<u64>,
         limits: &Limits,
     ) -> Result<Option<Header>, Problem> {
-        self.bytes.extend_from_slice(bytes);
-        if (self.bytes.len() as u64) < self.wanted {
+        if self.lies_ahead() {
+            let passed = usize::try_from(self.from.saturating_sub(self.len)).unwrap_or(usize::MAX);
+            self.apart.extend_from_slice(bytes.get(passed..).unwrap_or_default());
+        } else {
+            self.start.extend_from_slice(bytes);
+        }
+        self.len += bytes.len() as u64;
+        if self.len < self.wanted {
             return Ok(None);
         }
         match self.read(whole, limits)? {
-            Progress::NeedMore { bytes } => {
+            Progress::NeedMore { from, bytes } => {
+                if !self.lies_ahead() && from > self.len {
+                    self.from = from;
+                }
                 self.wanted = bytes;
                 Ok(None)
             }
@@ -72,8 +86,14 @@ impl Head {
         }
     }
 
+    /// Whether the image says what it is far behind its beginning: what lies between is not kept here.
+    fn lies_ahead(&self) -> bool {
+        self.from > 0
+    }
+
     fn read(&self, whole: Option<u64>, limits: &Limits) -> Result<Progress, Problem> {
-        header::read(&self.bytes, whole, limits).map_err(|fault| of_fault(&fault))
+        let apart = Apart { at: usize::try_from(self.from).unwrap_or(usize::MAX), bytes: &self.apart };
+        header::read_apart(&self.start, apart, whole, limits).map_err(|fault| of_fault(&fault))
     }
 }
 
@@ -133,14 +153,16 @@ impl<'a> Intake<'a> {
         self.len += bytes.len() as u64;
         self.api.config.limits.check_bytes(self.len).map_err(|fault| of_fault(&fault))?;
         self.hash.update(bytes);
-        if self.header.is_some() {
-            self.pending.extend_from_slice(bytes);
-            return self.write(WRITE_BYTES).await;
+        self.pending.extend_from_slice(bytes);
+        if self.header.is_none() {
+            match self.head.take(bytes, self.declared, &self.api.config.limits)? {
+                Some(header) => self.known(header).await?,
+                // It would fill memory until its end: so it is written although nothing is known but its format.
+                None if self.head.lies_ahead() => self.begins().await?,
+                None => return Ok(()),
+            }
         }
-        match self.head.take(bytes, self.declared, &self.api.config.limits)? {
-            None => Ok(()),
-            Some(header) => self.known(header).await,
-        }
+        self.write(WRITE_BYTES).await
     }
 
     /// Takes what lies somewhere already.
@@ -157,7 +179,7 @@ impl<'a> Intake<'a> {
         self.ends().await
     }
 
-    /// The image is what it should be: from now on it is written.
+    /// The image is what it should be.
     async fn known(&mut self, header: Header) -> Result<(), Problem> {
         let cost = pipeline::predict(&header, &self.recipes);
         let gate = &self.api.desk.gate;
@@ -166,9 +188,15 @@ impl<'a> Intake<'a> {
             Entry::Announced => gate.ask_aside(&cost),
         })?;
         self.header = Some(header);
-        self.home = Home::Coming(self.api.shelf.create().await.map_err(of_store)?);
-        self.pending.extend_from_slice(&self.head.bytes);
-        self.write(WRITE_BYTES).await
+        self.begins().await
+    }
+
+    /// From now on it is written.
+    async fn begins(&mut self) -> Result<(), Problem> {
+        if let Home::Unknown = self.home {
+            self.home = Home::Coming(self.api.shelf.create().await.map_err(of_store)?);
+        }
+        Ok(())
     }
 
     /// Writes what is pending, if that is at least so much.

@@ -79,7 +79,7 @@ impl Avif {
     /// Of a whole file that [`super::read`] has accepted.
     pub(crate) fn of(file: &[u8]) -> Option<Avif> {
         let limits = Limits { metadata_bytes_max: u32::MAX, icc_bytes_max: u32::MAX, ..Limits::DEFAULT };
-        Avif::parse(Head { bytes: file, whole: true }, &limits).ok()
+        Avif::parse(Head::of(file), &limits).ok()
     }
 
     fn parse(head: Head<'_>, limits: &Limits) -> Result<Avif, Pause> {

@@ -7,6 +7,13 @@ use crate::fault::{Fault, Kind};
 pub(crate) enum Pause {
     /// It takes at least so many bytes from the start of the file.
     More(u64),
+    /// The same, and of what has not come yet nothing before `from`.
+    Ahead {
+        /// Of the file, from its start.
+        from: u64,
+        /// Of the file, from its start.
+        bytes: u64,
+    },
     /// It never will be.
     Fault(Fault),
 }
@@ -17,21 +24,38 @@ impl From<Fault> for Pause {
     }
 }
 
+/// Bytes of a file from somewhere within it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Apart<'a> {
+    /// Where they begin in the file.
+    pub at: usize,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
 /// The bytes that are there.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
     pub(crate) bytes: &'a [u8],
+    /// What is there of what lies further on.
+    pub(crate) apart: Apart<'a>,
     /// Whether these are all.
     pub(crate) whole: bool,
 }
 
 impl<'a> Head<'a> {
+    /// A file that is all here.
+    pub(crate) fn of(file: &'a [u8]) -> Head<'a> {
+        Head { bytes: file, apart: Apart::default(), whole: true }
+    }
+
     /// `len` bytes from `at`.
     pub(super) fn slice(self, at: u64, len: u64) -> Result<&'a [u8], Pause> {
         let end = at.saturating_add(len);
         let from = usize::try_from(at).unwrap_or(usize::MAX);
         let to = usize::try_from(end).unwrap_or(usize::MAX);
-        self.bytes.get(from..to).ok_or(Pause::More(end))
+        let apart = || self.apart.bytes.get(from.checked_sub(self.apart.at)?..to.checked_sub(self.apart.at)?);
+        self.bytes.get(from..to).or_else(apart).ok_or(Pause::More(end))
     }
 
     pub(super) fn array<const N: usize>(self, at: u64) -> Result<[u8; N], Pause> {

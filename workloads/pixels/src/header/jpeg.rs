@@ -27,7 +27,7 @@ pub(crate) struct Segments<'a> {
 impl<'a> Segments<'a> {
     /// Of a whole file.
     pub(crate) fn of(file: &'a [u8]) -> Segments<'a> {
-        Segments { head: Head { bytes: file, whole: true }, at: 2 }
+        Segments { head: Head::of(file), at: 2 }
     }
 
     /// The marker and where its payload lies. A scan's entropy-coded data, which follow its payload, are skipped as what

@@ -9,7 +9,7 @@ fn whole(file: &[u8]) -> Result<Header, Fault> {
 fn whole_within(file: &[u8], limits: &Limits) -> Result<Header, Fault> {
     match read(file, Some(file.len() as u64), limits)? {
         Progress::Header(header) => Ok(header),
-        Progress::NeedMore { bytes } => panic!("{bytes} of {} bytes are wanted", file.len()),
+        Progress::NeedMore { bytes, .. } => panic!("{bytes} of {} bytes are wanted", file.len()),
     }
 }
 
@@ -21,7 +21,7 @@ fn growing(file: &[u8], first: usize) -> (Result<Header, Fault>, u32, usize) {
         match read(&file[..len], Some(file.len() as u64), &Limits::DEFAULT) {
             Ok(Progress::Header(header)) => return (Ok(header), calls, len),
             Err(fault) => return (Err(fault), calls, len),
-            Ok(Progress::NeedMore { bytes }) => {
+            Ok(Progress::NeedMore { bytes, .. }) => {
                 assert!(bytes as usize > len && bytes as usize <= file.len(), "{bytes} after {len}");
                 len = bytes as usize;
             }
@@ -181,6 +181,21 @@ fn gif(screen: (u16, u16), frame: (u16, u16), transparent: bool, frames: usize) 
     file
 }
 
+/// A TIFF whose directory of SHORTs lies behind its pixels.
+fn tiff(fields: &[(u16, u16)]) -> Vec<u8> {
+    const PIXELS: usize = 100;
+    let mut file = [&b"II*\0"[..], &(8 + PIXELS as u32).to_le_bytes(), &[7; PIXELS]].concat();
+    file.extend_from_slice(&(fields.len() as u16).to_le_bytes());
+    for (tag, value) in fields {
+        file.extend_from_slice(&tag.to_le_bytes());
+        file.extend_from_slice(&[3, 0, 1, 0, 0, 0]);
+        file.extend_from_slice(&value.to_le_bytes());
+        file.extend_from_slice(&[0; 2]);
+    }
+    file.extend_from_slice(&[0; 4]);
+    file
+}
+
 fn all_kinds() -> Vec<Vec<u8>> {
     let mut alpha = MadeAvif::of(640, 480);
     alpha.alpha = true;
@@ -201,6 +216,7 @@ fn all_kinds() -> Vec<Vec<u8>> {
         ]),
         alpha.file(),
         gif((640, 480), (640, 480), true, 3),
+        tiff(&[(256, 640), (257, 480), (258, 8), (259, 5), (262, 1), (274, 6), (277, 1)]),
     ]
 }
 
@@ -328,6 +344,30 @@ fn gif_kinds() {
 }
 
 #[test]
+fn tiff_kinds() {
+    let fields = |more: &[(u16, u16)]| [&[(256, 64), (257, 48), (258, 8), (259, 1)], more].concat();
+    let header = whole(&tiff(&fields(&[(262, 2), (277, 4), (338, 2)]))).unwrap();
+    assert_eq!((header.width, header.height, header.components, header.alpha), (64, 48, 3, true));
+    let inks = whole(&tiff(&fields(&[(262, 5), (277, 4)]))).unwrap();
+    assert_eq!((inks.components, inks.alpha), (4, false));
+    for (more, kind, word) in [
+        (&[(262, 2), (277, 2)][..], Kind::BadImage, "2 samples"),
+        (&[(277, 3)], Kind::BadImage, "262"),
+        (&[(254, 1), (262, 1)], Kind::Unsupported, "raw"),
+        (&[(262, 32_803)], Kind::Unsupported, "raw"),
+        (&[(262, 8)], Kind::Unsupported, "Lab"),
+        (&[(262, 1), (266, 2)], Kind::Unsupported, "FillOrder"),
+        (&[(262, 1), (322, 9000)], Kind::BadImage, "tiles"),
+        (&[(262, 1), (277, 99)], Kind::BadImage, "99 samples"),
+    ] {
+        let fault = whole(&tiff(&fields(more))).unwrap_err();
+        assert!(fault.kind == kind && fault.detail.contains(word), "{word}: {fault}");
+    }
+    assert!(whole(&tiff(&[(256, 60_000), (257, 9), (262, 1)])).unwrap_err().detail.contains("side_max"));
+    assert_eq!(whole(&[&b"II*\0\x04"[..], &[0; 60]].concat()).unwrap_err().kind, Kind::BadImage);
+}
+
+#[test]
 fn orientations_are_a_group() {
     for first in (1..=8).map(Orientation::of_tag) {
         assert_eq!(first.then(Orientation::Normal), first);
@@ -345,7 +385,7 @@ fn every_beginning_gives_the_same_header_or_asks_for_more() {
         let mut known = false;
         for len in 0..file.len() {
             match read(&file[..len], Some(file.len() as u64), &Limits::DEFAULT).unwrap() {
-                Progress::NeedMore { bytes } => {
+                Progress::NeedMore { bytes, .. } => {
                     assert!(!known, "{:?} forgets what it knew", expected.format);
                     assert!(bytes as usize > len && bytes as usize <= file.len());
                 }
@@ -442,7 +482,7 @@ fn ten_thousand_mutated_headers_of_each_format_do_no_harm() {
             }
             match read(&mutated, Some(mutated.len() as u64), &Limits::DEFAULT) {
                 Ok(Progress::Header(header)) => assert!(header.width > 0 && header.height > 0),
-                Ok(Progress::NeedMore { bytes }) => panic!("{bytes} are wanted of {}", mutated.len()),
+                Ok(Progress::NeedMore { bytes, .. }) => panic!("{bytes} are wanted of {}", mutated.len()),
                 Err(fault) => {
                     refused += 1;
                     assert!(!fault.detail.is_empty() && !fault.is_transient());

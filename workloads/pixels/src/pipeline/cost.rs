@@ -4,7 +4,7 @@
 use super::Cost;
 use super::jpeg::Shrink;
 use super::plan::{Plan, plan};
-use super::{avif, gif, png, sight, watermark, webp};
+use super::{avif, gif, png, sight, tiff, watermark, webp};
 use crate::format::Format;
 use crate::header::Header;
 use crate::recipe::Recipe;
@@ -102,6 +102,7 @@ fn peak(header: &Header, shrink: Shrink, plans: &[Plan]) -> u64 {
         Format::Webp => webp::decode_bytes(header).saturating_sub(decoded),
         Format::Avif => avif::decode_bytes(header).saturating_sub(decoded),
         Format::Gif => gif::decode_bytes(header).saturating_sub(decoded),
+        Format::Tiff => tiff::decode_bytes(header).saturating_sub(decoded),
     };
     let encoder = plans.iter().map(|plan| pixels(plan.geometry.canvas) * encoder_bytes(plan.format)).max();
     CODEC_BYTES + decoded + decoder.max(step + encoder.unwrap_or(0))
@@ -110,7 +111,7 @@ fn peak(header: &Header, shrink: Shrink, plans: &[Plan]) -> u64 {
 /// What an encoder holds per pixel beside the picture and its output.
 fn encoder_bytes(format: Format) -> u64 {
     match format {
-        Format::Jpeg | Format::Gif => 0,
+        Format::Jpeg | Format::Gif | Format::Tiff => 0,
         Format::Png => 8,
         Format::Webp => 12,
         Format::Avif => 80,
@@ -128,11 +129,12 @@ fn time(header: &Header, shrink: Shrink, plans: &[Plan]) -> f64 {
         Format::Webp => stored * 15.0,
         Format::Avif => stored * 25.0,
         Format::Gif => stored * 6.0,
+        Format::Tiff => stored * 12.0,
     };
     let writing = |plan: &Plan| {
         let per_pixel = match plan.format {
             Format::Jpeg => 4.0,
-            Format::Png | Format::Gif => 40.0,
+            Format::Png | Format::Gif | Format::Tiff => 40.0,
             Format::Webp => 120.0,
             Format::Avif => 600.0,
         };

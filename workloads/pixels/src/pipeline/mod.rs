@@ -27,6 +27,7 @@ pub mod sharpen;
 pub mod sight;
 #[cfg(test)]
 mod tests;
+pub mod tiff;
 pub mod tone;
 #[cfg(test)]
 mod trial;
@@ -222,6 +223,7 @@ fn decode_pixels(input: &[u8], header: &Header, pool: &mut Pool, watch: &dyn Wat
         Format::Webp => webp::decode(input, header, pool, watch)?,
         Format::Avif => avif::decode(input, header, pool, watch)?,
         Format::Gif => gif::decode(input, header, pool, watch)?,
+        Format::Tiff => tiff::decode(input, header, pool, watch)?,
     };
     Ok(Decoded::Pixels(pixels))
 }
@@ -232,6 +234,8 @@ fn exif(input: &[u8], format: Format) -> Exif {
         Format::Jpeg => Exif::of_jpeg(input),
         Format::Png => png::exif(input),
         Format::Webp => webp::exif(input),
+        // The directory of EXIF is TIFF's.
+        Format::Tiff => Exif::read(input),
         // A GIF has no place for it, and of an AVIF its place is not looked for.
         Format::Gif | Format::Avif => Exif::default(),
     }

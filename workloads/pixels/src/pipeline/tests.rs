@@ -47,6 +47,13 @@ fn file(format: Format, pixels: Pixels) -> Vec<u8> {
             drop(encoder);
             bytes
         }
+        Format::Tiff => {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
+            let (width, height) = (pixels.width, pixels.height);
+            encoder.write_image::<::tiff::encoder::colortype::RGB8>(width, height, &pixels.samples).unwrap();
+            bytes.into_inner()
+        }
         format => encode(format, &mut Picture::Pixels(pixels), Some(95), None).unwrap(),
     }
 }
@@ -106,7 +113,7 @@ fn assert_corners(pixels: &Pixels, expected: [[u8; 3]; 4], why: &str) {
 
 #[test]
 fn every_format_becomes_every_other() {
-    for from in [Format::Jpeg, Format::Png, Format::Webp, Format::Avif, Format::Gif] {
+    for from in [Format::Jpeg, Format::Png, Format::Webp, Format::Avif, Format::Gif, Format::Tiff] {
         let file = file(from, corners(240, 160));
         assert_eq!(header(&file).format, from);
         for to in ["jpeg", "png", "webp", "avif"] {
@@ -116,7 +123,7 @@ fn every_format_becomes_every_other() {
         }
         // Without a format: the source's own, where it can be written.
         let made = outputs(&file, &["rs:fit:60:60"]).unwrap();
-        assert_eq!(made[0].format, if from == Format::Gif { Format::Jpeg } else { from });
+        assert_eq!(made[0].format, if from.is_output() { from } else { Format::Jpeg });
     }
 }
 

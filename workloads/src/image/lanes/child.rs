@@ -550,7 +550,7 @@ fn read_header(file: &File, len: u64, output_bytes_max: u64) -> Result<Header, S
         file.read_exact_at(&mut head, 0).map_err(|error| format!("an output cannot be read: {error}"))?;
         match header::read(&head, Some(len), &limits).map_err(|fault| format!("an output that is none: {fault}"))? {
             Progress::Header(header) => return Ok(header),
-            Progress::NeedMore { bytes: more } if more > bytes && more <= HEAD_BYTES_MAX.min(len) => bytes = more,
+            Progress::NeedMore { bytes: more, .. } if more > bytes && more <= HEAD_BYTES_MAX.min(len) => bytes = more,
             Progress::NeedMore { .. } => return Err("an output whose header has no end".to_owned()),
         }
     }

@@ -38,12 +38,14 @@ pub enum Suffix {
     Avif,
     /// `.gif`.
     Gif,
+    /// `.tiff`.
+    Tiff,
     /// An output that was made when it was asked for: `.variant`. Its bytes say its format. Never delivered by its own name.
     Variant,
 }
 
 impl Suffix {
-    const ALL: [Suffix; 8] = [
+    const ALL: [Suffix; 9] = [
         Suffix::Original,
         Suffix::Manifest,
         Suffix::Jpeg,
@@ -51,6 +53,7 @@ impl Suffix {
         Suffix::Webp,
         Suffix::Avif,
         Suffix::Gif,
+        Suffix::Tiff,
         Suffix::Variant,
     ];
 
@@ -62,6 +65,7 @@ impl Suffix {
             Format::Webp => Suffix::Webp,
             Format::Avif => Suffix::Avif,
             Format::Gif => Suffix::Gif,
+            Format::Tiff => Suffix::Tiff,
         }
     }
 
@@ -74,6 +78,7 @@ impl Suffix {
             Suffix::Webp => Some(Format::Webp),
             Suffix::Avif => Some(Format::Avif),
             Suffix::Gif => Some(Format::Gif),
+            Suffix::Tiff => Some(Format::Tiff),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::image::api::{Api, of_fault, of_store};
 use crate::image::delivery::{self, Told, disposition};
 use crate::image::fault::{Fault, Kind};
 use crate::image::format::Format;
-use crate::image::header::{self, Header, Progress};
+use crate::image::header::{self, Apart, Header, Progress};
 use crate::image::intake::judge;
 use crate::image::sniff::{self, SNIFF_BYTES};
 use crate::image::store::{Key, Object, StoreError};
@@ -154,21 +154,29 @@ async fn sniffed(object: &dyn Object) -> Result<Format, Problem> {
 /// What an original's head says, within the limits of today.
 async fn header_of(api: &Api, original: &dyn Object) -> Result<Header, Problem> {
     let len = original.meta().len;
-    let (mut head, mut wanted) = (Vec::new(), HEAD_BYTES as u64);
+    let read_to = async |bytes: Vec<u8>, at: u64, end: u64| {
+        let more = usize::try_from(end.min(len).saturating_sub(at)).unwrap_or(usize::MAX);
+        original.read_at(bytes, more, at).await.map_err(of_store)
+    };
+    let mut head = read_to(Vec::new(), 0, HEAD_BYTES as u64).await?;
+    let (mut from, mut apart) = (0, Vec::new());
     loop {
-        let at = head.len() as u64;
-        let more = usize::try_from(wanted.min(len).saturating_sub(at)).unwrap_or(usize::MAX);
-        head = original.read_at(head, more, at).await.map_err(of_store)?;
-        let read = header::read(&head, Some(len), &api.config.limits).map_err(|fault| of_fault(&fault))?;
+        let end = (head.len() as u64).max(from + apart.len() as u64);
+        let known = Apart { at: usize::try_from(from).unwrap_or(usize::MAX), bytes: &apart };
+        let read = header::read_apart(&head, known, Some(len), &api.config.limits).map_err(|fault| of_fault(&fault))?;
         match read {
             Progress::Header(header) => return Ok(header),
-            Progress::NeedMore { bytes } if head.len() as u64 > at && (head.len() as u64) < len => {
-                wanted = bytes.max(head.len() as u64 + 1);
+            Progress::NeedMore { from: ahead, bytes } if ahead > head.len() as u64 => {
+                (from, apart) = (ahead, read_to(Vec::new(), ahead, bytes).await?);
             }
-            Progress::NeedMore { .. } => {
-                let detail = "the original ends in the middle of its header";
-                return Err(of_fault(&Fault::new(Kind::BadImage, detail)));
+            Progress::NeedMore { bytes, .. } => {
+                let at = head.len() as u64;
+                head = read_to(head, at, bytes.max(at + 1)).await?;
             }
+        }
+        if (head.len() as u64).max(from + apart.len() as u64) <= end {
+            let detail = "the original ends in the middle of its header";
+            return Err(of_fault(&Fault::new(Kind::BadImage, detail)));
         }
     }
 }
