@@ -154,7 +154,7 @@ impl Chat {
 
 #[derive(Args)]
 struct Gateway {
-    /// What is done to it: cpu, spike, overload, blackhole, storm, soak, attack, fairness, kept.
+    /// What is done to it: cpu, spike, overload, blackhole, storm, soak, attack, fairness, kept, hedged.
     #[arg(long, default_value = "cpu")]
     case: Case,
     /// What it speaks to the services.
@@ -282,6 +282,7 @@ enum Image {
     Overload,
     Crash,
     Beside,
+    Variants,
 }
 
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
@@ -410,6 +411,7 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
         }
         Scenario::Image { case: Image::Overload, .. } => ("Images: overload", image::overload(&settings)?.into()),
         Scenario::Image { case: Image::Beside, .. } => ("Images: a neighbour", image::beside(&settings)?.into()),
+        Scenario::Image { case: Image::Variants, .. } => ("Images: variants", image::variants(&settings)?.into()),
         Scenario::Image { case: Image::Crash, kills, .. } => ("Images: kills", image::crash(&settings, kills)?.into()),
         Scenario::Smoke => ("Everything, tiny", smoke::smoke(&settings)?.into()),
     };

@@ -10,6 +10,8 @@
 //!   GET  /kept/1k     service 0            1 KB that may be kept, and is
 //!   GET  /kept/100k   service 0            100 KB likewise
 //!   GET  /packed      service 0            10 KB, compressed for who takes that
+//!   GET  /once        service 0            asked once
+//!   GET  /hedged      service 0            asked again where it is slow, for one question in twenty
 //!   GET  /hostile     one that attacks     where there is one
 //! ```
 
@@ -101,6 +103,11 @@ pub fn write(listen: SocketAddr, shop: SocketAddr, choices: &Choices) -> String 
     let mut packed = endpoint("/packed", "GET", backends(shop, 0, 1, choices, false));
     packed["backend"][0]["url_pattern"] = json!("/s/0?bytes=10240");
     endpoints.push(packed);
+    let single = Choices { retries: false, ..*choices };
+    endpoints.push(endpoint("/once", "GET", backends(shop, 0, 1, &single, true)));
+    let mut hedged = endpoint("/hedged", "GET", backends(shop, 0, 1, &single, true));
+    hedged["backend"][0]["extra_config"]["annulus"]["hedge"] = json!({ "after": "p95", "budget": 0.05 });
+    endpoints.push(hedged);
     if let Some(address) = choices.hostile {
         // It attacks by frames, whatever the services speak.
         let choices = Choices { upstream: Upstream::H2c, retries: false, apart: false, ..*choices };

@@ -45,11 +45,13 @@ pub enum Case {
     Fairness,
     /// Answers that are kept, and answers that are compressed.
     Kept,
+    /// A service with a long tail, asked once and asked again.
+    Hedged,
 }
 
 impl Case {
     /// All of them.
-    pub const ALL: [Case; 10] = [
+    pub const ALL: [Case; 11] = [
         Case::Direct,
         Case::Cpu,
         Case::Spike,
@@ -60,6 +62,7 @@ impl Case {
         Case::Attack,
         Case::Fairness,
         Case::Kept,
+        Case::Hedged,
     ];
 }
 
@@ -76,6 +79,7 @@ impl fmt::Display for Case {
             Case::Attack => "attack",
             Case::Fairness => "fairness",
             Case::Kept => "kept",
+            Case::Hedged => "hedged",
         })
     }
 }

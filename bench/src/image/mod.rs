@@ -12,11 +12,13 @@ mod photos;
 mod reference;
 mod server;
 mod service;
+mod variants;
 
 pub use beside::beside;
 pub use crash::crash;
 pub use fleet::{crash as fleet_crash, scaling};
 pub use service::{overload, seed_target};
+pub use variants::variants;
 
 use crate::compare::{Ratio, median};
 use crate::process::{Role, peer_names};

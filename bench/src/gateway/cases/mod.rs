@@ -5,6 +5,7 @@ mod blackhole;
 mod cpu;
 mod fairness;
 mod faults;
+mod hedged;
 mod kept;
 mod overload;
 mod seed;
@@ -39,6 +40,7 @@ pub(super) fn run(settings: &Settings, options: &Options) -> Result<Record, Stri
         Case::Attack => attack::run(settings, options),
         Case::Fairness => fairness::run(settings, options),
         Case::Kept => kept::run(settings, options),
+        Case::Hedged => hedged::run(settings, options),
     };
     rows.map(Record::from)
 }
