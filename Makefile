@@ -42,9 +42,10 @@ crash:
 	./target/release/annulus-bench chat --case crash --kills $(KILLS) --check
 	./target/release/annulus-bench image --case crash --kills $(KILLS) --check
 
-# Simulated schedules of the engine: make sim SEEDS=100000
+# Simulated schedules of the engine, then simulated lives of the gateway, a tenth as many: make sim SEEDS=100000
 sim:
 	cargo run --release --package annulus-engine --example sim -- --seeds $(SEEDS)
+	cargo run --release --package annulus --example sim -- --seeds $$(($(SEEDS) / 10)) >/dev/null
 
 setup-run:
 	@bash .ci/setup run

@@ -69,6 +69,15 @@ impl Chunk {
         }
     }
 
+    /// To be called by whoever keeps the bytes for as long as a peer pleases: they stay where they are while buffers are at
+    /// hand, and are copied out where those are scarce.
+    pub fn hold(&mut self) {
+        *self = match std::mem::replace(self, Chunk::Owned(Vec::new())) {
+            Chunk::Leased(lease) => lease.into_held().map_or_else(Chunk::Owned, Chunk::Leased),
+            owned @ Chunk::Owned(_) => owned,
+        };
+    }
+
     /// The bytes as a frame, in place.
     pub fn into_frame(self) -> Frame {
         match self {

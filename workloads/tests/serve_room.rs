@@ -73,6 +73,9 @@ impl Service for Trial {
     }
 }
 
+/// Receive buffers: so few that who keeps one is missed.
+const BUFFERS: usize = 16;
+
 /// Runs `client` against the service, on each kind of driver that is there, and sees that it stops in time.
 fn on_each_driver(settings: Settings, client: impl Fn(SocketAddr)) {
     for driver in [DriverChoice::Auto, DriverChoice::Epoll] {
@@ -87,7 +90,7 @@ fn on_each_driver(settings: Settings, client: impl Fn(SocketAddr)) {
                 door.serve().await
             }
         };
-        let running = Engine::builder().shards(1).oversubscribed().driver(driver).start(main).unwrap();
+        let running = Engine::builder().shards(1).oversubscribed().driver(driver).buffers(BUFFERS).start(main).unwrap();
         let address = told.recv().unwrap().parse().unwrap();
         client(address);
         let began = Instant::now();
@@ -216,6 +219,35 @@ fn who_leaves_or_takes_nothing_is_let_go() {
         let mut text = Vec::new();
         let _reset = stream.read_to_end(&mut text);
         assert!(!text.is_empty() && !text.ends_with(b"0\r\n\r\n"));
+    });
+}
+
+#[test]
+fn who_waits_keeps_no_receive_buffer() {
+    on_each_driver(Settings::DEFAULT, |address| {
+        let answered = |stream: &mut TcpStream| {
+            let mut answer = [0; 8192];
+            let len = stream.read(&mut answer).unwrap();
+            assert!(answer[..len].starts_with(b"HTTP/1.1 200 "));
+        };
+        // Some have had an answer and are idle, some have sent half of the next request, some wait with two that were sent early.
+        let mut all: Vec<TcpStream> = (0..3 * BUFFERS).map(|_| connect(address)).collect();
+        for (at, stream) in all.iter_mut().enumerate() {
+            let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+            match at % 3 {
+                0 => stream.write_all(request.as_bytes()).unwrap(),
+                1 => stream.write_all(format!("{request}GET / HT").as_bytes()).unwrap(),
+                _ => {
+                    let endless = request.replace("/ ", "/endless ");
+                    stream.write_all(format!("{endless}{request}{request}").as_bytes()).unwrap();
+                }
+            }
+            answered(stream);
+        }
+        assert!(says(address, get("/").as_bytes()).ends_with("hello"));
+        let mut first = &all[0];
+        first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        answered(&mut all[0]);
     });
 }
 

@@ -123,16 +123,11 @@ pub struct Addresses {
     remote: Address,
 }
 
-/// Runs one schedule.
+/// Runs one schedule. Its world stays in `kept`, for the trace.
 ///
 /// # Panics
 /// When anything is not as it should be; the report was printed then.
-pub fn run(seed: u64) -> Outcome {
-    run_keeping(seed, &mut None)
-}
-
-/// Runs one schedule; on failure its trace is printed, and the world stays in `kept`.
-pub fn run_keeping(seed: u64, kept: &mut Option<World>) -> Outcome {
+pub fn run(seed: u64, kept: &mut Option<World>) -> Outcome {
     let mut random = Random::new(seed ^ 0x5eed);
     let faults = Faults::random(&mut random);
     let world = World::new(seed, faults.clone());

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use annulus_engine::trace::{Kind, Stage, Trace};
 use annulus_engine::{Chunk, Shard};
-use annulus_protocols::Input;
 use annulus_protocols::http1::{self, BodyLength, Event, Exchange, Server, write_continue, write_response_head};
 
 use super::client::Client;
@@ -16,6 +15,7 @@ use super::message::{FOREVER, FieldList, is_hop_by_hop};
 use super::problem;
 use super::request::{Reply, ReplyBody, Request};
 use super::tunnel::Tunnel;
+use crate::serve::rest::Rest;
 use crate::serve::wire::{Either, Wire, either};
 
 /// Pieces of a streamed body are sent once they are so long, or when nothing more is here.
@@ -42,8 +42,8 @@ struct Session {
     client: Rc<Client>,
     machine: Server,
     limits: http1::Limits,
-    chunk: Chunk,
-    taken: usize,
+    /// What was received and not used yet.
+    rest: Rest,
     out: Vec<u8>,
     /// Of the request at hand.
     trace: Trace,
@@ -55,7 +55,7 @@ pub async fn serve(live: Rc<Live>, wire: Wire, peer: IpAddr, first: Chunk) {
     let (machine, out) = (Server::new(), Vec::new());
     let client = Client::new(&live.memory);
     let mut session =
-        Session { live, wire, peer, client, machine, limits, chunk: first, taken: 0, out, trace: Trace::NONE };
+        Session { live, wire, peer, client, machine, limits, rest: Rest::of(first), out, trace: Trace::NONE };
     loop {
         match session.exchange().await {
             Ok(()) => {}
@@ -90,7 +90,7 @@ impl Session {
         // On the heap, so that the connection's task stays small between requests.
         let answering = live.shard.follow(&mut self.trace, Box::pin(live.answer(&request)));
         // A client that leaves takes its sub-requests with it.
-        let reply = match either(pin!(answering), Self::left(&mut self.wire, &mut self.chunk, &mut self.taken)).await {
+        let reply = match either(pin!(answering), Self::left(&mut self.wire, &mut self.rest)).await {
             Either::First(reply) => reply,
             Either::Second(()) => return Err(Ended::Gone),
         };
@@ -106,13 +106,15 @@ impl Session {
     }
 
     /// Waits until the client is gone. What it sends meanwhile is kept.
-    async fn left(wire: &mut Wire, chunk: &mut Chunk, taken: &mut usize) {
+    async fn left(wire: &mut Wire, rest: &mut Rest) {
+        rest.hold();
         // Someone who sends the next requests early is not waited for, so that what is kept stays one chunk.
-        if *taken < chunk.len() {
+        if !rest.is_empty() {
             return std::future::pending().await;
         }
         if let Ok(Some(more)) = wire.recv().await {
-            (*chunk, *taken) = (more, 0);
+            *rest = Rest::of(more);
+            rest.hold();
             std::future::pending().await
         }
     }
@@ -121,10 +123,7 @@ impl Session {
     async fn next_head(&mut self) -> Result<Result<(Request, Exchange), http1::Fault>, Ended> {
         loop {
             let now = self.live.now_ms();
-            let len = self.chunk.len();
-            let mut input = Input::new(&mut self.chunk[self.taken..]);
-            let event = self.machine.next_event(&self.limits, now, &mut input);
-            self.taken = len - input.len();
+            let event = self.rest.read(|input| self.machine.next_event(&self.limits, now, input));
             match event {
                 Err(fault) => return Ok(Err(fault)),
                 Ok(Event::Head(head)) => {
@@ -146,10 +145,7 @@ impl Session {
     async fn read_body(&mut self, request: &mut Request) -> Result<Result<(), http1::Fault>, Ended> {
         loop {
             let now = self.live.now_ms();
-            let len = self.chunk.len();
-            let mut input = Input::new(&mut self.chunk[self.taken..]);
-            let event = self.machine.next_event(&self.limits, now, &mut input);
-            self.taken = len - input.len();
+            let event = self.rest.read(|input| self.machine.next_event(&self.limits, now, input));
             match event {
                 Err(fault) => return Ok(Err(fault)),
                 Ok(Event::End) => return Ok(Ok(())),
@@ -183,6 +179,7 @@ impl Session {
             (false, None) => server.read_timeout.unwrap_or(Duration::MAX),
         };
         let idle = self.machine.is_idle();
+        self.rest.hold();
         let receiving = live.shard.timeout(patience.min(FOREVER), self.wire.recv());
         // An idle connection does not keep the gateway from stopping; but a request may be on its way at that moment, and a
         // busy client's next one is answered and told that it is the last.
@@ -203,7 +200,7 @@ impl Session {
                     true => self.trace = live.shard.take_trace(),
                     false => live.shard.woke(&mut self.trace, Stage::Socket),
                 }
-                (self.chunk, self.taken) = (chunk, 0);
+                self.rest = Rest::of(chunk);
                 Ok(())
             }
             Ok(Ok(None) | Err(_)) => Err(Ended::Gone),
@@ -241,12 +238,15 @@ impl Session {
         let _nothing_follows = head.write_end(&mut self.out);
         self.wire.send(&mut self.out).await.map_err(|_| Ended::Gone)?;
         let live = self.live.clone();
-        let first = std::mem::replace(&mut self.chunk, Chunk::Owned(Vec::new()));
-        tunnel.run(&live.shard, &mut self.wire, &first[self.taken..], live.last_call()).await;
+        // Not in a receive buffer: a tunnel lasts for as long as it pleases.
+        let first = self.rest.bytes().to_vec();
+        self.rest = Rest::empty();
+        tunnel.run(&live.shard, &mut self.wire, &first, live.last_call()).await;
         Err(Ended::Done)
     }
 
     async fn send(&mut self, exchange: &Exchange, reply: Reply, request: &Request) -> Result<(), Ended> {
+        self.rest.hold();
         let _held = match &reply.body {
             ReplyBody::Whole(body) if !body.is_empty() => Some(self.client.hold(body.len())),
             ReplyBody::Whole(_) | ReplyBody::Streamed(_) | ReplyBody::Tunnel(_) => None,

@@ -6,13 +6,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use annulus_engine::Shard;
 use annulus_engine::trace::Trace;
-use annulus_engine::{Chunk, Shard};
-use annulus_protocols::Input;
 use annulus_protocols::http1::{self, Event, RequestHead, Server, write_continue};
 
 use super::Settings;
 use super::problem::Problem;
+use super::rest::Rest;
 use super::wire::{Either, Wire, either};
 
 /// Why there will be no more of a body.
@@ -47,8 +47,7 @@ pub(super) struct Incoming {
     pub(super) machine: Server,
     /// Of the request at hand.
     pub(super) trace: Trace,
-    chunk: Chunk,
-    taken: usize,
+    rest: Rest,
 }
 
 /// Why no head came.
@@ -63,8 +62,7 @@ pub(super) enum NoHead {
 
 impl Incoming {
     pub(super) fn new(shard: Shard, settings: Rc<Settings>, wire: Wire) -> Incoming {
-        let (machine, chunk) = (Server::new(), Chunk::Owned(Vec::new()));
-        Incoming { shard, settings, wire, machine, trace: Trace::NONE, chunk, taken: 0 }
+        Incoming { shard, settings, wire, machine: Server::new(), trace: Trace::NONE, rest: Rest::empty() }
     }
 
     fn now_ms(&self) -> u64 {
@@ -74,11 +72,12 @@ impl Incoming {
     /// The machine's next event from what is here.
     fn next_event(&mut self) -> Result<Event<'_>, http1::Fault> {
         let now = self.now_ms();
-        let len = self.chunk.len();
-        let mut input = Input::new(&mut self.chunk[self.taken..]);
-        let event = self.machine.next_event(&self.settings.http, now, &mut input);
-        self.taken = len - input.len();
-        event
+        self.rest.read(|input| self.machine.next_event(&self.settings.http, now, input))
+    }
+
+    /// Before something is waited for: requests that came early wait, too.
+    pub(super) fn hold(&mut self) {
+        self.rest.hold();
     }
 
     /// The next request's head.
@@ -106,6 +105,7 @@ impl Incoming {
             }
             None => self.settings.idle_max,
         };
+        self.rest.hold();
         let receiving = shard.timeout(patience, self.wire.recv());
         // An idle connection does not keep the service from stopping; a request that is on its way is answered.
         let last_call = async {
@@ -124,7 +124,7 @@ impl Incoming {
                 if idle {
                     self.trace = shard.take_trace();
                 }
-                (self.chunk, self.taken) = (chunk, 0);
+                self.rest = Rest::of(chunk);
                 Ok(())
             }
             Err(_elapsed) if !idle => Err(NoHead::Slow),
@@ -134,12 +134,14 @@ impl Incoming {
 
     /// Waits until the client is gone. What it sends meanwhile is kept.
     pub(super) async fn left(&mut self) {
+        self.rest.hold();
         // Someone who sends the next requests early is not waited for, so that what is kept stays one chunk.
-        if self.taken < self.chunk.len() {
+        if !self.rest.is_empty() {
             return std::future::pending().await;
         }
         if let Ok(Some(more)) = self.wire.recv().await {
-            (self.chunk, self.taken) = (more, 0);
+            self.rest = Rest::of(more);
+            self.rest.hold();
             std::future::pending().await
         }
     }
@@ -233,8 +235,7 @@ impl<'a> Body<'a> {
             };
             self.bytes += len as u64;
             // Data lies where it was taken last; the borrow of the event cannot leave the loop.
-            let end = self.incoming.taken;
-            return Ok(Some(&mut self.incoming.chunk[end - len..end]));
+            return Ok(Some(self.incoming.rest.last_taken(len)));
         }
     }
 
@@ -289,8 +290,9 @@ impl<'a> Body<'a> {
         }
         let shard = self.incoming.shard.clone();
         let patience = self.patience(shard.now());
+        self.incoming.rest.hold();
         match shard.timeout(patience, self.incoming.wire.recv()).await {
-            Ok(Ok(Some(chunk))) => (self.incoming.chunk, self.incoming.taken) = (chunk, 0),
+            Ok(Ok(Some(chunk))) => self.incoming.rest = Rest::of(chunk),
             Ok(Ok(None) | Err(_)) => self.state = State::Broken(Broken::Gone),
             Err(_elapsed) => self.state = State::Broken(Broken::Slow),
         }

@@ -22,6 +22,7 @@ pub mod problem;
 pub mod range;
 pub mod reply;
 pub mod request;
+pub mod rest;
 mod session;
 pub mod visitor;
 pub mod wire;

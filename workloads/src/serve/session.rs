@@ -90,6 +90,7 @@ impl<S: Service> Session<S> {
     }
 
     async fn send(&mut self, exchange: &Exchange, reply: Reply) -> Result<(), Ended> {
+        self.incoming.hold();
         let must_close = match reply.body {
             ReplyBody::Empty => self.send_whole(exchange, &reply, b"").await?,
             ReplyBody::Fixed(bytes) => self.send_whole(exchange, &reply, bytes).await?,

@@ -69,7 +69,7 @@ impl State {
         if self.failure.is_none() {
             let seed = self.seed;
             let report = format!(
-                "simulated kernel, seed {seed}: {why}\n{}replay: cargo run --release -p annulus-engine --example sim -- --seed {seed}",
+                "simulated kernel, seed {seed}: {why}\n{}replay: the program that `make sim` runs, with --seed {seed}",
                 self.trace.text()
             );
             eprintln!("{report}");

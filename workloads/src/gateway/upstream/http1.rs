@@ -4,12 +4,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use annulus_engine::Chunk;
-use annulus_protocols::Input;
 use annulus_protocols::http1::{self, ClientEvent, RequestBody, ResponseHead, write_request_head};
 
 use super::{Body, Upstream};
 use crate::gateway::message::{Call, Cause, Failure, FieldList, Phase, is_hop_by_hop};
+use crate::serve::rest::Rest;
 use crate::serve::wire::Wire;
 
 /// A connection that carries one call at a time.
@@ -63,20 +62,18 @@ impl Conn {
         let mut heard = false;
         loop {
             let received = self.wire.recv().await.map_err(|error| failed(&error, heard))?;
-            let Some(mut chunk) = received else {
+            let Some(chunk) = received else {
                 return Err(failed(&std::io::Error::other("it was closed before the answer"), heard));
             };
             heard = true;
-            let (now, mut taken) = (upstream.now_ms(), 0);
-            while taken < chunk.len() {
-                let len = chunk.len();
-                let mut input = Input::new(&mut chunk[taken..]);
-                let event = self.machine.next_event(&upstream.settings.http1, now, &mut input);
-                taken = len - input.len();
+            let (now, mut rest) = (upstream.now_ms(), Rest::of(chunk));
+            while !rest.is_empty() {
+                let event = rest.read(|input| self.machine.next_event(&upstream.settings.http1, now, input));
                 match event.map_err(|fault| Failure::protocol(Phase::Request, fault))? {
                     ClientEvent::Head(head) => {
                         let (status, fields) = (head.status(), fields_of(&head));
-                        let body = Http1Body { conn: Some(self), chunk, taken, upstream: upstream.clone() };
+                        rest.hold();
+                        let body = Http1Body { conn: Some(self), rest, upstream: upstream.clone() };
                         return Ok((status, fields, Body::Http1(Box::new(body))));
                     }
                     ClientEvent::NeedMore | ClientEvent::Interim(_) => {}
@@ -121,15 +118,14 @@ fn fields_of(head: &ResponseHead<'_>) -> FieldList {
 pub(super) struct Http1Body {
     /// `None` once the answer is complete.
     conn: Option<Conn>,
-    chunk: Chunk,
-    taken: usize,
+    rest: Rest,
     upstream: Rc<Upstream>,
 }
 
 impl Http1Body {
     /// The connection behind a 101, and what has arrived of the new protocol.
     pub(super) fn into_wire(self) -> Option<(Wire, Vec<u8>)> {
-        let early = self.chunk[self.taken..].to_vec();
+        let early = self.rest.bytes().to_vec();
         self.conn.map(|conn| (conn.wire, early))
     }
 
@@ -140,12 +136,13 @@ impl Http1Body {
             if self.drain(out)? {
                 return Ok(false);
             }
+            self.rest.hold();
             if out.len() > before {
                 return Ok(true);
             }
             let Some(conn) = &mut self.conn else { return Ok(false) };
             match conn.wire.recv().await.map_err(|error| Failure::transport(Phase::Body, &error))? {
-                Some(chunk) => (self.chunk, self.taken) = (chunk, 0),
+                Some(chunk) => self.rest = Rest::of(chunk),
                 None => {
                     let ended = conn.machine.on_end_of_stream();
                     self.conn = None;
@@ -164,15 +161,12 @@ impl Http1Body {
         let Some(conn) = &mut self.conn else { return Ok(true) };
         let now = self.upstream.now_ms();
         loop {
-            let len = self.chunk.len();
-            let mut input = Input::new(&mut self.chunk[self.taken..]);
-            let event = conn.machine.next_event(&self.upstream.settings.http1, now, &mut input);
-            self.taken = len - input.len();
+            let event = self.rest.read(|input| conn.machine.next_event(&self.upstream.settings.http1, now, input));
             match event.map_err(|fault| Failure::protocol(Phase::Body, fault))? {
                 ClientEvent::NeedMore => return Ok(false),
                 ClientEvent::Body(bytes) => out.extend_from_slice(bytes),
                 ClientEvent::End => {
-                    let excess = self.taken < len;
+                    let excess = !self.rest.is_empty();
                     // More than was promised: whose answer would that be? Such a connection is never used again.
                     if let Some(conn) = self.conn.take().filter(|_| !excess) {
                         self.upstream.give_back(conn);

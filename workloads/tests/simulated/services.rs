@@ -1,0 +1,217 @@
+//! Services of a run: they read requests whole, and answer them late, in pieces, wrongly, in part, or not at all.
+
+use annulus_engine::driver::sim::{Peer, PeerListener};
+use annulus_protocols::Input;
+use annulus_protocols::http1::{BodyLength, Event, Exchange, Limits, Server as Machine, write_response_head};
+
+use super::{Lab, address};
+
+/// The service that must not be asked twice for the same.
+pub const ORDERS: u8 = 3;
+const COUNT: u8 = 3;
+/// A body that is no JSON.
+pub const NONSENSE: &str = "{\"id\": no";
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Answer,
+    Chunked,
+    UntilClose,
+    Fails,
+    Stalls,
+    BreaksOff,
+    /// Says more bytes than an answer has.
+    Garbage,
+    /// Is no JSON.
+    Nonsense,
+}
+
+struct Conn {
+    service: u8,
+    peer: Peer,
+    machine: Machine,
+    inbox: Vec<u8>,
+    /// A request of which not everything is here.
+    begun: Option<(Exchange, u64)>,
+    asked: Option<(Exchange, u64)>,
+    /// Acts of the run until it answers.
+    wait: usize,
+    unsent: Vec<u8>,
+    /// It ends when that is sent: `Some(true)` by a reset.
+    then_ends: Option<bool>,
+    stalls: bool,
+}
+
+/// All services.
+pub struct Services {
+    lab: Lab,
+    doors: Vec<(u8, PeerListener)>,
+    open: Vec<Conn>,
+}
+
+impl Services {
+    pub fn new(lab: &Lab) -> Services {
+        let doors = (1..=COUNT).map(|number| (number, lab.world.serve(&address(&format!("10.0.1.{number}:80")))));
+        Services { lab: lab.clone(), doors: doors.collect(), open: Vec::new() }
+    }
+
+    /// Their connections.
+    pub fn waiting(&self) -> String {
+        let stalled = self.open.iter().filter(|conn| conn.stalls).count();
+        format!("{} connections of services, {stalled} of them stalled", self.open.len())
+    }
+
+    /// Everybody does something.
+    pub fn act(&mut self) {
+        for (service, door) in &mut self.doors {
+            while let Some(peer) = door.accept() {
+                self.open.push(Conn::new(*service, peer));
+            }
+        }
+        for at in (0..self.open.len()).rev() {
+            if self.lab.hit(300) {
+                continue;
+            }
+            if self.open[at].act(&self.lab) {
+                continue;
+            }
+            let conn = self.open.swap_remove(at);
+            if conn.then_ends == Some(true) {
+                conn.peer.reset();
+            }
+        }
+    }
+}
+
+impl Conn {
+    fn new(service: u8, peer: Peer) -> Conn {
+        let (machine, inbox, unsent) = (Machine::new(), Vec::new(), Vec::new());
+        Conn {
+            service,
+            peer,
+            machine,
+            inbox,
+            begun: None,
+            asked: None,
+            wait: 0,
+            unsent,
+            then_ends: None,
+            stalls: false,
+        }
+    }
+
+    /// Whether it goes on.
+    fn act(&mut self, lab: &Lab) -> bool {
+        if self.peer.is_reset() || self.peer.is_ended() && self.peer.unread() == 0 && self.unsent.is_empty() {
+            return false;
+        }
+        if !self.unsent.is_empty() {
+            let most = if lab.hit(500) { 1 + lab.below(50) } else { usize::MAX };
+            let len = self.unsent.len().min(most);
+            let written = self.peer.write(&self.unsent[..len]);
+            self.unsent.drain(..written);
+            return !self.unsent.is_empty() || self.then_ends.is_none();
+        }
+        if self.stalls {
+            // The gateway gives it up.
+            self.peer.read(usize::MAX, &mut Vec::new());
+            return true;
+        }
+        if let Some((exchange, id)) = self.asked.clone() {
+            if self.wait > 0 {
+                self.wait -= 1;
+                return true;
+            }
+            self.asked = None;
+            self.answers(lab, &exchange, id);
+            return true;
+        }
+        // A connection that is kept may end at any time between two requests.
+        if lab.hit(5) && self.inbox.is_empty() && self.machine.is_idle() {
+            return false;
+        }
+        self.reads(lab);
+        true
+    }
+
+    fn reads(&mut self, lab: &Lab) {
+        self.peer.read(1 + lab.below(500), &mut self.inbox);
+        let mut bytes = std::mem::take(&mut self.inbox);
+        let mut input = Input::new(&mut bytes);
+        loop {
+            match self.machine.next_event(&Limits::default(), 0, &mut input) {
+                Ok(Event::NeedMore) => break,
+                Ok(Event::Head(head)) => {
+                    let id = head.path().trim_start_matches('/').parse().unwrap_or(u64::MAX);
+                    self.begun = Some((head.exchange(), id));
+                }
+                Ok(Event::Body(_) | Event::Trailers(_)) => {}
+                Ok(Event::End) => {
+                    self.asked = self.begun.take();
+                    let id = self.asked.as_ref().map_or(u64::MAX, |(_, id)| *id);
+                    *lab.acted.borrow_mut().entry((self.service, id)).or_default() += 1;
+                    self.wait = lab.below(40);
+                    break;
+                }
+                Err(fault) => return lab.world.fail(format!("the gateway sent a request that is none: {fault:?}")),
+            }
+        }
+        self.inbox = input.rest().to_vec();
+    }
+
+    fn answers(&mut self, lab: &Lab, exchange: &Exchange, id: u64) {
+        let fate = match lab.below(40) {
+            0 => Fate::Fails,
+            1 => Fate::Stalls,
+            2 => Fate::BreaksOff,
+            3 => Fate::Garbage,
+            4 => Fate::Nonsense,
+            5 | 6 => Fate::UntilClose,
+            7..15 => Fate::Chunked,
+            _ => Fate::Answer,
+        };
+        let filler = "y".repeat(if lab.hit(100) { lab.below(60_000) } else { lab.below(300) });
+        let body = format!("{{\"id\":\"{id}\",\"service\":{},\"filler\":\"{filler}\"}}", self.service);
+        let out = &mut self.unsent;
+        let json = [("content-type", "application/json"), ("cache-control", "max-age=60")];
+        match fate {
+            Fate::Stalls => self.stalls = true,
+            Fate::Fails => {
+                let writer = write_response_head(out, exchange, 500, &[], BodyLength::Known(0));
+                if writer.write_end(out) {
+                    self.then_ends = Some(false);
+                }
+            }
+            Fate::Garbage => {
+                out.extend_from_slice(b"HTTP/9.9 maybe\r\n\r\n");
+                self.then_ends = Some(false);
+            }
+            Fate::Nonsense => {
+                let length = BodyLength::Known(NONSENSE.len() as u64);
+                let mut writer = write_response_head(out, exchange, 200, &json, length);
+                writer.write_data(out, NONSENSE.as_bytes());
+                let _closes = writer.write_end(out);
+                self.then_ends = Some(false);
+            }
+            Fate::BreaksOff => {
+                let mut writer = write_response_head(out, exchange, 200, &json, BodyLength::Known(body.len() as u64));
+                writer.write_data(out, &body.as_bytes()[..body.len() / 2]);
+                let _closes = writer.write_end(out);
+                self.then_ends = Some(lab.hit(500));
+            }
+            Fate::Answer | Fate::Chunked | Fate::UntilClose => {
+                let length = match fate {
+                    Fate::Answer => BodyLength::Known(body.len() as u64),
+                    Fate::Chunked => BodyLength::Unknown,
+                    _ => BodyLength::UntilClose,
+                };
+                let mut writer = write_response_head(out, exchange, 200, &json, length);
+                body.as_bytes().chunks(1 + lab.below(5000)).for_each(|part| writer.write_data(out, part));
+                if writer.write_end(out) {
+                    self.then_ends = Some(false);
+                }
+            }
+        }
+    }
+}
