@@ -21,8 +21,9 @@ enum Fate {
     Fails,
     Stalls,
     BreaksOff,
-    /// Says more bytes than an answer has.
     Garbage,
+    /// Says one answer more than it was asked for.
+    Excess,
     /// Is no JSON.
     Nonsense,
 }
@@ -167,6 +168,7 @@ impl Conn {
             2 => Fate::BreaksOff,
             3 => Fate::Garbage,
             4 => Fate::Nonsense,
+            39 => Fate::Excess,
             5 | 6 => Fate::UntilClose,
             7..15 => Fate::Chunked,
             _ => Fate::Answer,
@@ -200,9 +202,9 @@ impl Conn {
                 let _closes = writer.write_end(out);
                 self.then_ends = Some(lab.hit(500));
             }
-            Fate::Answer | Fate::Chunked | Fate::UntilClose => {
+            Fate::Answer | Fate::Chunked | Fate::UntilClose | Fate::Excess => {
                 let length = match fate {
-                    Fate::Answer => BodyLength::Known(body.len() as u64),
+                    Fate::Answer | Fate::Excess => BodyLength::Known(body.len() as u64),
                     Fate::Chunked => BodyLength::Unknown,
                     _ => BodyLength::UntilClose,
                 };
@@ -210,6 +212,13 @@ impl Conn {
                 body.as_bytes().chunks(1 + lab.below(5000)).for_each(|part| writer.write_data(out, part));
                 if writer.write_end(out) {
                     self.then_ends = Some(false);
+                }
+                if fate == Fate::Excess {
+                    let unasked = br#"{"id":"nobody's"}"#;
+                    let length = BodyLength::Known(unasked.len() as u64);
+                    let mut writer = write_response_head(out, exchange, 200, &json, length);
+                    writer.write_data(out, unasked);
+                    let _closes = writer.write_end(out);
                 }
             }
         }
