@@ -3,18 +3,24 @@
 
 mod simulated;
 
+use std::collections::BTreeMap;
+
 const SEEDS: u64 = 300;
-/// Seeds that failed once, each with what it found.
-const ONCE_FAILED: [u64; 0] = [];
+/// Of lives that failed once: 4 found that idle clients kept receive buffers.
+const ONCE_FAILED: [u64; 1] = [4];
 
 #[test]
 fn hundreds_of_lives_answer_every_request_once() {
-    let mut answers = std::collections::BTreeMap::<u16, usize>::new();
+    let mut answers = BTreeMap::<(&str, u16), usize>::new();
     for seed in (0..SEEDS).chain(ONCE_FAILED) {
         let outcome = simulated::run(seed, &mut None);
-        outcome.answers.into_iter().for_each(|(status, count)| *answers.entry(status).or_default() += count);
+        outcome.answers.into_iter().for_each(|(what, count)| *answers.entry(what).or_default() += count);
     }
-    let good = answers.get(&200).copied().unwrap_or(0);
-    assert!(good > SEEDS as usize * 5, "lives in which little is answered show little: {answers:?}");
-    assert!(answers.len() >= 4, "services that never fail show little: {answers:?}");
+    // Lives in which little is answered, or nothing fails, show little.
+    for path in simulated::PATHS {
+        let good = answers.get(&(path, 200)).copied().unwrap_or(0);
+        let bad: usize =
+            answers.iter().filter(|((of, status), _)| *of == path && *status != 200).map(|(_, count)| count).sum();
+        assert!(good > SEEDS as usize / 2 && bad > 10, "{path}: {good} good, {bad} bad: {answers:?}");
+    }
 }

@@ -1,4 +1,5 @@
-//! Clients of a run: they keep connections, send requests in pieces, read in pieces, and go away in the midst.
+//! Clients of a run: they keep connections, send requests in pieces, read in pieces, and go away in the midst. Some speak
+//! HTTP/2 ([`super::streams`]).
 
 use std::collections::BTreeMap;
 
@@ -6,62 +7,56 @@ use annulus_engine::driver::sim::Peer;
 use annulus_protocols::Input;
 use annulus_protocols::http1::{Client as Machine, ClientEvent, Limits, RequestBody, write_request_head};
 
+use super::asked::Asked;
+use super::streams::Asking;
 use super::{GATEWAY, Lab, address};
 
 /// Connected at a time.
 const CLIENTS_MAX: usize = 8;
-/// What is asked for. Orders are posted.
-const PATHS: [&str; 6] = ["one", "both", "again", "order", "raw", "kept"];
-/// The first id of what may be kept.
-const KEPT: u64 = 1_000_000;
-/// Statuses that the gateway gives of its own or passes on.
-const STATUSES: [u16; 8] = [200, 408, 429, 500, 502, 503, 504, 413];
 
-struct Asked {
-    id: u64,
-    path: &'static str,
-    /// Not yet written.
-    unsent: Vec<u8>,
+/// What clients have seen.
+#[derive(Default)]
+pub struct Seen {
+    /// Answers by what was asked for and by status.
+    pub answers: BTreeMap<(&'static str, u16), usize>,
+    /// Requests of which nobody can say what became of them: their connection was cut.
+    pub cut: usize,
+    /// Requests so far.
+    pub asked: u64,
 }
 
 struct Client {
     peer: Peer,
     machine: Machine,
     asked: Option<Asked>,
+    /// Of the request, not yet written.
+    unsent: Vec<u8>,
     inbox: Vec<u8>,
     status: u16,
     body: Vec<u8>,
-    answered: usize,
-    /// It has said that nothing more will come.
-    ended: bool,
+}
+
+enum Anybody {
+    One(Client),
+    Many(Asking),
 }
 
 /// All clients.
 pub struct Clients {
     lab: Lab,
-    open: Vec<Client>,
-    next_id: u64,
-    answers: BTreeMap<u16, usize>,
-    cut: usize,
+    open: Vec<Anybody>,
+    /// What they have seen.
+    pub seen: Seen,
 }
 
 impl Clients {
     pub fn new(lab: &Lab) -> Clients {
-        Clients { lab: lab.clone(), open: Vec::new(), next_id: 0, answers: BTreeMap::new(), cut: 0 }
+        Clients { lab: lab.clone(), open: Vec::new(), seen: Seen::default() }
     }
 
-    pub fn tally(&self) -> (BTreeMap<u16, usize>, usize) {
-        (self.answers.clone(), self.cut)
-    }
-
-    /// Who waits, and for what: its number in the trace, the request, what of it was not sent, what of the answer has come.
+    /// Who waits, and for what.
     pub fn waiting(&self) -> Vec<String> {
-        let asked = |client: &Client| {
-            let (id, path, unsent) = client.asked.as_ref().map(|asked| (asked.id, asked.path, asked.unsent.len()))?;
-            let (number, status, came) = (client.peer.number(), client.status, client.body.len());
-            Some(format!("{number}: /{path}/{id}, {unsent} unsent, status {status}, {came} came"))
-        };
-        self.open.iter().filter_map(asked).collect()
+        self.open.iter().filter_map(Anybody::waiting).collect()
     }
 
     /// A few random acts.
@@ -69,159 +64,179 @@ impl Clients {
         for _ in 0..1 + self.lab.below(5) {
             if self.open.is_empty() || self.open.len() < CLIENTS_MAX && self.lab.hit(100) {
                 if let Ok(peer) = self.lab.world.connect(&address(GATEWAY)) {
-                    self.open.push(Client::new(peer));
+                    let multiplexed = self.lab.hit(300);
+                    self.open.push(if multiplexed {
+                        Anybody::Many(Asking::new(peer))
+                    } else {
+                        Anybody::One(Client::new(peer))
+                    });
                 }
                 continue;
             }
             let at = self.lab.below(self.open.len());
-            match self.lab.below(100) {
-                0 => self.leaves(at, true),
-                1 => self.leaves(at, false),
-                2..40 => self.reads(at, 1 + self.lab.below(3000)),
-                _ => self.writes(at, 1 + self.lab.below(400)),
+            let goes_on = match self.lab.below(100) {
+                act @ 0..2 => {
+                    self.open.swap_remove(at).leaves(&mut self.seen, act == 0);
+                    continue;
+                }
+                2..40 => self.open[at].reads(&self.lab, &mut self.seen, 1 + self.lab.below(3000)),
+                _ => self.open[at].writes(&self.lab, &mut self.seen, 1 + self.lab.below(400)),
+            };
+            if !goes_on {
+                self.open.swap_remove(at);
             }
         }
     }
 
-    /// Everybody gets the answer to what was asked, and goes. Whether all have.
+    /// Everybody gets the answers to what was asked, and goes. Whether all have.
     pub fn finish(&mut self) -> bool {
         for at in (0..self.open.len()).rev() {
-            if self.open[at].asked.is_none() {
+            let client = &mut self.open[at];
+            let goes_on = client.owes() && client.flushes() && client.reads(&self.lab, &mut self.seen, usize::MAX);
+            if !goes_on {
                 self.open.swap_remove(at);
-                continue;
             }
-            self.writes(at, usize::MAX);
-            self.reads(at, usize::MAX);
         }
         self.open.is_empty()
     }
+}
 
-    fn leaves(&mut self, at: usize, reset: bool) {
-        let client = self.open.swap_remove(at);
-        self.cut += usize::from(client.asked.is_some());
+impl Anybody {
+    fn waiting(&self) -> Option<String> {
+        match self {
+            Anybody::One(client) => {
+                let asked = client.asked.as_ref()?;
+                let (number, target, unsent) = (client.peer.number(), asked.target(), client.unsent.len());
+                Some(format!(
+                    "{number}: {target}, {unsent} unsent, status {}, {} came",
+                    client.status,
+                    client.body.len()
+                ))
+            }
+            Anybody::Many(client) => client.waiting(),
+        }
+    }
+
+    fn leaves(self, seen: &mut Seen, reset: bool) {
+        let (peer, owed) = match self {
+            Anybody::One(client) => (client.peer, usize::from(client.asked.is_some())),
+            Anybody::Many(client) => client.leaves(),
+        };
+        seen.cut += owed;
         if reset {
-            client.peer.reset();
+            peer.reset();
         }
     }
 
-    fn writes(&mut self, at: usize, most: usize) {
-        let client = &mut self.open[at];
-        if client.asked.is_none() && client.machine.is_idle() {
-            self.next_id += 1;
-            client.asks(&self.lab, self.next_id);
+    /// Whether an answer is owed to it.
+    fn owes(&self) -> bool {
+        match self {
+            Anybody::One(client) => client.asked.is_some(),
+            Anybody::Many(client) => client.owes(),
         }
-        let Some(asked) = &mut client.asked else { return };
-        let len = asked.unsent.len().min(most);
-        let written = client.peer.write(&asked.unsent[..len]);
-        asked.unsent.drain(..written);
     }
 
-    fn reads(&mut self, at: usize, most: usize) {
-        let client = &mut self.open[at];
-        client.peer.read(most, &mut client.inbox);
-        let mut bytes = std::mem::take(&mut client.inbox);
-        let mut input = Input::new(&mut bytes);
-        loop {
-            let event = match client.machine.next_event(&Limits::default(), 0, &mut input) {
-                Ok(event) => event,
-                Err(fault) => return self.lab.world.fail(format!("an answer that is none: {fault:?}")),
-            };
-            match event {
-                ClientEvent::NeedMore => break,
-                ClientEvent::Head(head) => client.status = head.status(),
-                ClientEvent::Body(part) => client.body.extend_from_slice(part),
-                ClientEvent::Interim(_) | ClientEvent::Trailers(_) => {}
-                ClientEvent::End => {
-                    let status = client.status;
-                    if let Err(why) = client.is_right() {
-                        return self.lab.world.fail(why);
-                    }
-                    *self.answers.entry(status).or_default() += 1;
+    /// Writes what is left of what was asked, and asks for nothing more. True.
+    fn flushes(&mut self) -> bool {
+        match self {
+            Anybody::One(client) => client.flush(usize::MAX),
+            Anybody::Many(client) => client.flush(usize::MAX),
+        }
+        true
+    }
+
+    /// Whether it goes on.
+    fn writes(&mut self, lab: &Lab, seen: &mut Seen, most: usize) -> bool {
+        match self {
+            Anybody::One(client) => {
+                if client.asked.is_none() && client.machine.is_idle() {
+                    seen.asked += 1;
+                    client.asks(Asked::anything(lab, seen.asked));
                 }
+                client.flush(most);
+            }
+            Anybody::Many(client) => {
+                client.asks(lab, seen);
+                client.flush(most);
             }
         }
-        let rest = input.rest().to_vec();
-        client.inbox = rest;
-        if client.machine.is_closed() {
-            self.open.swap_remove(at);
-        } else if client.peer.is_reset() || client.peer.is_ended() && client.peer.unread() == 0 {
-            self.is_gone(at);
-        }
+        true
     }
 
-    /// The gateway has ended a connection. It may do so between requests; an answer that is owed is owed.
-    fn is_gone(&mut self, at: usize) {
-        let mut client = self.open.swap_remove(at);
-        let Some(asked) = client.asked.take() else { return };
-        if matches!(client.machine.on_end_of_stream(), Ok(true)) {
-            client.asked = Some(asked);
-            if let Err(why) = client.is_right() {
-                self.lab.world.fail(why);
-            }
-            *self.answers.entry(client.status).or_default() += 1;
-            return;
-        }
-        self.cut += 1;
-        // An answer that is passed on as it comes breaks off with its service's.
-        let may_break = asked.path == "raw" && client.status == 200;
-        if !self.lab.hostile && !may_break && !client.ended {
-            let (id, path, sent) = (asked.id, asked.path, asked.unsent.is_empty());
-            let (status, answered) = (client.status, client.answered);
-            self.lab.world.fail(format!(
-                "request {id} to {path} (sent whole: {sent}, status {status}, after {answered} answers) got no answer"
-            ));
+    /// Whether it goes on.
+    fn reads(&mut self, lab: &Lab, seen: &mut Seen, most: usize) -> bool {
+        match self {
+            Anybody::One(client) => client.reads(lab, seen, most),
+            Anybody::Many(client) => client.reads(lab, seen, most),
         }
     }
 }
 
 impl Client {
     fn new(peer: Peer) -> Client {
-        let (machine, asked, inbox, body) = (Machine::new(), None, Vec::new(), Vec::new());
-        Client { peer, machine, asked, inbox, status: 0, body, answered: 0, ended: false }
+        let (inbox, unsent, body) = (Vec::new(), Vec::new(), Vec::new());
+        Client { peer, machine: Machine::new(), asked: None, unsent, inbox, status: 0, body }
     }
 
-    fn asks(&mut self, lab: &Lab, id: u64) {
-        let path = PATHS[lab.below(PATHS.len())];
-        // What may be kept is asked for by several.
-        let id = if path == "kept" { KEPT + id % 4 } else { id };
-        let method = if path == "order" { "POST" } else { "GET" };
-        let body = vec![b'x'; if path == "order" { lab.below(2000) } else { 0 }];
-        let framing = if path == "order" { RequestBody::Known(body.len() as u64) } else { RequestBody::None };
-        let mut unsent = Vec::new();
-        write_request_head(&mut unsent, method, &format!("/{path}/{id}"), "shop", &[], framing);
-        unsent.extend_from_slice(&body);
-        assert!(self.machine.on_request(method));
-        self.asked = Some(Asked { id, path, unsent });
+    fn asks(&mut self, asked: Asked) {
+        let framing = asked.body.as_ref().map_or(RequestBody::None, |body| RequestBody::Known(body.len() as u64));
+        write_request_head(&mut self.unsent, asked.method(), &asked.target(), "shop", &[], framing);
+        self.unsent.extend_from_slice(asked.body.as_deref().unwrap_or_default());
+        assert!(self.machine.on_request(asked.method()));
+        self.asked = Some(asked);
         self.status = 0;
         self.body.clear();
     }
 
-    /// The answer is to what was asked, and to nothing else.
-    fn is_right(&mut self) -> Result<(), String> {
-        let asked = self.asked.take().ok_or("an answer that nobody asked for")?;
-        let (id, path, status) = (asked.id, asked.path, self.status);
-        self.answered += 1;
-        if !STATUSES.contains(&status) {
-            return Err(format!("request {id} to {path} was answered with {status}"));
+    fn flush(&mut self, most: usize) {
+        let len = self.unsent.len().min(most);
+        let written = self.peer.write(&self.unsent[..len]);
+        self.unsent.drain(..written);
+    }
+
+    fn reads(&mut self, lab: &Lab, seen: &mut Seen, most: usize) -> bool {
+        self.peer.read(most, &mut self.inbox);
+        let mut bytes = std::mem::take(&mut self.inbox);
+        let mut input = Input::new(&mut bytes);
+        loop {
+            match self.machine.next_event(&Limits::default(), 0, &mut input) {
+                Ok(ClientEvent::NeedMore) => break,
+                Ok(ClientEvent::Head(head)) => self.status = head.status(),
+                Ok(ClientEvent::Body(part)) => self.body.extend_from_slice(part),
+                Ok(ClientEvent::Interim(_) | ClientEvent::Trailers(_)) => {}
+                Ok(ClientEvent::End) => self.is_answered(lab, seen),
+                Err(fault) => lab.world.fail(format!("an answer that is none: {fault:?}")),
+            }
         }
-        if status != 200 {
-            return Ok(());
+        self.inbox = input.rest().to_vec();
+        if self.machine.is_closed() {
+            return false;
         }
-        let text = String::from_utf8_lossy(&self.body);
-        // What is passed on is not looked into.
-        if path == "raw" && text == super::services::NONSENSE {
-            return Ok(());
+        if self.peer.is_reset() || self.peer.is_ended() && self.peer.unread() == 0 {
+            self.is_left(lab, seen);
+            return false;
         }
-        let ids: Vec<&str> = text.split("\"id\":\"").skip(1).map(|rest| rest.split('"').next().unwrap_or("")).collect();
-        let wanted = id.to_string();
-        // One of two services may be missing; what is there is whole.
-        let fewest = 1;
-        if ids.len() < fewest || ids.iter().any(|found| *found != wanted) {
-            return Err(format!("request {id} to {path} was answered with ids {ids:?}: {text}"));
+        true
+    }
+
+    fn is_answered(&mut self, lab: &Lab, seen: &mut Seen) {
+        let Some(asked) = self.asked.take() else { return lab.world.fail("an answer that nobody asked for") };
+        if let Err(why) = asked.is_answered_by(self.status, &self.body) {
+            lab.world.fail(why);
         }
-        match serde_json::from_slice::<serde_json::Value>(&self.body) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("request {id} to {path}: {error}: {text}")),
+        *seen.answers.entry((asked.path, self.status)).or_default() += 1;
+    }
+
+    /// The gateway has ended the connection. It may do so between requests; an answer that is owed is owed.
+    fn is_left(&mut self, lab: &Lab, seen: &mut Seen) {
+        if matches!(self.machine.on_end_of_stream(), Ok(true)) {
+            return self.is_answered(lab, seen);
+        }
+        let Some(asked) = self.asked.take() else { return };
+        seen.cut += 1;
+        if !lab.hostile && !asked.may_break(self.status) {
+            let (target, unsent, status) = (asked.target(), self.unsent.len(), self.status);
+            lab.world.fail(format!("{target} ({unsent} bytes unsent, status {status}) got no answer"));
         }
     }
 }

@@ -9,8 +9,10 @@
 //! A run is a function of its seed, except for what the gateway itself draws by chance (request ids, jitter of retries).
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
+mod asked;
 mod clients;
 mod services;
+mod streams;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use annulus_engine::driver::Address;
 use annulus_engine::driver::sim::{Faults, Random, World};
 use annulus_engine::{JoinHandle, LocalShard};
 
+pub use asked::PATHS;
 use clients::Clients;
 use services::Services;
 
@@ -39,7 +42,7 @@ const SHARDS_MAX: usize = 3;
 /// Who answers how. The name of a service is the last number of its address.
 const CONFIG: &str = r#"{
   "version": 3, "port": 8080, "listen_ip": "10.0.0.1", "timeout": "900ms",
-  "idle_timeout": "3600s", "read_header_timeout": "3600s", "max_shutdown_wait_time": "20s",
+  "use_h2c": true, "idle_timeout": "3600s", "read_header_timeout": "3600s", "max_shutdown_wait_time": "20s",
   "extra_config": { "router": { "disable_access_log": true }, "annulus": { "compat": "annulus", "memory_bytes_max": 16777216 } },
   "endpoints": [
     { "endpoint": "/one/{id}", "backend": [ { "host": ["http://10.0.1.1:80"], "url_pattern": "/{id}" } ] },
@@ -50,6 +53,11 @@ const CONFIG: &str = r#"{
       "extra_config": { "annulus": { "retry": { "attempts": 3 }, "hedge": { "after": "40ms", "budget": 0.5 } } } } ] },
     { "endpoint": "/order/{id}", "method": "POST", "backend": [ { "host": ["http://10.0.1.3:80"], "url_pattern": "/{id}",
       "method": "POST", "extra_config": { "annulus": { "retry": { "attempts": 3 } } } } ] },
+    { "endpoint": "/streams/{id}", "backend": [ { "host": ["http://10.0.1.4:80"], "url_pattern": "/{id}",
+      "extra_config": { "annulus": { "protocol": "h2c", "retry": { "attempts": 2 } } } } ] },
+    { "endpoint": "/stream-order/{id}", "method": "POST", "backend": [ { "host": ["http://10.0.1.5:80"],
+      "url_pattern": "/{id}", "method": "POST",
+      "extra_config": { "annulus": { "protocol": "h2c", "retry": { "attempts": 3 } } } } ] },
     { "endpoint": "/raw/{id}", "output_encoding": "no-op", "backend": [
       { "host": ["http://10.0.1.1:80"], "url_pattern": "/{id}", "encoding": "no-op" } ] },
     { "endpoint": "/kept/{id}", "backend": [ { "host": ["http://10.0.1.2:80"], "url_pattern": "/{id}",
@@ -61,8 +69,8 @@ const CONFIG: &str = r#"{
 /// What a run did, to see that runs do something.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Answers by status.
-    pub answers: BTreeMap<u16, usize>,
+    /// Answers by what was asked for and by status.
+    pub answers: BTreeMap<(&'static str, u16), usize>,
     /// Requests of which nobody can say what became of them: their connection was cut.
     pub cut: usize,
     /// Turns that shards took.
@@ -157,13 +165,13 @@ fn run_in(world: &World, faults: &Faults, mut random: Random) -> Outcome {
             world.fail(format!("{} bytes of answers are held after the last one has gone", memory.figures().0));
         }
     }
-    let (answers, cut) = clients.tally();
     for ((service, id), times) in &*lab.acted.borrow() {
-        if *service == services::ORDERS && *times > 1 {
+        if services::ORDERS.contains(service) && *times > 1 {
             world.fail(format!("order {id} was carried out {times} times"));
         }
     }
     world.note("closing", [midst as i64, 0, 0]);
+    let (answers, cut) = (clients.seen.answers.clone(), clients.seen.cut);
     close(world, shards, running, (clients, services));
     Outcome { answers, cut, turns }
 }

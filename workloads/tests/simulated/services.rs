@@ -4,11 +4,14 @@ use annulus_engine::driver::sim::{Peer, PeerListener};
 use annulus_protocols::Input;
 use annulus_protocols::http1::{BodyLength, Event, Exchange, Limits, Server as Machine, write_response_head};
 
+use super::streams::Answering;
 use super::{Lab, address};
 
-/// The service that must not be asked twice for the same.
-pub const ORDERS: u8 = 3;
-const COUNT: u8 = 3;
+/// The services that take orders. What is odd about them: an order must not be carried out twice.
+pub const ORDERS: [u8; 2] = [3, 5];
+const COUNT: u8 = 5;
+/// From this one on they speak HTTP/2.
+const FIRST_OF_STREAMS: u8 = 4;
 /// A body that is no JSON.
 pub const NONSENSE: &str = "{\"id\": no";
 
@@ -26,6 +29,11 @@ enum Fate {
     Excess,
     /// Is no JSON.
     Nonsense,
+}
+
+enum Anyone {
+    One(Conn),
+    Many(Answering),
 }
 
 struct Conn {
@@ -48,7 +56,7 @@ struct Conn {
 pub struct Services {
     lab: Lab,
     doors: Vec<(u8, PeerListener)>,
-    open: Vec<Conn>,
+    open: Vec<Anyone>,
 }
 
 impl Services {
@@ -59,7 +67,11 @@ impl Services {
 
     /// Their connections.
     pub fn waiting(&self) -> String {
-        let stalled = self.open.iter().filter(|conn| conn.stalls).count();
+        let is_stalled = |conn: &&Anyone| match conn {
+            Anyone::One(conn) => conn.stalls,
+            Anyone::Many(conn) => conn.is_stalled(),
+        };
+        let stalled = self.open.iter().filter(is_stalled).count();
         format!("{} connections of services, {stalled} of them stalled", self.open.len())
     }
 
@@ -67,22 +79,34 @@ impl Services {
     pub fn act(&mut self) {
         for (service, door) in &mut self.doors {
             while let Some(peer) = door.accept() {
-                self.open.push(Conn::new(*service, peer));
+                self.open.push(match *service < FIRST_OF_STREAMS {
+                    true => Anyone::One(Conn::new(*service, peer)),
+                    false => Anyone::Many(Answering::new(*service, peer)),
+                });
             }
         }
         for at in (0..self.open.len()).rev() {
             if self.lab.hit(300) {
                 continue;
             }
-            if self.open[at].act(&self.lab) {
+            let goes_on = match &mut self.open[at] {
+                Anyone::One(conn) => conn.act(&self.lab),
+                Anyone::Many(conn) => conn.act(&self.lab),
+            };
+            if goes_on {
                 continue;
             }
-            let conn = self.open.swap_remove(at);
-            if conn.then_ends == Some(true) {
-                conn.peer.reset();
+            if let Anyone::One(Conn { then_ends: Some(true), peer, .. }) = self.open.swap_remove(at) {
+                peer.reset();
             }
         }
     }
+}
+
+/// What a service says: whose it is, and a filler.
+pub fn answer_body(lab: &Lab, service: u8, id: u64) -> Vec<u8> {
+    let filler = "y".repeat(if lab.hit(100) { lab.below(60_000) } else { lab.below(300) });
+    format!("{{\"id\":\"{id}\",\"service\":{service},\"filler\":\"{filler}\"}}").into_bytes()
 }
 
 impl Conn {
@@ -173,8 +197,7 @@ impl Conn {
             7..15 => Fate::Chunked,
             _ => Fate::Answer,
         };
-        let filler = "y".repeat(if lab.hit(100) { lab.below(60_000) } else { lab.below(300) });
-        let body = format!("{{\"id\":\"{id}\",\"service\":{},\"filler\":\"{filler}\"}}", self.service);
+        let body = answer_body(lab, self.service, id);
         let out = &mut self.unsent;
         let json = [("content-type", "application/json"), ("cache-control", "max-age=60")];
         match fate {
@@ -198,7 +221,7 @@ impl Conn {
             }
             Fate::BreaksOff => {
                 let mut writer = write_response_head(out, exchange, 200, &json, BodyLength::Known(body.len() as u64));
-                writer.write_data(out, &body.as_bytes()[..body.len() / 2]);
+                writer.write_data(out, &body[..body.len() / 2]);
                 let _closes = writer.write_end(out);
                 self.then_ends = Some(lab.hit(500));
             }
@@ -209,7 +232,7 @@ impl Conn {
                     _ => BodyLength::UntilClose,
                 };
                 let mut writer = write_response_head(out, exchange, 200, &json, length);
-                body.as_bytes().chunks(1 + lab.below(5000)).for_each(|part| writer.write_data(out, part));
+                body.chunks(1 + lab.below(5000)).for_each(|part| writer.write_data(out, part));
                 if writer.write_end(out) {
                     self.then_ends = Some(false);
                 }
