@@ -1,7 +1,7 @@
 //! What clients of a run ask for, and which answers are right.
 
 use super::Lab;
-use super::services::NONSENSE;
+use super::services::{NONSENSE, UNASKED};
 
 /// What is asked for. Orders are posted.
 pub const PATHS: [&str; 8] = ["one", "both", "again", "order", "raw", "kept", "streams", "stream-order"];
@@ -43,7 +43,8 @@ impl Asked {
         self.path == "raw" && status == 200
     }
 
-    /// Whether a whole answer is to this request, and to no other.
+    /// Whether a whole answer is to this request, and to no other. What a service of HTTP/1.1 says unasked, and what arrives
+    /// only after the connection was used again, is an answer as far as anybody can tell: see [`UNASKED`].
     ///
     /// # Errors
     /// What is wrong with it.
@@ -60,7 +61,7 @@ impl Asked {
         let ids: Vec<&str> = text.split("\"id\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         let wanted = id.to_string();
         // One of two services may be missing; what is there is whole.
-        if ids.is_empty() || ids.iter().any(|found| *found != wanted) {
+        if ids.is_empty() || ids.iter().any(|found| *found != wanted && *found != UNASKED) {
             return Err(format!("request {id} to {path} was answered with ids {ids:?}: {text}"));
         }
         match serde_json::from_slice::<serde_json::Value>(body) {

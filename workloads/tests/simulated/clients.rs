@@ -8,6 +8,7 @@ use annulus_protocols::Input;
 use annulus_protocols::http1::{Client as Machine, ClientEvent, Limits, RequestBody, write_request_head};
 
 use super::asked::Asked;
+use super::services::UNASKED;
 use super::streams::Asking;
 use super::{GATEWAY, Lab, address};
 
@@ -21,8 +22,15 @@ pub struct Seen {
     pub answers: BTreeMap<(&'static str, u16), usize>,
     /// Requests of which nobody can say what became of them: their connection was cut.
     pub cut: usize,
+    /// Answers of services that nobody had asked for, taken for answers.
+    pub mistaken: usize,
     /// Requests so far.
     pub asked: u64,
+}
+
+/// Whether an answer is, or has in it, one that nobody asked for.
+pub fn is_mistaken(body: &[u8]) -> bool {
+    String::from_utf8_lossy(body).contains(UNASKED)
 }
 
 struct Client {
@@ -224,6 +232,7 @@ impl Client {
         if let Err(why) = asked.is_answered_by(self.status, &self.body) {
             lab.world.fail(why);
         }
+        seen.mistaken += usize::from(is_mistaken(&self.body));
         *seen.answers.entry((asked.path, self.status)).or_default() += 1;
     }
 

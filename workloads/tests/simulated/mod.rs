@@ -71,6 +71,8 @@ const CONFIG: &str = r#"{
 pub struct Outcome {
     /// Answers by what was asked for and by status.
     pub answers: BTreeMap<(&'static str, u16), usize>,
+    /// Answers that nobody had asked for, taken for answers.
+    pub mistaken: usize,
     /// Requests of which nobody can say what became of them: their connection was cut.
     pub cut: usize,
     /// Turns that shards took.
@@ -171,9 +173,9 @@ fn run_in(world: &World, faults: &Faults, mut random: Random) -> Outcome {
         }
     }
     world.note("closing", [midst as i64, 0, 0]);
-    let (answers, cut) = (clients.seen.answers.clone(), clients.seen.cut);
+    let (answers, cut, mistaken) = (clients.seen.answers.clone(), clients.seen.cut, clients.seen.mistaken);
     close(world, shards, running, (clients, services));
-    Outcome { answers, cut, turns }
+    Outcome { answers, mistaken, cut, turns }
 }
 
 fn take_turns(lab: &Lab, shards: &mut [LocalShard], turns: &mut usize) {

@@ -12,6 +12,8 @@ pub const ORDERS: [u8; 2] = [3, 5];
 const COUNT: u8 = 5;
 /// From this one on they speak HTTP/2.
 const FIRST_OF_STREAMS: u8 = 4;
+/// The id of an answer that nobody asked for.
+pub const UNASKED: &str = "nobody's";
 /// A body that is no JSON.
 pub const NONSENSE: &str = "{\"id\": no";
 
@@ -237,10 +239,10 @@ impl Conn {
                     self.then_ends = Some(false);
                 }
                 if fate == Fate::Excess {
-                    let unasked = br#"{"id":"nobody's"}"#;
+                    let unasked = format!("{{\"id\":\"{UNASKED}\"}}");
                     let length = BodyLength::Known(unasked.len() as u64);
                     let mut writer = write_response_head(out, exchange, 200, &json, length);
-                    writer.write_data(out, unasked);
+                    writer.write_data(out, unasked.as_bytes());
                     let _closes = writer.write_end(out);
                 }
             }

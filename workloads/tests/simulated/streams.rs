@@ -8,7 +8,7 @@ use annulus_protocols::http2::{Connection, ErrorCode, Event, Head, Limits, Reque
 
 use super::Lab;
 use super::asked::Asked;
-use super::clients::Seen;
+use super::clients::{Seen, is_mistaken};
 use super::services::{NONSENSE, answer_body};
 
 /// Streams of a client at a time.
@@ -166,6 +166,7 @@ impl Asking {
                 if let Err(why) = open.asked.is_answered_by(open.status, &open.body) {
                     lab.world.fail(why);
                 }
+                seen.mistaken += usize::from(is_mistaken(&open.body));
                 *seen.answers.entry((open.asked.path, open.status)).or_default() += 1;
             }
         }
