@@ -257,6 +257,10 @@ impl Driver for UringDriver {
         net::listen(address, options)
     }
 
+    fn accept_now(&mut self, listener: Fd) -> Option<Fd> {
+        net::accept(listener).ok()
+    }
+
     fn socket(&mut self, peer: &Address, options: &SocketOptions) -> io::Result<Fd> {
         net::socket(peer, options)
     }
