@@ -18,11 +18,12 @@ cluster: setup-cluster
 test: setup-test
 	bash .ci/test
 
-# Formatting, lints and documentation, as CI sees them.
+# Formatting, lints, documentation, and what we depend on, as CI sees them.
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace $(CARGO_FLAGS) --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace $(CARGO_FLAGS) --no-deps --quiet
+	bash .ci/deny
 
 # Whether the GPU's kernels are what their source says: compiles it with NVIDIA's compiler, which needs no GPU.
 kernels: setup-test

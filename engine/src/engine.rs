@@ -17,15 +17,17 @@ use std::time::Instant;
 use crate::compute::Compute;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::uring::UringDriver;
-use crate::driver::{Driver, DriverKind};
+use crate::driver::{Address, Driver, DriverKind, Fd};
 use crate::error::explain_uring;
 use crate::limits;
+use crate::listen::{Inherited, ListeningSocket};
 use crate::mail::Post;
 use crate::metrics::ShardMetrics;
 use crate::plan::{Grants, Plan, Request};
 use crate::remote::{Registered, Remote};
 use crate::shard::{LocalShard, Mesh, Shard};
 use crate::stall::{self, Namer, StallReport, Watchdog};
+use crate::sys::net;
 
 /// Which kernel interface to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +88,30 @@ impl Engine {
     pub fn drain(&self) {
         self.mesh.draining.store(true, Ordering::Release);
         self.remotes.iter().for_each(|remote| remote.nudge());
+    }
+
+    /// The listening sockets of all shards, as further descriptors of the same sockets: for a successor.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn listening_sockets(&self) -> io::Result<Vec<ListeningSocket>> {
+        // Under the lock none of them is closed.
+        let sockets = self.mesh.sockets.lock().expect("nothing panics under this lock");
+        let share = |(name, fd): &(Arc<str>, Fd)| {
+            net::share(*fd).map(|socket| ListeningSocket { name: name.to_string(), socket })
+        };
+        sockets.iter().map(share).collect()
+    }
+
+    /// Whether every shard listens on the address, given as it was asked for.
+    pub fn listens(&self, address: &Address) -> bool {
+        let key: Arc<str> = address.to_string().into();
+        self.mesh.listeners_of(&key).is_everywhere()
+    }
+
+    /// Closes the sockets that the engine was given and that nobody listens on; their addresses. Who waits there is lost.
+    pub fn give_up_sockets(&self) -> Vec<String> {
+        self.mesh.inherited.lock().expect("nothing panics under this lock").give_up()
     }
 
     /// Who runs where.
@@ -172,6 +198,20 @@ impl Builder {
         F: Future<Output = T> + 'static,
         M: Fn(Shard) -> F + Send + Sync + 'static,
     {
+        self.start_with(Vec::new(), main)
+    }
+
+    /// As [`Builder::start`], with listening sockets of somebody else: [`Shard::listen`] takes those of its address instead of
+    /// opening others.
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub fn start_with<T, F, M>(self, inherited: Vec<ListeningSocket>, main: M) -> io::Result<Running<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+        M: Fn(Shard) -> F + Send + Sync + 'static,
+    {
         let main = Arc::new(main);
         let plan = Plan::new(&Grants::of_this_process(), &self.request);
         let shards = plan.shards.len();
@@ -201,7 +241,7 @@ impl Builder {
             true => None,
             false => Some(Compute::start(&plan, limits::COMPUTE_QUEUE_MAX)?),
         };
-        let mesh = Arc::new(Mesh::new(shards, compute));
+        let mesh = Arc::new(Mesh::new(shards, compute, inherited));
         let log = mesh.stalls.clone();
         let on_stall = move |report: StallReport| {
             eprintln!("{report}");
@@ -285,7 +325,7 @@ fn on_the_heap<F: Future>(main: &dyn Fn(Shard) -> F, shard: Shard) -> Pin<Box<F>
 }
 
 impl Mesh {
-    pub(crate) fn new(shards: usize, compute: Option<Compute>) -> Mesh {
+    pub(crate) fn new(shards: usize, compute: Option<Compute>, inherited: Vec<ListeningSocket>) -> Mesh {
         Mesh {
             load: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             strained: (0..shards).map(|_| AtomicBool::new(false)).collect(),
@@ -294,6 +334,8 @@ impl Mesh {
             stalls: Arc::default(),
             compute,
             listening: std::sync::Mutex::default(),
+            sockets: std::sync::Mutex::default(),
+            inherited: std::sync::Mutex::new(Inherited::new(inherited)),
             ports: std::sync::Mutex::default(),
         }
     }

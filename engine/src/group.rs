@@ -160,6 +160,16 @@ impl<S> Group<S> {
         self.listeners.push(listener);
     }
 
+    /// Stops accepting as [`Listener::stop`] does: what was accepted before still arrives.
+    pub fn stop_accepting(&mut self) {
+        self.listeners.iter().for_each(Listener::stop);
+    }
+
+    /// Whether nothing more can arrive after [`Group::stop_accepting`]. All shards have to stop for that.
+    pub fn is_settled(&self) -> bool {
+        self.listeners.iter().all(Listener::is_settled)
+    }
+
     /// Stops accepting; connections stay.
     pub fn stop_listening(&mut self) {
         self.listeners.clear();

@@ -112,7 +112,7 @@ pub use engine::{
 pub use files::{Directory, File, OpenOptions};
 pub use frame::Frame;
 pub use group::{Event, Group, GroupOptions, Outlet};
-pub use listen::{Balance, ListenOptions, Listener};
+pub use listen::{Balance, ListenOptions, Listener, ListeningSocket};
 pub use mail::{Inbox, MailboxFull};
 pub use shard::{LocalShard, Shard};
 pub use sockets::Sent;

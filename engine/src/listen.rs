@@ -6,9 +6,18 @@
 //!
 //! When descriptors run out, a reserve is spent on accepting and refusing what waits, so that peers learn at
 //! once; then accepting pauses for [`limits::ACCEPT_PAUSE`].
+//!
+//! A successor is given these very sockets ([`ListeningSocket`]) and not others on the same port: what waits in a socket's
+//! queue belongs to the socket, and is lost with the last process that has it. So the end of a listener has two steps:
+//! [`Listener::stop`], after which what was accepted still arrives ([`Listener::last`]), and dropping it.
+//!
+//! ```text
+//!   accepting ─stop─► cancelled ─► queue emptied ─► closed here ─► letters arrived ─► settled ─drop─► gone
+//! ```
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +30,7 @@ use crate::limits;
 use crate::mail::Letter;
 use crate::shard::{Core, Mesh, Shard, TAG_ACCEPT};
 use crate::stream::Stream;
+use crate::sys::net;
 
 /// How connections are spread over shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +63,96 @@ impl Default for ListenOptions {
     }
 }
 
+/// Connections at most that are taken off a socket's queue when its listener stops: a bound against a flood.
+const LAST_ACCEPTS: usize = 4096;
+/// How often a listener that has stopped looks for connections that other shards have accepted for it.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
+/// A listening socket that one process has from another, or that was opened before the engine started.
+#[derive(Debug)]
+pub struct ListeningSocket {
+    /// The address that was asked for, as text: it is found by that, or by where it is bound.
+    pub name: String,
+    /// The socket.
+    pub socket: OwnedFd,
+}
+
+impl ListeningSocket {
+    /// Opens one, for an engine that is to start: as somebody who may use a port that the engine's user may not.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open(address: &Address, options: &SocketOptions) -> io::Result<ListeningSocket> {
+        let (fd, _bound) = net::listen(address, options)?;
+        Ok(ListeningSocket { name: address.to_string(), socket: net::own(fd) })
+    }
+}
+
+/// What shards share of the listeners of one address.
+pub(crate) struct Listening {
+    /// How many listeners each shard has.
+    open_on: Box<[AtomicUsize]>,
+    /// Sockets that accept.
+    accepting: AtomicUsize,
+    /// Connections that were accepted and are on their way to another shard.
+    under_way: AtomicUsize,
+}
+
+impl Listening {
+    pub(crate) fn new(shards: usize) -> Listening {
+        let open_on = (0..shards).map(|_| AtomicUsize::new(0)).collect();
+        Listening { open_on, accepting: AtomicUsize::new(0), under_way: AtomicUsize::new(0) }
+    }
+
+    /// Whether every shard listens.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        self.open_on.iter().all(|count| count.load(Ordering::Acquire) > 0)
+    }
+
+    /// Whether nothing more can come. The first is read first: who accepts no more has counted before what it sent.
+    fn is_settled(&self) -> bool {
+        self.accepting.load(Ordering::Acquire) == 0 && self.under_way.load(Ordering::Acquire) == 0
+    }
+}
+
+/// The sockets that an engine was given before it started.
+#[derive(Default)]
+pub(crate) struct Inherited {
+    by_name: std::collections::HashMap<String, Vec<Option<OwnedFd>>>,
+}
+
+impl Inherited {
+    pub(crate) fn new(sockets: Vec<ListeningSocket>) -> Inherited {
+        let mut inherited = Inherited::default();
+        for ListeningSocket { name, socket } in sockets {
+            inherited.by_name.entry(name).or_default().push(Some(socket));
+        }
+        inherited
+    }
+
+    /// The sockets of an address that are one shard's, and whether each shard has exactly one. Where there are more or fewer
+    /// than shards, each socket still has one shard that accepts from it.
+    fn take(&mut self, address: &str, shard: usize, shards: usize) -> Option<(Vec<OwnedFd>, bool)> {
+        let sockets = match self.by_name.contains_key(address) {
+            true => self.by_name.get_mut(address)?,
+            // Asked for by another name, such as any port.
+            false => self.by_name.values_mut().find(|sockets| {
+                let bound = sockets.iter().flatten().next().and_then(|socket| net::local_of(socket).ok());
+                bound.is_some_and(|bound| bound.to_string() == address)
+            })?,
+        };
+        let is_even = sockets.len() == shards;
+        let own = sockets.iter_mut().skip(shard).step_by(shards).filter_map(Option::take);
+        Some((own.collect(), is_even))
+    }
+
+    /// Closes what nobody has taken; the addresses.
+    pub(crate) fn give_up(&mut self) -> Vec<String> {
+        let left = self.by_name.drain().filter(|(_, sockets)| sockets.iter().any(Option::is_some));
+        left.map(|(name, _)| name).collect()
+    }
+}
+
 enum Target {
     Queue { waiting: VecDeque<Fd>, waker: Option<Waker> },
     Group(u16),
@@ -63,12 +163,16 @@ struct Entry {
     /// `None` where another shard accepts for this one, or the slot is vacant.
     fd: Option<Fd>,
     key: Arc<str>,
-    /// How many listeners of this key each shard has.
-    open_on: Arc<[AtomicUsize]>,
+    /// What shards share of the listeners of this key.
+    listening: Arc<Listening>,
+    /// Of a further socket that the shard has been given: the entry that its connections are for.
+    main: Option<u32>,
     balance: Balance,
     connections_max: usize,
     target: Target,
     armed: bool,
+    /// No more is accepted, and what was accepted still arrives.
+    stopping: bool,
     closing: bool,
     reserve: Option<Fd>,
     pressure: Pressure,
@@ -117,31 +221,49 @@ impl Shard {
     /// The kernel's; `crate::error::explain_listen` makes a sentence of them.
     pub fn listen(&self, address: &Address, options: &ListenOptions) -> io::Result<Listener> {
         let core = &self.core;
-        let here = options.balance == Balance::ReusePort || core.index == 0;
-        let (fd, bound) = match here {
-            true => core.bind(address, options).map(|(fd, bound)| (Some(fd), bound))?,
-            false => (None, address.clone()),
-        };
         let key: Arc<str> = address.to_string().into();
-        let open_on = core.mesh.listeners_of(&key);
-        open_on[core.index].fetch_add(1, Ordering::Relaxed);
-        let index = core.listeners.borrow_mut().insert(fd, key, open_on, options);
+        let here = options.balance == Balance::ReusePort || core.index == 0;
+        let mut options = options.clone();
+        let (mut fds, bound) = match core.inherit(&key, &mut options)? {
+            Some((fds, bound)) => (fds, bound.unwrap_or_else(|| address.clone())),
+            None if here => core.bind(address, &options).map(|(fd, bound)| (vec![fd], bound))?,
+            None => (Vec::new(), address.clone()),
+        };
+        let listening = core.mesh.listeners_of(&key);
+        listening.accepting.fetch_add(fds.len(), Ordering::AcqRel);
+        fds.iter().for_each(|fd| core.mesh.keep_listener(&key, *fd));
+        let first = if fds.is_empty() { None } else { Some(fds.remove(0)) };
+        let index = core.listeners.borrow_mut().insert(first, None, &key, &listening, &options);
         core.arm_accept(index);
+        for further in fds {
+            let further = core.listeners.borrow_mut().insert(Some(further), Some(index), &key, &listening, &options);
+            core.arm_accept(further);
+        }
+        listening.open_on[core.index].fetch_add(1, Ordering::Release);
         Ok(Listener { core: core.clone(), index, address: bound })
     }
 }
 
 impl ListenerTable {
-    fn insert(&mut self, fd: Option<Fd>, key: Arc<str>, open_on: Arc<[AtomicUsize]>, options: &ListenOptions) -> u32 {
+    fn insert(
+        &mut self,
+        fd: Option<Fd>,
+        main: Option<u32>,
+        key: &Arc<str>,
+        listening: &Arc<Listening>,
+        options: &ListenOptions,
+    ) -> u32 {
         let entry = Entry {
             generation: 0,
             fd,
-            key,
-            open_on,
+            key: key.clone(),
+            listening: listening.clone(),
+            main,
             balance: options.balance,
             connections_max: options.connections_max,
             target: Target::Queue { waiting: VecDeque::new(), waker: None },
             armed: false,
+            stopping: false,
             closing: false,
             reserve: None,
             pressure: Pressure::None,
@@ -161,7 +283,32 @@ impl ListenerTable {
     }
 }
 
+/// An address's sockets that are this shard's, and where they are bound, if there are any.
+type Own = (Vec<Fd>, Option<Address>);
+
 impl Core {
+    /// The sockets that the engine was given for that address. All shards have listeners then, and where sockets and shards do
+    /// not match, connections are handed on.
+    fn inherit(&self, key: &str, options: &mut ListenOptions) -> io::Result<Option<Own>> {
+        let mut inherited = self.mesh.inherited.lock().expect("nothing panics under this lock");
+        let shards = self.mesh.load.len();
+        let owners = if options.balance == Balance::ReusePort { shards } else { 1 };
+        if self.index >= owners {
+            return Ok(None);
+        }
+        let Some((sockets, is_even)) = inherited.take(key, self.index, owners) else { return Ok(None) };
+        if owners > 1 && !is_even {
+            options.balance = Balance::LeastLoaded;
+        }
+        let (mut fds, mut bound) = (Vec::new(), None);
+        for socket in sockets {
+            let (fd, address) = net::adopt_listener(socket, &options.socket)?;
+            fds.push(fd);
+            bound = Some(address);
+        }
+        Ok(Some((fds, bound)))
+    }
+
     /// Opens a listening socket. With several shards, the first to come makes sure that no other process listens
     /// there (sharing a port would let the kernel split the connections between the two), and the others join it on
     /// the port it was given.
@@ -194,7 +341,7 @@ impl Core {
     fn arm_accept(&self, index: u32) {
         let mut listeners = self.listeners.borrow_mut();
         let entry = &mut listeners.entries[index as usize];
-        let Some(fd) = entry.fd.filter(|_| !entry.armed && !entry.closing) else { return };
+        let Some(fd) = entry.fd.filter(|_| !entry.armed && !entry.stopping && !entry.closing) else { return };
         match entry.pressure {
             Pressure::None => self.take_reserve(entry),
             Pressure::Shedding { .. } => {}
@@ -224,9 +371,8 @@ impl Core {
                 self.driver.borrow_mut().close(Fd(fd as i32));
             }
             Ok(fd) => {
-                let (key, open_on, balance) = (entry.key.clone(), entry.open_on.clone(), entry.balance);
                 drop(listeners);
-                self.place(index, &key, &open_on, balance, Fd(fd as i32));
+                self.place(index, Fd(fd as i32));
                 listeners = self.listeners.borrow_mut();
             }
             Err(Errno(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)) if !entry.closing => {
@@ -237,13 +383,39 @@ impl Core {
             Err(_) => {}
         }
         let entry = &mut listeners.entries[index as usize];
-        if entry.closing && !entry.armed {
-            let fds = [entry.fd.take(), entry.reserve.take()];
-            fds.into_iter().flatten().for_each(|fd| self.driver.borrow_mut().close(fd));
-            return;
-        }
+        let (armed, closing, stopping) = (entry.armed, entry.closing, entry.stopping);
         drop(listeners);
-        self.arm_accept(index);
+        match (closing || stopping) && !armed {
+            true if closing => self.let_go(index),
+            true => self.empty_and_let_go(index),
+            false => self.arm_accept(index),
+        }
+    }
+
+    /// Closes an entry's socket here; others may have it too.
+    fn let_go(&self, index: u32) {
+        let mut listeners = self.listeners.borrow_mut();
+        let entry = &mut listeners.entries[index as usize];
+        let mut driver = self.driver.borrow_mut();
+        if let Some(fd) = entry.fd.take() {
+            self.mesh.forget_listener(fd);
+            driver.close_shared(fd);
+            entry.listening.accepting.fetch_sub(1, Ordering::AcqRel);
+        }
+        if let Some(reserve) = entry.reserve.take() {
+            driver.close(reserve);
+        }
+    }
+
+    /// Takes what waits in the socket's queue before closing it. Where a successor has the socket too, it may have been us whom the
+    /// kernel woke for a connection, and nobody else would be woken for it.
+    fn empty_and_let_go(&self, index: u32) {
+        for _ in 0..LAST_ACCEPTS {
+            let Some(listener) = self.listeners.borrow().entries[index as usize].fd else { break };
+            let Some(fd) = self.driver.borrow_mut().accept_now(listener) else { break };
+            self.place(index, fd);
+        }
+        self.let_go(index);
     }
 
     /// Spends the reserve on refusing those who wait; without one, pauses.
@@ -294,9 +466,14 @@ impl Core {
     }
 
     /// Chooses the shard for an accepted connection, among those that listen: at the start some have not begun to.
-    fn place(&self, index: u32, key: &Arc<str>, open_on: &[AtomicUsize], balance: Balance, fd: Fd) {
+    fn place(&self, index: u32, fd: Fd) {
+        let (index, key, listening, balance) = {
+            let listeners = self.listeners.borrow();
+            let entry = &listeners.entries[index as usize];
+            (entry.main.unwrap_or(index), entry.key.clone(), entry.listening.clone(), entry.balance)
+        };
         let Mesh { strained, load, .. } = &*self.mesh;
-        let listens = |shard: usize| open_on[shard].load(Ordering::Relaxed) > 0;
+        let listens = |shard: usize| listening.open_on[shard].load(Ordering::Relaxed) > 0;
         let to = match balance {
             Balance::LeastLoaded => (0..load.len()).filter(|&shard| listens(shard)).min_by_key(|&shard| {
                 let connections = load[shard].load(Ordering::Relaxed);
@@ -308,10 +485,12 @@ impl Core {
         // Counted there already, so that a burst is spread though letters travel only at turn's end.
         self.count_in(to);
         if to != self.index {
-            let letter = Letter::Socket { listener: key.clone(), fd };
+            let letter = Letter::Socket { listener: key, fd };
+            listening.under_way.fetch_add(1, Ordering::AcqRel);
             if self.post_letter(to, letter).is_ok() {
                 return;
             }
+            listening.under_way.fetch_sub(1, Ordering::AcqRel);
             self.count_out(to);
             self.count_in(self.index);
         }
@@ -320,7 +499,9 @@ impl Core {
 
     /// A connection for the listener of that address arrived on this shard.
     pub(crate) fn on_handed(&self, key: &str, fd: Fd) {
-        let index = self.listeners.borrow().entries.iter().position(|entry| &*entry.key == key && !entry.closing);
+        let of_key = |entry: &Entry| &*entry.key == key && !entry.closing && entry.main.is_none();
+        let index = self.listeners.borrow().entries.iter().position(of_key);
+        let listening = self.mesh.listeners_of(&key.into());
         match index {
             Some(index) => self.give(index as u32, fd),
             None => {
@@ -329,6 +510,7 @@ impl Core {
                 self.driver.borrow_mut().close(fd);
             }
         }
+        listening.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Gives an accepted connection to the listener's target.
@@ -376,27 +558,58 @@ impl Core {
     }
 
     fn close_listener(&self, index: u32) {
-        let mut listeners = self.listeners.borrow_mut();
-        let entry = &mut listeners.entries[index as usize];
-        if std::mem::replace(&mut entry.closing, true) {
-            return;
-        }
-        entry.open_on[self.index].fetch_sub(1, Ordering::Relaxed);
-        entry.pressure = Pressure::None;
-        let mut driver = self.driver.borrow_mut();
-        if let Target::Queue { waiting, .. } = &mut entry.target {
-            waiting.drain(..).for_each(|fd| {
-                self.count_out(self.index);
-                driver.close(fd);
-            });
-        }
-        match entry.fd {
-            Some(fd) if entry.armed => driver.cancel(fd),
-            _ => {
-                let fds = [entry.fd.take(), entry.reserve.take()];
-                fds.into_iter().flatten().for_each(|fd| driver.close(fd));
+        self.end_each_of(index, |core, index| {
+            let mut listeners = core.listeners.borrow_mut();
+            let entry = &mut listeners.entries[index as usize];
+            if std::mem::replace(&mut entry.closing, true) {
+                return false;
+            }
+            if entry.main.is_none() {
+                entry.listening.open_on[core.index].fetch_sub(1, Ordering::Relaxed);
+            }
+            if let Target::Queue { waiting, .. } = &mut entry.target {
+                waiting.drain(..).for_each(|fd| {
+                    core.count_out(core.index);
+                    core.driver.borrow_mut().close(fd);
+                });
+            }
+            true
+        });
+    }
+
+    fn stop_listener(&self, index: u32) {
+        self.end_each_of(index, |core, index| {
+            let mut listeners = core.listeners.borrow_mut();
+            let entry = &mut listeners.entries[index as usize];
+            !std::mem::replace(&mut entry.stopping, true) && !entry.closing
+        });
+    }
+
+    /// Ends accepting for an entry and those of its further sockets which `begins` says have to be ended.
+    fn end_each_of(&self, main: u32, begins: impl Fn(&Core, u32) -> bool) {
+        let of_main = |(index, entry): (usize, &Entry)| {
+            (index as u32 == main || entry.main == Some(main) && !entry.closing).then_some(index as u32)
+        };
+        let indexes: Vec<u32> = self.listeners.borrow().entries.iter().enumerate().filter_map(of_main).collect();
+        for index in indexes {
+            if !begins(self, index) {
+                continue;
+            }
+            let mut listeners = self.listeners.borrow_mut();
+            let entry = &mut listeners.entries[index as usize];
+            entry.pressure = Pressure::None;
+            let (fd, armed, closing) = (entry.fd, entry.armed, entry.closing);
+            drop(listeners);
+            match fd {
+                Some(fd) if armed => self.driver.borrow_mut().cancel(fd),
+                _ if closing => self.let_go(index),
+                _ => self.empty_and_let_go(index),
             }
         }
+    }
+
+    pub(crate) fn is_listener_settled(&self, index: u32) -> bool {
+        self.listeners.borrow().entries[index as usize].listening.is_settled()
     }
 }
 
@@ -427,6 +640,33 @@ impl Listener {
         })
         .await;
         Stream::adopt(&self.core, fd)
+    }
+
+    /// Stops accepting. What was accepted before still arrives, from other shards too: see [`Listener::last`].
+    pub fn stop(&self) {
+        self.core.stop_listener(self.index);
+    }
+
+    /// Whether it has stopped on all shards and nothing more can arrive.
+    pub fn is_settled(&self) -> bool {
+        self.core.is_listener_settled(self.index)
+    }
+
+    /// After [`Listener::stop`]: the next of the connections that were accepted before it, on any shard; none when nothing more
+    /// can come. All shards have to stop for that, so give it a time limit.
+    ///
+    /// # Panics
+    /// When the listener was given to a group.
+    pub async fn last(&self) -> Option<Stream> {
+        let shard = Shard { core: self.core.clone() };
+        loop {
+            let is_settled = self.is_settled();
+            match shard.timeout(Duration::ZERO, self.accept()).await {
+                Ok(stream) => return Some(stream),
+                Err(_) if is_settled => return None,
+                Err(_) => shard.sleep(LAST_LOOK).await,
+            }
+        }
     }
 }
 

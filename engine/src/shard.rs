@@ -21,11 +21,11 @@ use std::time::Duration;
 
 use crate::compute::{Busy, Compute, Job};
 use crate::conn::{ChunkStore, Conn, ConnId, ConnTable, Owner, READY};
-use crate::driver::{Address, Completion, Driver, DriverKind, Wait};
+use crate::driver::{Address, Completion, Driver, DriverKind, Fd, Wait};
 use crate::frame::{Frame, FrameArena};
 use crate::group::GroupState;
 use crate::limits;
-use crate::listen::ListenerTable;
+use crate::listen::{Inherited, ListenerTable, Listening};
 use crate::mail::{Mail, Post};
 use crate::metrics::ShardMetrics;
 use crate::once::OnceTable;
@@ -58,8 +58,12 @@ pub(crate) struct Mesh {
     pub(crate) stalls: Arc<StallLog>,
     /// The compute threads, if any.
     pub(crate) compute: Option<Compute>,
-    /// How many listeners each shard has, by the address asked for.
-    pub(crate) listening: std::sync::Mutex<std::collections::HashMap<Arc<str>, Arc<[AtomicUsize]>>>,
+    /// What is known of the listeners, by the address asked for.
+    pub(crate) listening: std::sync::Mutex<std::collections::HashMap<Arc<str>, Arc<Listening>>>,
+    /// The sockets that accept, with the addresses asked for: a successor is given them.
+    pub(crate) sockets: std::sync::Mutex<Vec<(Arc<str>, Fd)>>,
+    /// The sockets that the engine was given, until shards take them.
+    pub(crate) inherited: std::sync::Mutex<Inherited>,
     /// Where the shards share a port: by the address asked for and how often it was asked for before.
     pub(crate) ports: std::sync::Mutex<std::collections::HashMap<(String, usize), Address>>,
 }
@@ -184,7 +188,7 @@ pub struct LocalShard {
 impl LocalShard {
     /// A shard on its own, without peers, on a driver of the caller's choice.
     pub fn new(driver: Box<dyn Driver>) -> LocalShard {
-        let mesh = Mesh::new(1, None);
+        let mesh = Mesh::new(1, None, Vec::new());
         let registered = Registered::new(driver.doorbell());
         let post = Post::alone(registered.remote.clone());
         LocalShard::build(0, Arc::new(mesh), driver, registered, post, limits::ZERO_COPY_BYTES_MIN)
@@ -192,7 +196,7 @@ impl LocalShard {
 
     /// Shards that are each other's peers, all driven by one owner on one thread, which also closes them all.
     pub fn mesh(drivers: Vec<Box<dyn Driver>>) -> Vec<LocalShard> {
-        let mesh = Arc::new(Mesh::new(drivers.len(), None));
+        let mesh = Arc::new(Mesh::new(drivers.len(), None, Vec::new()));
         let registered: Vec<_> = drivers.iter().map(|driver| Registered::new(driver.doorbell())).collect();
         let posts = Post::mesh(registered.iter().map(|registered| registered.remote.clone()).collect());
         let parts = drivers.into_iter().zip(registered).zip(posts).enumerate();
@@ -362,10 +366,20 @@ impl LocalShard {
 
 impl Mesh {
     /// How many listeners of this address each shard has.
-    pub(crate) fn listeners_of(&self, key: &Arc<str>) -> Arc<[AtomicUsize]> {
+    pub(crate) fn listeners_of(&self, key: &Arc<str>) -> Arc<Listening> {
         let mut listening = self.listening.lock().expect("nothing panics under this lock");
-        let none = || self.load.iter().map(|_| AtomicUsize::new(0)).collect();
+        let none = || Arc::new(Listening::new(self.load.len()));
         listening.entry(key.clone()).or_insert_with(none).clone()
+    }
+
+    /// A socket accepts.
+    pub(crate) fn keep_listener(&self, key: &Arc<str>, fd: Fd) {
+        self.sockets.lock().expect("nothing panics under this lock").push((key.clone(), fd));
+    }
+
+    /// A socket is about to be closed: from here on its number may be another's.
+    pub(crate) fn forget_listener(&self, fd: Fd) {
+        self.sockets.lock().expect("nothing panics under this lock").retain(|(_, other)| *other != fd);
     }
 
     /// Whether a drain was asked for that the shard has not noticed.

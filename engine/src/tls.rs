@@ -104,7 +104,7 @@ impl TlsStream {
         Ok(self)
     }
 
-    /// Drives rustls as far as the records at hand go and sends what it wrote, an alert about an error included.
+    /// Drives rustls as far as the records at hand go and sends what it wrote. An error is told by the end of the stream: see `drive`.
     async fn advance(&mut self, task: Task<'_>) -> io::Result<Progress> {
         let progress = match &mut self.session {
             Session::Server(session) => {

@@ -79,6 +79,128 @@ fn dependencies_stay_within_their_budget() {
     }
 }
 
+/// What `deny.toml` lists behind a key, one on each line.
+fn listed(policy: &str, key: &str) -> BTreeSet<String> {
+    let (_, rest) = policy.split_once(&format!("\n{key} = [")).unwrap_or_else(|| panic!("deny.toml has no {key}"));
+    let (list, _) = rest.split_once("\n]").unwrap();
+    // A text by itself, or a table that begins with a crate's name.
+    list.lines().filter_map(|line| line.split('"').nth(1)).map(str::to_owned).collect()
+}
+
+/// Whether a licence, as SPDX writes it or as older manifests do with a slash, can be had by what is allowed.
+fn is_allowed(licence: &str, allowed: &BTreeSet<String>) -> bool {
+    let licence = licence.replace('/', " OR ");
+    let words: Vec<String> =
+        licence.replace('(', " ( ").replace(')', " ) ").split_whitespace().map(str::to_owned).collect();
+    let mut at = 0;
+    let verdict = any_of(&words, &mut at, allowed);
+    assert_eq!(at, words.len(), "{licence:?} cannot be read");
+    verdict
+}
+
+fn any_of(words: &[String], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
+    let mut verdict = all_of(words, at, allowed);
+    while words.get(*at).is_some_and(|word| word == "OR") {
+        *at += 1;
+        verdict |= all_of(words, at, allowed);
+    }
+    verdict
+}
+
+fn all_of(words: &[String], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
+    let mut verdict = one_of(words, at, allowed);
+    while words.get(*at).is_some_and(|word| word == "AND") {
+        *at += 1;
+        verdict &= one_of(words, at, allowed);
+    }
+    verdict
+}
+
+fn one_of(words: &[String], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
+    let mut name = words[*at].clone();
+    *at += 1;
+    if name == "(" {
+        let verdict = any_of(words, at, allowed);
+        assert_eq!(words[*at], ")");
+        *at += 1;
+        return verdict;
+    }
+    if words.get(*at).is_some_and(|word| word == "WITH") {
+        name = format!("{name} WITH {}", words[*at + 1]);
+        *at += 2;
+    }
+    allowed.contains(&name)
+}
+
+#[test]
+fn licences_are_told_apart() {
+    let allowed: BTreeSet<String> = ["MIT", "ISC", "A WITH B"].map(str::to_owned).into();
+    for (licence, is) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("GPL-3.0 OR MIT", true),
+        ("MIT/Apache-2.0", true),
+        ("MIT AND GPL-3.0", false),
+        ("(GPL-3.0 OR MIT) AND ISC", true),
+        ("ISC AND (GPL-3.0 OR X)", false),
+        ("A WITH B", true),
+        ("A", false),
+    ] {
+        assert_eq!(is_allowed(licence, &allowed), is, "{licence}");
+    }
+}
+
+/// What of `deny.toml` can be told without the tool that is made for it: `make check` runs that too, where it is installed.
+#[test]
+fn dependencies_are_licensed_and_come_as_the_policy_says() {
+    let policy = fs::read_to_string(root().join("deny.toml")).unwrap();
+    let (allowed, excepted, banned) =
+        (listed(&policy, "allow"), listed(&policy, "exceptions"), listed(&policy, "deny"));
+    let arguments =
+        ["tree", "--offline", "--workspace", "--edges", "normal,build,dev", "--target", "all", "--prefix", "none"];
+    let output = Command::new(env!("CARGO")).args(arguments).args(["--format", "{p};{l}"]).current_dir(root()).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let crates: BTreeSet<(&str, &str)> =
+        text.lines().filter_map(|line| line.trim_end_matches(" (*)").split_once(';')).collect();
+    assert!(crates.len() > 100, "the tree was not found");
+    let mut used = BTreeSet::new();
+    for (package, licence) in crates {
+        let name = package.split(' ').next().unwrap();
+        assert!(!banned.contains(name), "deny.toml bans {name}");
+        if excepted.contains(name) {
+            used.insert(name.to_owned());
+        } else if !name.starts_with("annulus") {
+            assert!(is_allowed(licence, &allowed), "{name} is licensed {licence:?}, which deny.toml does not allow");
+        }
+    }
+    assert_eq!(used, excepted, "an exception that nobody needs");
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let sources: BTreeSet<&str> = lock.lines().filter_map(|line| line.strip_prefix("source = \"")).collect();
+    assert!(sources.len() == 1 && sources.iter().all(|source| source.starts_with("registry+")), "{sources:?}");
+}
+
+/// A page that names a limit which is no longer there would promise what nobody keeps.
+#[test]
+fn limits_of_the_security_page_are_where_it_says() {
+    let page = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let (_, rest) = page.split_once("\n## Limits\n").unwrap();
+    let (section, _) = rest.split_once("\n## ").unwrap();
+    let mut rows = 0;
+    for row in section.lines().filter(|line| line.starts_with("| ") && line.contains(".rs`")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let file = &quoted(cells.last().unwrap())[0];
+        let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        for name in quoted(cells[1]) {
+            assert!(text.contains(&name), "{file} has no {name}");
+        }
+        rows += 1;
+    }
+    assert!(rows > 20, "{rows}");
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     for (name, text) in all_rust_files() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use annulus_engine::DriverChoice;
 
 use crate::nearest::nearest;
+use crate::process::walls::Walls;
 
 /// What `annulus --help` prints.
 pub const HELP: &str = "\
@@ -34,6 +35,10 @@ options of run, chat, gateway and image:
   --shards N          shards, one per core: as many as there are cores
   --pin CORE,...      the cores to use
   --driver NAME       auto, io_uring or epoll
+  --handover PATH     the socket by which the next release takes over from this one without a failed request: start it with
+                      the same words
+  --user NAME         whom the server becomes that root starts, once its ports are open: a name, or UID:GID
+  --walls NAME        auto, required or off: the kernel's walls around the server (landlock, seccomp)
 of a chat's log (see annulus chat verify-log --help):
   annulus chat verify-log DIR    is it whole?
   annulus chat export DIR        its history, as lines of JSON
@@ -55,8 +60,20 @@ options of gateway and check:
 ";
 
 const COMMANDS: [&str; 9] = ["run", "chat", "gateway", "image", "check", "fetch", "perf", "doctor", "help"];
-const OPTIONS: [&str; 9] =
-    ["--config", "--gateway", "--data", "--measure", "--console", "--listen", "--shards", "--pin", "--driver"];
+const OPTIONS: [&str; 12] = [
+    "--config",
+    "--gateway",
+    "--data",
+    "--measure",
+    "--console",
+    "--listen",
+    "--shards",
+    "--pin",
+    "--driver",
+    "--handover",
+    "--user",
+    "--walls",
+];
 /// Options of the doctor alone, beside `--config`.
 const DOCTOR_OPTIONS: [&str; 2] = ["--redis", "--postgres"];
 const SWITCHES: [&str; 4] = ["--allow-unsupported", "--print-config", "--print-openapi", "--plan"];
@@ -113,10 +130,32 @@ pub struct Args {
     pub pin: Option<Vec<usize>>,
     /// Which kernel interface.
     pub driver: Option<DriverChoice>,
+    /// Where a successor finds the server.
+    pub handover: Option<PathBuf>,
+    /// Whom it becomes.
+    pub user: Option<String>,
+    /// The walls around it.
+    pub walls: Option<Walls>,
     /// URLs of Redis servers that the doctor is to look at.
     pub redis: Vec<String>,
     /// The same of PostgreSQL.
     pub postgres: Vec<String>,
+}
+
+impl Command {
+    /// As it is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Command::Run => "run",
+            Command::Chat => "chat",
+            Command::Gateway => "gateway",
+            Command::Image => "image",
+            Command::Check => "check",
+            Command::Doctor => "doctor",
+            Command::Help => "help",
+            Command::Version => "version",
+        }
+    }
 }
 
 impl Args {
@@ -142,6 +181,9 @@ impl Args {
             shards: None,
             pin: None,
             driver: None,
+            handover: None,
+            user: None,
+            walls: None,
             redis: Vec::new(),
             postgres: Vec::new(),
         };
@@ -212,6 +254,9 @@ impl Args {
                 let cores: Result<_, _> = value.split(',').map(str::parse).collect();
                 self.pin = Some(cores.map_err(|_| wrong("core numbers such as 0,1"))?);
             }
+            "--handover" => self.handover = Some(value.into()),
+            "--user" => self.user = Some(value.to_owned()),
+            "--walls" => self.walls = Some(value.parse()?),
             _ => self.driver = Some(value.parse()?),
         }
         Ok(())
@@ -255,6 +300,9 @@ mod tests {
         assert_eq!(args.listen, Some(([0, 0, 0, 0], 80).into()));
         assert_eq!((args.shards, args.pin), (Some(2), Some(vec![1, 3])));
         assert_eq!((args.driver, args.config), (Some(DriverChoice::Epoll), Some("a.toml".into())));
+        let args = read("gateway --handover /run/a.sock --user web --walls required").unwrap();
+        assert_eq!((args.handover, args.user), (Some("/run/a.sock".into()), Some("web".to_owned())));
+        assert_eq!(args.walls, Some(Walls::Required));
         let args = read("image --plan --measure photos --data=x").unwrap();
         assert!(args.command == Command::Image && args.plan);
         assert_eq!((args.measure, args.data), (Some("photos".into()), Some("x".into())));
@@ -278,6 +326,7 @@ mod tests {
             ("run --redis redis://a", "no option"),
             ("doctor --redi x", "did you mean --redis?"),
             ("chat --plan", "no option"),
+            ("chat --walls high", "required"),
         ] {
             let error = read(line).unwrap_err();
             assert!(error.contains(says), "{line}: {error}");

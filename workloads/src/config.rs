@@ -5,6 +5,9 @@
 //! shards = 2                  # one per core; as many as there are cores
 //! pin = [0, 1]                # which cores
 //! driver = "auto"             # "auto", "io_uring" or "epoll"
+//! handover = "/run/annulus/chat.sock"   # where the next release takes over
+//! user = "annulus"            # whom the server becomes that root starts
+//! walls = "auto"              # "auto", "required" or "off": landlock and seccomp
 //!
 //! [chat]                      # see workloads/docs/chat-config.md
 //! listen = "127.0.0.1:8000"
@@ -18,7 +21,7 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use annulus_engine::DriverChoice;
 use toml::Spanned;
@@ -29,6 +32,7 @@ use crate::chat;
 use crate::console;
 use crate::image;
 use crate::nearest::nearest;
+use crate::process::walls::Walls;
 
 /// The sections of a file.
 const SECTIONS: [&str; 4] = ["engine", "chat", "image", "console"];
@@ -44,6 +48,12 @@ pub struct Config {
     pub pin: Vec<usize>,
     /// Which kernel interface.
     pub driver: DriverChoice,
+    /// Where a successor finds the server, if one may.
+    pub handover: Option<PathBuf>,
+    /// Whom it becomes that root starts.
+    pub user: Option<String>,
+    /// The walls around it.
+    pub walls: Walls,
     /// The chat.
     pub chat: chat::Config,
     /// The image service.
@@ -58,6 +68,9 @@ impl Default for Config {
             shards: None,
             pin: Vec::new(),
             driver: DriverChoice::Auto,
+            handover: None,
+            user: None,
+            walls: Walls::Auto,
             chat: chat::Config::default(),
             image: image::config::Config::default(),
             console: console::Settings::default(),
@@ -94,6 +107,9 @@ impl Config {
         config.shards = args.shards.or(config.shards);
         config.pin = args.pin.clone().unwrap_or(config.pin);
         config.driver = args.driver.unwrap_or(config.driver);
+        config.handover = args.handover.clone().or(config.handover);
+        config.user = args.user.clone().or(config.user);
+        config.walls = args.walls.unwrap_or(config.walls);
         match args.command {
             crate::args::Command::Image => config.image.listen = args.listen.unwrap_or(config.image.listen),
             _ => config.chat.listen = args.listen.unwrap_or(config.chat.listen),
@@ -166,7 +182,10 @@ impl Config {
                     cores.map(|core| number(core, 0, 65535).map(|core| core as usize)).collect::<Result<_, _>>()?;
             }
             "driver" => self.driver = string(value, "\"auto\", \"io_uring\" or \"epoll\"")?.parse()?,
-            _ => return Err(unknown("key", key, &["shards", "pin", "driver"])),
+            "handover" => self.handover = Some(string(value, "a path such as \"/run/annulus/chat.sock\"")?.into()),
+            "user" => self.user = Some(string(value, "a user's name, or \"UID:GID\"")?.to_owned()),
+            "walls" => self.walls = string(value, "\"auto\", \"required\" or \"off\"")?.parse()?,
+            _ => return Err(unknown("key", key, &["shards", "pin", "driver", "handover", "user", "walls"])),
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ pub mod outbound;
 mod pace;
 mod percent;
 pub mod postgres;
+pub mod process;
 pub mod redis;
 mod schema;
 pub mod serve;

@@ -1,7 +1,10 @@
 //! The binary: reads the command line and the configuration, starts one engine, and runs the services on its shards.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use annulus::args::{Args, Command, HELP};
 use annulus::chat::node::Node;
@@ -18,9 +21,12 @@ use annulus::image::lanes::{Pipeline, gpu, worker};
 use annulus::image::process::Process;
 use annulus::image::service::{Image, plan};
 use annulus::image::variants::sign::Sign;
+use annulus::process::handover::{Handover, Takeover};
+use annulus::process::needs::Needs;
+use annulus::process::user::User;
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
-use annulus_engine::{Engine, Shard, raise_file_limit};
+use annulus_engine::{Address, Engine, ListeningSocket, Shard, SocketOptions, raise_file_limit};
 
 /// Shards at most: who of them has members of a channel is kept in 64 bits.
 const SHARDS_MAX: usize = 64;
@@ -168,8 +174,31 @@ fn offline() -> ExitCode {
     }
 }
 
-/// Runs the services until the process is asked to stop.
+/// How often it is looked whether all shards listen.
+const READY_LOOK: Duration = Duration::from_millis(2);
+
+/// What has been taken over from the process before, until all shards listen.
+type Taken = Arc<Mutex<Option<Takeover>>>;
+
+/// Runs the services until the process is asked to stop. Who was to be replaced hears of it where that fails.
 fn run(config: Config, args: &Args) -> Result<(), String> {
+    let taken = match &config.handover {
+        Some(path) => Takeover::ask(path, args.command.name())?,
+        None => None,
+    };
+    let taken: Taken = Arc::new(Mutex::new(taken));
+    let ended = serve_all(config, args, &taken);
+    if let (Err(why), Some(takeover)) = (&ended, lock(&taken).take()) {
+        takeover.failed(why);
+    }
+    ended
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
     let files = raise_file_limit().map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let asked = Request { pin: config.pin.clone(), shards: config.shards, compute: Some(0), ..Request::default() };
@@ -179,9 +208,24 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     let shards = cores.shards.len().min(SHARDS_MAX);
     let has_gateway = matches!(args.command, Command::Run | Command::Gateway);
     let compute = usize::from(matches!(args.command, Command::Run | Command::Gateway | Command::Chat));
-    let builder = Engine::builder().cores(config.pin).driver(config.driver).shards(shards).compute(compute);
+    let builder = Engine::builder().cores(config.pin.clone()).driver(config.driver).shards(shards).compute(compute);
     let builder = builder.stall_names(stall_names);
     let source = source(args);
+    let places = places(&config, args, source.as_ref())?;
+    let mut sockets = lock(taken).as_mut().map(Takeover::take_sockets).unwrap_or_default();
+    if let Some(user) = config.user.as_deref().map(User::find).transpose()? {
+        if sockets.is_empty() {
+            for place in &places {
+                sockets.extend(place.open(shards)?);
+            }
+        }
+        user.become_it()?;
+    }
+    // Beyond this line is the first thread, and nothing more can be opened than what the configuration names.
+    let needs = needs(&config, args, source.as_ref())?;
+    needs.make_folders()?;
+    let handover = config.handover.as_deref().map(Handover::open).transpose()?;
+    let paths_are_shut = config.walls.shut_paths(&needs)?;
     let (editions, dates) = match (has_gateway, &source) {
         (false, _) => (None, Vec::new()),
         (true, Some(source)) => {
@@ -190,16 +234,20 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
         }
         (true, None) => (Some(Editions::new(Edition::load(built_in()?)?)), Vec::new()),
     };
+    let (has_chat, has_image) =
+        (matches!(args.command, Command::Run | Command::Chat), matches!(args.command, Command::Run | Command::Image));
+    // What has one writer can only be opened when the process before has ended, and then there is no way back: so everything else
+    // is looked at first.
+    if let Some(takeover) = lock(taken).as_mut().filter(|_| has_chat || has_image) {
+        has_chat.then(|| Node::check(&config.chat)).transpose()?;
+        has_image.then(|| Image::check(&config.image)).transpose()?;
+        takeover.release()?;
+    }
     let image_address = config.image.listen;
     // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
-    let image = match args.command {
-        Command::Run | Command::Image => Some(Image::start(config.image, &cores)?),
-        _ => None,
-    };
-    let chat = match args.command {
-        Command::Run | Command::Chat => Some(Node::open(config.chat, shards)?),
-        _ => None,
-    };
+    let image = has_image.then(|| Image::start(config.image, &cores)).transpose()?;
+    let chat = has_chat.then(|| Node::open(config.chat, shards)).transpose()?;
+    let profiles = config.console.listen.is_some() || args.command == Command::Run;
     let console = config.console.or_default(args.command == Command::Run).map(Console::new);
     let started = Started {
         chat: chat.clone(),
@@ -208,19 +256,29 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
         console: console.clone(),
     };
     let main = move |shard: Shard| services(shard, started.clone());
-    let running = builder.start(main).map_err(|error| error.to_string())?;
+    let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
+    let calls_are_shut = config.walls.shut_calls(profiles)?;
     if let Some(console) = &console {
         console.watch();
     }
     annulus::say!("{}", running.engine().plan());
     annulus::say!("{}", capacity(files));
+    match (paths_are_shut, calls_are_shut) {
+        (false, false) => annulus::say!("walls: none"),
+        (paths, calls) => annulus::say!("walls: landlock {}, seccomp {}", stands(paths), stands(calls)),
+    }
     let engine = running.engine().clone();
+    offer(&engine, places, handover.clone(), taken.clone(), args.command)?;
+    let leaving = handover.clone();
     if let (Some(source), Some(editions)) = (source.clone(), editions.clone()) {
         source.watch(editions, dates).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
     }
     let listening = signals.listen(move |signal| match (signal, &source, &editions) {
         _ if signal == Signal::Reload && reload_chat(chat.as_deref()) && source.is_none() => {}
-        (Signal::Drain, _, _) => engine.drain(),
+        (Signal::Drain, _, _) => {
+            leaving.iter().for_each(|handover| handover.withdraw());
+            engine.drain();
+        }
         (Signal::Reload, Some(source), Some(editions)) => {
             let _the_watch_has_its_own_dates = source.reload(editions);
         }
@@ -231,8 +289,121 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     if let Some(image) = image {
         image.stop();
     }
+    if let Some(handover) = handover {
+        handover.finish();
+    }
     let shards = shards?;
     shards.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+}
+
+fn stands(wall: bool) -> &'static str {
+    if wall { "stands" } else { "is not offered here" }
+}
+
+/// An address that shards listen on.
+struct Place {
+    address: Address,
+    /// Each shard has a socket of its own there.
+    shared: bool,
+}
+
+impl Place {
+    fn at(address: SocketAddr, shared: bool) -> Place {
+        Place { address: Address::Ip(address), shared }
+    }
+
+    /// Opens its sockets before the shards do, for somebody who could not.
+    fn open(&self, shards: usize) -> Result<Vec<ListeningSocket>, String> {
+        let cannot = |error: std::io::Error| annulus_engine::error::explain_listen(&self.address, &error);
+        let options = SocketOptions::default();
+        if !self.shared || shards == 1 {
+            return Ok(vec![ListeningSocket::open(&self.address, &options).map_err(cannot)?]);
+        }
+        // Whether somebody else has the port is only seen by one that shares it with nobody.
+        drop(ListeningSocket::open(&self.address, &options).map_err(cannot)?);
+        let options = SocketOptions { reuse_port: true, ..options };
+        (0..shards).map(|_| ListeningSocket::open(&self.address, &options).map_err(cannot)).collect()
+    }
+}
+
+/// Where it is listened.
+fn places(config: &Config, args: &Args, source: Option<&Source>) -> Result<Vec<Place>, String> {
+    let mut places = Vec::new();
+    if matches!(args.command, Command::Run | Command::Chat) {
+        places.push(Place::at(config.chat.listen, config.chat.listen.port() != 0));
+    }
+    if matches!(args.command, Command::Run | Command::Image) {
+        places.push(Place::at(config.image.listen, false));
+    }
+    if let Some(gateway) = gateway_of(args, source)? {
+        places.push(Place::at(SocketAddr::new(gateway.listen.ip, gateway.listen.port), false));
+    }
+    let console = config.console.clone().or_default(args.command == Command::Run);
+    places.extend(console.and_then(|console| console.listen).map(|listen| Place::at(listen, false)));
+    Ok(places)
+}
+
+/// What the gateway's file says, if there is a gateway.
+fn gateway_of(args: &Args, source: Option<&Source>) -> Result<Option<config::Gateway>, String> {
+    match source {
+        _ if !matches!(args.command, Command::Run | Command::Gateway) => Ok(None),
+        Some(source) => {
+            let read = config::load(&source.path, &source.options);
+            let lines = |problems: Vec<config::Problem>| {
+                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            };
+            read.map(|(gateway, _)| Some(gateway)).map_err(lines)
+        }
+        None => built_in().map(Some),
+    }
+}
+
+/// What of the machine is needed.
+fn needs(config: &Config, args: &Args, source: Option<&Source>) -> Result<Needs, String> {
+    let mut needs = Needs::new();
+    if matches!(args.command, Command::Run | Command::Chat) {
+        needs.add_chat(&config.chat);
+    }
+    if matches!(args.command, Command::Run | Command::Image) {
+        needs.add_image(&config.image);
+    }
+    if let Some(gateway) = gateway_of(args, source)? {
+        needs.add_gateway(&gateway);
+    }
+    if args.command == Command::Run {
+        needs.ports.push(9900);
+    }
+    let files: [Option<&Path>; 2] = [args.config.as_deref(), source.map(|source| source.path.as_path())];
+    needs.add_process(config, &files);
+    Ok(needs)
+}
+
+/// When all shards listen, takes the place of the process before, and can be replaced in turn.
+fn offer(
+    engine: &Engine,
+    places: Vec<Place>,
+    handover: Option<Arc<Handover>>,
+    taken: Taken,
+    command: Command,
+) -> Result<(), String> {
+    let Some(handover) = handover else { return Ok(()) };
+    let engine = engine.clone();
+    let body = move || {
+        while !places.iter().all(|place| engine.listens(&place.address)) {
+            std::thread::sleep(READY_LOOK);
+        }
+        for address in engine.give_up_sockets() {
+            annulus::say!("upgrade: nobody listens at {address} any more");
+        }
+        if let Err(sentence) = handover.offer(engine, command.name()) {
+            annulus::say!("{sentence}");
+        }
+        if let Some(takeover) = lock(&taken).take() {
+            takeover.ready();
+        }
+    };
+    let started = std::thread::Builder::new().name("ready".to_owned()).spawn(body);
+    started.map(drop).map_err(|error| format!("a thread cannot start: {error}"))
 }
 
 /// Has the chat read its certificates again; whether there is a chat.

@@ -97,8 +97,14 @@ fn figures_are_for_those_who_know_the_token() {
     // None set: from the same machine, unless it passes on what others ask.
     let gateway = Gateway::start(&text);
     assert_eq!(gateway.get("/__stats").status, 200);
-    for field in ["X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "Via: 1.1 proxy"] {
-        let head = format!("GET /__stats HTTP/1.1\r\nHost: a\r\n{field}\r\n");
+    // Nor to a page of another site, whose name was pointed at this machine.
+    for host in ["rebound.example", "rebound.example:8080"] {
+        assert_eq!(gateway.ask(&format!("GET /__stats HTTP/1.1\r\nHost: {host}\r\n"), b"").status, 401, "{host}");
+    }
+    for field in
+        ["X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "Via: 1.1 proxy", "Origin: https://evil.example"]
+    {
+        let head = format!("GET /__stats HTTP/1.1\r\nHost: localhost\r\n{field}\r\n");
         assert_eq!(gateway.ask(&head, b"").status, 401, "{field}");
     }
     gateway.stop();

@@ -52,7 +52,7 @@ fn the_gateways_own_paths_come_before_parameters_and_only_read() {
     for path in ["/__health", "/__stats", "/__dashboard"] {
         let answer = gateway.ask(&format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n"), b"");
         assert!(answer.status == 405 && answer.has("allow: get, head"), "{path}: {answer:?}");
-        let answer = gateway.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n"), b"");
+        let answer = gateway.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n"), b"");
         assert!(answer.status == 200 && answer.body.is_empty(), "{path}: {answer:?}");
     }
     // A name that only looks like one of ours is the backend's.

@@ -432,6 +432,16 @@ impl Driver for EpollDriver {
         net::listen(address, options)
     }
 
+    fn accept_now(&mut self, listener: Fd) -> Option<Fd> {
+        net::accept(listener).ok()
+    }
+
+    fn close_shared(&mut self, fd: Fd) {
+        // Closing alone ends the watch only with the last descriptor of the socket, and that is somebody else's.
+        self.epoll.remove(fd);
+        self.close(fd);
+    }
+
     fn socket(&mut self, peer: &Address, options: &SocketOptions) -> io::Result<Fd> {
         net::socket(peer, options)
     }

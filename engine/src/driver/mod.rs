@@ -491,6 +491,16 @@ pub trait Driver {
     /// Operations submitted and not yet retired.
     fn in_flight(&self) -> usize;
 
+    /// The next connection that waits at a listening socket, at once; none if none does, or where a kernel has no such thing.
+    fn accept_now(&mut self, _listener: Fd) -> Option<Fd> {
+        None
+    }
+
+    /// As [`Driver::close`], for a socket that another process may have too: nothing more is heard of it here all the same.
+    fn close_shared(&mut self, fd: Fd) {
+        self.close(fd);
+    }
+
     /// Opens a listening socket; the address tells the port that was chosen when 0 was asked.
     ///
     /// # Errors

@@ -116,9 +116,12 @@ impl UringDriver {
         }
         let capped = ring.cap_workers(limits::KERNEL_WORKERS_MAX).is_ok();
         capabilities.push(capability("capped kernel workers", capped, "file operations use few threads"));
+        let message_rings = ring.supports(io_uring::opcode::MsgRingData::CODE);
+        // Nothing is registered after this.
+        let restricted = ring.enable()?;
+        capabilities.push(capability("restricted operations", restricted, "the ring takes those of the engine only"));
         let event = EventFd::new()?;
         ring.watch(event.fd());
-        let message_rings = ring.supports(io_uring::opcode::MsgRingData::CODE);
         let bell = Arc::new(RingBell { event, ring: ring.fd(), message: message_rings && limits::WAKE_BY_MESSAGE });
         let depth = PUBLISHED_MIN.min(pool.count());
         Ok(UringDriver { ring, pool, start, bell, depth, starved_at: None, capabilities, message_rings })
@@ -255,6 +258,10 @@ impl Driver for UringDriver {
 
     fn listen(&mut self, address: &Address, options: &SocketOptions) -> io::Result<(Fd, Address)> {
         net::listen(address, options)
+    }
+
+    fn accept_now(&mut self, listener: Fd) -> Option<Fd> {
+        net::accept(listener).ok()
     }
 
     fn socket(&mut self, peer: &Address, options: &SocketOptions) -> io::Result<Fd> {

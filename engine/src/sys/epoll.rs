@@ -45,6 +45,12 @@ impl Epoll {
         if added < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Watches `fd` no more. Closing it does the same, unless another process has the same file.
+    pub fn remove(&self, fd: Fd) {
+        // SAFETY: the kernel ignores the event's pointer here. An error means that it was not watched.
+        unsafe { libc::epoll_ctl(self.fd, libc::EPOLL_CTL_DEL, fd.0, std::ptr::null_mut()) };
+    }
+
     /// Waits at most `timeout`, for ever if there is none. An interruption gives nothing.
     pub fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<()> {
         let most = self.events.len() as i32;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -187,6 +188,53 @@ pub fn listen(address: &Address, options: &SocketOptions) -> io::Result<(Fd, Add
     check(unsafe { libc::listen(socket.0, options.backlog.min(i32::MAX as u32) as i32) })?;
     let bound = local(socket.0)?;
     Ok((socket.keep(), bound))
+}
+
+/// Another descriptor of the same socket.
+pub fn share(socket: Fd) -> io::Result<OwnedFd> {
+    // SAFETY: a system call on plain numbers.
+    let fd = check(unsafe { libc::fcntl(socket.0, libc::F_DUPFD_CLOEXEC, 3) })?;
+    Ok(own(Fd(fd)))
+}
+
+/// A descriptor that closes itself, of one that the caller has just opened and that nobody else knows.
+pub fn own(fd: Fd) -> OwnedFd {
+    // SAFETY: the descriptor is open, and the caller gives it away.
+    unsafe { OwnedFd::from_raw_fd(fd.0) }
+}
+
+/// Takes over a listening socket that somebody else has opened, and sets what would be set if it were opened here.
+///
+/// # Errors
+/// It is no listening socket; the kernel's.
+pub fn adopt_listener(socket: OwnedFd, options: &SocketOptions) -> io::Result<(Fd, Address)> {
+    let fd = socket.as_raw_fd();
+    if get(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket that was handed over does not listen"));
+    }
+    let bound = local(fd)?;
+    if let Address::Ip(_) = bound {
+        configure(Fd(fd), options)?;
+    }
+    // Listening once more changes the length of the queue and nothing else.
+    // SAFETY: a system call on plain numbers.
+    check(unsafe { libc::listen(fd, options.backlog.min(i32::MAX as u32) as i32) })?;
+    // SAFETY: as above; accepting from it must never block, whoever opened it.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) })?;
+    Ok((Fd(socket.into_raw_fd()), bound))
+}
+
+/// Where a socket is bound.
+pub fn local_of(socket: &OwnedFd) -> io::Result<Address> {
+    local(socket.as_raw_fd())
+}
+
+fn get(fd: i32, level: i32, name: i32) -> io::Result<i32> {
+    let mut value = 0i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `value` has room for the four bytes that `len` says.
+    check(unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &mut len) })?;
+    Ok(value)
 }
 
 fn check_path(path: &Path) -> io::Result<()> {

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use io_uring::register::Restriction;
 use io_uring::squeue::Entry;
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd as RingFd, FsyncFlags, OpenHow, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
@@ -40,6 +41,33 @@ const POLL_FIRST: u16 = 1;
 /// bit alone, which as an error's number is its own negative.
 const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 const NOTIF_USAGE_ZC_COPIED: i32 = i32::MIN;
+
+/// Every operation that [`Ring`] ever asks for. A ring takes no others once it is enabled, because filters of system calls do not
+/// see what a ring is asked for.
+const OPERATIONS: [u8; 22] = [
+    opcode::AcceptMulti::CODE,
+    opcode::AsyncCancel::CODE,
+    opcode::AsyncCancel2::CODE,
+    opcode::Connect::CODE,
+    opcode::Fsync::CODE,
+    opcode::LinkAt::CODE,
+    opcode::MkDirAt::CODE,
+    opcode::MsgRingData::CODE,
+    opcode::OpenAt::CODE,
+    opcode::OpenAt2::CODE,
+    opcode::PollAdd::CODE,
+    opcode::Read::CODE,
+    opcode::Recv::CODE,
+    opcode::RecvMsg::CODE,
+    opcode::RecvMulti::CODE,
+    opcode::RenameAt::CODE,
+    opcode::Send::CODE,
+    opcode::SendMsg::CODE,
+    opcode::SendMsgZc::CODE,
+    opcode::SendZc::CODE,
+    opcode::UnlinkAt::CODE,
+    opcode::Writev::CODE,
+];
 
 /// What was asked of `io_uring_setup(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +191,7 @@ impl Ring {
     /// Sets a ring up exactly as asked.
     pub fn new(setup: Setup, pool: Rc<BufferPool>) -> io::Result<Ring> {
         let mut builder = IoUring::builder();
+        builder.setup_r_disabled();
         builder.setup_clamp().setup_cqsize(setup.cq_entries).setup_submit_all().dontfork();
         if setup.single_issuer {
             builder.setup_single_issuer();
@@ -201,6 +230,21 @@ impl Ring {
             quiet_sends: 0,
             reports_copies: false,
         })
+    }
+
+    /// Restricts the ring to the operations that are used here, and lets it work. Nothing else can be registered from then on. Whether
+    /// the kernel restricts it.
+    ///
+    /// # Errors
+    /// The kernel does not let it work.
+    pub fn enable(&self) -> io::Result<bool> {
+        let submitter = self.ring.submitter();
+        let mut allowed: Vec<Restriction> = OPERATIONS.into_iter().map(Restriction::sqe_op).collect();
+        // All flags of entries: without this line none would be allowed.
+        allowed.push(Restriction::sqe_flags_allowed(u8::MAX));
+        let restricted = submitter.register_restrictions(&mut allowed).is_ok();
+        submitter.register_enable_rings()?;
+        Ok(restricted)
     }
 
     /// Registers the ring's own descriptor, which saves a lookup per enter.
@@ -623,4 +667,37 @@ fn or_ioprio(entry: &mut Entry, bits: u16) {
     let ioprio = unsafe { base.cast::<u16>().add(1) };
     // SAFETY: in bounds and aligned, as the layout above says; `entry` is borrowed mutably.
     unsafe { *ioprio |= bits };
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enabled_ring_takes_the_engines_operations_and_no_others() {
+        let pool = BufferPool::new(8).unwrap();
+        let setup = Setup {
+            defer_taskrun: false,
+            coop_taskrun: false,
+            single_issuer: false,
+            no_sqarray: false,
+            sq_entries: 8,
+            cq_entries: 16,
+        };
+        // Where a kernel or a container offers no rings, there is nothing to restrict.
+        let Ok(mut ring) = Ring::new(setup, pool) else { return };
+        assert!(ring.enable().unwrap());
+        let mut result_of = |entry: Entry| {
+            // SAFETY: the entry refers to no memory.
+            unsafe { ring.ring.submission().push(&entry.user_data(7)) }.unwrap();
+            ring.ring.submit_and_wait(1).unwrap();
+            ring.ring.completion().next().unwrap().result()
+        };
+        assert_eq!(result_of(opcode::Nop::new().build()), -libc::EACCES);
+        assert_eq!(result_of(opcode::Close::new(RingFd(-1)).build()), -libc::EACCES);
+        assert_eq!(result_of(opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build()), -libc::EACCES);
+        // One of ours fails by itself.
+        assert_eq!(result_of(opcode::Fsync::new(RingFd(-1)).build()), -libc::EBADF);
+        assert!(ring.cap_workers(1).is_err(), "nothing is registered afterwards");
+    }
 }

@@ -85,6 +85,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Node {
+    /// Whether a chat could be prepared, as far as that is known without its log: another process may have that still.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub fn check(config: &Config) -> Result<(), String> {
+        config.check()?;
+        verifiers(config)?;
+        if let Some(ring) = config.encryption.load()? {
+            Sealer::new(&ring.keys[ring.current].0, &ring.keys)?;
+        }
+        for schema in config.channels.all().filter_map(|namespace| namespace.schema.as_deref()) {
+            Schema::read(schema).map_err(|error| format!("chat: {error}"))?;
+        }
+        config.tls.as_ref().map(secure::server_config).transpose()?;
+        Console::open(config)?;
+        database(config).map(drop)
+    }
+
     /// Prepares a chat for so many shards.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ mod shed;
 mod targets;
 mod telemetry;
 mod throttle;
-mod tls;
+pub(crate) mod tls;
 mod tunnel;
 mod upstream;
 

@@ -41,6 +41,8 @@ const HANDSHAKES_PER_TURN: usize = 4;
 /// At the end, connections that have been made are still taken: until none came for so long, and no longer than that.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(20);
 const BACKLOG_MAX: Duration = Duration::from_millis(200);
+/// How long what other shards have accepted may take to arrive.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// How long requests under way may take at the end, where the configuration does not say.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 /// What a client without TLS begins with that speaks HTTP/2 (RFC 9113 section 3.4).
@@ -189,6 +191,11 @@ pub async fn run(shard: Shard, editions: Arc<Editions>) -> Result<(), String> {
             break;
         }
     }
+    // From here on a successor gets whoever comes. What was accepted, on any shard, is ours to serve.
+    listener.stop();
+    while let Ok(Some(stream)) = shard.timeout(SETTLE_MAX, listener.last()).await {
+        door.clone().admit(stream);
+    }
     drop(listener);
     let patience = door.live().gateway.server.max_shutdown_wait.unwrap_or(SHUTDOWN_MAX);
     let deadline = shard.now() + patience;
@@ -292,7 +299,7 @@ impl Door {
         let handshake = self.shard.timeout(HANDSHAKE_MAX, accepting).await;
         let stream = match handshake {
             Ok(Ok(stream)) => stream,
-            // A client that cannot agree on anything has been told by an alert.
+            // A client that cannot agree on anything is told by the end of its connection.
             Ok(Err(error)) => return self.live().unsecured(peer, &error.to_string()),
             Err(_elapsed) => return self.live().unsecured(peer, "took too long"),
         };

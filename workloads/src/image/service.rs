@@ -61,6 +61,16 @@ impl fmt::Debug for Image {
 }
 
 impl Image {
+    /// Whether the service could start, as far as that is known without its queue: another process may have that still.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn check(config: &Config) -> Result<(), String> {
+        config.clone().load()?;
+        config.tls.as_ref().map(|(chain, key)| tls(chain, key)).transpose()?;
+        config.webhooks.as_ref().map(|_| trusted()).transpose().map(drop)
+    }
+
     /// Opens the queue and the store, and starts the lanes on what the engine's plan leaves. Says what an operator must
     /// know.
     ///

@@ -126,6 +126,12 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The file that it names, of authorities.
+    pub fn file(&self) -> Option<PathBuf> {
+        let named = self.parameters.split('&').find_map(|pair| pair.strip_prefix("ca="))?;
+        decode(named).ok().map(PathBuf::from)
+    }
+
     fn read_parameters(&mut self, query: &str) -> Result<Trust, String> {
         let mut trust = Trust::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {

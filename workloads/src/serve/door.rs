@@ -19,6 +19,8 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// At the end, connections that have been made are still taken: until none came for so long, and no longer than that.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(20);
 const BACKLOG_MAX: Duration = Duration::from_millis(200);
+/// How long what other shards have accepted may take to arrive.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// A port with a service behind it.
 pub struct Door<S> {
@@ -86,6 +88,11 @@ impl<S: Service> Door<S> {
                 break;
             }
         }
+        // From here on a successor gets whoever comes. What was accepted, on any shard, is ours to serve.
+        listener.stop();
+        while let Ok(Some(stream)) = shard.timeout(SETTLE_MAX, listener.last()).await {
+            self.admit(stream);
+        }
         drop(listener);
         let deadline = shard.now() + self.settings.drain_max;
         while self.open.get() > 0 && shard.now() < deadline {
@@ -110,7 +117,7 @@ impl<S: Service> Door<S> {
                 None => Wire::Plain(stream),
                 Some(config) => match shard.timeout(HANDSHAKE_MAX, TlsStream::accept(stream, config)).await {
                     Ok(Ok(stream)) => Wire::Tls(Box::new(stream)),
-                    // A client that cannot agree on anything has been told by an alert.
+                    // A client that cannot agree on anything is told by the end of its connection.
                     Ok(Err(_)) | Err(_) => return,
                 },
             };

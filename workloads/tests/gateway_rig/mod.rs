@@ -33,12 +33,18 @@ impl Gateway {
     /// `PORT` in the configuration becomes a free one. `variables` are its environment's.
     pub fn start_with(config: &str, shards: &str, driver: &str, variables: &[(&str, &str)]) -> Gateway {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Gateway::start_at(port, config, &["--shards", shards, "--driver", driver], variables)
+    }
+
+    /// On this port, with further words.
+    pub fn start_at(port: u16, config: &str, words: &[&str], variables: &[(&str, &str)]) -> Gateway {
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let file = std::env::temp_dir().join(format!("annulus-gateway-{}-{number}.json", std::process::id()));
         std::fs::write(&file, config.replace("PORT", &port.to_string())).unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_annulus"))
-            .args(["gateway", "--shards", shards, "--driver", driver, "--config"])
+            .args(["gateway", "--config"])
             .arg(&file)
+            .args(words)
             .env_remove("ANNULUS_ADMIN_TOKEN")
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
@@ -62,7 +68,9 @@ impl Gateway {
     }
 
     pub fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n"), b"")
+        // Its own figures are for those who ask by a name of this machine.
+        let host = if path.starts_with("/__") { "localhost" } else { "shop.example" };
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n"), b"")
     }
 
     /// One request on a connection of its own. `head` ends with a line end and lacks the empty line.

@@ -181,6 +181,22 @@ impl Config {
         is_taggable && name.bytes().all(|byte| (0x20..0x7f).contains(&byte))
     }
 
+    /// The files that it names, which are read at the start or when the process is told to.
+    pub fn files(&self) -> Vec<&Path> {
+        let tokens = std::iter::once(&self.tokens).chain(&self.subscription_tokens);
+        let tokens = tokens.flat_map(|tokens| {
+            let keys = [&tokens.rsa_public_key, &tokens.ecdsa_public_key, &tokens.ed25519_public_key];
+            keys.into_iter().flatten().filter_map(Pem::path).chain(tokens.jwks_file.as_deref())
+        });
+        let pair = self.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]).filter_map(Pem::path);
+        let keys = self.encryption.keys.iter().filter_map(|(_, source)| match source {
+            KeySource::File(path) => Some(path.as_path()),
+            KeySource::Environment(_) => None,
+        });
+        let schemas = self.channels.all().filter_map(|namespace| namespace.schema.as_deref());
+        tokens.chain(pair).chain(keys).chain(schemas).collect()
+    }
+
     /// What subscription tokens must be signed with.
     pub fn subscription_tokens(&self) -> &Tokens {
         self.subscription_tokens.as_ref().unwrap_or(&self.tokens)

@@ -75,6 +75,12 @@ const ACCESS_TICKS: u32 = 5;
 const FAREWELLS_AT_ONCE: usize = 1000;
 /// The pause between two of those.
 const FAREWELL_PAUSE: Duration = Duration::from_millis(100);
+/// At the end, how long connections without a client stay open: a request that is on its way, or that another shard has accepted, is
+/// answered. A successor waits for this, so it is short.
+const LAST_CALL: Duration = Duration::from_millis(200);
+/// How often it is looked then whether connections came.
+const FAREWELL_LOOK: Duration = Duration::from_millis(5);
+
 /// What woke the task.
 enum Woke {
     Sockets,
@@ -108,9 +114,11 @@ pub async fn run(shard: Shard, node: Arc<Node>) -> Result<(), String> {
         service.admit(&mut group, &doorway);
         service.turn(&mut group, &mut inbox);
     }
+    service.is_leaving = true;
+    group.stop_accepting();
+    service.say_farewell(&mut group, &mut inbox, &doorway).await;
     group.stop_listening();
     drop(doorway);
-    service.say_farewell(&mut group, &mut inbox).await;
     if let Some(captain) = captain {
         captain.leave().await;
     }
@@ -209,6 +217,8 @@ pub(super) struct Service {
     edition: usize,
     /// There is work that was not finished in this turn.
     pub(super) has_more: bool,
+    /// The end has begun: each answer is its connection's last.
+    pub(super) is_leaving: bool,
 }
 
 impl Service {
@@ -241,6 +251,7 @@ impl Service {
             epoch_ms,
             edition: 0,
             has_more: false,
+            is_leaving: false,
         })
     }
 
@@ -367,12 +378,15 @@ impl Service {
         }
     }
 
-    /// Sends everybody away, some at a time, and waits until they are gone.
-    async fn say_farewell(&mut self, group: &mut Group<Session>, inbox: &mut Inbox<Letter>) {
+    /// Sends everybody away, some at a time, and waits until they are gone. Clients go first: calls of the API that are under way are
+    /// answered, and so are those that come within a last call.
+    async fn say_farewell(&mut self, group: &mut Group<Session>, inbox: &mut Inbox<Letter>, doorway: &Doorway) {
         let shard = self.sockets.shard.clone();
         let patience = shard.now() + Duration::from_millis(self.node.common.config.shutdown_ms_max);
+        let last_call = shard.now() + LAST_CALL;
         let mut ids = Vec::new();
         self.sockets.outlet.all(&mut ids);
+        ids.retain(|&id| group.session(id).is_some_and(|session| session.client().is_some()));
         let mut batches = ids.chunks(FAREWELLS_AT_ONCE).peekable();
         while let Some(batch) = batches.next() {
             for &id in batch {
@@ -386,6 +400,21 @@ impl Service {
             while shard.now() < until {
                 let _ready = shard.timeout(until.saturating_sub(shard.now()), group.ready()).await;
                 self.turn(group, inbox);
+            }
+        }
+        let last_call = last_call.min(patience);
+        while shard.now() < last_call || !group.is_settled() && shard.now() < last_call + LAST_CALL {
+            let _ready = shard.timeout(FAREWELL_LOOK, group.ready()).await;
+            self.admit(group, doorway);
+            self.turn(group, inbox);
+        }
+        self.sockets.outlet.all(&mut ids);
+        for id in ids.drain(..) {
+            match group.session(id) {
+                // Ends with its answer.
+                Some(Session::Http(http)) if http.is_asked() => {}
+                Some(session) => self.disconnect(id, session, &annulus_protocols::centrifuge::Disconnect::SHUTDOWN),
+                None => {}
             }
         }
         // Who has not gone by then is cut off.

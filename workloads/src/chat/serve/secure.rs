@@ -29,6 +29,8 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const CROWD: usize = 16;
 /// That pause.
 const CROWD_PAUSE: Duration = Duration::from_millis(5);
+/// How long what other shards have accepted may take to arrive at the end.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Waiting {
@@ -61,6 +63,10 @@ impl Doorway {
                 let task = guard(owned.clone(), node.clone(), stream, inside.clone());
                 drop(owned.spawn(task));
             }
+            listener.stop();
+            while let Ok(Some(stream)) = owned.timeout(SETTLE_MAX, listener.last()).await {
+                drop(owned.spawn(guard(owned.clone(), node.clone(), stream, inside.clone())));
+            }
         });
         Doorway { waiting, accepting: Some(accepting) }
     }
@@ -87,7 +93,7 @@ async fn guard(shard: Shard, node: Arc<Node>, stream: Stream, waiting: Rc<Waitin
         Some(config) => shard.timeout(HANDSHAKE_MAX, TlsStream::accept(stream, config)).await.ok(),
         None => None,
     };
-    // A client that cannot agree on anything has been told by an alert.
+    // A client that cannot agree on anything is told by the end of its connection.
     let Some(Ok(tls)) = shaken else { return };
     let Ok((outside, inside)) = shard.pair() else { return };
     let unknown = IpAddr::from([0, 0, 0, 0]);

@@ -97,6 +97,13 @@ pub enum Session {
     Done,
 }
 
+impl Http {
+    /// Whether a request waits for its answer.
+    pub(super) fn is_asked(&self) -> bool {
+        self.request.is_some()
+    }
+}
+
 impl Session {
     /// Its client, if it has one.
     pub(super) fn client(&mut self) -> Option<&mut Client> {
@@ -281,7 +288,7 @@ impl Service {
 
     /// A request's head. What the session becomes, if it changes.
     fn head(&mut self, head: &http1::RequestHead<'_>, http: &mut Http, peer: Option<IpAddr>) -> Option<Session> {
-        let exchange = head.exchange();
+        let exchange = if self.is_leaving { head.exchange().closing() } else { head.exchange() };
         let node = self.node.clone();
         let config = &node.common.config;
         match http::route(config, head.method(), head.path()) {
@@ -363,7 +370,10 @@ impl Service {
     pub(super) fn replied(&mut self, group: &mut Group<Session>, id: ConnId, reply: &HttpReply) {
         let Some(session) = group.session(id) else { return };
         let Session::Http(http) = session else { return };
-        let Some(request) = http.request.take() else { return };
+        let Some(mut request) = http.request.take() else { return };
+        if self.is_leaving {
+            request.exchange = request.exchange.closing();
+        }
         let peer = http.peer.or_else(|| address_of(self.sockets.outlet.peer(id)));
         let took = self.sockets.shard.now().saturating_sub(request.came);
         if let Purpose::Call(method) = &request.purpose {

@@ -145,8 +145,13 @@ fn open(path: &Path) -> Result<Connection, String> {
     let fault = |error: rusqlite::Error| describe(path, &error);
     let mut connection = Connection::open(path).map_err(fault)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(fault)?;
-    let pragmas =
-        [("journal_mode", "WAL"), ("synchronous", "FULL"), ("cell_size_check", "ON"), ("cache_size", "-8192")];
+    let pragmas = [
+        ("journal_mode", "WAL"),
+        ("synchronous", "FULL"),
+        ("cell_size_check", "ON"),
+        ("cache_size", "-8192"),
+        ("temp_store", "MEMORY"),
+    ];
     // FULL: what the log deletes because of our word must survive a power cut here.
     for (name, value) in pragmas {
         connection.pragma_update(None, name, value).map_err(fault)?;

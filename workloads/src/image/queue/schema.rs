@@ -128,6 +128,8 @@ fn lock(directory: &Path) -> Result<File, QueueError> {
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    // A server within walls has no folder for temporary files.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // An answered call survives a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;

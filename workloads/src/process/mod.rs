@@ -1,0 +1,13 @@
+//! A server as a process of its machine: how it is replaced while it works, whose it is, and what it may do.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `handover.rs` | the sockets that a successor is given, and what the two say to each other |
+//! | `user.rs` | whom a server becomes that root started |
+//! | `walls.rs` | the kernel's walls around a server: paths, ports, system calls |
+//! | `needs.rs` | what of the machine the configured services need |
+
+pub mod handover;
+pub mod needs;
+pub mod user;
+pub mod walls;
