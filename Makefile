@@ -3,7 +3,7 @@
 
 SEEDS ?= 100000
 KILLS ?= 200
-.PHONY: run cluster test check kernels bench crash sim fuzz setup-run setup-cluster setup-test clean
+.PHONY: run cluster test check kernels bench attacks crash sim fuzz setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -36,6 +36,12 @@ bench:
 	cargo build --release --package annulus --examples --bins
 	cargo build --release --package annulus-bench
 	ANNULUS_BENCH_BIN=$(CURDIR)/target/release ./target/release/annulus-bench suite
+
+# Attacks on all services, each with the promise that bounds it. Some six minutes; fails when one is broken.
+attacks:
+	cargo build --release --package annulus --package annulus-bench
+	ANNULUS_BENCH_BIN=$(CURDIR)/target/release ./target/release/annulus-bench attacks > bench/results/attacks.txt; \
+	  status=$$?; cat bench/results/attacks.txt; exit $$status
 
 # The chat, then the image service, killed at random moments under load: make crash KILLS=200
 crash:

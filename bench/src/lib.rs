@@ -5,6 +5,7 @@
 //! dependency of the product.
 
 pub mod alarm;
+pub mod attacks;
 pub mod chat;
 pub mod compare;
 pub mod gateway;

@@ -63,6 +63,12 @@ enum Scenario {
     },
     /// Fake microservices of a shop, for a gateway to aggregate. Runs until interrupted.
     Upstreams(Box<Upstreams>),
+    /// Attacks on all services, each with the promise that bounds it; exits with 1 when one is broken.
+    Attacks {
+        /// Words of services' and attacks' names; all attacks if not set. May be repeated.
+        #[arg(long)]
+        only: Vec<String>,
+    },
     /// HTTP requests to any server: HTTP/1.1 or HTTP/2, with TLS or without.
     Http(Box<options::Http>),
     /// WebSocket messages to any server.
@@ -387,6 +393,7 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
         Scenario::Ws(ws) => return load(ws.plan(&common)?, facts, options),
         Scenario::Report { files } => return report_of(&files, options),
         Scenario::Seeds => return seeds(facts, options),
+        Scenario::Attacks { only } => return attacks(only, settings.seconds, facts, options),
         Scenario::Suite { folder } => {
             println!("written to {}", suite::run(&folder)?.display());
             return Ok(0);
@@ -453,6 +460,24 @@ fn seeds(facts: Vec<(String, String)>, options: &Options) -> Result<u8, Failed> 
         write(file, &report::seeds::html(&facts, &lines))?;
     }
     Ok(u8::from(options.check && !report::seeds::all_pass(&lines)))
+}
+
+/// Attacks, and a table of what held.
+fn attacks(only: Vec<String>, seconds: f64, facts: Vec<(String, String)>, options: &Options) -> Result<u8, Failed> {
+    let choice = annulus_bench::attacks::Choice { only, seconds };
+    let findings = annulus_bench::attacks::run(&choice).map_err(|error| Failed(MISSED, error))?;
+    for (name, value) in &facts {
+        println!("{name:<8} {value}");
+    }
+    print!("{}", findings.text);
+    let record = Record { title: "Attacks".to_owned(), facts, ..findings.record };
+    if let Some(file) = &options.json {
+        write(file, &report::json::write(&record))?;
+    }
+    if let Some(file) = &options.html {
+        write(file, &report::html::page(&record))?;
+    }
+    Ok(if findings.broken > 0 { MISSED } else { 0 })
 }
 
 /// Shows a record: on the terminal, and in the files that were asked for.

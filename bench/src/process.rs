@@ -101,6 +101,19 @@ impl Server {
         Server::spawn(command, Some(file), address)
     }
 
+    /// Starts our gateway on one core with a configuration that is written for its address.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_gateway_of(text: impl FnOnce(SocketAddr) -> String) -> Result<Server, String> {
+        let program = ours(Mode::Chat)?;
+        let address = free_address()?;
+        let file = write_configuration("gateway", "json", address, &text(address))?;
+        let mut command = Command::new(&program);
+        command.args(["gateway", "--config"]).arg(&file).args(["--shards", "1", "--pin", &SERVER_CORE.to_string()]);
+        Server::spawn(command, Some(file), address)
+    }
+
     fn spawn(mut command: Command, configuration: Option<PathBuf>, address: SocketAddr) -> Result<Server, String> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command
@@ -244,7 +257,7 @@ fn last_line(text: &str) -> Option<String> {
 }
 
 /// Adds up the lines of one metric.
-fn sum_counter(page: &str, name: &str) -> Option<f64> {
+pub(crate) fn sum_counter(page: &str, name: &str) -> Option<f64> {
     let of_line = |line: &str| {
         let rest = line.strip_prefix(name)?;
         (rest.starts_with(['{', ' '])).then(|| rest.rsplit(' ').next()?.trim().parse::<f64>().ok())?

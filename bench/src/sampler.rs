@@ -4,6 +4,9 @@
 
 use std::fs;
 
+/// What Linux counts processor time in towards programs, whatever the kernel's own tick (USER_HZ).
+const TICKS_PER_S: f64 = 100.0;
+
 /// One reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
@@ -79,6 +82,25 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Processor seconds of a process, its threads that have ended included, and of its descendants, to a hundredth.
+///
+/// # Errors
+/// When the process is gone.
+pub fn spent_s(pid: u32) -> Result<f64, String> {
+    let name = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&name).map_err(|error| format!("cannot read {name}: {error}"))?;
+    let own = ticks(&stat).ok_or_else(|| format!("{name} does not read as expected"))? as f64 / TICKS_PER_S;
+    // One that has just ended is in its parent's account.
+    Ok(own + children(pid).into_iter().filter_map(|child| spent_s(child).ok()).sum::<f64>())
+}
+
+/// Ticks in the program and in the kernel, its own and those of children that were waited for, out of a `stat`.
+fn ticks(stat: &str) -> Option<u64> {
+    // The program's name may hold anything, and ends with the last bracket; utime is the twelfth word behind it.
+    let words = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11).take(4);
+    words.map(|word| word.parse::<u64>().ok()).sum()
+}
+
 /// Lets a process's largest resident set size begin anew at what it is now.
 ///
 /// # Errors
@@ -107,6 +129,13 @@ mod tests {
     fn run_time_comes_first() {
         assert_eq!(ran_ns("1234567 89 10\n"), Some(1_234_567));
         assert_eq!(ran_ns(""), None);
+    }
+
+    #[test]
+    fn ticks_are_found_behind_any_name() {
+        let stat = "17 (a) b) S 1 17 17 0 -1 4194560 100 200 0 0 7 5 2 1 20 0 1 0 12345 1000 100";
+        assert_eq!(ticks(stat), Some(15));
+        assert!(spent_s(std::process::id()).unwrap() >= 0.0 && spent_s(u32::MAX).is_err());
     }
 
     #[test]

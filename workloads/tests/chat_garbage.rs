@@ -356,6 +356,26 @@ fn requests_that_are_no_websockets() {
 }
 
 #[test]
+fn a_body_that_does_not_end_is_not_waited_for() {
+    let folder = Folder::new();
+    let chat = Setup { shards: "1", ..Setup::ours("idle_seconds_max = 1\nhttp_stream = true\n") }.start(&folder);
+    // A byte now and then is no reason to keep what has come.
+    for target in ["/emulation", "/api/publish"] {
+        let mut slow = std::net::TcpStream::connect(chat.address).unwrap();
+        slow.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
+        std::io::Write::write_all(&mut slow, head.as_bytes()).unwrap();
+        let (began, mut said) = (std::time::Instant::now(), [0; 12]);
+        while std::io::Read::read(&mut slow, &mut said).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "{target}");
+            let _refused_already = std::io::Write::write_all(&mut slow, b" ");
+        }
+        assert_eq!(&said, b"HTTP/1.1 408", "{target}");
+    }
+    chat.stop();
+}
+
+#[test]
 fn who_says_nothing_is_sent_away() {
     let config = "[chat.client]\nstale_close_delay = \"1s\"\nping_interval = \"5s\"\npong_timeout = \"2s\"\n";
     let folder = Folder::new();

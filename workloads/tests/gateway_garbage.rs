@@ -360,6 +360,16 @@ fn every_limit_has_its_answer() {
     assert_eq!(status(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab"), "408", "a body that does not");
     assert_eq!(status(b""), "none", "an idle connection is closed without a word");
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // One that comes a byte at a time has no more time than one that does not come.
+    let mut slow = TcpStream::connect(gateway.address).unwrap();
+    slow.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    slow.write_all(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").unwrap();
+    let (began, mut said) = (std::time::Instant::now(), [0; 12]);
+    while slow.read(&mut said).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(8), "a body in small pieces is waited for");
+        let _refused_already = slow.write_all(b"a");
+    }
+    assert_eq!(&said, b"HTTP/1.1 408");
     // The same over HTTP/2, where the client hears of it while it still sends.
     if outside::has("node", "limits of requests over HTTP/2") {
         let output = std::process::Command::new("node")

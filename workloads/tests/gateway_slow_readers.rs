@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gateway_frames::{DATA, GOAWAY, Peer, RST_STREAM};
+use gateway_frames::{DATA, END_HEADERS, GOAWAY, HEADERS, Peer, RST_STREAM};
 use gateway_rig::{Gateway, Upstream, config};
 
 const MB: usize = 1 << 20;
@@ -201,5 +201,32 @@ fn connections_that_take_a_byte_a_second_are_ended() {
     drop(hostile);
     let (all, failed) = bother(&gateway, Duration::from_millis(500));
     assert_eq!(failed, 0, "of {all} honest requests afterwards");
+    gateway.stop();
+}
+
+#[test]
+fn a_request_that_arrives_too_slowly_is_answered_without_its_end() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let upstream = upstream();
+    let endpoint = format!(
+        r#"{{"endpoint": "/post", "method": "POST", "backend": [{{"host": ["http://{}"], "url_pattern": "/small", "method": "POST"}}]}}"#,
+        upstream.address
+    );
+    let gateway = Gateway::start(&config(&endpoint, r#", "use_h2c": true, "read_timeout": "1s""#));
+    let mut slow = Peer::client(gateway.address, 65_535);
+    let block = b"\x83\x86\x04\x05/post\x01\x01a";
+    assert!(slow.send(HEADERS, END_HEADERS, 1, block));
+    let (began, mut answer) = (Instant::now(), None);
+    while answer.is_none() {
+        assert!(began.elapsed() < Duration::from_secs(10), "a body in small pieces is waited for");
+        slow.send(DATA, 0, 1, b"a");
+        let frame = slow.next(Duration::from_millis(200));
+        answer = frame.filter(|frame| frame.stream == 1 && frame.kind == HEADERS);
+    }
+    // The status is a field of its own: 408 is in no table.
+    let payload = answer.unwrap().payload;
+    assert!(payload.windows(3).any(|part| part == b"408") || payload.starts_with(&[0x08]), "{payload:?}");
+    assert_eq!(slow.wait_for(RST_STREAM).code(), 0, "what is still to come is not wanted");
+    assert!(upstream.asked().is_empty());
     gateway.stop();
 }

@@ -96,7 +96,7 @@ fn oriented(jpeg: &[u8], orientation: u8) -> Vec<u8> {
 fn header(jpeg: &[u8]) -> Header {
     match read(jpeg, Some(jpeg.len() as u64), &Limits::DEFAULT).unwrap() {
         Progress::Header(header) => header,
-        Progress::NeedMore { bytes } => panic!("{bytes} bytes of {} needed", jpeg.len()),
+        Progress::NeedMore { bytes, .. } => panic!("{bytes} bytes of {} needed", jpeg.len()),
     }
 }
 

@@ -8,9 +8,9 @@ mod beside;
 mod crash;
 mod fleet;
 mod maker;
-mod photos;
+pub mod photos;
 mod reference;
-mod server;
+pub mod server;
 mod service;
 mod variants;
 

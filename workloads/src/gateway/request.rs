@@ -60,6 +60,10 @@ pub enum Upgrade {
 
 /// Largest body of a client's request in bytes. Beyond: 413.
 pub const REQUEST_BODY_BYTES_MAX: u64 = 8 << 20;
+/// How long a body may take to arrive, where the configuration says nothing, and in how many bytes more it has a second more.
+/// Beyond: 408.
+const BODY_TIME: Duration = Duration::from_secs(60);
+const BODY_BYTES_PER_SECOND_MIN: u64 = 4 << 10;
 const TOO_LARGE: &str = "the request's body is too large";
 const NO_ROOM: &str = "no memory is left for the request's body";
 
@@ -76,6 +80,13 @@ impl Request {
         self.body_held.grow_to(len).map_err(|_short| (503, NO_ROOM))?;
         self.body.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// When all of it has to be here, by the shard's clock: a body may be slow, but not for ever. `read_timeout` is for all of
+    /// it, whatever pieces it comes in.
+    pub fn whole_by(&self, read_timeout: Option<Duration>) -> Duration {
+        let more = Duration::from_secs(self.body.len() as u64 / BODY_BYTES_PER_SECOND_MIN);
+        self.began + read_timeout.unwrap_or(BODY_TIME + more)
     }
 
     /// Name and value of each parameter of the query, as sent.

@@ -135,7 +135,7 @@ impl Session {
                     if self.machine.is_closed() {
                         return Err(Ended::Done);
                     }
-                    self.receive().await?;
+                    self.receive(None).await?;
                 }
                 Ok(Event::Body(_) | Event::Trailers(_) | Event::End) => {}
             }
@@ -159,24 +159,26 @@ impl Session {
                     if !self.out.is_empty() {
                         self.wire.send(&mut self.out).await.map_err(|_| Ended::Gone)?;
                     }
-                    self.receive().await?;
+                    let server = &self.live.gateway.server;
+                    self.receive(Some(request.whole_by(server.read_timeout))).await?;
                 }
                 Ok(Event::Trailers(_) | Event::Head(_)) => {}
             }
         }
     }
 
-    /// Receives, within the time that the state of the connection allows.
-    async fn receive(&mut self) -> Result<(), Ended> {
+    /// Receives, within the time that the state of the connection allows; of a body, until `whole_by`.
+    async fn receive(&mut self, whole_by: Option<Duration>) -> Result<(), Ended> {
         let live = self.live.clone();
         let server = &live.gateway.server;
-        let patience = match (self.machine.is_idle(), self.machine.head_started()) {
-            (true, _) => server.idle_timeout.unwrap_or(Duration::MAX),
-            (false, Some(started)) => {
-                let deadline = Duration::from_millis(started + self.limits.head_ms_max);
-                deadline.saturating_sub(live.shard.now())
-            }
-            (false, None) => server.read_timeout.unwrap_or(Duration::MAX),
+        let until = match (self.machine.is_idle(), self.machine.head_started()) {
+            (true, _) => None,
+            (false, Some(started)) => Some(Duration::from_millis(started + self.limits.head_ms_max)),
+            (false, None) => whole_by,
+        };
+        let patience = match until {
+            Some(until) => until.saturating_sub(live.shard.now()),
+            None => server.idle_timeout.unwrap_or(Duration::MAX),
         };
         let idle = self.machine.is_idle();
         self.rest.hold();

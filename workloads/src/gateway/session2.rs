@@ -40,6 +40,7 @@ const STREAMED_BYTES_MAX: usize = 64 << 10;
 const BODIES_BYTES_MAX: u64 = 2 * REQUEST_BODY_BYTES_MAX;
 /// How long a client that is told to go has to take that.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+const LATE: &str = "the request took too long to arrive";
 
 struct Session {
     live: RefCell<Rc<Live>>,
@@ -243,7 +244,7 @@ impl Session {
         }
     }
 
-    /// Resets answers that the client does not let through, and says farewell to one that takes too little of all, or does
+    /// Resets answers that the client does not let through, refuses requests that take too long to arrive, and says farewell to one that takes too little of all, or does
     /// not answer what it must. False then.
     fn look(&self) -> bool {
         let live = self.live.borrow();
@@ -258,6 +259,12 @@ impl Session {
         for id in ids {
             state.machine.reset(id, ErrorCode::CANCEL);
             state.forget(id);
+        }
+        let read_timeout = live.gateway.server.read_timeout;
+        let late = state.arriving.iter().filter(|(_, request)| request.whole_by(read_timeout) <= now);
+        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+            live.refused(self.peer, 408, LATE);
+            state.refuse(&self.client, id, problem::problem(408, LATE));
         }
         if let Err(fault) = state.machine.on_clock(&self.limits, now_ms) {
             live.refused(self.peer, 400, &fault.to_string());

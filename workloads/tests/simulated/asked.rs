@@ -4,7 +4,7 @@ use super::Lab;
 use super::services::{NONSENSE, UNASKED};
 
 /// What is asked for. Orders are posted.
-pub const PATHS: [&str; 8] = ["one", "both", "again", "order", "raw", "kept", "streams", "stream-order"];
+const PATHS: [&str; 8] = ["one", "both", "again", "order", "raw", "kept", "streams", "stream-order"];
 /// The first id of what may be kept.
 const KEPT: u64 = 1_000_000;
 /// Statuses that the gateway gives of its own or passes on.

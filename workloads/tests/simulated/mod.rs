@@ -29,7 +29,6 @@ use annulus_engine::driver::Address;
 use annulus_engine::driver::sim::{Faults, Random, World};
 use annulus_engine::{JoinHandle, LocalShard};
 
-pub use asked::PATHS;
 use clients::Clients;
 use services::Services;
 

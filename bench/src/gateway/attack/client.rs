@@ -1,16 +1,10 @@
 //! Clients that attack: each a beginning, and a unit that is repeated until the gateway has had enough.
 
-use super::frames::{
+use crate::attacks::frames::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW, NEWEST, PING, PREFACE, PRIORITY,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
 };
-use super::wire::Wire;
-use super::{Ledger, Pace, TICK, UNSENT_BYTES_MAX};
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use crate::attacks::siege::{Plan, Speech};
 
 /// Connections of an attack that needs few.
 const FEW: usize = 2;
@@ -22,19 +16,11 @@ const HOLDERS: usize = 4;
 const FLOOD_RATE: f64 = 20_000.0;
 /// Requests per second of attacks by requests.
 const REQUEST_RATE: f64 = 10_000.0;
-/// Connections per second at first: it is what they hold that is measured, not what accepting them costs.
-const CONNECTS_RATE: f64 = 1000.0;
-/// Connections per second that replace those which the gateway ended.
-const RECONNECTS_RATE: f64 = 20.0;
 /// Streams that a connection holds open, or back.
 const HELD_STREAMS: u64 = 100;
-/// Connections that are read from in one tick.
-const VISITS: usize = 16;
 /// The value of each field of an endless head.
 const FILLER: &str =
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-/// The longest patience for the gateway's last words.
-const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What is done to the gateway from the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +91,19 @@ impl Attack {
             Attack::TinyChunks => "tiny chunks",
             Attack::SlowHeads => "slow heads",
             Attack::SlowReads => "slow reads",
+        }
+    }
+
+    /// As a siege; attacks by requests request `path`.
+    pub fn plan(self, path: &str) -> Plan {
+        let path = path.to_owned();
+        Plan {
+            connections: self.connections(),
+            rate: self.rate(),
+            speech: if self.is_http2() { Speech::Http2 } else { Speech::Http1 },
+            reads: true,
+            begin: Box::new(move |_, out| self.begin(out)),
+            unit: Box::new(move |number, out| self.unit(number, &path, out)),
         }
     }
 
@@ -205,136 +204,10 @@ impl Attack {
     }
 }
 
-struct Client {
-    wire: Wire,
-    units: u64,
-    /// The code of a GOAWAY that arrived.
-    farewell: Option<&'static str>,
-    /// Since when nothing can be sent any more.
-    broken: Option<Instant>,
-}
-
-/// An attack under way, in a thread on its starter's core.
-pub struct Attacker {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Ledger>,
-}
-
-impl Attacker {
-    /// Starts it; attacks by requests request `path`.
-    pub fn start(attack: Attack, address: SocketAddr, path: &str) -> Attacker {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, path) = (stop.clone(), path.to_owned());
-        let thread = std::thread::spawn(move || {
-            let mut siege = Siege { attack, address, path, clients: Vec::new(), ledger: Ledger::default() };
-            siege.run(&stopped);
-            siege.ledger
-        });
-        Attacker { stop, thread }
-    }
-
-    /// Ends it.
-    ///
-    /// # Errors
-    /// When its thread has panicked.
-    pub fn end(self) -> Result<Ledger, String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| "the attacker's thread has panicked".to_owned())
-    }
-}
-
-struct Siege {
-    attack: Attack,
-    address: SocketAddr,
-    path: String,
-    clients: Vec<Client>,
-    ledger: Ledger,
-}
-
-impl Siege {
-    fn run(&mut self, stopped: &AtomicBool) {
-        let began = Instant::now();
-        let mut pace = Pace::new(self.attack.rate());
-        let (mut first, mut again) = (Pace::new(CONNECTS_RATE), Pace::new(RECONNECTS_RATE));
-        let mut turn = 0;
-        while !stopped.load(Ordering::Relaxed) {
-            std::thread::sleep(TICK);
-            let (elapsed, connections) = (began.elapsed(), self.attack.connections() as u64);
-            let missing = connections.saturating_sub(self.ledger.connections);
-            let (first, again) = (first.due(elapsed).min(missing), again.due(elapsed));
-            (0..first.max(again)).for_each(|_| self.connect());
-            for _ in 0..pace.due(elapsed) {
-                turn += 1;
-                self.add(turn);
-            }
-            self.move_bytes(elapsed);
-        }
-    }
-
-    fn connect(&mut self) {
-        if self.clients.len() >= self.attack.connections() {
-            return;
-        }
-        if let Ok(mut wire) = Wire::connect(self.address) {
-            self.attack.begin(&mut wire.unsent);
-            self.clients.push(Client { wire, units: 0, farewell: None, broken: None });
-            self.ledger.connections += 1;
-        }
-    }
-
-    /// Adds a unit to a connection.
-    fn add(&mut self, turn: usize) {
-        let count = self.clients.len().max(1);
-        let Some(client) = self.clients.get_mut(turn % count) else { return };
-        if client.broken.is_none() && client.wire.unsent.len() < UNSENT_BYTES_MAX {
-            self.attack.unit(client.units, &self.path, &mut client.wire.unsent);
-            client.units += 1;
-            self.ledger.units += 1;
-        }
-    }
-
-    /// Sends and receives; where connections are many, on some of them.
-    fn move_bytes(&mut self, elapsed: Duration) {
-        let Siege { clients, ledger, .. } = self;
-        let share = clients.len().div_ceil(VISITS).max(1);
-        let (turn, mut place) = (elapsed.as_millis() as usize % share, 0);
-        clients.retain_mut(|client| {
-            place += 1;
-            if place % share != turn {
-                return true;
-            }
-            if !client.wire.flush() {
-                client.broken.get_or_insert_with(Instant::now);
-            }
-            let open = client.wire.receive();
-            while let Some(frame) = client.wire.frames.next() {
-                ledger.resets += u64::from(frame.kind == RST_STREAM);
-                client.farewell = client.farewell.or(frame.goaway());
-            }
-            let over = !open || client.broken.is_some_and(|since| since.elapsed() > LAST_WORDS);
-            if over {
-                ledger.end(client.how(), client.units);
-            }
-            !over
-        });
-    }
-}
-
-impl Client {
-    /// How the gateway ended it.
-    fn how(&self) -> String {
-        match (self.farewell, self.wire.status()) {
-            (Some(code), _) => format!("GOAWAY {code}"),
-            (None, Some(status)) => format!("status {status}"),
-            (None, None) => "closed".to_owned(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::attack::frames::FrameReader;
+    use crate::attacks::frames::FrameReader;
 
     #[test]
     fn every_attack_has_a_unit_and_streams_do_not_come_back() {

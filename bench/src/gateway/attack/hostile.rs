@@ -1,10 +1,10 @@
 //! A service that attacks the gateway: one thread, HTTP/2 by prior knowledge, its conduct changed while load runs.
 
-use super::frames::{
+use crate::attacks::frames::{
     self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
 };
-use super::wire::Wire;
-use super::{Ledger, Pace, TICK, UNSENT_BYTES_MAX};
+use crate::attacks::siege::{Ledger, Pace, TICK, UNSENT_BYTES_MAX};
+use crate::attacks::wire::Wire;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -214,7 +214,7 @@ fn serve(listener: &TcpListener, shared: &Shared) {
 impl Session {
     /// Answers, attacks, and moves bytes. False when the connection is over.
     fn turn(&mut self, conduct: Conduct, units: u64, ledger: &mut Ledger) -> bool {
-        if !self.wire.receive() {
+        if !self.wire.receive(true) {
             let how = self.farewell.map_or_else(|| "closed".to_owned(), |code| format!("GOAWAY {code}"));
             ledger.end(how, self.units);
             return false;
@@ -337,7 +337,7 @@ mod tests {
         hostile.behave(Conduct::Pings);
         let (began, mut pings) = (Instant::now(), 0);
         while pings < 10 && began.elapsed().as_secs() < 10 {
-            assert!(client.flush() && client.receive());
+            assert!(client.flush() && client.receive(true));
             while let Some(frame) = client.frames.next() {
                 pings += u32::from(frame.kind == PING);
             }

@@ -2,14 +2,14 @@
 //! what it costs in memory, and how the gateway ends it.
 
 use super::super::Options;
-use super::super::attack::Ledger;
-use super::super::attack::client::{Attack, Attacker};
+use super::super::attack::client::Attack;
 use super::super::attack::hostile::{Conduct, FLOOD_RATE, Hostile};
 use super::super::config::Choices;
 use super::super::rig::{Measured, Rig};
 use super::super::shop::Shop;
 use super::super::tally::percentile_ms;
 use super::{plain, progress, rig, shop};
+use crate::attacks::siege::{Attacker, Ledger};
 use crate::compare::median;
 use crate::report::{Row, Target};
 use crate::sampler;
@@ -73,7 +73,7 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let address = scene.rig.address();
     for attack in Attack::ALL {
         let title = format!("{name}: client's {}", attack.name());
-        let begin = || Attacker::start(attack, address, &other);
+        let begin = || Attacker::start(attack.plan(&other), address);
         rows.extend(scene.besieged(&title, attack.rate(), begin, Attacker::end)?);
     }
     for conduct in Conduct::ATTACKS {

@@ -40,6 +40,15 @@ pub struct Http {
     peer: Option<IpAddr>,
 }
 
+impl Http {
+    /// Whether a request's body is still not whole, for longer than a connection may be silent. A byte now and then is no
+    /// reason to keep what has come of it.
+    fn is_late(&self, now: Duration, ms_max: u64) -> bool {
+        let took = |request: &Request| now.saturating_sub(request.came).as_millis() as u64;
+        self.request.as_ref().is_some_and(|request| !self.server.is_idle() && took(request) > ms_max)
+    }
+}
+
 struct Request {
     exchange: Exchange,
     purpose: Purpose,
@@ -521,7 +530,13 @@ impl Service {
                     true => self.node.common.config.idle_ms_max,
                     false => u64::MAX,
                 };
-                if silent > idle_max || http.server.is_overdue(&HTTP_LIMITS, now) {
+                let idle_ms_max = self.node.common.config.idle_ms_max;
+                if http.is_late(self.sockets.shard.now(), idle_ms_max) {
+                    let why = "the request took too long to arrive";
+                    http::answer_problem(&mut self.out, &Exchange::REFUSED, 408, why, &[]);
+                    self.flush_out(id);
+                    self.end(id, session);
+                } else if silent > idle_max || http.server.is_overdue(&HTTP_LIMITS, now) {
                     self.end(id, session);
                 }
             }

@@ -72,7 +72,7 @@ pub const CHAT: &[Key<Config>] = &[
     key(
         "idle_seconds_max",
         "60",
-        "silence of an HTTP connection between requests; beyond: it is closed",
+        "silence of an HTTP connection between requests, and how long a request's body may take; beyond: it is closed",
         Set::Ms(SECOND, DAY, |chat, ms| chat.idle_ms_max = ms),
     ),
     key(

@@ -1,0 +1,214 @@
+//! Attacks whose verdict is an answer: what is asked, what must be said, and floods of connections that several services get.
+
+use super::Act;
+use super::finding::Told;
+use super::raw::{self, Line};
+use super::stage::Stage;
+use socket2::SockRef;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+/// Wrong answers that are told in full.
+const TOLD_MAX: usize = 20;
+/// Connections of a storm.
+const STORM: usize = 500;
+/// Threads that make them.
+const STORM_THREADS: usize = 4;
+/// Until those who were cut off come back.
+const STORM_PAUSE: Duration = Duration::from_millis(200);
+
+/// One thing that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// What it was.
+    pub what: String,
+    /// How it was answered.
+    pub answer: String,
+    /// Whether that is as promised.
+    pub holds: bool,
+}
+
+/// An attack by a table.
+pub fn table(try_all: impl Fn(&Stage<'_>) -> Result<Vec<Tried>, String> + 'static) -> Act {
+    Box::new(move |stage, _| try_all(stage).map(|tried| told(&tried)))
+}
+
+/// An attack by a table, again and again, by several at once.
+pub fn table_again(at_once: usize, try_all: impl Fn(&Stage<'_>) -> Result<Vec<Tried>, String> + Sync + 'static) -> Act {
+    Box::new(move |stage, during| {
+        let began = Instant::now();
+        let tried = std::thread::scope(|scope| {
+            let work = || {
+                let mut all = Vec::new();
+                while began.elapsed() < during {
+                    all.extend(try_all(stage)?);
+                }
+                Ok::<_, String>(all)
+            };
+            let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+            let mut all = Vec::new();
+            for thread in threads {
+                all.extend(thread.join().map_err(|_| "an attacker's thread has panicked".to_owned())??);
+            }
+            Ok::<_, String>(all)
+        })?;
+        Ok(told(&tried))
+    })
+}
+
+/// Answers by how often they came, and those that break the promise.
+pub fn told(tried: &[Tried]) -> Told {
+    let mut answers: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in tried {
+        *answers.entry(&one.answer).or_default() += 1;
+    }
+    let answers: Vec<String> = answers.iter().map(|(answer, count)| format!("{count} x {answer}")).collect();
+    let mut wrong: Vec<String> =
+        tried.iter().filter(|one| !one.holds).map(|one| format!("{}: {}", one.what, one.answer)).collect();
+    wrong.sort();
+    wrong.dedup();
+    let count = wrong.len();
+    wrong.truncate(TOLD_MAX);
+    if count > TOLD_MAX {
+        wrong.push(format!("and {} more", count - TOLD_MAX));
+    }
+    Told { sent: format!("{} of {} kinds", tried.len(), kinds(tried)), answers: answers.join(", "), wrong }
+}
+
+fn kinds(tried: &[Tried]) -> usize {
+    let mut kinds: Vec<&str> = tried.iter().map(|one| one.what.as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds.len()
+}
+
+/// One request, which must be answered by one of these statuses; status 0 is an end without an answer.
+pub fn asked(stage: &Stage<'_>, what: &str, bytes: &[u8], expected: &[u16]) -> Result<Tried, String> {
+    let (reply, closed) = raw::insist(stage.address, bytes)?;
+    let status = reply.status;
+    let answer = match (status, closed) {
+        (0, true) => "closed".to_owned(),
+        (0, false) => "silence".to_owned(),
+        (status, _) => status.to_string(),
+    };
+    // Who is refused without an answer must be refused at least.
+    let holds = expected.contains(&status) && (status > 0 || closed);
+    Ok(Tried { what: what.to_owned(), answer, holds })
+}
+
+/// Clients of whom all lose their connections at once, and come back at once, again and again.
+pub fn storm(open: impl Fn(&Stage<'_>, usize) -> Result<Box<dyn Cut>, String> + Sync + 'static) -> Act {
+    Box::new(move |stage, during| {
+        let began = Instant::now();
+        let (mut rounds, mut opened, mut failed) = (0, 0, BTreeMap::<String, u64>::new());
+        let mut slowest = Duration::ZERO;
+        while began.elapsed() < during {
+            let came = Instant::now();
+            let results: Vec<Result<Box<dyn Cut>, String>> = std::thread::scope(|scope| {
+                let open = &open;
+                let threads: Vec<_> = (0..STORM_THREADS)
+                    .map(|thread| {
+                        let numbers = (thread..STORM).step_by(STORM_THREADS);
+                        scope.spawn(move || numbers.map(|number| open(stage, number)).collect::<Vec<_>>())
+                    })
+                    .collect();
+                threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+            });
+            slowest = slowest.max(came.elapsed());
+            rounds += 1;
+            let mut connections = Vec::new();
+            for result in results {
+                match result {
+                    Ok(connection) => connections.push(connection),
+                    Err(why) => *failed.entry(why).or_default() += 1,
+                }
+            }
+            opened += connections.len();
+            connections.iter().for_each(|connection| connection.cut());
+            drop(connections);
+            std::thread::sleep(STORM_PAUSE);
+        }
+        let failures: Vec<String> = failed.iter().map(|(why, count)| format!("{count} x {why}")).collect();
+        let answers =
+            format!("{opened} were in, all of a round within {} ms; {}", slowest.as_millis(), failures.join(", "));
+        let wrong = if failed.is_empty() { None } else { Some(format!("not all came back: {}", failures.join(", "))) };
+        let sent = format!("{rounds} times {STORM} connections, cut off together");
+        Ok(Told { sent, answers: answers.trim_end_matches("; ").to_owned(), wrong: wrong.into_iter().collect() })
+    })
+}
+
+/// A connection that can be cut off without a word.
+pub trait Cut: Send {
+    /// Ends it by a reset.
+    fn cut(&self);
+}
+
+impl Cut for Line {
+    fn cut(&self) {
+        reset(self.stream());
+    }
+}
+
+impl Cut for super::socket::Socket {
+    fn cut(&self) {
+        reset(self.stream());
+    }
+}
+
+/// The next close is a reset, and leaves nothing lingering on this side.
+fn reset(stream: &std::net::TcpStream) {
+    let _then_it_is_an_ordinary_end = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Heads and bodies larger than anybody may send.
+pub fn oversized(stage: &Stage<'_>, path: &str, body_bytes_max: usize) -> Result<Vec<Tried>, String> {
+    let refused = [400, 401, 403, 404, 405, 411, 413, 414, 415, 422, 431, 501, 0];
+    let long = "a".repeat(2 << 20);
+    let fields: String = (0..2000).map(|number| format!("X-{number}: a\r\n")).collect();
+    let extension = format!("Transfer-Encoding: chunked\r\n\r\n1;{long}\r\na\r\n0\r\n\r\n");
+    let trailers = format!("Transfer-Encoding: chunked\r\n\r\n0\r\nX-Long: {long}\r\n\r\n");
+    let chunks = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body_bytes_max + 1);
+    let head = |rest: &str| format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{rest}").into_bytes();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("a target of 2 MB", raw::request("GET", &format!("/{long}"), "", b"")),
+        ("a query of 2 MB", raw::request("GET", &format!("{path}?{long}"), "", b"")),
+        ("a field of 2 MB", raw::request("GET", path, &format!("X-Long: {long}\r\n"), b"")),
+        ("a name of 2 MB", raw::request("GET", path, &format!("{long}: a\r\n"), b"")),
+        ("2,000 fields", raw::request("GET", path, &fields, b"")),
+        ("a method of 2 MB", raw::request(&long, path, "", b"")),
+        ("a host of 2 MB", format!("GET {path} HTTP/1.1\r\nHost: {long}\r\n\r\n").into_bytes()),
+        ("a body that says it is too long", head(&format!("Content-Length: {}\r\n\r\n", body_bytes_max + 1))),
+        ("a body that says it is endless", head("Content-Length: 9223372036854775807\r\n\r\n")),
+        ("a chunk extension of 2 MB", head(&extension)),
+        ("trailers of 2 MB", head(&trailers)),
+        ("a chunk that says it is too long", [head(&chunks), vec![b'a'; 1 << 20]].concat()),
+    ];
+    cases.iter().map(|(what, bytes)| asked(stage, what, bytes, &refused)).collect()
+}
+
+/// A name other than `localhost` that this machine takes for itself: what a rebound name is at the second look.
+pub fn rebound() -> Option<String> {
+    let hosts = std::fs::read_to_string("/etc/hosts").ok()?;
+    let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let names = lines.filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let address: IpAddr = words.next()?.parse().ok()?;
+        address.is_loopback().then(|| words.map(str::to_owned).collect::<Vec<_>>())
+    });
+    let mut names = names.flatten().filter(|name| !name.contains("localhost"));
+    names.find(|name| (name.as_str(), 1).to_socket_addrs().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_answers_are_told_once_each() {
+        let one = |what: &str, answer: &str, holds| Tried { what: what.into(), answer: answer.into(), holds };
+        let told = told(&[one("a", "401", true), one("b", "200", false), one("b", "200", false)]);
+        assert_eq!((told.sent.as_str(), told.answers.as_str()), ("3 of 2 kinds", "2 x 200, 1 x 401"));
+        assert_eq!(told.wrong, ["b: 200"]);
+    }
+}
