@@ -10,12 +10,14 @@ mod fleet;
 mod maker;
 mod photos;
 mod reference;
-mod server;
+pub mod server;
 mod service;
+pub mod trial;
 
 pub use beside::beside;
 pub use crash::crash;
 pub use fleet::{crash as fleet_crash, scaling};
+pub use photos::small as photos_small;
 pub use service::{overload, seed_target};
 
 use crate::compare::{Ratio, median};

@@ -18,6 +18,7 @@ use super::rig::{Measured, Rig};
 use super::shop::Shop;
 use super::tally::percentile_ms;
 use super::{Case, Options};
+use crate::process::Driver;
 use crate::record::Record;
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
@@ -60,6 +61,7 @@ fn plain(options: &Options) -> Choices {
         compresses: false,
         memory_bytes: None,
         hostile: None,
+        driver: Driver::Auto,
     }
 }
 
