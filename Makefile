@@ -3,7 +3,8 @@
 
 SEEDS ?= 100000
 KILLS ?= 200
-.PHONY: run cluster test check kernels bench attacks crash sim fuzz setup-run setup-cluster setup-test clean
+MINUTES ?= 60
+.PHONY: run cluster test test-epoll check kernels bench attacks crash faults soak drivers sim fuzz setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -17,6 +18,10 @@ cluster: setup-cluster
 
 test: setup-test
 	bash .ci/test
+
+# The same where io_uring is kept from all programs, as most containers do it.
+test-epoll: setup-test
+	ANNULUS_WITHOUT_IO_URING=1 bash .ci/test
 
 # Formatting, lints, documentation, and what we depend on, as CI sees them.
 check:
@@ -48,6 +53,26 @@ crash:
 	cargo build --release --package annulus --package annulus-bench
 	./target/release/annulus-bench chat --case crash --kills $(KILLS) --check
 	./target/release/annulus-bench image --case crash --kills $(KILLS) --check
+
+# Real faults, each with what became of every promise, into bench/results/faults.txt. Some ten minutes. As root: small disks,
+# networks of their own and limits of memory are not for everybody; what cannot be done is named.
+faults: setup-test
+	cargo build --release --package annulus --package annulus-bench
+	ANNULUS_BENCH_BIN=$(CURDIR)/target/release ./target/release/annulus-bench faults --out bench/results/faults.txt
+
+# All three services under mixed load, and whether anything grows: make soak MINUTES=60. bench/results/soak.txt is written anew
+# every ten seconds, so it may stay in the background.
+soak:
+	cargo build --release --package annulus --package annulus-bench
+	ANNULUS_BENCH_BIN=$(CURDIR)/target/release ./target/release/annulus-bench soak --minutes $(MINUTES) \
+	  --out bench/results/soak.txt
+
+# What an operation costs on io_uring and on epoll, into bench/results/drivers.txt.
+drivers:
+	cargo build --release --package annulus --examples --bins
+	cargo build --release --package annulus-bench
+	ANNULUS_BENCH_BIN=$(CURDIR)/target/release ./target/release/annulus-bench drivers --rounds 7 \
+	  >bench/results/drivers.txt && cat bench/results/drivers.txt
 
 # Simulated schedules of the engine, then simulated lives of the gateway, a tenth as many: make sim SEEDS=100000
 sim:

@@ -46,6 +46,11 @@ const STUDENT: [f64; 30] = [
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 ];
+/// Student's t for 95 % between both ends; beyond the table its last value, which is a little too wide.
+pub fn student(degrees_of_freedom: f64) -> f64 {
+    STUDENT[(degrees_of_freedom.max(1.0) as usize - 1).min(STUDENT.len() - 1)]
+}
+
 /// Fewer pairs of rounds say nothing about chance.
 pub const PAIRS_MIN: usize = 3;
 
@@ -77,8 +82,7 @@ impl Confidence {
         let count = pairs as f64;
         let mean = logs.iter().sum::<f64>() / count;
         let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (count - 1.0);
-        // Beyond the table its last value, which is a little too wide.
-        let half = STUDENT[(pairs - 2).min(STUDENT.len() - 1)] * (variance / count).sqrt();
+        let half = student(count - 1.0) * (variance / count).sqrt();
         Some(Confidence { ratio: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp(), pairs })
     }
 

@@ -31,6 +31,9 @@ pub fn source(index: usize) -> SocketAddr {
     (Ipv4Addr::new(127, 0, 0, 2 + (index / PER_SOURCE % 250) as u8), 0).into()
 }
 
+/// How long connecting may take: where packets are lost, nobody says so.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
 /// Opens one socket, through the handshake, blocking; `index` chooses the source address.
 ///
 /// # Errors
@@ -38,8 +41,11 @@ pub fn source(index: usize) -> SocketAddr {
 pub fn open(address: SocketAddr, path: &str, index: usize) -> Result<std::net::TcpStream, String> {
     let failed = |what: &str, error: std::io::Error| format!("socket {index}: {what}: {error}");
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(|e| failed("create", e))?;
-    socket.bind(&source(index).into()).map_err(|e| failed("bind", e))?;
-    socket.connect(&address.into()).map_err(|e| failed("connect", e))?;
+    // Elsewhere one address is enough, and those of the loopback lead nowhere.
+    if address.ip().is_loopback() {
+        socket.bind(&source(index).into()).map_err(|e| failed("bind", e))?;
+    }
+    socket.connect_timeout(&address.into(), CONNECT_MAX).map_err(|e| failed("connect", e))?;
     socket.set_tcp_nodelay(true).map_err(|e| failed("no delay", e))?;
     let mut stream: std::net::TcpStream = socket.into();
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|e| failed("timeout", e))?;

@@ -3,6 +3,8 @@
 mod options;
 
 use annulus_bench::chat::{self, config::Ack};
+use annulus_bench::drivers;
+use annulus_bench::faults;
 use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
 use annulus_bench::image;
 use annulus_bench::live::Live;
@@ -12,6 +14,7 @@ use annulus_bench::record::Record;
 use annulus_bench::report;
 use annulus_bench::scenario::{Settings, ws_broadcast, ws_echo, ws_idle};
 use annulus_bench::smoke;
+use annulus_bench::soak;
 use annulus_bench::suite;
 use annulus_bench::upstreams::{self, behaviour::Behaviour};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -19,6 +22,7 @@ use options::Common;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Open-loop load, honest percentiles, peers side by side.
 #[derive(Parser)]
@@ -87,6 +91,34 @@ enum Scenario {
         #[arg(long, default_value = "bench/results")]
         folder: PathBuf,
     },
+    /// Real faults done to real processes, and what becomes of every promise: kills, pauses, cuts, full disks and others.
+    /// Exits with 1 when a promise is broken.
+    Faults {
+        /// Those whose names contain this. May be repeated.
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+        /// Their names and what they do, and nothing is done.
+        #[arg(long)]
+        list: bool,
+        /// Write the table to this file, too.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// All three services under mixed load for long: whether memory, descriptors, latencies, logs or queues grow. Exits
+    /// with 1 when something does.
+    Soak {
+        /// For so long.
+        #[arg(long, default_value_t = 60.0)]
+        minutes: f64,
+        /// Seconds from one sample to the next.
+        #[arg(long, default_value_t = 10.0)]
+        every: f64,
+        /// Written anew after each sample; the samples themselves go beside it.
+        #[arg(long, value_name = "FILE", default_value = "target/soak.txt")]
+        out: PathBuf,
+    },
+    /// What an operation costs on io_uring and on epoll: echo, a room of the chat, the gateway.
+    Drivers,
     /// All scenarios, tiny: do they run?
     Smoke,
 }
@@ -420,6 +452,19 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
         Scenario::Image { case: Image::Beside, .. } => ("Images: a neighbour", image::beside(&settings)?.into()),
         Scenario::Image { case: Image::Variants, .. } => ("Images: variants", image::variants(&settings)?.into()),
         Scenario::Image { case: Image::Crash, kills, .. } => ("Images: kills", image::crash(&settings, kills)?.into()),
+        Scenario::Faults { list: true, .. } => {
+            faults::FAULTS.iter().for_each(|fault| println!("{:<24} {}", fault.name, fault.what));
+            return Ok(0);
+        }
+        Scenario::Faults { only, out, .. } => {
+            return Ok(if faults::run(&only, out.as_deref())? { 0 } else { MISSED });
+        }
+        Scenario::Soak { minutes, every, out } => {
+            let time = Duration::from_secs_f64(minutes.clamp(0.5, 10_000.0) * 60.0);
+            let every = Duration::from_secs_f64(every.clamp(1.0, 600.0));
+            return Ok(if soak::run(&soak::Options { time, every, out })? { 0 } else { MISSED });
+        }
+        Scenario::Drivers => ("io_uring and epoll", drivers::run(&settings)?.into()),
         Scenario::Smoke => ("Everything, tiny", smoke::smoke(&settings)?.into()),
     };
     finish(&Record { title: title.to_owned(), facts, ..record }, options)

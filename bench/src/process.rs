@@ -2,7 +2,9 @@
 
 mod gateway;
 mod peers;
+pub mod postgres;
 pub mod redis;
+pub mod store;
 mod versions;
 
 pub use gateway::Upstream;
@@ -36,6 +38,29 @@ pub enum Mode {
         /// What they speak.
         protocol: Upstream,
     },
+}
+
+/// Which kernel interface a server of ours uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// As it chooses itself.
+    #[default]
+    Auto,
+    /// io_uring, or it does not start.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+impl Driver {
+    /// Its name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::Auto => "auto",
+            Driver::Uring => "io_uring",
+            Driver::Epoll => "epoll",
+        }
+    }
 }
 
 impl Mode {
@@ -72,6 +97,14 @@ impl Server {
     /// # Errors
     /// A sentence: it could not be built or started, or ended at once.
     pub fn start(peer: Option<&str>, mode: Mode) -> Result<Server, String> {
+        Server::start_on(Driver::Auto, peer, mode)
+    }
+
+    /// As [`Server::start`]; ours on this driver.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_on(driver: Driver, peer: Option<&str>, mode: Mode) -> Result<Server, String> {
         let program = match peer {
             None => ours(mode)?,
             Some(peer) => peers::ready(&root()?, peer, mode.role())?,
@@ -79,7 +112,10 @@ impl Server {
         let address = free_address()?;
         let mut command = Command::new(&program);
         let configuration = match peer {
-            None => our_options(&mut command, mode, address)?,
+            None => {
+                command.args(our_driver(mode, driver));
+                our_options(&mut command, mode, address)?
+            }
             Some(_) => {
                 peer_options(&mut command, mode, address);
                 None
@@ -93,11 +129,19 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_chat(text: &str, address: Option<SocketAddr>) -> Result<Server, String> {
+        Server::start_chat_on(Driver::Auto, text, address)
+    }
+
+    /// As [`Server::start_chat`], on this driver.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_chat_on(driver: Driver, text: &str, address: Option<SocketAddr>) -> Result<Server, String> {
         let program = ours(Mode::Chat)?;
         let address = address.map_or_else(free_address, Ok)?;
         let file = write_configuration("chat", "toml", address, text)?;
         let mut command = Command::new(&program);
-        command.args(["chat", "--listen", &address.to_string(), "--config"]).arg(&file);
+        command.args(["chat", "--driver", driver.name(), "--listen", &address.to_string(), "--config"]).arg(&file);
         Server::spawn(command, Some(file), address)
     }
 
@@ -202,6 +246,14 @@ fn write_configuration(service: &str, ending: &str, address: SocketAddr, text: &
     let file = std::env::temp_dir().join(name);
     std::fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(file)
+}
+
+/// The option for a driver; of the services it follows their name.
+fn our_driver(mode: Mode, driver: Driver) -> Vec<&'static str> {
+    match (mode, driver) {
+        (Mode::Echo | Mode::Broadcast, Driver::Uring | Driver::Epoll) => vec!["--driver", driver.name()],
+        _ => Vec::new(),
+    }
 }
 
 /// Our server's options. Gives the configuration file that had to be written for them.

@@ -185,6 +185,8 @@ enum Pressure {
     /// Accepts only to refuse.
     Shedding {
         until: Duration,
+        /// Whether somebody was refused since descriptors ran out the last time, so that one is free again.
+        refused: bool,
     },
     /// Does not accept.
     Paused {
@@ -196,7 +198,7 @@ impl Pressure {
     fn until(self) -> Option<Duration> {
         match self {
             Pressure::None => None,
-            Pressure::Shedding { until } | Pressure::Paused { until } => Some(until),
+            Pressure::Shedding { until, .. } | Pressure::Paused { until } => Some(until),
         }
     }
 }
@@ -369,6 +371,9 @@ impl Core {
             Ok(fd) if entry.closing || matches!(entry.pressure, Pressure::Shedding { .. }) => {
                 self.metrics.refused.add(1);
                 self.driver.borrow_mut().close(Fd(fd as i32));
+                if let Pressure::Shedding { refused, .. } = &mut entry.pressure {
+                    *refused = true;
+                }
             }
             Ok(fd) => {
                 drop(listeners);
@@ -418,13 +423,19 @@ impl Core {
         self.let_go(index);
     }
 
-    /// Spends the reserve on refusing those who wait; without one, pauses.
+    /// Spends the reserve on refusing those who wait, one after the other: an accept that goes on by itself (multishot) takes the
+    /// one descriptor, and finds none for the next before the first is refused. Without a reserve, pauses.
     fn out_of_descriptors(&self, entry: &mut Entry) {
+        if let Pressure::Shedding { refused, .. } = &mut entry.pressure
+            && std::mem::take(refused)
+        {
+            return;
+        }
         let until = self.timers.now() + limits::ACCEPT_PAUSE;
         entry.pressure = match entry.reserve.take() {
             Some(reserve) => {
                 self.driver.borrow_mut().close(reserve);
-                Pressure::Shedding { until }
+                Pressure::Shedding { until, refused: false }
             }
             None => Pressure::Paused { until },
         };

@@ -376,11 +376,16 @@ fn an_old_answer_is_served_while_nobody_can_answer() {
         server.told.silent.store(true, Ordering::Relaxed);
         shard.sleep(Duration::from_millis(60)).await;
         assert_eq!(resolver.addresses("short.shop.").await.unwrap().to_vec(), old);
+        // Who asked has the old answer; the question goes on until all attempts are over.
+        while server.asked("short") < 8 {
+            shard.sleep(Duration::from_millis(20)).await;
+        }
+        shard.sleep(Duration::from_millis(500)).await;
         let asked = server.asked("short");
         assert_eq!(asked, 8);
         assert_eq!(resolver.addresses("short.shop.").await.unwrap().to_vec(), old);
         assert_eq!(server.asked("short"), asked, "servers in trouble are left alone");
-        // Five seconds of silence per question: the old answer comes before that.
+        // Five seconds of silence per question: the old answer comes long before that, within the time that a request has.
         let slow = self::resolver(&shard, Settings { timeout: Duration::from_secs(5), ..settings(&[&server]) });
         server.told.silent.store(false, Ordering::Relaxed);
         assert_eq!(slow.addresses("short.shop.").await.unwrap().to_vec(), old);
@@ -388,7 +393,7 @@ fn an_old_answer_is_served_while_nobody_can_answer() {
         shard.sleep(Duration::from_millis(60)).await;
         let begin = shard.now();
         assert_eq!(slow.addresses("short.shop.").await.unwrap().to_vec(), old);
-        assert!((1800..4900).contains(&(shard.now() - begin).as_millis()));
+        assert!((300..1500).contains(&(shard.now() - begin).as_millis()));
     });
 }
 

@@ -106,6 +106,7 @@ impl Yard {
 
     fn gateway_text(&self, address: SocketAddr) -> String {
         let choices = Choices {
+            driver: crate::process::Driver::Auto,
             upstream: Upstream::Http1,
             backend_ms: 2000,
             all_cores: false,

@@ -255,7 +255,13 @@ impl Fleet {
 
     /// Every client loses its connection at once.
     pub fn scatter(&mut self) {
-        for index in 0..self.clients.len() {
+        self.scatter_some(0, self.clients.len());
+    }
+
+    /// So many clients from `first` on, around the end, lose their connections.
+    pub fn scatter_some(&mut self, first: usize, count: usize) {
+        let all = self.clients.len();
+        for index in (first..first + count).map(|index| index % all) {
             if self.clients[index].phase != Phase::Away {
                 self.gone(index, &Gone::Because("scattered".into()));
             }

@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::stamp::Stamp;
 use super::talk::{Seen, Talk, place, post};
 use super::wire::{self, CONNECT_ID, Credentials, PUBLISH_IDS, Position};
+use crate::pulse::Pulse;
 use crate::random::Random;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -30,8 +31,8 @@ const KEPT: usize = 8;
 pub struct Field {
     /// Where the server is, whenever it is, or its nodes.
     pub addresses: Vec<SocketAddr>,
-    /// Whether they share a Redis, which is away while it is killed.
-    pub is_shared: bool,
+    /// Codes of errors that say "not now": of what nodes share, which may be away, or of a disk that is full.
+    pub for_now: Vec<u64>,
     /// What channels' names begin with.
     pub prefix: String,
     /// How many channels.
@@ -58,6 +59,8 @@ pub struct Field {
     pub why: Mutex<String>,
     /// What the first publication out of order was.
     pub disorder: Mutex<String>,
+    /// When something was acknowledged.
+    pub pulse: Pulse,
 }
 
 /// The size of a publication's data: of all kinds, and known from its number.
@@ -100,9 +103,36 @@ impl Field {
         self.quiet.load(Ordering::Relaxed) || self.ledger().published(channel) >= PUBLICATIONS_MAX
     }
 
-    /// Whether an error says that what nodes share is away for now.
+    /// Nothing yet of so many channels.
+    pub fn new(addresses: Vec<SocketAddr>, prefix: String, channels: usize) -> Field {
+        Field {
+            addresses,
+            for_now: Vec::new(),
+            prefix,
+            channels,
+            ledger: Mutex::new(Ledger::new(channels)),
+            quiet: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            recovered: AtomicU64::new(0),
+            unrecovered: AtomicU64::new(0),
+            disordered: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
+            differing: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            why: Mutex::new(String::new()),
+            disorder: Mutex::new(String::new()),
+            pulse: Pulse::default(),
+        }
+    }
+
+    /// Whether an error says "not now".
     pub fn is_for_now(&self, error: &Value) -> bool {
-        self.is_shared && error["code"] == 100
+        error["code"].as_u64().is_some_and(|code| self.for_now.contains(&code))
+    }
+
+    fn acknowledge(&self, channel: usize, number: u32) {
+        self.ledger().acknowledge(channel, number);
+        self.pulse.beat();
     }
 
     fn refuse(&self, error: &Value) {
@@ -225,7 +255,7 @@ impl<'a> Member<'a> {
                 self.field.refuse(error);
             }
         } else if let Some(&number) = numbers.get(index as usize) {
-            self.field.ledger().acknowledge(self.channel, number);
+            self.field.acknowledge(self.channel, number);
         }
         Ok(true)
     }
@@ -280,6 +310,7 @@ pub fn backend(field: &Field, index: usize) {
         match place(&answer) {
             Some(at) => {
                 field.ledger().told(channel, number, &at);
+                field.pulse.beat();
                 kept.push((number, at));
             }
             None => field.refuse(&answer["error"]),

@@ -8,6 +8,7 @@
 //!   deliver.rs  storm.rs  room.rs  ack.rs  idle.rs               the cases
 //!   nodes.rs    several around one Redis
 //!   crash.rs    kills            member.rs   their clients       ledger.rs   what was promised      talk.rs  blocking
+//!   trial.rs    clients while something is done to the server, and the account of it
 //! ```
 //!
 //! Every publication is known by its room and number, so a loss and a second copy are counted, not estimated; see
@@ -21,26 +22,27 @@ mod crash;
 mod deliver;
 pub mod fleet;
 mod idle;
-mod ledger;
-mod member;
+pub mod ledger;
+pub mod member;
 mod nodes;
 mod room;
 pub mod stamp;
 mod storm;
-mod talk;
+pub mod talk;
 pub mod tally;
 mod token;
+pub mod trial;
 pub mod wire;
 mod work;
 
 use crate::placement;
-use crate::process::Server;
+use crate::process::{Driver, Server};
 use crate::record::Record;
 use crate::scenario::Settings;
 use client::Speech;
 use config::{Ack, Chat, WorkFiles};
 use deliver::Goals;
-use fleet::Plan;
+use fleet::{Fleet, Plan};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -266,6 +268,22 @@ pub fn seed_target(settings: &Settings, asked: Asked) -> Result<Record, String> 
     let settings = Settings { seconds: asked.seconds.unwrap_or(60.0), ..settings.clone() };
     let goals = Goals { p99_ms: Some(50.0), p999_ms: Some(10.0), rss_mb: Some(60.0) };
     deliver::run(&settings, &Options::new(&settings, asked, 10_000, 100, 250.0), goals)
+}
+
+/// What a delivery costs a server on this driver, in microseconds of processor time.
+///
+/// # Errors
+/// As [`run`].
+pub fn delivery_cpu_us(settings: &Settings, driver: Driver) -> Result<f64, String> {
+    let asked = Asked { ack: Some(Ack::Mem), ..Asked::default() };
+    let options = Options::new(settings, asked, 500, 100, 100.0);
+    let folder = Folder::new(None)?;
+    let server = Server::start_chat_on(driver, &options.chat(&folder.log(), None).text(), None)?;
+    let mut fleet = Fleet::new(options.plan(vec![server.address]))?;
+    deliver::warm_up(&mut fleet, settings, options.rate)?;
+    let loaded = deliver::load(&mut fleet, server.pid(), settings, options.rate, settings.seconds)?;
+    let (before, after) = loaded.samples;
+    Ok((after.cpu_s - before.cpu_s) * 1e6 / (loaded.delivered as f64).max(1.0))
 }
 
 /// The shortest run that needs everything here but kills.

@@ -15,6 +15,7 @@
 //!   GET  /hostile     one that attacks     where there is one
 //! ```
 
+use crate::process::Driver;
 use crate::upstreams::port_of;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -73,6 +74,8 @@ pub struct Choices {
     pub memory_bytes: Option<u64>,
     /// A service that attacks the gateway.
     pub hostile: Option<SocketAddr>,
+    /// The kernel interface, which is no part of the configuration's file.
+    pub driver: Driver,
 }
 
 /// Writes it, for services at `shop` and a gateway at `listen`.
@@ -189,6 +192,7 @@ mod tests {
             compresses: true,
             memory_bytes: Some(32 << 20),
             hostile: Some(address(9000)),
+            driver: Driver::Auto,
         };
         let text = write(address(8080), address(9100), &choices);
         let root: Value = serde_json::from_str(&text).unwrap();

@@ -35,7 +35,14 @@ impl Launched {
         let mut command = Command::new(&program);
         command.arg("gateway").arg("--config").arg(&config);
         let cores = if choices.all_cores { placement::server_cores() } else { vec![SERVER_CORE] };
-        command.args(["--shards", &cores.len().to_string(), "--pin", &placement::list(&cores)]);
+        command.args([
+            "--driver",
+            choices.driver.name(),
+            "--shards",
+            &cores.len().to_string(),
+            "--pin",
+            &placement::list(&cores),
+        ]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         if std::env::var_os("ANNULUS_BENCH_VERBOSE").is_none() {
             command.stderr(Stdio::null());

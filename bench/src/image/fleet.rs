@@ -4,27 +4,21 @@
 use super::Folder;
 use super::photos;
 use super::server::{Server, check_outputs, ended, marked, upload};
-use crate::process::free_address;
+use super::trial::Uploads;
 use crate::process::redis::Redis;
+use crate::process::store::Store;
 use crate::random::Random;
 use crate::report::{Row, Target};
 use crate::sampler::Sample;
 use crate::scenario::Settings;
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long the S3 server may take to start.
-const START_MAX: Duration = Duration::from_secs(20);
 /// Uploads that wait for their end at once, for each node.
 const AT_ONCE: usize = 4;
-/// Clients that upload while nodes are killed, and the pause of each between two images.
-const CLIENTS: usize = 4;
-const PAUSE: Duration = Duration::from_millis(50);
 /// A node lives between these before one is killed, in milliseconds.
 const LIFE_MS: (usize, usize) = (20, 600);
 /// The pause after an upload that was not taken: nothing was promised then.
@@ -33,75 +27,32 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 const END_MAX: Duration = Duration::from_secs(180);
 /// Outputs of the preset.
 const OUTPUTS: usize = 3;
-/// The store's bucket and key.
-const BUCKET: &str = "photos";
-const KEY: (&str, &str) = ("annulus-bench", "annulus-bench-secret");
 
 /// Redis and an S3 server, ended when dropped.
 struct Backing {
     redis: Redis,
-    store: Child,
-    store_address: SocketAddr,
-    folder: PathBuf,
+    store: Store,
 }
 
 impl Backing {
     /// # Errors
     /// A sentence: a program is not installed, or does not start.
     fn start(folder: &Path) -> Result<Backing, String> {
-        let store_folder = folder.join("store");
-        let bucket = store_folder.join(BUCKET);
-        std::fs::create_dir_all(&bucket).map_err(|error| format!("cannot create {}: {error}", bucket.display()))?;
-        let redis = Redis::start(&folder.join("redis"))?;
-        let store_address = free_address()?;
-        let mut store = Command::new("s3s-fs");
-        store.args(["--host", "127.0.0.1", "--port", &store_address.port().to_string()]);
-        store.args(["--access-key", KEY.0, "--secret-key", KEY.1]).arg(&store_folder).env("RUST_LOG", "error");
-        let store = spawn(store, "s3s-fs: make setup-test installs it")?;
-        let mut backing = Backing { redis, store, store_address, folder: store_folder };
-        let started = Instant::now();
-        while TcpStream::connect(store_address).is_err() {
-            if backing.store.try_wait().ok().flatten().is_some() || started.elapsed() > START_MAX {
-                return Err(format!("s3s-fs does not answer at {store_address}"));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(backing)
+        Ok(Backing { redis: Redis::start(&folder.join("redis"))?, store: Store::start(&folder.join("store"))? })
     }
 
     /// Lines for the section `[image]`, and the store's own.
     fn settings(&self, more: &str) -> String {
-        format!(
-            "redis = \"{}\"\n{more}[image.s3]\nendpoint = \"http://{}\"\nbucket = \"{BUCKET}\"\n\
-             region = \"us-east-1\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n",
-            self.redis.url(),
-            self.store_address,
-            KEY.0,
-            KEY.1
-        )
+        format!("redis = \"{}\"\n{more}{}", self.redis.url(), self.store.settings())
     }
 
     /// Names of the outputs that are in the store.
     fn outputs(&self) -> Result<usize, String> {
-        let folder = self.folder.join(BUCKET).join("objects");
+        let folder = self.store.bucket().join("objects");
         let entries =
             std::fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
         Ok(entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(".jpeg")).count())
     }
-}
-
-impl Drop for Backing {
-    fn drop(&mut self) {
-        let _already_gone = self.store.kill();
-        let _reaped = self.store.wait();
-    }
-}
-
-fn spawn(mut command: Command, install: &str) -> Result<Child, String> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
-        .spawn()
-        .map_err(|error| format!("cannot start {}: {error}. Install {install}", command.get_program().display()))
 }
 
 /// What was measured of so many nodes.
@@ -226,79 +177,38 @@ pub fn crash(settings: &Settings, nodes: usize, kills: u32) -> Result<Vec<Row>, 
     let lines = backing.settings("lease_seconds = 2\nattempts_max = 100\nworkers = 1\n");
     let start = |number: usize| Server::start(&folder.0.join(format!("node-{number}")), &lines);
     let mut running = (0..nodes).map(start).collect::<Result<Vec<_>, _>>()?;
-    let small = photos::small()?;
-    let (numbers, mut random) = (AtomicU64::new(0), Random::new(settings.rounds as u64));
-    let addresses = Mutex::new(running.iter().map(|node| node.address).collect::<Vec<_>>());
-    let promised = Mutex::new(BTreeMap::new());
-    let stop = AtomicBool::new(false);
-    let outcome: Result<(), String> = std::thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            let (numbers, stop, addresses, promised, small) = (&numbers, &stop, &addresses, &promised, &small);
-            scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let number = numbers.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(PAUSE);
-                    let address = addresses.lock().expect("nobody panics with it")[(client + number as usize) % nodes];
-                    let Ok(answer) = upload(address, "web", &marked(small, number)) else { continue };
-                    if let (202, Some(id)) = (answer.status, answer.document()["id"].as_str()) {
-                        promised.lock().expect("nobody panics with it").insert(id.to_owned(), number);
-                    }
-                }
-            });
+    let mut random = Random::new(settings.rounds as u64);
+    let of = |running: &[Server]| running.iter().map(|node| node.address).collect::<Vec<_>>();
+    let uploads = Uploads::new(of(&running))?;
+    uploads.run(|uploads| {
+        for _ in 0..kills {
+            let wait = LIFE_MS.0 + random.below(LIFE_MS.1 - LIFE_MS.0);
+            std::thread::sleep(Duration::from_millis(wait as u64));
+            let number = random.below(nodes);
+            // Its place is taken after it is gone, so that its port is not a matter.
+            running.remove(number).kill();
+            running.insert(number, start(number)?);
+            uploads.go_to(of(&running));
         }
-        let mut kill = || -> Result<(), String> {
-            for _ in 0..kills {
-                let wait = LIFE_MS.0 + random.below(LIFE_MS.1 - LIFE_MS.0);
-                std::thread::sleep(Duration::from_millis(wait as u64));
-                let number = random.below(nodes);
-                // Its place is taken after it is gone, so that its port is not a matter.
-                running.remove(number).kill();
-                running.insert(number, start(number)?);
-                addresses.lock().map_err(|error| error.to_string())?[number] = running[number].address;
-            }
-            Ok(())
-        };
-        let killed = kill();
-        stop.store(true, Ordering::Relaxed);
-        killed
-    });
-    outcome?;
-    let promised = promised.into_inner().map_err(|error| error.to_string())?;
-    let (mut lost, mut partial, mut attempts, mut keys) = (Vec::new(), Vec::new(), 0, BTreeMap::new());
+        Ok::<(), String>(())
+    })?;
     let began = Instant::now();
-    for (at, id) in promised.keys().enumerate() {
-        let address = running[at % nodes].address;
-        match ended(address, id, END_MAX) {
-            Ok(document) if document["state"] == "done" => {
-                attempts += document["attempts"].as_u64().unwrap_or(0);
-                match check_outputs(address, &document) {
-                    Ok(OUTPUTS) => {}
-                    Ok(count) => partial.push(format!("{id} has {count} outputs")),
-                    Err(why) => partial.push(why),
-                }
-                for output in document["outputs"].as_array().into_iter().flatten() {
-                    *keys.entry(output["key"].to_string()).or_insert(0) += 1;
-                }
-            }
-            Ok(document) => lost.push(format!("{id} is {}", document["state"])),
-            Err(why) => lost.push(why),
-        }
-    }
+    let settled = uploads.settle(&of(&running), END_MAX);
     let took = began.elapsed().as_secs_f64();
-    let twice = keys.values().filter(|count| **count > 1).count();
-    let extra = backing.outputs()? as f64 - keys.len() as f64;
+    let promised = uploads.promised();
+    let extra = backing.outputs()? as f64 - settled.told as f64;
     let first = |list: &[String]| list.first().cloned().unwrap_or_default();
     let row = |what: &str, target, value: f64, note: String| {
         Row::new(format!("{nodes} nodes, kills: {what}"), target, Some(value), note)
     };
     Ok(vec![
         row("kills", Target::Fact, f64::from(kills), format!("one node each, after {} to {} ms", LIFE_MS.0, LIFE_MS.1)),
-        row("uploads answered with 202", Target::Least(1.0), promised.len() as f64, "distinct images".into()),
-        row("of those lost or not done", Target::Most(0.0), lost.len() as f64, first(&lost)),
-        row("outputs missing or in part", Target::Most(0.0), partial.len() as f64, first(&partial)),
-        row("outputs told by two jobs", Target::Most(0.0), twice as f64, String::new()),
+        row("uploads answered with 202", Target::Least(1.0), promised as f64, "distinct images".into()),
+        row("of those lost or not done", Target::Most(0.0), settled.lost.len() as f64, first(&settled.lost)),
+        row("outputs missing or in part", Target::Most(0.0), settled.partial.len() as f64, first(&settled.partial)),
+        row("outputs told by two jobs", Target::Most(0.0), settled.twice as f64, String::new()),
         row("outputs beyond those told", Target::Fact, extra, "of uploads that were not answered any more".into()),
-        row("attempts per job", Target::Fact, attempts as f64 / promised.len().max(1) as f64, String::new()),
+        row("attempts per job", Target::Fact, settled.attempts as f64 / promised.max(1) as f64, String::new()),
         row("time until all were done", Target::Fact, took, "s, leases of 2 s included".into()),
     ])
 }

@@ -12,11 +12,13 @@ pub mod photos;
 mod reference;
 pub mod server;
 mod service;
+pub mod trial;
 mod variants;
 
 pub use beside::beside;
 pub use crash::crash;
 pub use fleet::{crash as fleet_crash, scaling};
+pub use photos::small as photos_small;
 pub use service::{overload, seed_target};
 pub use variants::variants;
 

@@ -1,7 +1,7 @@
 //! A Redis of a run's own: on a free port, in a folder, ended when dropped.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ pub struct Redis {
     child: Child,
     /// Where it is.
     pub address: SocketAddr,
+    /// Another address at which it listens, beside the loopback.
+    beside: Option<IpAddr>,
     folder: PathBuf,
 }
 
@@ -23,9 +25,17 @@ impl Redis {
     /// # Errors
     /// A sentence: it is not installed, or does not start.
     pub fn start(folder: &Path) -> Result<Redis, String> {
+        Redis::start_beside(folder, None)
+    }
+
+    /// As [`Redis::start`]; it listens at that address, too.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn start_beside(folder: &Path, beside: Option<IpAddr>) -> Result<Redis, String> {
         std::fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         let address = super::free_address()?;
-        let mut redis = Redis { child: spawn(address, folder)?, address, folder: folder.to_owned() };
+        let mut redis = Redis { child: spawn(address, beside, folder)?, address, beside, folder: folder.to_owned() };
         redis.wait()?;
         Ok(redis)
     }
@@ -35,8 +45,22 @@ impl Redis {
     /// # Errors
     /// As [`Redis::start`].
     pub fn kill_and_start(&mut self) -> Result<(), String> {
-        self.end();
-        self.child = spawn(self.address, &self.folder)?;
+        self.kill();
+        self.start_again()
+    }
+
+    /// Kills it; it is not there until [`Redis::start_again`].
+    pub fn kill(&mut self) {
+        let _already_gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+
+    /// Starts it where it was.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn start_again(&mut self) -> Result<(), String> {
+        self.child = spawn(self.address, self.beside, &self.folder)?;
         self.wait()
     }
 
@@ -80,22 +104,21 @@ impl Redis {
         }
         Ok(())
     }
-
-    fn end(&mut self) {
-        let _already_gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        self.end();
+        self.kill();
     }
 }
 
-fn spawn(address: SocketAddr, folder: &Path) -> Result<Child, String> {
+fn spawn(address: SocketAddr, beside: Option<IpAddr>, folder: &Path) -> Result<Child, String> {
     let mut redis = Command::new("redis-server");
-    redis.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+    redis.args(["--bind", "127.0.0.1"]).args(beside.map(|address| address.to_string()));
+    if beside.is_some() {
+        redis.args(["--protected-mode", "no"]);
+    }
+    redis.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     redis.args(["--port", &address.port().to_string(), "--dir"]).arg(folder);
     redis.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     redis.spawn().map_err(|error| format!("cannot start redis-server: {error}. Fix: apt-get install redis-server"))

@@ -19,6 +19,7 @@ use super::rig::{Measured, Rig};
 use super::shop::Shop;
 use super::tally::percentile_ms;
 use super::{Case, Options};
+use crate::process::Driver;
 use crate::record::Record;
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
@@ -62,6 +63,7 @@ fn plain(options: &Options) -> Choices {
         compresses: false,
         memory_bytes: None,
         hostile: None,
+        driver: Driver::Auto,
     }
 }
 

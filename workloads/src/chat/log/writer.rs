@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use annulus_engine::{File, Frame, Inbox, JoinHandle, OpenOptions, Shard};
 
@@ -27,6 +28,9 @@ use super::replay::Opened;
 use super::segment::{Identity, Segment};
 use super::state::LogState;
 use super::{LogId, Lsn, Options, tell_people};
+
+/// How long a process without descriptors waits before it tries again.
+const DESCRIPTORS_RETRY: Duration = Duration::from_millis(250);
 
 /// The inbox of the writer, on its shard.
 pub const LOG_INBOX: &str = "chat log";
@@ -247,10 +251,38 @@ impl Writer {
         *self.segments.back().expect("there is always a segment to write to")
     }
 
-    async fn open_current(&self) -> Result<File, String> {
+    /// Opens the current segment. Nothing of it was written yet, so a process that has no descriptor left for it waits until
+    /// it has one, and the log is no worse for that.
+    async fn open_current(&mut self) -> Result<File, String> {
         let path = self.current().path(&self.options.directory);
-        let opened = self.shard.open(&path, OpenOptions { write: true, ..OpenOptions::default() }).await;
-        opened.map_err(|error| format!("opening {}: {error}", path.display()))
+        let mut waits = false;
+        loop {
+            let opened = self.shard.open(&path, OpenOptions { write: true, ..OpenOptions::default() }).await;
+            match opened {
+                Ok(file) => {
+                    if waits {
+                        tell_people(format_args!("the log goes on."));
+                    }
+                    return Ok(file);
+                }
+                Err(error) if lacks_descriptors(&error) && !self.finishes => {
+                    if !std::mem::replace(&mut waits, true) {
+                        tell_people(format_args!(
+                            "the log waits: opening {}: {error}. Publications are not acknowledged until it goes on. Fix: \
+                             raise the limit (`ulimit -n`, or LimitNOFILE= in the unit file).",
+                            path.display()
+                        ));
+                    }
+                    // Letters are taken meanwhile: what waits is counted, and the end may be among them.
+                    let until = self.shard.precise_now() + DESCRIPTORS_RETRY;
+                    while let Some(left) = until.checked_sub(self.shard.precise_now()) {
+                        let Ok(letter) = self.shard.timeout(left, self.inbox.recv()).await else { break };
+                        self.on_letter(letter);
+                    }
+                }
+                Err(error) => return Err(format!("opening {}: {error}", path.display())),
+            }
+        }
     }
 
     fn on_letter(&mut self, letter: LogLetter) {
@@ -406,4 +438,9 @@ impl Writer {
         self.state.set_oldest(self.segments[0].first);
         self.meters.used_bytes.set(self.state.used_bytes());
     }
+}
+
+/// Whether the process, or the machine, has no descriptor left.
+fn lacks_descriptors(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
