@@ -21,8 +21,9 @@ fn program(fakes: &Fakes) -> Command {
     program
 }
 
+/// Without walls: the fakes write what they were asked for beside themselves, where a server within walls may only read.
 fn service(fakes: &Fakes, config: &str) -> Service {
-    Service::start_with(program(fakes), "http", folder(), config, &["--shards", "1"])
+    Service::start_with(program(fakes), "http", folder(), config, &["--shards", "1", "--walls", "off"])
 }
 
 /// The ends of jobs that were uploaded at the same time.
