@@ -9,7 +9,7 @@ pub const HOST: &str = "127.0.0.1";
 /// Why there is no answer where nothing came in time.
 const SILENT: &str = "no answer in time";
 /// How often somebody asks again who was turned away because there is too much to do, and how long after.
-const AGAIN: usize = 40;
+const AGAIN: usize = 200;
 const AGAIN_PAUSE: Duration = Duration::from_millis(100);
 /// How long connecting, and a single answer, may take.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
