@@ -171,8 +171,9 @@ pub(super) fn services_slow(ground: &Ground) -> Result<Findings, Trouble> {
     one(ground, false, |parts, probe| {
         let slow = Duration::from_millis(20);
         parts.road.set(Weather { delay: slow, jitter: slow / 4, loss: 0.01, ..Weather::default() });
-        for _ in 0..4 {
-            std::thread::sleep(LASTS / 2);
+        // Often, so that some POSTs are cut off between a service and its answer.
+        for _ in 0..12 {
+            std::thread::sleep(LASTS / 6);
             parts.road.cut();
         }
         let whole = probe.seen().whole;
