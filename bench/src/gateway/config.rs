@@ -198,7 +198,7 @@ mod tests {
         let root: Value = serde_json::from_str(&text).unwrap();
         let endpoints = root["endpoints"].as_array().unwrap();
         let named = |name: &str| endpoints.iter().find(|endpoint| endpoint["endpoint"] == name).unwrap();
-        assert_eq!(endpoints.len(), 4 * FAN_OUT_MAX + 6);
+        assert_eq!(endpoints.len(), 4 * FAN_OUT_MAX + 8);
         assert_eq!(named("/fanout/6")["backend"].as_array().unwrap().len(), 6);
         assert_eq!(named("/far/2")["backend"][1]["url_pattern"], "/s/11");
         assert_eq!(named("/far/2")["backend"][1]["group"], "s11");

@@ -40,7 +40,7 @@ impl Watch for Patience {
 fn header(file: &[u8]) -> Header {
     match read(file, Some(file.len() as u64), &Limits::DEFAULT).unwrap() {
         Progress::Header(header) => header,
-        Progress::NeedMore { bytes } => panic!("{bytes} bytes of {} needed", file.len()),
+        Progress::NeedMore { bytes, .. } => panic!("{bytes} bytes of {} needed", file.len()),
     }
 }
 

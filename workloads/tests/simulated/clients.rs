@@ -46,7 +46,7 @@ struct Client {
 
 enum Anybody {
     One(Client),
-    Many(Asking),
+    Many(Box<Asking>),
 }
 
 /// All clients.
@@ -74,7 +74,7 @@ impl Clients {
                 if let Ok(peer) = self.lab.world.connect(&address(GATEWAY)) {
                     let multiplexed = self.lab.hit(300);
                     self.open.push(if multiplexed {
-                        Anybody::Many(Asking::new(peer))
+                        Anybody::Many(Box::new(Asking::new(peer)))
                     } else {
                         Anybody::One(Client::new(peer))
                     });

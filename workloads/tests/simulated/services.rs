@@ -35,7 +35,7 @@ enum Fate {
 
 enum Anyone {
     One(Conn),
-    Many(Answering),
+    Many(Box<Answering>),
 }
 
 struct Conn {
@@ -83,7 +83,7 @@ impl Services {
             while let Some(peer) = door.accept() {
                 self.open.push(match *service < FIRST_OF_STREAMS {
                     true => Anyone::One(Conn::new(*service, peer)),
-                    false => Anyone::Many(Answering::new(*service, peer)),
+                    false => Anyone::Many(Box::new(Answering::new(*service, peer))),
                 });
             }
         }
@@ -145,7 +145,7 @@ impl Conn {
             self.peer.read(usize::MAX, &mut Vec::new());
             return true;
         }
-        if let Some((exchange, id)) = self.asked.clone() {
+        if let Some((exchange, id)) = self.asked {
             if self.wait > 0 {
                 self.wait -= 1;
                 return true;

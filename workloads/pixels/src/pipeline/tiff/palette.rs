@@ -16,7 +16,7 @@ impl Palette {
             false => u16::from_le_bytes(*pair),
         };
         let values: Vec<u16> = map.as_chunks::<2>().0.iter().map(value).collect();
-        if values.len() < 6 || values.len() % 3 != 0 {
+        if values.len() < 6 || !values.len().is_multiple_of(3) {
             return Err(super::bad("the tiff has no palette for its indexes (field 320)"));
         }
         // Old writers put values of 8 bits where 16 belong.
