@@ -77,7 +77,7 @@ drivers:
 # Simulated schedules of the engine, then simulated lives of the gateway, a tenth as many: make sim SEEDS=100000
 sim:
 	cargo run --release --package annulus-engine --example sim -- --seeds $(SEEDS)
-	cargo run --release --package annulus --example sim -- --seeds $$(($(SEEDS) / 10)) >/dev/null
+	cargo run --release --package annulus --example gateway_lives -- --seeds $$(($(SEEDS) / 10)) >/dev/null
 
 setup-run:
 	@bash .ci/setup run

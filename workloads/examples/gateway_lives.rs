@@ -1,5 +1,5 @@
 //! Lives of the gateway on a simulated kernel, between simulated clients and services: `cargo run --release -p annulus
-//! --example sim -- --seeds 100000 [--start 0] >/dev/null`, or one with its trace: `-- --seed 17`. On standard output are the
+//! --example gateway_lives -- --seeds 100000 [--start 0] >/dev/null`, or one with its trace: `-- --seed 17`. On standard output are the
 //! gateway's own lines.
 
 #[path = "../../engine/examples/common/seeds.rs"]
@@ -10,7 +10,7 @@ mod simulated;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let replay = "cargo run --release -p annulus --example sim --";
+    let replay = "cargo run --release -p annulus --example gateway_lives --";
     seeds::main(["turns", "answers"], replay, |seed, world| {
         let outcome = simulated::run(seed, world);
         [outcome.turns, outcome.answers.values().sum()]
