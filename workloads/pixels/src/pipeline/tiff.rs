@@ -1,7 +1,7 @@
 //! TIFF in: the first page, of grey, colours, a palette or inks, in strips or tiles, 1 to 16 bits.
 //!
 //! A block (strip or tile) after the other is decoded and converted, so that only one is held beside the pixels. JPEG's
-//! blocks go to libjpeg-turbo ([`block`]), all others to the `tiff` crate.
+//! blocks go to libjpeg-turbo (`block.rs`), all others to the `tiff` crate.
 
 mod block;
 mod palette;
