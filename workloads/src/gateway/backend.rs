@@ -1,10 +1,10 @@
 //! One question to one backend: whether it is asked, where it goes, what it carries, how long it may take, and what its
 //! answer is worth.
 
+mod account;
 mod passing;
+mod question;
 
-use std::borrow::Cow;
-use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
@@ -14,11 +14,10 @@ use annulus_engine::Shard;
 use annulus_engine::metrics::Snapshot;
 use annulus_protocols::json::write_string;
 
-use super::balance::Member;
 use super::breaker::{Breaker, Pass};
 use super::bucket::{Bucket, share};
 use super::cache::{Cache, Lifetime, Turn};
-use super::config::model::{self, Backend, Encoding, Endpoint, Forward, Piece, Rate};
+use super::config::model::{self, Backend, Encoding, Endpoint, Rate};
 use super::encoding::{from_rss, from_xml};
 use super::grpc;
 use super::guard::Claims;
@@ -33,9 +32,10 @@ use super::retry::{Budget, is_worth_it};
 use super::shed::Level;
 use super::targets::{Target, Targets};
 use super::telemetry::{CallSpan, RequestSpan};
-use super::throttle::Load;
 use super::upstream::Answer;
-use crate::percent::{encode_into, encode_path_into};
+use account::{Asked, OnHost, is_served};
+
+pub use question::Question;
 
 /// Bytes of a failed answer that are read. One that is longer is given up.
 const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
@@ -44,13 +44,6 @@ const ERROR_BODY_BYTES_MAX: usize = 64 << 10;
 const INLINE_XML_BYTES_MAX: usize = 32 << 10;
 /// Bytes of an answer that is thrown away that are read, so that its connection can be used again.
 const THROWN_AWAY_BYTES_MAX: usize = 64 << 10;
-
-/// What a backend is asked, by itself.
-pub struct Question {
-    target: String,
-    fields: FieldList,
-    body: Option<Vec<u8>>,
-}
 
 /// What the sub-requests of a request share.
 pub struct Asking<'a> {
@@ -116,124 +109,6 @@ impl From<Short> for Refusal {
 
 fn refused(why: &'static str) -> Failure {
     Failure { phase: Phase::Admission, cause: Cause::Refused(why), unprocessed: true }
-}
-
-/// A call that the breaker let through. Dropped unsettled, it counts as failed if its time was over.
-struct Asked<'a> {
-    ready: &'a Ready,
-    shard: &'a Shard,
-    deadline: Duration,
-    began: Duration,
-    pass: Option<Pass>,
-    progress: Cell<Phase>,
-}
-
-impl Asked<'_> {
-    fn settle(&mut self, served: Option<bool>) {
-        let now = self.shard.now();
-        let Some(pass) = self.pass.take() else { return };
-        self.ready.meters.count(served, now.saturating_sub(self.began));
-        let Some(breaker) = &self.ready.breaker else { return };
-        if let (Some(state), Some(name)) = (breaker.settle(now, pass, served), breaker.logs_as()) {
-            let name = if name.is_empty() { &self.ready.backend.url_pattern.source } else { name };
-            crate::say!("gateway: the circuit breaker of {name} is {} (shard {})", state.name(), self.shard.index());
-        }
-    }
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        let late = self.shard.now() >= self.deadline;
-        self.settle(late.then_some(false));
-    }
-}
-
-/// A call to one host, counted while it is under way. Dropped unsettled, its host has failed if its time was over.
-struct OnHost<'a> {
-    targets: &'a Targets,
-    shard: &'a Shard,
-    member: Rc<Member<Target>>,
-    began: Duration,
-    deadline: Duration,
-    /// The breaker tries with it whether the backend is well again.
-    is_trial: bool,
-    /// How it ended: whether it was served, and what that says about the upstream's load.
-    ended: Cell<(Option<bool>, Load)>,
-}
-
-impl<'a> OnHost<'a> {
-    /// Unless the upstream has too much already.
-    fn begin(
-        targets: &'a Targets,
-        shard: &'a Shard,
-        member: Rc<Member<Target>>,
-        deadline: Duration,
-        is_trial: bool,
-    ) -> Result<OnHost<'a>, Failure> {
-        let began = shard.now();
-        member.what.upstream.bearing.begin(began).map_err(refused)?;
-        member.in_flight.set(member.in_flight.get() + 1);
-        Ok(OnHost { targets, shard, member, began, deadline, is_trial, ended: Cell::new((None, Load::Unknown)) })
-    }
-
-    fn settle(&self, answered: Result<u16, &Failure>) {
-        self.ended.set(match answered {
-            Ok(status) => (Some(status < 500), load_of(status)),
-            Err(failure) => (is_served(failure), load_in(failure)),
-        });
-    }
-}
-
-impl Drop for OnHost<'_> {
-    fn drop(&mut self) {
-        let now = self.shard.now();
-        self.member.in_flight.set(self.member.in_flight.get() - 1);
-        let ended = match self.ended.get() {
-            (None, _) if now >= self.deadline => (Some(false), Load::TooMuch),
-            ended => ended,
-        };
-        let bearing = &self.member.what.upstream.bearing;
-        if self.is_trial && ended.1 == Load::Fine {
-            bearing.forgive();
-        }
-        bearing.end(now, ended.1);
-        if let Some(served) = ended.0 {
-            self.targets.settle(now, &self.member, now.saturating_sub(self.began), served);
-        }
-    }
-}
-
-/// What a status says about the load of the one who sent it.
-fn load_of(status: u16) -> Load {
-    if matches!(status, 429 | 503) { Load::TooMuch } else { Load::Fine }
-}
-
-/// What a failure says about it: silence and refused streams that there is too much; no connection nothing.
-fn load_in(failure: &Failure) -> Load {
-    match &failure.cause {
-        Cause::Status(status) => load_of(*status),
-        Cause::Timeout => Load::TooMuch,
-        Cause::Transport(_) | Cause::Reset(_) if failure.unprocessed && failure.phase == Phase::Request => {
-            Load::TooMuch
-        }
-        Cause::Transport(_) | Cause::Reset(_) | Cause::Refused(_) | Cause::Unresolved(..) => Load::Unknown,
-        Cause::Protocol(_) | Cause::TooLarge(_) | Cause::Malformed(_) => Load::Fine,
-    }
-}
-
-/// Whether the upstream did its part, as far as its health is concerned: a 404 is an answer.
-fn is_served(failure: &Failure) -> Option<bool> {
-    match failure.cause {
-        Cause::Status(status) => Some(status < 500),
-        Cause::Refused(_) => None,
-        Cause::TooLarge(_) => Some(true),
-        Cause::Timeout
-        | Cause::Unresolved(..)
-        | Cause::Transport(_)
-        | Cause::Reset(_)
-        | Cause::Protocol(_)
-        | Cause::Malformed(_) => Some(false),
-    }
 }
 
 /// The first of one or more that is good; where none is, what came of the last. The others are given up.
@@ -374,7 +249,7 @@ impl Ready {
             self.meters.refused.add(1);
             return Err(refused("its circuit breaker is open"));
         };
-        Ok(Asked { ready: self, shard, deadline, began: now, pass: Some(pass), progress: Cell::new(Phase::Admission) })
+        Ok(Asked::new(self, shard, deadline, pass))
     }
 
     /// Asks, and asks again where that is allowed.
@@ -530,23 +405,6 @@ impl Ready {
         outcome.map_err(|what| failed(Cause::Malformed(what)))
     }
 
-    /// What of a request's body goes on.
-    pub fn body_of<'a>(&self, request: &'a Request) -> Option<&'a [u8]> {
-        (!self.backend.method.is_safe()).then_some(&request.body[..])
-    }
-
-    /// A question that outlives its request.
-    ///
-    /// # Errors
-    /// What its path is made of is not there, or leads elsewhere.
-    pub fn question(&self, asking: &Asking<'_>) -> Result<Question, Failure> {
-        Ok(Question {
-            target: self.target(asking, &[])?,
-            fields: self.fields(asking).into_owned(),
-            body: self.body_of(asking.request).map(<[u8]>::to_vec),
-        })
-    }
-
     /// Asks, and throws the answer away.
     pub async fn ask_in_vain(&self, shard: &Shard, question: &Question, within: Duration) {
         // What is not let through is counted there.
@@ -635,8 +493,7 @@ impl Ready {
         asked.progress.set(Phase::Resolve);
         let member = self.targets.choose(shard, self.backend.lb).await?;
         asked.progress.set(Phase::Admission);
-        let is_trial = asked.pass.as_ref().is_some_and(Pass::is_trial);
-        OnHost::begin(&self.targets, shard, member, asked.deadline, is_trial)
+        OnHost::begin(&self.targets, shard, member, asked.deadline, asked.is_trial())
     }
 
     /// Forgets answers that are out of date.
@@ -675,118 +532,13 @@ impl Ready {
             .as_bytes(),
         );
     }
-
-    /// Path and query. What comes from a client or an upstream is percent-encoded: it can add no segment and no
-    /// parameter.
-    fn target(&self, asking: &Asking<'_>, earlier: &[Option<Part>]) -> Result<String, Failure> {
-        let template = &self.backend.url_pattern;
-        let mut target = String::with_capacity(template.source.len() + 32);
-        self.fill(&mut target, &template.path, asking, earlier)?;
-        let is_literal = template.path.iter().all(|piece| matches!(piece, Piece::Literal(_)));
-        if !is_literal && target.split('/').any(|segment| matches!(segment, "." | "..")) {
-            let cause = Cause::Malformed("what its path is made of leads somewhere else".to_owned());
-            return Err(Failure { phase: Phase::Admission, cause, unprocessed: true });
-        }
-        let mut separator = '?';
-        if !template.query.is_empty() {
-            target.push(separator);
-            separator = '&';
-            self.fill(&mut target, &template.query, asking, earlier)?;
-        }
-        let allowed = |name: &str| {
-            asking.endpoint.input_query_strings.allows(name) && self.backend.input_query_strings.allows(name)
-        };
-        let mut pairs: Vec<_> = asking.request.query_pairs().filter(|(name, _)| allowed(name)).collect();
-        pairs.sort_by_key(|(name, _)| *name);
-        for (name, value) in pairs {
-            // As the client sent them: characters that end a query cannot be in a checked target.
-            target.push(separator);
-            target.push_str(name);
-            target.push('=');
-            target.push_str(value);
-            separator = '&';
-        }
-        Ok(target)
-    }
-
-    fn fill(
-        &self,
-        target: &mut String,
-        pieces: &[Piece],
-        asking: &Asking<'_>,
-        earlier: &[Option<Part>],
-    ) -> Result<(), Failure> {
-        for piece in pieces {
-            match piece {
-                Piece::Literal(text) => target.push_str(text),
-                Piece::Parameter(index) => {
-                    let wildcard = matches!(asking.endpoint.path.last(), Some(model::Segment::Wildcard(_)));
-                    let value = asking.params.get(*index).map_or("", String::as_str);
-                    match wildcard && index + 1 == asking.params.len() {
-                        true => encode_path_into(target, value),
-                        false => encode_into(target, value),
-                    }
-                }
-                Piece::Response { backend, path } => {
-                    let part = earlier.get(*backend).and_then(Option::as_ref);
-                    let value = part.and_then(|part| part.scalar(path));
-                    let missing = || Failure {
-                        phase: Phase::Admission,
-                        cause: Cause::Malformed(format!("answer {backend} has no scalar at {}", path.join("."))),
-                        unprocessed: true,
-                    };
-                    encode_into(target, &value.ok_or_else(missing)?);
-                }
-                Piece::Claim(path) => {
-                    let value = asking.claims.and_then(|claims| claims.text(path));
-                    let missing = || Failure {
-                        phase: Phase::Admission,
-                        cause: Cause::Malformed(format!("the token has no claim {}", path.join("."))),
-                        unprocessed: true,
-                    };
-                    encode_into(target, &value.ok_or_else(missing)?);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The fields that go on: our own, and those of the client's that both lists allow.
-    fn fields<'a>(&self, asking: &Asking<'a>) -> Cow<'a, FieldList> {
-        let (own, request) = (asking.own_fields, asking.request);
-        let nothing = |forward: &Forward| matches!(forward, Forward::Only(names) if names.is_empty());
-        if nothing(&asking.endpoint.input_headers) || nothing(&self.backend.input_headers) {
-            return Cow::Borrowed(own);
-        }
-        let mut fields = own.clone();
-        // What is merged has to be read here, and compressed bodies are not.
-        let is_merged = asking.endpoint.output_encoding != model::OutputEncoding::NoOp;
-        let claimed = asking.claims.map(|claims| &claims.fields);
-        let goes_on =
-            |name: &str| asking.endpoint.input_headers.allows(name) && self.backend.input_headers.allows(name);
-        for (name, value) in request.fields.iter() {
-            let is_own = matches!(name, "host" | "content-length")
-                || (is_merged && name == "accept-encoding")
-                || own.get(name).is_some()
-                || claimed.is_some_and(|claimed| claimed.get(name).is_some());
-            if !is_own && goes_on(name) {
-                fields.push(name, value);
-            }
-        }
-        for (name, value) in claimed.iter().flat_map(|claimed| claimed.iter()) {
-            if own.get(name).is_none() && goes_on(name) {
-                fields.push(name, value);
-            }
-        }
-        Cow::Owned(fields)
-    }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::gateway::config::model::{
-        Discovery, Filter, LoadBalancing, Location, Method, Protocol, Scheme, Template,
+        Discovery, Filter, Forward, LoadBalancing, Location, Method, Piece, Protocol, Scheme, Template,
     };
 
     #[test]
