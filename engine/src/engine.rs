@@ -17,7 +17,7 @@ use std::time::Instant;
 use crate::compute::Compute;
 use crate::driver::epoll::EpollDriver;
 use crate::driver::uring::UringDriver;
-use crate::driver::{Address, Driver, DriverKind, Fd};
+use crate::driver::{Address, Driver, DriverKind, Errno, Fd};
 use crate::error::explain_uring;
 use crate::limits;
 use crate::listen::{Inherited, ListeningSocket};
@@ -70,6 +70,13 @@ pub struct Engine {
     mesh: Arc<Mesh>,
     plan: Arc<Plan>,
     remotes: Arc<Vec<Arc<Remote>>>,
+    restricted: Result<(), Errno>,
+}
+
+/// What a shard's thread says of itself once it has its driver.
+struct Ready {
+    remote: Arc<Remote>,
+    restricted: Result<(), Errno>,
 }
 
 impl Engine {
@@ -112,6 +119,15 @@ impl Engine {
     /// Closes the sockets that the engine was given and that nobody listens on; their addresses. Who waits there is lost.
     pub fn give_up_sockets(&self) -> Vec<String> {
         self.mesh.inherited.lock().expect("nothing panics under this lock").give_up()
+    }
+
+    /// Whether no shard can be made to ask a kernel for more than the engine does where no filter of system calls sees it: each ring
+    /// takes the engine's operations only. Without rings there is nothing to restrict.
+    ///
+    /// # Errors
+    /// The kernel's word when it did not restrict a ring. The rings work all the same.
+    pub fn rings_are_restricted(&self) -> io::Result<()> {
+        Ok(self.restricted?)
     }
 
     /// Who runs where.
@@ -216,7 +232,7 @@ impl Builder {
         let plan = Plan::new(&Grants::of_this_process(), &self.request);
         let shards = plan.shards.len();
         let start = Instant::now();
-        let (ready_sender, ready) = mpsc::channel::<(usize, io::Result<Arc<Remote>>)>();
+        let (ready_sender, ready) = mpsc::channel::<(usize, io::Result<Ready>)>();
         let mut threads = Vec::new();
         let mut starters = Vec::new();
         for (index, &core) in plan.shards.iter().enumerate() {
@@ -229,9 +245,12 @@ impl Builder {
         }
         drop(ready_sender);
         let mut remotes: Vec<Option<Arc<Remote>>> = vec![None; shards];
-        for (index, remote) in ready.iter().take(shards) {
+        let mut restricted = Ok(());
+        for (index, ready) in ready.iter().take(shards) {
             // An error drops the starters; the shards that wait for them end.
-            remotes[index] = Some(remote?);
+            let ready = ready?;
+            remotes[index] = Some(ready.remote);
+            restricted = restricted.and(ready.restricted);
         }
         let remotes: Vec<_> = remotes.into_iter().flatten().collect();
         if remotes.len() != shards {
@@ -248,7 +267,7 @@ impl Builder {
             log.add(report);
         };
         let watchdog = Arc::new(Watchdog::start(limits::STALL, start, self.stall_names, on_stall)?);
-        let engine = Engine { mesh, plan: Arc::new(plan), remotes: Arc::new(remotes.clone()) };
+        let engine = Engine { mesh, plan: Arc::new(plan), remotes: Arc::new(remotes.clone()), restricted };
         for (post, starter) in Post::mesh(remotes).into_iter().zip(starters) {
             // A thread that is gone shows when it is joined.
             let _joined_later = starter.send((post, engine.clone(), watchdog.clone()));
@@ -261,7 +280,7 @@ impl Builder {
         index: usize,
         core: Option<usize>,
         start: Instant,
-        ready: &mpsc::Sender<(usize, io::Result<Arc<Remote>>)>,
+        ready: &mpsc::Sender<(usize, io::Result<Ready>)>,
         go: &mpsc::Receiver<(Post, Engine, Arc<Watchdog>)>,
         main: &dyn Fn(Shard) -> F,
     ) -> io::Result<T> {
@@ -282,7 +301,8 @@ impl Builder {
             }
         };
         let registered = Registered::new(driver.doorbell());
-        ready.send((index, Ok(registered.remote.clone()))).map_err(|_| gone())?;
+        let said = Ready { remote: registered.remote.clone(), restricted: driver.is_restricted() };
+        ready.send((index, Ok(said))).map_err(|_| gone())?;
         let (post, engine, watchdog) = go.recv().map_err(|_| gone())?;
         let mesh = engine.mesh.clone();
         let shard = LocalShard::build(index, mesh, driver, registered, post, self.zero_copy_bytes_min);

@@ -60,6 +60,12 @@ pub const STREAM_OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const CONNECTIONS_MAX: usize = 1 << 24;
 /// How long accepting pauses when descriptors ran out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait in a socket's queue until they are accepted, unless a listener says otherwise. More are not answered, and
+/// their peers try again (listen(2)).
+pub const BACKLOG: u32 = 4096;
+/// Connections that a listener which stops takes off its socket's queue before it closes it, whichever driver accepts: a bound, so that
+/// a flood does not keep it from its end. What comes beyond waits for a successor that has the socket too, and is reset without one.
+pub const LAST_MAX: usize = 4096;
 /// How long a closed connection waits for its peer's end of stream before it is cut.
 pub const LINGER_MAX: Duration = Duration::from_secs(2);
 /// How long a closing shard waits for operations in flight. What is left then is leaked, not freed.
@@ -84,5 +90,6 @@ const _: () = assert!(OUTBOX_BYTES_MAX >= crate::frame::BLOCK_BYTES);
 const _: () = assert!(STREAM_HIGH_WATER_BYTES < STREAM_OUTBOX_BYTES_MAX && STREAM_OUTBOX_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(RECEIVE_QUEUE_BYTES_MAX >= 4 * crate::buffers::BUFFER_BYTES);
 const _: () = assert!(CONNECTIONS_MAX < u32::MAX as usize);
+const _: () = assert!(LAST_MAX >= BACKLOG as usize, "what waited when a listener stops is served");
 const _: () = assert!(MAILBOX_LETTERS.is_power_of_two() && LETTERS_PER_TURN <= MAILBOX_LETTERS);
 const _: () = assert!(TURN_BUDGET.as_millis() < STALL.as_millis());

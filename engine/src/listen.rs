@@ -63,8 +63,6 @@ impl Default for ListenOptions {
     }
 }
 
-/// Connections at most that are taken off a socket's queue when its listener stops: a bound against a flood.
-const LAST_ACCEPTS: usize = 4096;
 /// How often a listener that has stopped looks for connections that other shards have accepted for it.
 const LAST_LOOK: Duration = Duration::from_millis(1);
 
@@ -415,7 +413,7 @@ impl Core {
     /// Takes what waits in the socket's queue before closing it. Where a successor has the socket too, it may have been us whom the
     /// kernel woke for a connection, and nobody else would be woken for it.
     fn empty_and_let_go(&self, index: u32) {
-        for _ in 0..LAST_ACCEPTS {
+        for _ in 0..limits::LAST_MAX {
             let Some(listener) = self.listeners.borrow().entries[index as usize].fd else { break };
             let Some(fd) = self.driver.borrow_mut().accept_now(listener) else { break };
             self.place(index, fd);

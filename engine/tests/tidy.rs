@@ -181,24 +181,94 @@ fn dependencies_are_licensed_and_come_as_the_policy_says() {
     assert!(sources.len() == 1 && sources.iter().all(|source| source.starts_with("registry+")), "{sources:?}");
 }
 
-/// A page that names a limit which is no longer there would promise what nobody keeps.
+/// Numbers of a page's text, in order: `1,048,576`, `16 KiB`, `256 million`, `10 s`. With each, whether it is of seconds.
+fn numbers_told(text: &str) -> Vec<(u64, bool)> {
+    let words: Vec<&str> = text.split_whitespace().map(|word| word.trim_end_matches([',', ';'])).collect();
+    let number = |word: &str| word.split('/').next().unwrap().replace(',', "").parse::<u64>().ok();
+    let numbers = words.iter().enumerate().filter_map(|(at, word)| Some((at, number(word)?)));
+    let with_unit = numbers.map(|(at, number)| match words.get(at + 1) {
+        Some(&"KiB") => (number << 10, false),
+        Some(&"MiB") => (number << 20, false),
+        Some(&"million") => (number * 1_000_000, false),
+        Some(&"s") => (number, true),
+        _ => (number, false),
+    });
+    with_unit.collect()
+}
+
+/// Numbers that a name is given in a file, as a constant or as a field's default: the first place that has any.
+fn numbers_of(text: &str, name: &str) -> Vec<u64> {
+    let values = text.lines().map(|line| line.trim().trim_start_matches("pub ")).filter_map(|line| {
+        let constant = line.strip_prefix("const ").and_then(|rest| rest.strip_prefix(name)?.strip_prefix(':'));
+        match constant {
+            Some(rest) => rest.split_once('=').map(|(_, value)| value),
+            None => line.strip_prefix(name)?.strip_prefix(':'),
+        }
+    });
+    let numbers = |value: &str| {
+        let value = value.split("//").next().unwrap().replace('_', "");
+        let parts = value.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+        // A type such as `u64` has a number, too.
+        let is_type = |at: usize| value[..at].ends_with(['u', 'i', 'f']);
+        let at = |part: &str| part.as_ptr() as usize - value.as_ptr() as usize;
+        let parts: Vec<u64> = parts.filter(|part| !is_type(at(part))).filter_map(|part| part.parse().ok()).collect();
+        match parts[..] {
+            [number, bits] if value.contains("<<") => vec![number << bits],
+            [one, other] if value.contains('*') => vec![one * other],
+            _ => parts,
+        }
+    };
+    values.map(numbers).find(|numbers| !numbers.is_empty()).unwrap_or_default()
+}
+
 #[test]
-fn limits_of_the_security_page_are_where_it_says() {
+fn numbers_are_read_from_pages_and_from_code() {
+    let told = numbers_told("1000, 10,000 in 10 s; 64 KiB, 2 million, half, 5000/s, 8");
+    let expected = [1000, 10_000, 10, 65_536, 2_000_000, 5000, 8].map(|number| (number, number == 10));
+    assert_eq!(told, expected);
+    let code = "    pub a_max: u64,\n    pub const A: u64 = 8 << 20;\n/// [`B`]\nconst B: usize = 16 * 1_024; // as of 1999\n\
+        c: Rate::OFF,\n c: Rate { per_second: 5_000, burst: 9 },\n a_max: 10_000,\nD: Duration = Duration::from_secs(60);\n";
+    assert_eq!((numbers_of(code, "A"), numbers_of(code, "B")), (vec![8 << 20], vec![16_384]));
+    assert_eq!((numbers_of(code, "c"), numbers_of(code, "a_max")), (vec![5000, 9], vec![10_000]));
+    assert_eq!((numbers_of(code, "D"), numbers_of(code, "a")), (vec![60], vec![]));
+}
+
+/// A page that names a limit which is no longer there, or another number than the code has, would promise what nobody keeps. In each
+/// row the numbers stand in the order of the names, and the names in the order of the files, of which the last has the rest.
+#[test]
+fn limits_of_the_security_page_are_what_it_says() {
     let page = fs::read_to_string(root().join("SECURITY.md")).unwrap();
     let (_, rest) = page.split_once("\n## Limits\n").unwrap();
     let (section, _) = rest.split_once("\n## ").unwrap();
-    let mut rows = 0;
+    let (mut rows, mut numbers) = (0, 0);
     for row in section.lines().filter(|line| line.starts_with("| ") && line.contains(".rs`")) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
         let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-        let file = &quoted(cells.last().unwrap())[0];
-        let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        for name in quoted(cells[1]) {
-            assert!(text.contains(&name), "{file} has no {name}");
+        let (names, files) = (quoted(cells[1]), quoted(cells[4]));
+        let mut told = numbers_told(cells[2]).into_iter();
+        for (at, name) in names.iter().enumerate() {
+            let file = files.get(at).unwrap_or(files.last().unwrap());
+            let text = fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(text.contains(name), "{file} has no {name}");
+            // Where the default is made of what the machine has, the page has words for it.
+            if cells[2].trim().starts_with("half of") {
+                continue;
+            }
+            let has = numbers_of(&text, name);
+            assert!(!has.is_empty(), "{file}: {name} is given no number there");
+            for number in has {
+                let (told, is_of_seconds) =
+                    told.next().unwrap_or_else(|| panic!("the page has no number for {name}: {row}"));
+                let in_milliseconds = is_of_seconds && name.to_lowercase().split('_').any(|word| word == "ms");
+                let told = if in_milliseconds { told * 1000 } else { told };
+                assert_eq!(told, number, "{name} in {file}, and on the page: {row}");
+                numbers += 1;
+            }
         }
+        assert_eq!(told.next(), None, "a number without a name: {row}");
         rows += 1;
     }
-    assert!(rows > 20, "{rows}");
+    assert!(rows > 25 && numbers > 35, "{rows} rows, {numbers} numbers");
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod redis;
 mod schema;
+mod secret;
 pub mod serve;
 mod voice;
 

@@ -15,7 +15,7 @@ use annulus::console::{Console, Service, stall_names};
 use annulus::doctor::{Doctor, capacity};
 use annulus::fetch::Fetch;
 use annulus::gateway::config;
-use annulus::gateway::reload::{Editions, Source};
+use annulus::gateway::reload::{Editions, Loaded, Source};
 use annulus::gateway::service::{self, Edition};
 use annulus::image::lanes::{Pipeline, gpu, worker};
 use annulus::image::process::Process;
@@ -24,6 +24,7 @@ use annulus::image::variants::sign::Sign;
 use annulus::process::handover::{Handover, Takeover};
 use annulus::process::needs::Needs;
 use annulus::process::user::User;
+use annulus::process::walls;
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{Address, Engine, ListeningSocket, Shard, SocketOptions, raise_file_limit};
@@ -182,13 +183,17 @@ type Taken = Arc<Mutex<Option<Takeover>>>;
 
 /// Runs the services until the process is asked to stop. Who was to be replaced hears of it where that fails.
 fn run(config: Config, args: &Args) -> Result<(), String> {
+    let user = config.user.as_deref().map(User::find).transpose()?;
     let taken = match &config.handover {
-        Some(path) => Takeover::ask(path, args.command.name())?,
+        Some(path) => Takeover::ask(path, args.command.name(), user.as_ref())?,
         None => None,
     };
     let taken: Taken = Arc::new(Mutex::new(taken));
-    let ended = serve_all(config, args, &taken);
-    if let (Err(why), Some(takeover)) = (&ended, lock(&taken).take()) {
+    let ended = serve_all(config, args, user.as_ref(), &taken);
+    let Some(takeover) = lock(&taken).take() else { return ended };
+    // Who was asked to end before being ready has not failed; who was late has.
+    let ended = ended.and_then(|()| takeover.is_in_time());
+    if let Err(why) = &ended {
         takeover.failed(why);
     }
     ended
@@ -198,7 +203,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
+fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) -> Result<(), String> {
     let files = raise_file_limit().map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let asked = Request { pin: config.pin.clone(), shards: config.shards, compute: Some(0), ..Request::default() };
@@ -206,14 +211,15 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
     // that a shard has left.
     let cores = Plan::new(&Grants::of_this_process(), &asked);
     let shards = cores.shards.len().min(SHARDS_MAX);
-    let has_gateway = matches!(args.command, Command::Run | Command::Gateway);
     let compute = usize::from(matches!(args.command, Command::Run | Command::Gateway | Command::Chat));
     let builder = Engine::builder().cores(config.pin.clone()).driver(config.driver).shards(shards).compute(compute);
     let builder = builder.stall_names(stall_names);
     let source = source(args);
-    let places = places(&config, args, source.as_ref())?;
+    // Read once: what is asked of the machine is what is then served.
+    let loaded = gateway_of(args, source.as_ref())?;
+    let places = places(&config, args, loaded.as_ref().map(Loaded::gateway));
     let mut sockets = lock(taken).as_mut().map(Takeover::take_sockets).unwrap_or_default();
-    if let Some(user) = config.user.as_deref().map(User::find).transpose()? {
+    if let Some(user) = user {
         if sockets.is_empty() {
             for place in &places {
                 sockets.extend(place.open(shards)?);
@@ -222,18 +228,12 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
         user.become_it()?;
     }
     // Beyond this line is the first thread, and nothing more can be opened than what the configuration names.
-    let needs = needs(&config, args, source.as_ref())?;
+    let needs = needs(&config, args, source.as_ref(), loaded.as_ref().map(Loaded::gateway));
     needs.make_folders()?;
     let handover = config.handover.as_deref().map(Handover::open).transpose()?;
-    let paths_are_shut = config.walls.shut_paths(&needs)?;
-    let (editions, dates) = match (has_gateway, &source) {
-        (false, _) => (None, Vec::new()),
-        (true, Some(source)) => {
-            let (edition, dates) = source.read()?;
-            (Some(Editions::new(edition)), dates)
-        }
-        (true, None) => (Some(Editions::new(Edition::load(built_in()?)?)), Vec::new()),
-    };
+    let paths = config.walls.shut_paths(&needs)?;
+    let (edition, dates) = loaded.map(Loaded::open).transpose()?.unzip();
+    let (editions, dates) = (edition.map(Editions::new), dates.unwrap_or_default());
     let (has_chat, has_image) =
         (matches!(args.command, Command::Run | Command::Chat), matches!(args.command, Command::Run | Command::Image));
     // What has one writer can only be opened when the process before has ended, and then there is no way back: so everything else
@@ -243,11 +243,11 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
         has_image.then(|| Image::check(&config.image)).transpose()?;
         takeover.release()?;
     }
+    let profiles = console_at(&config, args).is_some();
     let image_address = config.image.listen;
     // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
     let image = has_image.then(|| Image::start(config.image, &cores)).transpose()?;
     let chat = has_chat.then(|| Node::open(config.chat, shards)).transpose()?;
-    let profiles = config.console.listen.is_some() || args.command == Command::Run;
     let console = config.console.or_default(args.command == Command::Run).map(Console::new);
     let started = Started {
         chat: chat.clone(),
@@ -257,16 +257,14 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
     };
     let main = move |shard: Shard| services(shard, started.clone());
     let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
-    let calls_are_shut = config.walls.shut_calls(profiles)?;
+    let rings = config.walls.see_rings(running.engine().rings_are_restricted())?;
+    let calls = config.walls.shut_calls(profiles)?;
     if let Some(console) = &console {
         console.watch();
     }
     annulus::say!("{}", running.engine().plan());
     annulus::say!("{}", capacity(files));
-    match (paths_are_shut, calls_are_shut) {
-        (false, false) => annulus::say!("walls: none"),
-        (paths, calls) => annulus::say!("walls: landlock {}, seccomp {}", stands(paths), stands(calls)),
-    }
+    annulus::say!("walls: {}", walls::describe(&paths, &calls, &rings));
     let engine = running.engine().clone();
     offer(&engine, places, handover.clone(), taken.clone(), args.command)?;
     let leaving = handover.clone();
@@ -296,10 +294,6 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
     shards.into_iter().find_map(Result::err).map_or(Ok(()), Err)
 }
 
-fn stands(wall: bool) -> &'static str {
-    if wall { "stands" } else { "is not offered here" }
-}
-
 /// An address that shards listen on.
 struct Place {
     address: Address,
@@ -327,7 +321,7 @@ impl Place {
 }
 
 /// Where it is listened.
-fn places(config: &Config, args: &Args, source: Option<&Source>) -> Result<Vec<Place>, String> {
+fn places(config: &Config, args: &Args, gateway: Option<&config::Gateway>) -> Vec<Place> {
     let mut places = Vec::new();
     if matches!(args.command, Command::Run | Command::Chat) {
         places.push(Place::at(config.chat.listen, config.chat.listen.port() != 0));
@@ -335,31 +329,29 @@ fn places(config: &Config, args: &Args, source: Option<&Source>) -> Result<Vec<P
     if matches!(args.command, Command::Run | Command::Image) {
         places.push(Place::at(config.image.listen, false));
     }
-    if let Some(gateway) = gateway_of(args, source)? {
+    if let Some(gateway) = gateway {
         places.push(Place::at(SocketAddr::new(gateway.listen.ip, gateway.listen.port), false));
     }
-    let console = config.console.clone().or_default(args.command == Command::Run);
-    places.extend(console.and_then(|console| console.listen).map(|listen| Place::at(listen, false)));
-    Ok(places)
+    places.extend(console_at(config, args).map(|listen| Place::at(listen, false)));
+    places
+}
+
+/// Where the console listens, if there is one.
+fn console_at(config: &Config, args: &Args) -> Option<SocketAddr> {
+    config.console.clone().or_default(args.command == Command::Run)?.listen
 }
 
 /// What the gateway's file says, if there is a gateway.
-fn gateway_of(args: &Args, source: Option<&Source>) -> Result<Option<config::Gateway>, String> {
+fn gateway_of(args: &Args, source: Option<&Source>) -> Result<Option<Loaded>, String> {
     match source {
         _ if !matches!(args.command, Command::Run | Command::Gateway) => Ok(None),
-        Some(source) => {
-            let read = config::load(&source.path, &source.options);
-            let lines = |problems: Vec<config::Problem>| {
-                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            };
-            read.map(|(gateway, _)| Some(gateway)).map_err(lines)
-        }
-        None => built_in().map(Some),
+        Some(source) => source.load().map(Some),
+        None => Ok(Some(Loaded::without_file(built_in()?))),
     }
 }
 
 /// What of the machine is needed.
-fn needs(config: &Config, args: &Args, source: Option<&Source>) -> Result<Needs, String> {
+fn needs(config: &Config, args: &Args, source: Option<&Source>, gateway: Option<&config::Gateway>) -> Needs {
     let mut needs = Needs::new();
     if matches!(args.command, Command::Run | Command::Chat) {
         needs.add_chat(&config.chat);
@@ -367,15 +359,12 @@ fn needs(config: &Config, args: &Args, source: Option<&Source>) -> Result<Needs,
     if matches!(args.command, Command::Run | Command::Image) {
         needs.add_image(&config.image);
     }
-    if let Some(gateway) = gateway_of(args, source)? {
-        needs.add_gateway(&gateway);
-    }
-    if args.command == Command::Run {
-        needs.ports.push(9900);
+    if let Some(gateway) = gateway {
+        needs.add_gateway(gateway);
     }
     let files: [Option<&Path>; 2] = [args.config.as_deref(), source.map(|source| source.path.as_path())];
-    needs.add_process(config, &files);
-    Ok(needs)
+    needs.add_process(config.handover.as_deref(), console_at(config, args), &files);
+    needs
 }
 
 /// When all shards listen, takes the place of the process before, and can be replaced in turn.
@@ -394,6 +383,10 @@ fn offer(
         }
         for address in engine.give_up_sockets() {
             annulus::say!("upgrade: nobody listens at {address} any more");
+        }
+        if lock(&taken).as_ref().is_some_and(|takeover| takeover.is_in_time().is_err()) {
+            // Why is said when it has ended.
+            return engine.drain();
         }
         if let Err(sentence) = handover.offer(engine, command.name()) {
             annulus::say!("{sentence}");

@@ -48,6 +48,11 @@ fn limit(chat: &Chat, descriptors: u64) {
     prlimit(pid, Resource::Nofile, Rlimit { current: Some(descriptors), maximum }).unwrap();
 }
 
+/// Whether something that was refused was tried again, and done.
+fn goes_on(log: &str) -> bool {
+    log.contains("the log goes on.") || log.contains("the log has room again.")
+}
+
 #[test]
 fn a_log_without_descriptors_waits_for_one_and_does_not_fail() {
     let folder = Folder::new();
@@ -67,12 +72,22 @@ fn a_log_without_descriptors_waits_for_one_and_does_not_fail() {
             assert!(answer.contains("\"offset\""), "number {number}: {answer}");
         }
     });
-    until("the log waits", || chat.logged().contains("the log waits") || chat.logged().contains("no more room"));
+    // Where it meets the limit first: opening the segment to write to, or making the next one.
+    let waits = |log: &str| log.contains("the log waits: opening ") || log.contains("the log gets no more room in ");
+    until("the log waits", || waits(&chat.logged()));
+    let refused = chat.logged();
+    assert!(refused.contains("Too many open files") && !goes_on(&refused), "{refused}");
     std::thread::sleep(Duration::from_millis(500));
-    assert!(!publisher.is_finished());
+    assert!(!publisher.is_finished() && !goes_on(&chat.logged()), "nothing goes on without descriptors");
     limit(&chat, 1000);
+    // What was refused is tried again, and not given up or done without.
+    until("the log goes on", || goes_on(&chat.logged()));
     publisher.join().unwrap();
-    assert!(!chat.logged().contains("THE LOG HAS FAILED"), "{}", chat.logged());
+    let log = chat.logged();
+    assert!(!log.contains("THE LOG HAS FAILED"), "{log}");
+    let count = |words: &str| log.matches(words).count();
+    assert_eq!(count("the log waits: opening "), count("the log goes on."), "{log}");
+    assert_eq!(count("the log gets no more room in "), count("the log has room again."), "{log}");
     let history = chat.call("history", r#"{"channel":"room","limit":-1}"#);
     assert_eq!(history["result"]["publications"].as_array().unwrap().len(), PUBLICATIONS);
     chat.stop();

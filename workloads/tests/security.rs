@@ -117,6 +117,13 @@ impl Server {
         tasks.flatten().filter_map(status).map(|text| text.lines().filter_map(line).collect()).collect()
     }
 
+    /// Whether it was sent a signal that it has not taken yet.
+    fn has_pending_signals(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let pending = status.lines().filter_map(|line| line.strip_prefix("ShdPnd:\t")).map(str::trim);
+        pending.map(|mask| u64::from_str_radix(mask, 16).unwrap()).any(|mask| mask != 0)
+    }
+
     fn stop(mut self) {
         self.signal("TERM");
         let status = self.process.wait().unwrap();
@@ -255,8 +262,54 @@ fn a_server_that_root_starts_becomes_another_user_after_its_ports_are_open() {
     let output = Command::new(env!("CARGO_BIN_EXE_annulus")).args(["chat", "--user", "nobody-of-this-name"]).output();
     let said = String::from_utf8(output.unwrap().stderr).unwrap();
     assert!(said.contains("there is no user") && said.contains("UID:GID"), "{said}");
-    let output = Command::new(env!("CARGO_BIN_EXE_annulus")).args(["chat", "--user", "root"]).output();
-    assert!(String::from_utf8(output.unwrap().stderr).unwrap().contains("is root"));
+    for (user, says) in [("root", "is root"), ("5:0", "is in group 0"), ("4294967295:5", "nobody's number")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_annulus")).args(["chat", "--user", user]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(says), "{user}: {said}");
+    }
+}
+
+/// Who made a socket where a successor looks might hand it listening sockets of theirs.
+#[test]
+fn a_successor_takes_nothing_from_a_process_of_another_user() {
+    let probe = Command::new("id").arg("-u").output().unwrap();
+    if probe.stdout != b"0\n" {
+        return not_run("a socket of another user's", "the tests do not run as root");
+    }
+    let folder = Folder::new("squatter");
+    let owned = Command::new("chown").arg("65534:65534").arg(&folder.0).status().unwrap();
+    assert!(owned.success());
+    let file = folder.file("gateway.json", &gateway_file(free_port(), "127.0.0.1", "")).display().to_string();
+    let socket = folder.0.join("gateway.sock").display().to_string();
+    // The server before has become another user, by the same word as the successor is to: so it is believed.
+    let port = free_port();
+    std::fs::write(&file, gateway_file(port, "127.0.0.1", "")).unwrap();
+    let words = ["gateway", "--config", &file, "--handover", &socket, "--user", "65534:65534"];
+    let before = Server::start(&words, &[], &[port]);
+    let until = Instant::now() + Duration::from_secs(30);
+    while !Path::new(&socket).exists() {
+        assert!(Instant::now() < until, "{}", before.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let other = ["gateway", "--config", &file, "--handover", &socket];
+    let output = Command::new(env!("CARGO_BIN_EXE_annulus")).args(other).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("a process of user 65534 answers there"), "{said}");
+    assert!(!before.said().contains("is given"), "{}", before.said());
+    let mut after = Server::start(&words, &[], &[]);
+    let until = Instant::now() + Duration::from_secs(30);
+    while !after.said().contains("upgrade: taken over") {
+        assert!(after.process.try_wait().unwrap().is_none() && Instant::now() < until, "{}", after.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    after.stop();
+    assert!(!Path::new(&socket).exists(), "who ends takes its socket along");
+    // Where anybody may replace the socket, nobody is asked at all.
+    let opened = Command::new("chmod").arg("o+w").arg(&folder.0).status().unwrap();
+    assert!(opened.success());
+    let output = Command::new(env!("CARGO_BIN_EXE_annulus")).args(other).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("chmod o-w") && said.contains("--handover PATH"), "{said}");
 }
 
 #[test]
@@ -370,6 +423,7 @@ fn no_secret_of_a_configuration_is_told() {
             "GET /health HTTP/1.1",
             "GET /connection/websocket HTTP/1.1",
         ],
+        "the keys of tokens read again",
     );
 
     let (port, console) = (free_port(), free_port());
@@ -398,6 +452,8 @@ fn no_secret_of_a_configuration_is_told() {
             "GET /v1/images/wrong/signature HTTP/1.1",
             "GET /health HTTP/1.1",
         ],
+        // It has nothing to read again, and says nothing of it.
+        "",
     );
 
     let (port, console) = (free_port(), free_port());
@@ -419,6 +475,7 @@ fn no_secret_of_a_configuration_is_told() {
             "GET /__dashboard HTTP/1.1",
             "GET /__health HTTP/1.1",
         ],
+        "was read again and is in force",
     );
     for words in [["--print-config"], ["--print-openapi"]] {
         let output = run(&[&["gateway", "--config", &file], &words[..]].concat(), &variables);
@@ -428,8 +485,8 @@ fn no_secret_of_a_configuration_is_told() {
     is_silent("check", &run(&["check", &file], &variables));
 }
 
-/// Asks for everything that there is to see, and looks at all that was said.
-fn looks_around(server: &Server, name: &str, token: &str, heads: &[&str]) {
+/// Asks for everything that there is to see, has it reload, and looks at all that was said. `reloaded` is what is said of that.
+fn looks_around(server: &Server, name: &str, token: &str, heads: &[&str], reloaded: &str) {
     let (console, port) = (server.ports[0], server.ports[1]);
     for path in ["/", "/metrics", "/health", "/debug/", "/debug/shards", "/debug/stalls", "/debug/attribution"] {
         let with = format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}");
@@ -441,8 +498,13 @@ fn looks_around(server: &Server, name: &str, token: &str, heads: &[&str]) {
         let text = server.ask(port, head, "").1;
         is_silent(&format!("{name}: {head}"), &text);
     }
+    assert!(!server.said().contains(reloaded) || reloaded.is_empty(), "{name}: {}", server.said());
     server.signal("HUP");
-    std::thread::sleep(Duration::from_millis(1500));
+    let until = Instant::now() + Duration::from_secs(30);
+    while server.has_pending_signals() || !server.said().contains(reloaded) {
+        assert!(Instant::now() < until, "{name} does not reload: {}", server.said());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     is_silent(name, &server.said());
     server.signal("TERM");
     let until = Instant::now() + Duration::from_secs(60);

@@ -144,7 +144,7 @@ impl Default for SocketOptions {
     fn default() -> SocketOptions {
         SocketOptions {
             reuse_port: false,
-            backlog: 4096,
+            backlog: crate::limits::BACKLOG,
             no_delay: true,
             keep_alive: None,
             user_timeout: None,
@@ -452,6 +452,15 @@ pub struct Account {
 pub trait Driver {
     /// Which interface this is.
     fn kind(&self) -> DriverKind;
+
+    /// Whether all that is asked for without a system call of its own is bound to the operations of this engine. Where nothing is,
+    /// as in a driver without a ring, it is too.
+    ///
+    /// # Errors
+    /// The kernel's, which does not bind it.
+    fn is_restricted(&self) -> Result<(), Errno> {
+        Ok(())
+    }
 
     /// Hands over an operation. It starts at the next [`Driver::turn`] at the latest.
     fn submit(&mut self, token: Token, op: Op);

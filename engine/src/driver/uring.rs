@@ -46,6 +46,7 @@ pub struct UringDriver {
     starved_at: Option<Instant>,
     capabilities: Vec<Capability>,
     message_rings: bool,
+    restricted: Result<(), Errno>,
 }
 
 struct RingBell {
@@ -119,12 +120,16 @@ impl UringDriver {
         let message_rings = ring.supports(io_uring::opcode::MsgRingData::CODE);
         // Nothing is registered after this.
         let restricted = ring.enable()?;
-        capabilities.push(capability("restricted operations", restricted, "the ring takes those of the engine only"));
+        capabilities.push(capability(
+            "restricted operations",
+            restricted.is_ok(),
+            "the ring takes those of the engine only",
+        ));
         let event = EventFd::new()?;
         ring.watch(event.fd());
         let bell = Arc::new(RingBell { event, ring: ring.fd(), message: message_rings && limits::WAKE_BY_MESSAGE });
         let depth = PUBLISHED_MIN.min(pool.count());
-        Ok(UringDriver { ring, pool, start, bell, depth, starved_at: None, capabilities, message_rings })
+        Ok(UringDriver { ring, pool, start, bell, depth, starved_at: None, capabilities, message_rings, restricted })
     }
 
     /// What this kernel granted, for people.
@@ -200,6 +205,10 @@ fn denied(release: &str) -> Option<String> {
 impl Driver for UringDriver {
     fn kind(&self) -> DriverKind {
         DriverKind::Uring
+    }
+
+    fn is_restricted(&self) -> Result<(), Errno> {
+        self.restricted
     }
 
     fn submit(&mut self, token: Token, op: Op) {

@@ -233,16 +233,16 @@ impl Ring {
     }
 
     /// Restricts the ring to the operations that are used here, and lets it work. Nothing else can be registered from then on. Whether
-    /// the kernel restricts it.
+    /// the kernel restricts it, or why not.
     ///
     /// # Errors
     /// The kernel does not let it work.
-    pub fn enable(&self) -> io::Result<bool> {
+    pub fn enable(&self) -> io::Result<Result<(), Errno>> {
         let submitter = self.ring.submitter();
         let mut allowed: Vec<Restriction> = OPERATIONS.into_iter().map(Restriction::sqe_op).collect();
         // All flags of entries: without this line none would be allowed.
         allowed.push(Restriction::sqe_flags_allowed(u8::MAX));
-        let restricted = submitter.register_restrictions(&mut allowed).is_ok();
+        let restricted = submitter.register_restrictions(&mut allowed).map_err(Errno::from);
         submitter.register_enable_rings()?;
         Ok(restricted)
     }
@@ -686,7 +686,7 @@ mod tests {
         };
         // Where a kernel or a container offers no rings, there is nothing to restrict.
         let Ok(mut ring) = Ring::new(setup, pool) else { return };
-        assert!(ring.enable().unwrap());
+        assert_eq!(ring.enable().unwrap(), Ok(()));
         let mut result_of = |entry: Entry| {
             // SAFETY: the entry refers to no memory.
             unsafe { ring.ring.submission().push(&entry.user_data(7)) }.unwrap();

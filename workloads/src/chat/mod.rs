@@ -11,7 +11,7 @@
 //! | room | what |
 //! |---|---|
 //! | `config/` | one model, two dialects: ours and Centrifugo's |
-//! | `node.rs`, `secure.rs` | what all shards share, and what happens before they start |
+//! | `node.rs`, `prepared.rs`, `secure.rs` | what all shards share, and what happens before they start |
 //! | `dialect.rs`, `emulation.rs` | what carries messages and how they look there; names of sessions without a WebSocket |
 //! | `serve/` | one task per shard: sockets, HTTP, WebSocket, streams; `http.rs`: routes and answers, `page.html`: the page at / |
 //! | `fleet/` | several nodes as one chat: who lives, orders and questions to all |
@@ -47,6 +47,7 @@ pub mod log;
 pub mod node;
 pub mod offline;
 pub mod past;
+mod prepared;
 pub mod quota;
 pub mod rules;
 pub mod sanctions;

@@ -1,5 +1,5 @@
-//! What all shards of a chat share, and what has to happen before the first of them starts: reading keys and schemas,
-//! opening the log, putting an earlier life together.
+//! What all shards of a chat share, and what has to happen before the first of them starts: opening the log, putting an
+//! earlier life together.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,23 +9,19 @@ use annulus_engine::Shard;
 use annulus_engine::tls::rustls::{ClientConfig, ServerConfig};
 
 use super::admin::Console;
-use super::config::{self, Config, Tokens};
+use super::config::{self, Config};
 use super::emulation::Sessions;
 use super::feeding::{Bell, Tail};
 use super::hub::{Common, Restored, Restorer, Verifiers};
 use super::log::{self, LogId, Opened};
+use super::prepared::{self, Database, Prepared};
 use super::quota::Quota;
-use super::seal::Sealer;
 use super::secure;
-use super::store::{
-    Archive, Archivist, Feed, FeedState, Mark, PostgresSettings, SqliteSettings, start_postgres, start_sqlite,
-};
-use super::tokens::{Jwks, Settings, Times, Verifier};
+use super::store::{Archive, Archivist, Feed, FeedState, Mark, start_postgres, start_sqlite};
 use super::users::Counted;
 use crate::durable::make_directory;
 use crate::gateway::access::{AccessLog, Writer};
 use crate::postgres::Target;
-use crate::schema::Schema;
 
 /// The log's shard. The first one has the console already.
 const LOG_SHARD: usize = 0;
@@ -33,16 +29,6 @@ const LOG_SHARD: usize = 0;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Beside the log: the machine's run in which it was last used, for as long as it is.
 const MARK_FILE: &str = "in-use";
-
-/// Where publications go from the log.
-pub enum Database {
-    /// Nowhere.
-    None,
-    /// Into SQLite.
-    Sqlite(SqliteSettings),
-    /// Into PostgreSQL.
-    Postgres(Box<PostgresSettings>),
-}
 
 /// See the module's description.
 pub struct Node {
@@ -90,17 +76,7 @@ impl Node {
     /// # Errors
     /// As [`Node::open`].
     pub fn check(config: &Config) -> Result<(), String> {
-        config.check()?;
-        verifiers(config)?;
-        if let Some(ring) = config.encryption.load()? {
-            Sealer::new(&ring.keys[ring.current].0, &ring.keys)?;
-        }
-        for schema in config.channels.all().filter_map(|namespace| namespace.schema.as_deref()) {
-            Schema::read(schema).map_err(|error| format!("chat: {error}"))?;
-        }
-        config.tls.as_ref().map(secure::server_config).transpose()?;
-        Console::open(config)?;
-        database(config).map(drop)
+        Prepared::read(config).map(drop)
     }
 
     /// Prepares a chat for so many shards.
@@ -108,22 +84,11 @@ impl Node {
     /// # Errors
     /// A sentence for people: what is wrong, with what, and what to do.
     pub fn open(config: Config, shards: usize) -> Result<Arc<Node>, String> {
-        config.check()?;
+        let Prepared { verifiers, sealer, schemas, tls, client_tls, admin, database } = Prepared::read(&config)?;
         make_directories(&config)?;
         for warning in config.warnings() {
             crate::say!("chat: note: {warning}");
         }
-        let verifiers = verifiers(&config)?;
-        let sealer = match config.encryption.load()? {
-            None => None,
-            Some(ring) => Some(Arc::new(Sealer::new(&ring.keys[ring.current].0, &ring.keys)?)),
-        };
-        let schemas = config.channels.all().map(|namespace| namespace.schema.as_deref().map(Schema::read).transpose());
-        let schemas = schemas.collect::<Result<Vec<_>, String>>().map_err(|error| format!("chat: {error}"))?;
-        let tls = config.tls.as_ref().map(secure::server_config).transpose()?;
-        let client_tls = secure::client_config()?;
-        let admin = Console::open(&config)?;
-        let database = database(&config)?;
         let archivist = match &config.database {
             config::Database::Sqlite { directory } if config.channels.reads_database() => {
                 Some(Archivist::start(directory).map_err(|error| format!("chat: {error}"))?)
@@ -243,7 +208,7 @@ impl Node {
             }
             Err(sentence) => crate::say!("chat: the certificates stay as they were: {sentence}"),
         }
-        match verifiers(config) {
+        match prepared::verifiers(config) {
             Ok(verifiers) => {
                 *lock(&self.verifiers) = Arc::new(verifiers);
                 self.edition.fetch_add(1, Ordering::Release);
@@ -442,65 +407,6 @@ fn make_directories(config: &Config) -> Result<(), String> {
         })?;
     }
     Ok(())
-}
-
-fn verifiers(config: &Config) -> Result<Verifiers, String> {
-    let skip = config.client.insecure_skip_signature;
-    Ok(Verifiers {
-        connection: verifier(&config.tokens, skip, "tokens")?,
-        subscription: verifier(config.subscription_tokens(), skip, "subscription_tokens")?,
-    })
-}
-
-fn verifier(tokens: &Tokens, skip_signature: bool, section: &str) -> Result<Verifier, String> {
-    let named = |error: String| format!("chat.{section}: {error}");
-    let secret = |secret: &Option<config::Secret>| secret.as_ref().map(|s| s.reveal().to_owned()).unwrap_or_default();
-    let pem = |pem: &Option<config::Pem>| pem.as_ref().map_or(Ok(String::new()), config::Pem::load).map_err(named);
-    let jwks = match (&tokens.jwks_file, &tokens.jwks_url) {
-        (Some(path), _) => {
-            let text = std::fs::read(path).map_err(|error| named(format!("{}: {error}", path.display())))?;
-            Jwks::Set(text)
-        }
-        (None, Some(_)) => Jwks::Endpoint(Times::default().spread(crate::backoff::seed())),
-        (None, None) => Jwks::None,
-    };
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let settings = Settings {
-        hmac_secret_key: secret(&tokens.hmac_secret),
-        hmac_previous_secret_key: secret(&tokens.hmac_previous_secret),
-        hmac_previous_secret_key_valid_until: tokens.hmac_previous_valid_until.unwrap_or(0),
-        rsa_public_key: pem(&tokens.rsa_public_key)?,
-        ecdsa_public_key: pem(&tokens.ecdsa_public_key)?,
-        ed25519_public_key: pem(&tokens.ed25519_public_key)?,
-        jwks,
-        audience: text(&tokens.audience),
-        issuer: text(&tokens.issuer),
-        user_id_claim: text(&tokens.user_id_claim),
-        skip_signature,
-        ..Settings::default()
-    };
-    let verifier = Verifier::new(settings).map_err(named)?;
-    for warning in verifier.warnings() {
-        crate::say!("chat: note: chat.{section}: {warning}");
-    }
-    Ok(verifier)
-}
-
-fn database(config: &Config) -> Result<Database, String> {
-    Ok(match &config.database {
-        config::Database::None => Database::None,
-        config::Database::Sqlite { directory } => Database::Sqlite(SqliteSettings::new(directory)),
-        config::Database::Postgres { url, connections, batch_rows_max } => {
-            let target = Target::parse(url.reveal()).map_err(|error| format!("chat.database.postgres: {error}"))?;
-            let directory = config.log.directory.clone().unwrap_or_default();
-            let settings = PostgresSettings {
-                connections: *connections,
-                batch_rows: *batch_rows_max,
-                ..PostgresSettings::new(&directory, target)
-            };
-            Database::Postgres(Box::new(settings))
-        }
-    })
 }
 
 fn open_log(config: &Config, has_feeder: bool, restorer: &mut Restorer<'_>) -> Result<Option<Opened>, String> {

@@ -23,6 +23,7 @@ use annulus_engine::Shard;
 use annulus_engine::metrics::render;
 use annulus_engine::trace::Kind;
 
+use crate::secret::is_same;
 use crate::serve::door::Door;
 use crate::serve::visitor::is_foreign;
 use crate::serve::{self, Body, Problem, Reply, Request};
@@ -109,7 +110,7 @@ impl Console {
         };
         let in_query = request.query_value("token");
         let shown = request.bearer().or(in_query.as_deref()).unwrap_or_default();
-        match crate::chat::api::is_same(shown.as_bytes(), token) {
+        match is_same(shown.as_bytes(), token) {
             true => Ok(()),
             false => Err(Problem::new(
                 401,

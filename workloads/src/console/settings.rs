@@ -7,10 +7,12 @@
 //! | `sample_hz` | 97 | how often each thread's stack is looked at, per second of its processor time, for a second out of twenty; 0: never |
 //! | `sample_minutes` | 10 | how long that is kept |
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::config::{Value, address, number, string, unknown};
 
+/// Where the console of `annulus run` is unless something else is said.
+const AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 /// Bytes of a token at least: it must not be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 /// Times per second that a stack is looked at, at most.
@@ -47,7 +49,7 @@ impl std::fmt::Debug for Settings {
 impl Settings {
     /// The settings of a console, if there is one: where none is named, there is one by default or not.
     pub fn or_default(mut self, is_default: bool) -> Option<Settings> {
-        self.listen = self.listen.or(is_default.then_some(([127, 0, 0, 1], 9900).into()));
+        self.listen = self.listen.or(is_default.then_some(AT));
         self.listen.is_some().then_some(self)
     }
 

@@ -7,7 +7,7 @@ use annulus_protocols::json::write_string;
 use super::live::Live;
 use super::problem;
 use super::request::{Reply, Request};
-use crate::chat::api::is_same;
+use crate::secret::is_same;
 use crate::serve::visitor::is_foreign;
 
 /// The dashboard: the page, its style and its script.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use annulus_engine::compute::{Ticket, ticket};
 
+use super::config::model::Gateway;
 use super::config::{self, LoadOptions};
 use super::service::Edition;
 use super::tls;
@@ -70,21 +71,57 @@ pub struct Source {
     pub options: LoadOptions,
 }
 
+/// What a configuration says, before the files that it names are read: what of the machine it needs can be told by then.
+pub struct Loaded {
+    gateway: Gateway,
+    notes: Vec<config::Finding>,
+    /// Of the configuration's own file, from before it was read.
+    own: Option<(PathBuf, Option<Date>)>,
+}
+
+impl Loaded {
+    /// One that is in no file.
+    pub fn without_file(gateway: Gateway) -> Loaded {
+        Loaded { gateway, notes: Vec::new(), own: None }
+    }
+
+    /// What it says.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Reads the files that it names, tells what is worth a note, and gives the dates of all files.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn open(self) -> Result<(Edition, Dates), String> {
+        for note in &self.notes {
+            crate::say!("gateway: note: {note}");
+        }
+        let dates = self.own.into_iter().chain(tls::files(&self.gateway).into_iter().map(dated)).collect();
+        Ok((Edition::load(self.gateway)?, dates))
+    }
+}
+
 impl Source {
-    /// Reads it, and the files that it names; with it their dates from before: what changes meanwhile is not missed.
+    /// Reads it, and not yet the files that it names.
     ///
     /// # Errors
     /// Everything that is wrong, a line each.
-    pub fn read(&self) -> Result<(Edition, Dates), String> {
+    pub fn load(&self) -> Result<Loaded, String> {
         let own = dated(self.path.clone());
         let lines =
             |findings: Vec<config::Finding>| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let (gateway, notes) = config::load(&self.path, &self.options).map_err(lines)?;
-        for note in notes {
-            crate::say!("gateway: note: {note}");
-        }
-        let dates = std::iter::once(own).chain(tls::files(&gateway).into_iter().map(dated)).collect();
-        Ok((Edition::load(gateway)?, dates))
+        Ok(Loaded { gateway, notes, own: Some(own) })
+    }
+
+    /// Reads it, and the files that it names; with it their dates from before: what changes meanwhile is not missed.
+    ///
+    /// # Errors
+    /// As [`Source::load`] and [`Loaded::open`].
+    pub fn read(&self) -> Result<(Edition, Dates), String> {
+        self.load()?.open()
     }
 
     /// Reads it again and puts it in force on all shards, and gives the dates of what it has read; or says why not, and

@@ -2,7 +2,7 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `handover.rs` | the sockets that a successor is given, and what the two say to each other |
+//! | `handover.rs`, `handover/` | the sockets that a successor is given, and what the two say to each other |
 //! | `user.rs` | whom a server becomes that root started |
 //! | `walls.rs` | the kernel's walls around a server: paths, ports, system calls |
 //! | `needs.rs` | what of the machine the configured services need |

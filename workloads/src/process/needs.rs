@@ -3,9 +3,9 @@
 //! A file is named by its folder: careful editors and certificate renewers replace files, and what the kernel's rule is
 //! about is the file that was there.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
 use crate::gateway::config::model::KeySource;
 use crate::gateway::{config, tls};
 use crate::image::lanes::cpu::Isolation;
@@ -14,6 +14,17 @@ use crate::{chat, image, redis};
 
 /// What every server reads: names and authorities, the time zone, programs' libraries, and what the kernel says of itself.
 const READ: [&str; 8] = ["/etc", "/proc", "/sys", "/usr", "/lib", "/lib64", "/run/systemd/resolve", "/dev/urandom"];
+/// What of them is a link on some systems, to where another program writes it anew: names, services, the time.
+const LINKED: [&str; 8] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/localtime",
+];
 /// What a program of ours that is started again is run by.
 const LOADERS: [&str; 4] = [
     "/lib64/ld-linux-x86-64.so.2",
@@ -42,8 +53,9 @@ impl Needs {
     pub fn new() -> Needs {
         let libraries = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let libraries = std::env::split_paths(&libraries).filter(|path| !path.as_os_str().is_empty());
+        let linked = LINKED.iter().filter_map(|link| behind(Path::new(link)));
         Needs {
-            read: READ.iter().map(PathBuf::from).chain(libraries).collect(),
+            read: READ.iter().map(PathBuf::from).chain(libraries).chain(linked).collect(),
             write: vec!["/dev/null".into()],
             run: std::iter::once(PathBuf::from("/proc/self/exe")).chain(LOADERS.iter().map(PathBuf::from)).collect(),
             ..Needs::default()
@@ -76,6 +88,7 @@ impl Needs {
             KeySource::Url(_) => None,
         });
         self.read_files(key_sets);
+        self.read_files(gateway.rate_limit_store.as_ref().and_then(|store| store.redis.file()));
         self.ports.push(gateway.listen.port);
     }
 
@@ -89,9 +102,8 @@ impl Needs {
         if let chat::config::Database::Postgres { url, .. } = &config.database {
             self.add_postgres(crate::postgres::Target::parse(url.reveal()).ok().as_ref());
         }
-        let redis =
-            config.broker.as_ref().and_then(|broker| redis::Settings::parse(broker.redis.reveal()).ok()?.file());
-        self.read_files(redis.as_deref());
+        let redis = config.broker.as_ref().and_then(|broker| redis::Settings::parse(broker.redis.reveal()).ok());
+        self.read_files(redis.as_ref().and_then(redis::Settings::file));
         self.ports.push(config.listen.port());
     }
 
@@ -99,6 +111,7 @@ impl Needs {
     pub fn add_image(&mut self, config: &image::config::Config) {
         self.read_files(config.watermarks.iter().map(|(_, file)| file.as_path()));
         self.read_files(config.tls.iter().flat_map(|(chain, key)| [chain.as_path(), key.as_path()]));
+        self.read_files(config.redis.as_ref().and_then(|queue| queue.redis.file()));
         self.add_postgres(config.audit.as_ref());
         self.write.push(config.data_dir.clone());
         if config.isolation == Isolation::Process {
@@ -121,10 +134,10 @@ impl Needs {
     }
 
     /// What is not chosen by a service.
-    pub fn add_process(&mut self, config: &Config, files: &[Option<&Path>]) {
+    pub fn add_process(&mut self, handover: Option<&Path>, console: Option<SocketAddr>, files: &[Option<&Path>]) {
         self.read_files(files.iter().copied().flatten());
-        self.ports.extend(config.console.listen.map(|listen| listen.port()));
-        if let Some(path) = &config.handover {
+        self.ports.extend(console.map(|listen| listen.port()));
+        if let Some(path) = handover {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             self.write.push(folder.to_owned());
         }
@@ -146,9 +159,43 @@ impl Needs {
     }
 }
 
+/// What has to be open for a link of the system's to be read: the folder that it leads to, because the file there is replaced,
+/// unless that folder is one of the large ones at the top, such as `/run`. `None`: the file is no link.
+fn behind(link: &Path) -> Option<PathBuf> {
+    let to = link.read_link().ok()?;
+    // Who writes the file may begin after us: the last link leads there all the same.
+    let file = link.canonicalize().unwrap_or_else(|_| link.parent().unwrap_or(Path::new("/")).join(to));
+    let folder = file.parent().filter(|folder| folder.components().count() > 2);
+    Some(folder.filter(|folder| folder.is_dir()).unwrap_or(&file).to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_of_the_system_open_where_they_lead() {
+        let home = std::env::temp_dir().join(format!("annulus-links-{}", std::process::id()));
+        let folder = home.join("run/network");
+        std::fs::create_dir_all(&folder).unwrap();
+        let folder = folder.canonicalize().unwrap();
+        let link = home.join("resolv.conf");
+        let lead = |to: &Path| {
+            let _absent = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(to, &link).unwrap();
+        };
+        lead(&folder.join("resolv.conf"));
+        assert_eq!(behind(&link), Some(folder.clone()), "nobody has written it yet");
+        std::fs::write(folder.join("resolv.conf"), "").unwrap();
+        assert_eq!(behind(&link), Some(folder.clone()));
+        lead(Path::new("run/network/resolv.conf"));
+        assert_eq!(behind(&link), Some(folder.clone()), "relative to where the link is");
+        lead(Path::new("/etc/passwd"));
+        assert_eq!(behind(&link), Some("/etc/passwd".into()), "and not all that is at the top");
+        assert_eq!(behind(&folder.join("resolv.conf")), None, "no link");
+        assert_eq!(behind(&home.join("nowhere")), None);
+        std::fs::remove_dir_all(home).unwrap();
+    }
 
     #[test]
     fn a_file_opens_its_folder_and_one_at_the_top_itself() {

@@ -1,9 +1,17 @@
 //! Whom a server becomes that root started, before it reads anything but its configuration and after its ports are open.
 //!
 //! Names are looked up in `/etc/passwd` and `/etc/group`; whoever is only known elsewhere is given by numbers.
+//!
+//! ```text
+//!   one thread? ─► no new privileges ─► its groups, and no others ─► gid ─► uid ─► root again? must fail
+//! ```
 
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+/// No number of anybody: to the kernel it says "leave it as it is" (setresuid(2)), which is root.
+const NOBODYS: u32 = u32::MAX;
 
 /// A user, with all groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +25,32 @@ impl User {
     /// Finds one by `NAME`, or by `UID:GID`.
     ///
     /// # Errors
-    /// A sentence: there is no such user, or it is root.
+    /// A sentence: there is no such user, or it is root, or in root's group.
     pub fn find(text: &str) -> Result<User, String> {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let user = User::among(text, &read("/etc/passwd"), &read("/etc/group"))?;
-        match user.uid {
-            0 => Err(format!("user {text:?} is root: name one that may do less")),
-            _ => Ok(user),
+        user.check(text)?;
+        Ok(user)
+    }
+
+    /// Its number.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    fn check(&self, text: &str) -> Result<(), String> {
+        if self.uid == 0 {
+            return Err(format!("user {text:?} is root: name one that may do less"));
         }
+        if self.groups.contains(&0) {
+            return Err(format!(
+                "user {text:?} is in group 0, which is root's: name one that is not, or give UID:GID with another group"
+            ));
+        }
+        if self.uid == NOBODYS || self.groups.contains(&NOBODYS) {
+            return Err(format!("user {text:?}: {NOBODYS} is nobody's number"));
+        }
+        Ok(())
     }
 
     fn among(text: &str, users: &str, groups: &str) -> Result<User, String> {
@@ -51,52 +77,111 @@ impl User {
         Ok(User { uid, gid, groups })
     }
 
-    /// Becomes it, for ever. The process must have one thread: what is set is the calling thread's, and those that it starts
-    /// have it from there.
+    /// Becomes it, for ever. What is set is the calling thread's, and those that it starts have it from there: so it is done
+    /// while there is one thread.
     ///
     /// # Errors
-    /// A sentence: we may not.
+    /// A sentence: we may not, or a part of the process would stay root's. The process must not go on then, for it may have
+    /// become somebody else by half.
     pub fn become_it(&self) -> Result<(), String> {
+        let failed = |error: Errno| format!("the server cannot become user {}: {error}", self.uid);
         if geteuid().as_raw() == self.uid {
-            return Ok(());
+            return self.stay();
         }
-        let failed = |error: rustix::io::Errno| format!("the server cannot become user {}: {error}", self.uid);
         if !geteuid().is_root() {
             return Err(format!(
                 "only root can make a server another user's: leave --user out, or start it as {}",
                 self.uid
             ));
         }
+        match threads() {
+            Ok(1) => {}
+            Ok(threads) => {
+                return Err(format!(
+                    "the server cannot become user {}: it has {threads} threads already, and all but one would stay root's",
+                    self.uid
+                ));
+            }
+            Err(error) => {
+                return Err(format!(
+                    "the server cannot become user {}: how many threads it has is in /proc/self/task, which cannot be read: {error}",
+                    self.uid
+                ));
+            }
+        }
         let groups: Vec<Gid> = self.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        // First: from here on not even a program with the bit of set-user-ID gives anything back.
+        set_no_new_privs(true).map_err(failed)?;
+        // In place of root's, all of which are gone with this.
         set_thread_groups(&groups).map_err(failed)?;
         set_thread_res_gid(gid, gid, gid).map_err(failed)?;
         // Capabilities go with it.
         set_thread_res_uid(uid, uid, uid).map_err(failed)?;
-        set_no_new_privs(true).map_err(failed)?;
-        if set_thread_res_uid(None, Uid::ROOT, None).is_ok() {
-            return Err(format!("user {} could become root again", self.uid));
-        }
-        Ok(())
+        self.stay()
     }
+
+    /// Sees that there is no way back: by the numbers that are kept beside the one in force, or by a capability.
+    fn stay(&self) -> Result<(), String> {
+        let is_root = set_thread_res_uid(None, Uid::ROOT, None).is_ok();
+        let is_of_root = set_thread_res_gid(None, Gid::ROOT, None).is_ok();
+        match is_root || is_of_root {
+            true => Err(format!(
+                "user {} could become root again. Likely cause: the server was started with CAP_SETUID or CAP_SETGID, or by a \
+                 program with the bit of set-user-ID. Fix: start it as that user without them, or as root",
+                self.uid
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// How many threads this process has.
+fn threads() -> std::io::Result<usize> {
+    std::fs::read_dir("/proc/self/task").map(Iterator::count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/:/bin/false\nbroken:x\n";
-    const GROUPS: &str = "root:x:0:\nweb:x:34:\nkeys:x:105:other,web\nlogs:x:7:webber\n\n";
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/:/bin/false\nbroken:x\nops:x:50:51::/:\n";
+    const GROUPS: &str = "root:x:0:ops\nweb:x:34:\nkeys:x:105:other,web\nlogs:x:7:webber\n\n";
 
     #[test]
     fn users_are_found_with_their_groups() {
         let found = User::among("web", USERS, GROUPS).unwrap();
         assert_eq!(found, User { uid: 33, gid: 34, groups: vec![34, 105] });
+        assert!(found.check("web").is_ok());
         let found = User::among("1000:1001", USERS, GROUPS).unwrap();
         assert_eq!(found, User { uid: 1000, gid: 1001, groups: vec![1001] });
-        for nobody in ["", "we", "broken", "33", "web:34", "33:"] {
+        for nobody in ["", "we", "broken", "33", "web:34", "33:", "-1:5", "4294967296:5"] {
             assert!(User::among(nobody, USERS, GROUPS).is_err(), "{nobody:?}");
         }
-        assert!(User::find("0:0").unwrap_err().contains("is root"));
+    }
+
+    #[test]
+    fn root_its_group_and_numbers_that_mean_nobody_are_refused() {
+        for (text, says) in [
+            ("0:0", "is root"),
+            ("0:5", "is root"),
+            ("5:0", "is in group 0"),
+            // Given to setresuid(2), this would leave the server root's.
+            ("4294967295:5", "nobody's number"),
+            ("5:4294967295", "nobody's number"),
+        ] {
+            let refused = User::find(text).unwrap_err();
+            assert!(refused.contains(says), "{text}: {refused}");
+        }
+        let further = User::among("ops", USERS, GROUPS).unwrap();
+        assert!(further.check("ops").unwrap_err().contains("is in group 0"));
+    }
+
+    #[test]
+    fn a_process_of_several_threads_does_not_become_another_by_one_of_them() {
+        let user = User::find("65534:65534").unwrap();
+        let refused = std::thread::spawn(move || user.become_it().unwrap_err()).join().unwrap();
+        let says = if geteuid().is_root() { "threads already" } else { "only root" };
+        assert!(refused.contains(says), "{refused}");
     }
 }

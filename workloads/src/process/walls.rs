@@ -4,6 +4,7 @@
 //!   landlock   before the first thread: files and folders of the configuration, its ports, ourselves as the only program,
 //!              no signal and no abstract socket of others
 //!   seccomp    when the rings are there: no tracing, mounting, modules, keys, other users, namespaces, no further ring
+//!   rings      from when they are made: each takes the engine's operations only
 //! ```
 //!
 //! The two are of different use. Landlock is asked by the kernel's files and sockets themselves, so it holds for operations
@@ -58,22 +59,50 @@ impl std::str::FromStr for Walls {
     }
 }
 
+/// What became of one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wall {
+    /// It is there, for good.
+    Stands,
+    /// The kernel did not make it, for this reason.
+    Missing(String),
+    /// It was not asked for.
+    Off,
+}
+
+impl std::fmt::Display for Wall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wall::Stands => f.write_str("stands"),
+            Wall::Missing(why) => write!(f, "is not offered here ({why})"),
+            Wall::Off => f.write_str("is off"),
+        }
+    }
+}
+
+/// All three, as the start says them.
+pub fn describe(paths: &Wall, calls: &Wall, rings: &Wall) -> String {
+    match [paths, calls, rings].iter().all(|wall| **wall == Wall::Off) {
+        true => "none".to_owned(),
+        false => format!("landlock {paths}, seccomp {calls}, the restriction of rings {rings}"),
+    }
+}
+
 impl Walls {
     /// Restricts the calling thread, and all that it starts, to what is needed. The process must have one thread. Whether it
     /// does now.
     ///
     /// # Errors
     /// A sentence: the kernel refuses, or offers none and has to.
-    pub fn shut_paths(self, needs: &Needs) -> Result<bool, String> {
+    pub fn shut_paths(self, needs: &Needs) -> Result<Wall, String> {
         if self == Walls::Off {
-            return Ok(false);
+            return Ok(Wall::Off);
         }
         let failed = |error: &dyn std::fmt::Display| format!("landlock: {error}");
         set_no_new_privs(true).map_err(|error| failed(&error))?;
-        let stands = landlock(needs).map_err(|error| failed(&error))?;
-        match stands || self == Walls::Auto {
-            true => Ok(stands),
-            false => Err(missing("landlock")),
+        match landlock(needs).map_err(|error| failed(&error))? {
+            true => Ok(Wall::Stands),
+            false => self.without("landlock", "it is not among the security modules of this kernel", ALLOW_IT),
         }
     }
 
@@ -81,27 +110,46 @@ impl Walls {
     ///
     /// # Errors
     /// As [`Walls::shut_paths`].
-    pub fn shut_calls(self, profiles: bool) -> Result<bool, String> {
+    pub fn shut_calls(self, profiles: bool) -> Result<Wall, String> {
         if self == Walls::Off {
-            return Ok(false);
+            return Ok(Wall::Off);
         }
         for program in filters(profiles)? {
-            match apply_filter_all_threads(&program) {
-                Ok(()) => {}
-                Err(error) if self == Walls::Required => return Err(format!("{} ({error})", missing("seccomp"))),
-                Err(_) => return Ok(false),
+            if let Err(error) = apply_filter_all_threads(&program) {
+                return self.without("seccomp", &error.to_string(), ALLOW_IT);
             }
         }
-        Ok(true)
+        Ok(Wall::Stands)
+    }
+
+    /// Whether the rings are what the engine says of them: see [`annulus_engine::Engine::rings_are_restricted`].
+    ///
+    /// # Errors
+    /// As [`Walls::shut_paths`].
+    pub fn see_rings(self, restricted: std::io::Result<()>) -> Result<Wall, String> {
+        match restricted {
+            _ if self == Walls::Off => Ok(Wall::Off),
+            Ok(()) => Ok(Wall::Stands),
+            Err(error) => {
+                self.without("restriction of rings", &error.to_string(), "do without rings (driver = \"epoll\")")
+            }
+        }
+    }
+
+    /// A wall does not stand.
+    fn without(self, wall: &str, why: &str, fix: &str) -> Result<Wall, String> {
+        match self {
+            Walls::Required => Err(format!(
+                "this kernel offers no {wall} ({why}), and walls = \"required\" asks for it. Likely cause: a kernel built without \
+                 it, or a container's own profile. Fix: {fix}, or use walls = \"auto\""
+            )),
+            Walls::Auto | Walls::Off => Ok(Wall::Missing(why.to_owned())),
+        }
     }
 }
 
-fn missing(wall: &str) -> String {
-    format!(
-        "this kernel offers no {wall}, and walls = \"required\" asks for it. Likely cause: a kernel built without it, or a \
-         container's own profile. Fix: allow it there, or use walls = \"auto\""
-    )
-}
+/// What helps where somebody else forbids a wall.
+const ALLOW_IT: &str = "allow it there";
 
 fn landlock(needs: &Needs) -> Result<bool, landlock::RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
@@ -181,6 +229,7 @@ const REFUSED: &[i64] = &[
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_fanotify_init,
+    // New devices; see `REFUSED_OLD`, too.
     libc::SYS_mknodat,
     // Who we are.
     libc::SYS_unshare,
@@ -206,6 +255,12 @@ const REFUSED: &[i64] = &[
     libc::SYS_io_uring_setup,
 ];
 
+/// Further ones that only older architectures have: what newer calls do, and ports of devices.
+#[cfg(target_arch = "x86_64")]
+const REFUSED_OLD: &[i64] = &[libc::SYS_mknod, libc::SYS_iopl, libc::SYS_ioperm];
+#[cfg(not(target_arch = "x86_64"))]
+const REFUSED_OLD: &[i64] = &[];
+
 /// What a new process may not be given of its own (clone(2)): `CLONE_NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`, `NEWUSER`,
 /// `NEWPID` and `NEWNET`.
 const NAMESPACES: [i32; 7] = [
@@ -218,8 +273,27 @@ const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWNET,
 ];
 
+/// Calls of the x32 ABI (`__X32_SYSCALL_BIT`): the same calls under other numbers, and some under numbers of their own, which a
+/// kernel may offer to every program of x86-64.
+#[cfg(target_arch = "x86_64")]
+const X32: u32 = 0x4000_0000;
+
+/// Refuses all that have x32's bit: no program here is of that ABI. Filters of seccompiler know single numbers only.
+#[cfg(target_arch = "x86_64")]
+fn without_x32() -> BpfProgram {
+    // linux/bpf_common.h, and `struct seccomp_data` of linux/seccomp.h, whose first word is the call's number.
+    let [load, if_bit, ret] = [0x20, 0x45, 0x06];
+    let instruction = |code, jt, jf, k| seccompiler::sock_filter { code, jt, jf, k };
+    vec![
+        instruction(load, 0, 0, 0),
+        instruction(if_bit, 0, 1, X32),
+        instruction(ret, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()),
+        instruction(ret, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
 /// The filters, in the order in which they are applied. Whether `profiles` are taken decides about `perf_event_open(2)`.
-fn filters(profiles: bool) -> Result<[BpfProgram; 2], String> {
+fn filters(profiles: bool) -> Result<Vec<BpfProgram>, String> {
     let sentence = |error: seccompiler::BackendError| format!("seccomp: {error}");
     let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(sentence)?;
     let made = |calls: BTreeMap<i64, Vec<SeccompRule>>, errno: i32| -> Result<BpfProgram, String> {
@@ -227,7 +301,8 @@ fn filters(profiles: bool) -> Result<[BpfProgram; 2], String> {
         let filter = SeccompFilter::new(calls, SeccompAction::Allow, refused, architecture).map_err(sentence)?;
         filter.try_into().map_err(sentence)
     };
-    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&call| (call, Vec::new())).collect();
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
+        REFUSED.iter().chain(REFUSED_OLD).map(|&call| (call, Vec::new())).collect();
     if !profiles {
         refused.insert(libc::SYS_perf_event_open, Vec::new());
     }
@@ -239,7 +314,12 @@ fn filters(profiles: bool) -> Result<[BpfProgram; 2], String> {
     refused.insert(libc::SYS_clone, NAMESPACES.into_iter().map(namespace).collect::<Result<_, _>>()?);
     // Its flags are in memory, where no filter can see them. Who is told that there is no such call uses clone(2).
     let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    Ok([made(refused, libc::EPERM)?, made(unknown, libc::ENOSYS)?])
+    Ok(vec![
+        made(refused, libc::EPERM)?,
+        made(unknown, libc::ENOSYS)?,
+        #[cfg(target_arch = "x86_64")]
+        without_x32(),
+    ])
 }
 
 #[cfg(test)]
@@ -250,9 +330,86 @@ mod tests {
     fn filters_compile_and_are_of_a_size_that_the_kernel_takes() {
         for profiles in [false, true] {
             for program in filters(profiles).unwrap() {
-                assert!((3..4096).contains(&program.len()), "{}", program.len());
+                assert!((4..4096).contains(&program.len()), "{}", program.len());
             }
         }
+    }
+
+    /// What a kernel does with a call: the strictest verdict of all filters (seccomp(2)), as an error's number; `None`: it is
+    /// allowed. Knows what the filters are made of, and no more.
+    fn verdict(programs: &[BpfProgram], number: u32, first: u64) -> Option<i32> {
+        let here = if cfg!(target_arch = "x86_64") { 0xc000_003e_u32 } else { 0xc000_00b7 };
+        let data = [number.to_ne_bytes(), here.to_ne_bytes()].concat();
+        let data = [&data[..], &[0; 8], &first.to_ne_bytes(), &[0; 40]].concat();
+        let verdict = |program: &BpfProgram| {
+            let (mut at, mut accumulator) = (0, 0);
+            loop {
+                let seccompiler::sock_filter { code, jt, jf, k } = program[at].clone();
+                let mut jump = |holds: bool| at += usize::from(if holds { jt } else { jf });
+                match code {
+                    0x20 => accumulator = u32::from_ne_bytes(data[k as usize..][..4].try_into().unwrap()),
+                    0x54 => accumulator &= k,
+                    0x05 => at += k as usize,
+                    0x15 => jump(accumulator == k),
+                    0x25 => jump(accumulator > k),
+                    0x35 => jump(accumulator >= k),
+                    0x45 => jump(accumulator & k != 0),
+                    0x06 => return k,
+                    other => panic!("instruction {other:#x} is not known here"),
+                }
+                at += 1;
+            }
+        };
+        let verdicts = programs.iter().map(verdict);
+        let refusals = verdicts.filter(|&verdict| verdict != libc::SECCOMP_RET_ALLOW).inspect(|&verdict| {
+            assert_eq!(verdict & 0xffff_0000, libc::SECCOMP_RET_ERRNO, "nothing is killed");
+        });
+        refusals.map(|verdict| (verdict & 0xffff) as i32).min()
+    }
+
+    #[test]
+    fn calls_are_refused_under_all_of_their_numbers() {
+        let programs = filters(false).unwrap();
+        let number = |call: i64| u32::try_from(call).unwrap();
+        for &call in REFUSED.iter().chain(REFUSED_OLD).chain(&[libc::SYS_perf_event_open]) {
+            assert_eq!(verdict(&programs, number(call), 0), Some(libc::EPERM), "{call}");
+        }
+        for flag in NAMESPACES {
+            let flags = u64::from(flag.unsigned_abs());
+            assert_eq!(verdict(&programs, number(libc::SYS_clone), flags), Some(libc::EPERM), "{flag:#x}");
+        }
+        assert_eq!(verdict(&programs, number(libc::SYS_clone3), 0), Some(libc::ENOSYS));
+        let profiles = filters(true).unwrap();
+        for call in [libc::SYS_clone, libc::SYS_openat, libc::SYS_execve, libc::SYS_io_uring_enter, libc::SYS_futex] {
+            assert_eq!(verdict(&programs, number(call), 0), None, "{call}");
+        }
+        assert_eq!(verdict(&profiles, number(libc::SYS_perf_event_open), 0), None);
+        #[cfg(target_arch = "x86_64")]
+        {
+            // `ptrace` and `process_vm_readv` have numbers of their own there (arch/x86/entry/syscalls/syscall_64.tbl).
+            let own = [521, 539];
+            for call in REFUSED.iter().chain(REFUSED_OLD).map(|&call| number(call)).chain(own) {
+                assert_eq!(verdict(&programs, call | X32, 0), Some(libc::EPERM), "{call}");
+            }
+            assert_eq!(verdict(&programs, number(libc::SYS_mknod), 0), Some(libc::EPERM));
+        }
+    }
+
+    #[test]
+    fn a_wall_that_is_missing_is_told_with_its_cause_or_ends_the_start() {
+        let refused = || Err(std::io::Error::from_raw_os_error(libc::EINVAL));
+        let missing = Walls::Auto.see_rings(refused()).unwrap();
+        assert!(matches!(&missing, Wall::Missing(why) if why.contains("Invalid argument")), "{missing:?}");
+        let said = describe(&Wall::Stands, &Wall::Stands, &missing);
+        assert!(
+            said.starts_with("landlock stands, seccomp stands, the restriction of rings is not offered here (Inv"),
+            "{said}"
+        );
+        let ended = Walls::Required.see_rings(refused()).unwrap_err();
+        assert!(ended.contains("restriction of rings (Invalid argument") && ended.contains("epoll"), "{ended}");
+        assert_eq!(Walls::Required.see_rings(Ok(())), Ok(Wall::Stands));
+        assert_eq!(Walls::Off.see_rings(refused()), Ok(Wall::Off));
+        assert_eq!(describe(&Wall::Off, &Wall::Off, &Wall::Off), "none");
     }
 
     /// Runs in a thread of its own, because there is no way back.
@@ -279,7 +436,7 @@ mod tests {
         };
         let (read, write, other) = (reads.clone(), writes.clone(), others.clone());
         let stands = within(move || {
-            if !Walls::Auto.shut_paths(&needs).unwrap() {
+            if Walls::Auto.shut_paths(&needs).unwrap() != Wall::Stands {
                 return false;
             }
             let denied = |error: std::io::Error| assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);

@@ -17,7 +17,7 @@
 //! something by it. Certificates are read once, here, so that a wrong path is told at start.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ pub struct Settings {
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) connect_max: Duration,
     pub(super) answer_max: Duration,
+    ca: Option<PathBuf>,
     parameters: String,
 }
 
@@ -110,12 +111,14 @@ impl Settings {
             tls: None,
             connect_max: CONNECT_MAX,
             answer_max: ANSWER_MAX,
+            ca: None,
             parameters: query.to_owned(),
         };
         if settings.user.is_some() && settings.password.is_none() {
             return Err("a Redis URL with a user has a password, too: redis://USER:PASSWORD@host".to_owned());
         }
         let trust = settings.read_parameters(query)?;
+        settings.ca.clone_from(&trust.ca);
         match (is_tls, trust) {
             (true, trust) => settings.tls = Some(tls(trust)?),
             (false, Trust { ca: None, insecure: false }) => {}
@@ -127,9 +130,8 @@ impl Settings {
     }
 
     /// The file that it names, of authorities.
-    pub fn file(&self) -> Option<PathBuf> {
-        let named = self.parameters.split('&').find_map(|pair| pair.strip_prefix("ca="))?;
-        decode(named).ok().map(PathBuf::from)
+    pub fn file(&self) -> Option<&Path> {
+        self.ca.as_deref()
     }
 
     fn read_parameters(&mut self, query: &str) -> Result<Trust, String> {

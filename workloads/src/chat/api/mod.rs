@@ -23,7 +23,7 @@ pub mod values;
 
 use annulus_protocols::centrifuge::ErrorCode;
 
-pub use key::{has_key, is_same};
+pub use key::has_key;
 pub use pattern::Pattern;
 pub use reply::{Answer, Outcome, transport_status, write_bare_error, write_batch, write_reply, write_response};
 pub use request::{Fault, Request, read};
