@@ -111,7 +111,7 @@ impl Node {
         config.check()?;
         make_directories(&config)?;
         for warning in config.warnings() {
-            crate::say!("chat: note: {warning}");
+            crate::warn!("chat: note: {warning}");
         }
         let verifiers = verifiers(&config)?;
         let sealer = match config.encryption.load()? {
@@ -241,7 +241,7 @@ impl Node {
                 *lock(&self.tls) = tls;
                 crate::say!("chat: certificates read again: new connections meet the new ones");
             }
-            Err(sentence) => crate::say!("chat: the certificates stay as they were: {sentence}"),
+            Err(sentence) => crate::warn!("chat: the certificates stay as they were: {sentence}"),
         }
         match verifiers(config) {
             Ok(verifiers) => {
@@ -249,7 +249,7 @@ impl Node {
                 self.edition.fetch_add(1, Ordering::Release);
                 crate::say!("chat: the keys of tokens read again: new tokens meet the new ones");
             }
-            Err(sentence) => crate::say!("chat: the keys of tokens stay as they were: {sentence}"),
+            Err(sentence) => crate::warn!("chat: the keys of tokens stay as they were: {sentence}"),
         }
     }
 
@@ -340,7 +340,7 @@ impl Node {
             let mark = move || {
                 let present = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
                 // If the old one stays, the next start is merely more careful.
-                write_mark(&directory, &present).unwrap_or_else(|sentence| crate::say!("{sentence}"));
+                write_mark(&directory, &present).unwrap_or_else(|sentence| crate::warn!("{sentence}"));
             };
             let _busy = shard.compute(mark);
         }
@@ -481,7 +481,7 @@ fn verifier(tokens: &Tokens, skip_signature: bool, section: &str) -> Result<Veri
     };
     let verifier = Verifier::new(settings).map_err(named)?;
     for warning in verifier.warnings() {
-        crate::say!("chat: note: chat.{section}: {warning}");
+        crate::warn!("chat: note: chat.{section}: {warning}");
     }
     Ok(verifier)
 }
@@ -529,14 +529,14 @@ fn tell_opened(opened: &Opened, restored: &[Restored]) {
         );
     }
     if let Some(torn) = &opened.torn {
-        crate::say!(
+        crate::warn!(
             "chat: the log's end was torn at {} ({} bytes): a batch that was never acknowledged, and is cut off",
             torn.at,
             torn.bytes
         );
     }
     for loss in &opened.losses {
-        crate::say!("chat: LOST by log.accept_loss: {:?}, up to {}", loss.damage, loss.resume);
+        crate::warn!("chat: LOST by log.accept_loss: {:?}, up to {}", loss.damage, loss.resume);
     }
 }
 
@@ -547,7 +547,7 @@ fn check_readable(config: &Config, unreadable: u64) -> Result<(), String> {
     match unreadable {
         0 => Ok(()),
         _ if config.log.accept_loss => {
-            crate::say!("{says}: LOST by log.accept_loss");
+            crate::warn!("{says}: LOST by log.accept_loss");
             Ok(())
         }
         _ => Err(format!(

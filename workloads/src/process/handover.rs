@@ -221,7 +221,7 @@ impl Handover {
         match self.converse(stream, engine, command) {
             Ok(is_succeeded) => is_succeeded,
             Err(error) => {
-                crate::say!("upgrade: a process that asked for the sockets went away: {error}");
+                crate::warn!("upgrade: a process that asked for the sockets went away: {error}");
                 false
             }
         }
@@ -231,7 +231,7 @@ impl Handover {
         stream.set_read_timeout(Some(GREETING_MAX))?;
         let mut lines = BufReader::new(stream.try_clone()?);
         let refused = |stream: &mut UnixStream, why: &str| {
-            crate::say!("upgrade: a process that asked for the sockets was refused: {why}");
+            crate::warn!("upgrade: a process that asked for the sockets was refused: {why}");
             stream.write_all(format!("refused {why}\n\n").as_bytes())
         };
         let peer = socket_peercred(&stream)?;
@@ -270,11 +270,11 @@ impl Handover {
                 Ok(true)
             }
             ("failed", why) => {
-                crate::say!("upgrade: process {number} could not start, and this one goes on: {why}");
+                crate::warn!("upgrade: process {number} could not start, and this one goes on: {why}");
                 Ok(false)
             }
             _ => {
-                crate::say!("upgrade: process {number} ended before it was ready, and this one goes on");
+                crate::warn!("upgrade: process {number} ended before it was ready, and this one goes on");
                 Ok(false)
             }
         }

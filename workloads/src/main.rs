@@ -1,0 +1,7 @@
+//! The binary: its words go to the front door.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    annulus::command::main(std::env::args().skip(1).collect())
+}
