@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use crate::compute::Compute;
 use crate::driver::epoll::EpollDriver;
-use crate::driver::uring::UringDriver;
+use crate::driver::uring::{Capability, UringDriver};
 use crate::driver::{Address, Driver, DriverKind, Errno, Fd};
 use crate::error::explain_uring;
 use crate::limits;
@@ -263,7 +263,7 @@ impl Builder {
         let mesh = Arc::new(Mesh::new(shards, compute, inherited));
         let log = mesh.stalls.clone();
         let on_stall = move |report: StallReport| {
-            eprintln!("{report}");
+            crate::told::tell(format_args!("{report}"));
             log.add(report);
         };
         let watchdog = Arc::new(Watchdog::start(limits::STALL, start, self.stall_names, on_stall)?);
@@ -290,7 +290,7 @@ impl Builder {
             core_affinity::set_for_current(core_affinity::CoreId { id });
         }
         if let Err(error) = crate::sys::threads::wake_in_time() {
-            eprintln!("shard {index}: timers may be 50 us late: {error}");
+            crate::told::tell(format_args!("shard {index}: timers may be 50 us late: {error}"));
         }
         let driver = match self.make_driver(index, start) {
             Ok(driver) => driver,
@@ -328,7 +328,7 @@ impl Builder {
                 Ok(driver) => Ok(Box::new(driver)),
                 Err(error) => {
                     if index == 0 {
-                        eprintln!("{} Going on with epoll.", explain_uring(&error));
+                        crate::told::tell(format_args!("{} Going on with epoll.", explain_uring(&error)));
                     }
                     epoll()
                 }
@@ -387,20 +387,26 @@ impl<T> Running<T> {
     }
 }
 
-/// Whether this kernel grants io_uring to this process, and what of it: the text of `annulus doctor`.
+/// What this kernel grants this process of io_uring, if it grants any.
+///
+/// # Errors
+/// A sentence: why there is none, and what to do.
+pub fn io_uring_capabilities() -> Result<Vec<Capability>, String> {
+    match UringDriver::new(64, Instant::now()) {
+        Ok(driver) => Ok(driver.capabilities().to_vec()),
+        Err(error) => Err(explain_uring(&error)),
+    }
+}
+
+/// The same as a text for people, and that epoll is there.
 pub fn describe_drivers() -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    let written = match UringDriver::new(64, Instant::now()) {
-        Ok(driver) => driver.capabilities().iter().try_for_each(|row| {
-            writeln!(text, "  {} {:<28} {}", if row.granted { "yes" } else { " no" }, row.name, row.note)
-        }),
-        Err(error) => writeln!(text, "   no io_uring: {}", explain_uring(&error)),
+    let row =
+        |row: Capability| format!("  {} {:<28} {}\n", if row.granted { "yes" } else { " no" }, row.name, row.note);
+    let uring = match io_uring_capabilities() {
+        Ok(rows) => rows.into_iter().map(row).collect(),
+        Err(why) => format!("   no io_uring: {why}\n"),
     };
-    written.expect("writing to a string does not fail");
-    writeln!(text, "  yes {:<28} in use when io_uring is not, or as asked", DriverKind::Epoll.to_string())
-        .expect("writing to a string does not fail");
-    text
+    format!("{uring}  yes {:<28} in use when io_uring is not, or as asked\n", DriverKind::Epoll.to_string())
 }
 
 /// Raises the process's limit of open files to the hard limit, and gives it: connections and files count together.

@@ -99,6 +99,7 @@ mod sys;
 mod task;
 mod timer;
 pub mod tls;
+pub mod told;
 pub mod trace;
 mod tracer;
 
@@ -106,8 +107,8 @@ pub use conn::{Chunk, Close, ConnId, Reason};
 pub use datagram::Datagrams;
 pub use driver::{Address, FileMeta, SocketOptions};
 pub use engine::{
-    Builder, DriverChoice, Engine, Running, describe_drivers, keep_descriptors_from_programs, raise_file_limit,
-    yield_to_all,
+    Builder, DriverChoice, Engine, Running, describe_drivers, io_uring_capabilities, keep_descriptors_from_programs,
+    raise_file_limit, yield_to_all,
 };
 pub use files::{Directory, File, OpenOptions};
 pub use frame::Frame;

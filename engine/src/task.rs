@@ -250,7 +250,7 @@ impl Tasks {
             Ok(_) => self.retire(index, Some(future)),
             Err(payload) => {
                 self.panics.set(self.panics.get() + 1);
-                eprintln!("a task panicked and was ended: {}", panic_text(&*payload));
+                crate::told::tell(format_args!("a task panicked and was ended: {}", panic_text(&*payload)));
                 self.retire(index, Some(future));
             }
         }

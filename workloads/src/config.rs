@@ -206,6 +206,15 @@ fn is_centrifugo(path: &Path) -> bool {
     !table.get_ref().is_empty() && !table.get_ref().iter().any(is_ours)
 }
 
+/// Whether a file is one of the services that are configured in TOML, and not a gateway's: those say which version they are of,
+/// before any section.
+pub fn is_ours(path: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(path) else { return false };
+    let mut root = text.lines().map(str::trim_start).take_while(|line| !line.starts_with('['));
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
+        && !root.any(|line| line.starts_with("version") || line.starts_with("\"version"))
+}
+
 /// A deployment's file of Centrifugo v6, and its variables of the environment.
 fn centrifugo(path: &Path, args: &Args) -> Result<Config, String> {
     let text = std::fs::read_to_string(path).map_err(|error| {

@@ -15,29 +15,11 @@ use std::time::Duration;
 
 use annulus_engine::{Engine, Shard};
 
+use crate::command::words::Words;
 use crate::gateway::config::model::{ClientTls, TlsVersion};
 use crate::gateway::fetching::{
     Call, Dialer, Failure, FieldList, Origin, Phase, Protocol, Settings, Upstream, is_hop_by_hop, system_resolver,
 };
-
-/// What is printed for `annulus fetch --help`.
-pub const HELP: &str = "\
-annulus fetch: asks servers, with the client that the gateway uses
-
-usage: annulus fetch [options] URL...
-
-  --http1             HTTP/1.1 only
-  --http2             HTTP/2 only; https by ALPN
-  --h2c               HTTP/2 without TLS, by prior knowledge
-  --insecure          accept any certificate
-  -i, --include       print status and fields, too
-  -X METHOD           the method: GET, or POST with -d
-  -H 'Name: value'    a field; may be repeated
-  -d BODY             the request's body
-  --seconds N         how long all may take: 30
-
-URLs of one origin share a connection. Exit status 1: something failed, and standard error says what.
-";
 
 /// Longest answer that is shown, in bytes.
 const BODY_BYTES_MAX: usize = 1 << 30;
@@ -65,52 +47,33 @@ struct Url {
 }
 
 impl Fetch {
-    /// Reads the words after `fetch`.
+    /// Takes the words after `fetch`.
     ///
     /// # Errors
     /// A sentence: what is wrong and what was expected.
-    pub fn read(words: impl IntoIterator<Item = String>) -> Result<Fetch, String> {
-        let mut words = words.into_iter();
-        let mut fetch = Fetch {
-            urls: Vec::new(),
-            method: String::new(),
-            fields: Vec::new(),
-            body: None,
-            include: false,
-            insecure: false,
-            seconds: 30,
-        };
-        let (mut protocol, mut texts) = (Protocol::Auto, Vec::new());
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-            match word.as_str() {
+    pub fn read(words: &Words) -> Result<Fetch, String> {
+        let body = words.value("-d").map(str::to_owned);
+        let method = words.value("-X").unwrap_or(if body.is_some() { "POST" } else { "GET" }).to_owned();
+        let mut protocol = Protocol::Auto;
+        for (flag, _) in words.given() {
+            match flag {
                 "--http1" => protocol = Protocol::Http1,
                 "--http2" | "--h2c" => protocol = Protocol::Http2,
-                "--insecure" => fetch.insecure = true,
-                "-i" | "--include" => fetch.include = true,
-                "-X" => fetch.method = value()?,
-                "-d" => fetch.body = Some(value()?),
-                "--seconds" => {
-                    fetch.seconds = value()?.parse().map_err(|_| "--seconds: expected a number".to_owned())?;
-                }
-                "-H" => {
-                    let field = value()?;
-                    fetch.fields.push(read_field(&field)?);
-                }
-                option if option.starts_with('-') => return Err(format!("there is no option {option:?}\n\n{HELP}")),
-                _ => texts.push(word),
+                _ => {}
             }
         }
-        for text in texts {
-            fetch.urls.push(Url::read(&text, protocol)?);
+        if words.operands().is_empty() {
+            return Err("fetch what? For example: annulus fetch http://127.0.0.1:8080/__health".to_owned());
         }
-        if fetch.urls.is_empty() {
-            return Err(format!("fetch what?\n\n{HELP}"));
-        }
-        if fetch.method.is_empty() {
-            fetch.method = if fetch.body.is_some() { "POST".into() } else { "GET".into() };
-        }
-        Ok(fetch)
+        Ok(Fetch {
+            urls: words.operands().iter().map(|text| Url::read(text, protocol)).collect::<Result<_, _>>()?,
+            method,
+            fields: words.values("-H").map(read_field).collect::<Result<_, _>>()?,
+            body,
+            include: words.has("--include"),
+            insecure: words.has("--insecure"),
+            seconds: words.parsed("--seconds", "a number")?.unwrap_or(30),
+        })
     }
 
     /// Fetches everything. Whether all went well.
@@ -254,6 +217,7 @@ impl Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::commands::find;
 
     fn url(text: &str) -> Url {
         Url::read(text, Protocol::Auto).unwrap()
@@ -275,7 +239,10 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let read = |line: &str| Fetch::read(line.split_whitespace().map(str::to_owned));
+        let read = |line: &str| {
+            Words::read(find("fetch").unwrap(), line.split_whitespace().map(str::to_owned))
+                .and_then(|words| Fetch::read(&words))
+        };
         let fetch = read("--h2c -i -H A:b -d x http://a/ http://a/b").unwrap();
         assert_eq!((&fetch.method[..], fetch.include, fetch.urls.len()), ("POST", true, 2));
         assert_eq!(fetch.urls[0].origin, fetch.urls[1].origin);

@@ -3,6 +3,7 @@
 pub mod args;
 mod backoff;
 pub mod chat;
+pub mod command;
 pub mod config;
 pub mod console;
 pub mod doctor;
@@ -12,6 +13,7 @@ pub mod gateway;
 mod hex;
 pub mod image;
 pub mod jose;
+pub mod journal;
 pub mod nearest;
 pub mod outbound;
 mod pace;
@@ -23,12 +25,3 @@ mod schema;
 mod secret;
 pub mod serve;
 mod voice;
-
-/// Prints a line for people. A closed standard output ends nothing: a service goes on without its log.
-#[macro_export]
-macro_rules! say {
-    ($($words:tt)*) => {{
-        use std::io::Write;
-        let _nobody_listens = writeln!(std::io::stdout(), $($words)*);
-    }};
-}

@@ -1,8 +1,7 @@
-//! The binary: reads the command line and the configuration, starts one engine, and runs the services on its shards.
+//! The binary: its words go to the front door.
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
+<<<<<<< HEAD
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -539,4 +538,9 @@ fn doctor(args: &Args) -> Result<(), String> {
         true => Ok(()),
         false => Err("something has to be changed: see the lines that begin with \"no\"".to_owned()),
     }
+=======
+
+fn main() -> ExitCode {
+    annulus::command::main(std::env::args().skip(1).collect())
+>>>>>>> part-cli
 }

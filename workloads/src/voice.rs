@@ -18,7 +18,7 @@ impl Voice {
     /// Says it, or counts it.
     pub(crate) fn say(&mut self, words: &dyn Display) {
         if let Some(line) = self.line(Instant::now(), words) {
-            crate::say!("chat: {line}");
+            crate::warn!("chat: {line}");
         }
     }
 

@@ -5,21 +5,7 @@ use std::path::PathBuf;
 
 use super::log::export::{Filter, export};
 use super::log::verify::verify;
-
-/// What is printed for `--help` of either.
-pub const HELP: &str = "\
-annulus chat verify-log: is a log whole?     annulus chat export: the history that a log holds
-
-usage: annulus chat verify-log DIR
-       annulus chat export [--channel PREFIX] [--since OFFSET] DIR
-
-  DIR               the log's directory: chat.log.directory of the service, ./annulus-data/chat/log if not set
-  --channel PREFIX  only channels whose names begin so
-  --since OFFSET    only publications with a higher offset
-
-Both read only, and refuse while a service uses the log: give them a copy then. verify-log tells what is there and what is
-damaged, place by place; exit status 1: it is not whole. export writes a line of JSON for each publication.
-";
+use crate::command::words::Words;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,32 +17,22 @@ pub enum Offline {
 }
 
 impl Offline {
-    /// Reads the words after `chat`, if they are for this.
+    /// Takes the words after `chat verify-log`.
     ///
     /// # Errors
     /// A sentence: what is wrong and what was expected.
-    pub fn read(words: &[String]) -> Result<Offline, String> {
-        let (command, rest) = words.split_first().ok_or("verify-log or export?")?;
-        let (mut directory, mut filter) = (None, Filter::default());
-        let mut rest = rest.iter();
-        while let Some(word) = rest.next() {
-            let mut value = || rest.next().cloned().ok_or_else(|| format!("{word} needs a value"));
-            match word.as_str() {
-                "--channel" if command == "export" => filter.prefix = value()?,
-                "--since" if command == "export" => {
-                    let text = value()?;
-                    filter.since = text.parse().map_err(|_| format!("--since {text}: expected an offset"))?;
-                }
-                option if option.starts_with("--") => return Err(format!("there is no option {option:?}")),
-                path if directory.is_none() => directory = Some(PathBuf::from(path)),
-                path => return Err(format!("{path:?}: one directory is enough")),
-            }
-        }
-        let directory = directory.ok_or_else(|| format!("of which log? For example: annulus chat {command} DIR"))?;
-        match command.as_str() {
-            "verify-log" => Ok(Offline::Verify(directory)),
-            _ => Ok(Offline::Export(directory, filter)),
-        }
+    pub fn verify(words: &Words) -> Result<Offline, String> {
+        Ok(Offline::Verify(directory("verify-log", words)?))
+    }
+
+    /// Takes the words after `chat export`.
+    ///
+    /// # Errors
+    /// As [`Offline::verify`].
+    pub fn export(words: &Words) -> Result<Offline, String> {
+        let prefix = words.value("--channel").unwrap_or_default().to_owned();
+        let since = words.parsed("--since", "an offset")?.unwrap_or_default();
+        Ok(Offline::Export(directory("export", words)?, Filter { prefix, since }))
     }
 
     /// Does it. Whether all is well.
@@ -76,12 +52,21 @@ impl Offline {
     }
 }
 
+fn directory(command: &str, words: &Words) -> Result<PathBuf, String> {
+    let directory = words.operands().first().map(PathBuf::from);
+    directory.ok_or_else(|| format!("of which log? For example: annulus chat {command} DIR"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::commands::find;
 
     fn read(line: &str) -> Result<Offline, String> {
-        Offline::read(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let entry = find(&format!("chat {command}")).unwrap();
+        let words = Words::read(entry, rest.split_whitespace().map(str::to_owned))?;
+        if command == "export" { Offline::export(&words) } else { Offline::verify(&words) }
     }
 
     #[test]
@@ -91,7 +76,7 @@ mod tests {
         assert_eq!(read("export --channel news --since 7 a"), Ok(Offline::Export("a".into(), filter)));
         for (line, says) in [
             ("verify-log", "of which log?"),
-            ("verify-log a b", "one directory"),
+            ("verify-log a b", "one DIR is enough"),
             ("verify-log --since 1 a", "no option"),
             ("export --since x a", "expected an offset"),
             ("export a --channel", "needs a value"),

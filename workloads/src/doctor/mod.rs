@@ -1,13 +1,19 @@
 //! `annulus doctor`: whether this machine, and the servers that services are to lean on, grant what is needed, and what to do
 //! where they do not.
 //!
-//! ```text
-//! annulus doctor [--config FILE] [--redis URL]... [--postgres URL]...
-//! ```
-//!
 //! Each line is a finding with a verdict: `yes` it is as it should be, `note` it works and somebody should know this, `no` it
-//! has to be changed, and how. The exit status is 1 where something has to be changed.
+//! has to be changed. What is not `yes` says what to do. The exit status is 1 where something has to be changed.
+//!
+//! | file | looks at |
+//! |---|---|
+//! | `kernel.rs` | the kernel: its version, io_uring, walls, clocks, huge pages, swapping, profiles |
+//! | `grants.rs` | what the process is granted: cores, files, locked memory, memory |
+//! | `network.rs` | queues and ports of the kernel's network |
+//! | `postgres.rs`, `redis.rs`, `store.rs` | servers |
 
+mod grants;
+mod kernel;
+mod network;
 mod postgres;
 mod redis;
 mod store;
@@ -15,23 +21,23 @@ mod store;
 use std::fmt;
 use std::time::Duration;
 
-use annulus_engine::plan::{Grants, Plan, Request};
-use annulus_engine::{Engine, Shard, describe_drivers, raise_file_limit};
+use annulus_engine::{DriverChoice, Engine, Shard};
+use serde_json::json;
 
+pub use self::grants::capacity;
 use crate::chat::config::Database;
 use crate::chat::store::postgres::CONNECTIONS;
+use crate::command::paint::Paint;
 use crate::config::Config;
 use crate::image::lanes::gpu::GpuLane;
 use crate::image::lanes::gpu::settings::{GpuSettings, Mode};
-use crate::image::plan::Gpu;
+use crate::image::plan::{Gpu, Knobs};
 use crate::image::store::S3Settings;
+use crate::journal::to_errors;
 use crate::postgres::Target;
+use crate::process::walls::Walls;
 use crate::redis::Settings;
 
-/// Descriptors that are not connections: rings, listeners, standard streams, files.
-const FILES_RESERVED: u64 = 64;
-/// Fewer connections than this are hardly meant.
-const CONNECTIONS_FEW: u64 = 10_000;
 /// How long looking at one server may take.
 const LOOK_MAX: Duration = Duration::from_secs(15);
 
@@ -58,32 +64,60 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// As it should be.
     fn yes(says: impl Into<String>) -> Finding {
         Finding { verdict: Verdict::Yes, says: says.into(), remedy: String::new() }
     }
 
+    /// It works, and whoever runs it should know this; and what may be done.
     fn note(says: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding { verdict: Verdict::Note, says: says.into(), remedy: remedy.into() }
     }
 
+    /// It has to be changed, and how.
     fn no(says: impl Into<String>, remedy: impl Into<String>) -> Finding {
         Finding { verdict: Verdict::No, says: says.into(), remedy: remedy.into() }
     }
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
+impl Verdict {
+    /// As a line begins.
+    fn word(self) -> &'static str {
+        match self {
             Verdict::Yes => "yes",
             Verdict::Note => "note",
             Verdict::No => "no",
-        };
-        write!(f, "{verdict:>6} {}", self.says)?;
-        match self.remedy.as_str() {
-            "" => Ok(()),
-            remedy => write!(f, "\n       Fix: {remedy}"),
         }
     }
+}
+
+impl Finding {
+    /// As a line for eyes, with its remedy below.
+    fn painted(&self, paint: Paint) -> String {
+        let word = format!("{:>6}", self.verdict.word());
+        let word = match self.verdict {
+            Verdict::Yes => paint.good(&word),
+            Verdict::Note => paint.notable(&word),
+            Verdict::No => paint.bad(&word),
+        };
+        match self.remedy.as_str() {
+            "" => format!("{word} {}", self.says),
+            remedy => format!("{word} {}\n       {} {remedy}", self.says, paint.bold("Fix:")),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.painted(Paint::PLAIN))
+    }
+}
+
+/// What was found of one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Section {
+    title: String,
+    findings: Vec<Finding>,
 }
 
 /// A server that is to be looked at.
@@ -94,7 +128,7 @@ enum Server {
     /// Redis at this URL.
     Redis { settings: Box<Result<Settings, String>> },
     /// A store of objects.
-    Store { settings: Box<S3Settings> },
+    Store { settings: Box<Result<S3Settings, String>> },
 }
 
 impl Server {
@@ -103,28 +137,42 @@ impl Server {
     }
 }
 
-/// What is to be looked at besides this machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What is to be looked at besides this machine, and what is expected of it.
+#[derive(Clone, Debug, Default)]
 pub struct Doctor {
     servers: Vec<Server>,
     gpu: GpuSettings,
+    knobs: Option<Knobs>,
+    driver: DriverChoice,
+    walls: Walls,
 }
 
 impl Doctor {
-    /// Looks at these servers.
-    pub fn new(redis: &[String], postgres: &[String]) -> Doctor {
-        let redis = redis.iter().map(|url| Server::redis(url));
-        let postgres = postgres.iter().map(|url| Server::Postgres {
+    /// Looks at this Redis, too.
+    pub fn add_redis(&mut self, url: &str) {
+        self.servers.push(Server::redis(url));
+    }
+
+    /// And at this PostgreSQL.
+    pub fn add_postgres(&mut self, url: &str) {
+        self.servers.push(Server::Postgres {
             target: Box::new(Target::parse(url)),
             connections: CONNECTIONS,
             what_for: "a chat's feed with its usual number of connections",
         });
-        Doctor { servers: redis.chain(postgres).collect(), gpu: GpuSettings::default() }
     }
 
-    /// And at those that a configuration names.
+    /// And at this bucket, `https://HOST/BUCKET[/PREFIX]`, with keys from the environment.
+    pub fn add_store(&mut self, url: &str) {
+        let settings = store::named(url, &|name| std::env::var(name).ok());
+        self.servers.push(Server::Store { settings: Box::new(settings) });
+    }
+
+    /// And at what a configuration names.
     pub fn add(&mut self, config: &Config) {
         self.gpu = config.image.gpu.clone();
+        self.knobs = Some(config.image.knobs.clone());
+        (self.driver, self.walls) = (config.driver, config.walls);
         if let Database::Postgres { url, connections, .. } = &config.chat.database {
             let reads = config.chat.channels.reads_database();
             let connections = connections + if reads { crate::chat::store::archive::SESSIONS_MAX } else { 0 };
@@ -138,7 +186,7 @@ impl Doctor {
             self.servers.push(Server::Redis { settings: Box::new(Ok(queue.redis.clone())) });
         }
         if let Some(settings) = config.image.s3.clone() {
-            self.servers.push(Server::Store { settings: Box::new(settings) });
+            self.servers.push(Server::Store { settings: Box::new(Ok(settings)) });
         }
         if let Some(target) = config.image.audit.clone() {
             let target = Box::new(Ok(target));
@@ -148,25 +196,52 @@ impl Doctor {
 
     /// Looks, and says what it finds. Whether all is well.
     pub fn run(self) -> bool {
-        crate::say!("kernel interface");
-        crate::say!("{}", describe_drivers().trim_end());
-        crate::say!("cores");
-        crate::say!("  {}", Plan::new(&Grants::of_this_process(), &Request { compute: Some(0), ..Request::default() }));
-        crate::say!("limits");
-        match raise_file_limit() {
-            Ok(files) => crate::say!("  {}", capacity(files)),
-            Err(error) => crate::say!("  the limit of open files cannot be read: {error}"),
+        let paint = Paint::of_output();
+        let is_well = self.look(|section| {
+            crate::answer!("{}", paint.bold(&section.title));
+            section.findings.iter().for_each(|finding| crate::answer!("{}", finding.painted(paint)));
+        });
+        if !is_well {
+            let who = Paint::of_errors().bad("annulus");
+            to_errors(format_args!("{who}: something has to be changed: see the lines that begin with \"no\""));
         }
-        crate::say!("GPU, for images");
-        let found = gpu(self.gpu);
-        crate::say!("{found}");
-        let mut is_well = found.verdict != Verdict::No;
+        is_well
+    }
+
+    /// The same as one object of JSON.
+    pub fn run_for_machines(self) -> bool {
+        let mut sections = Vec::new();
+        let is_well = self.look(|section| {
+            let finding = |finding: &Finding| {
+                json!({"verdict": finding.verdict.word(), "says": finding.says, "remedy": finding.remedy})
+            };
+            let findings: Vec<_> = section.findings.iter().map(finding).collect();
+            sections.push(json!({"title": section.title, "findings": findings}));
+        });
+        crate::answer!("{:#}", json!({"well": is_well, "sections": sections}));
+        is_well
+    }
+
+    /// Looks at one thing after the other; whether nothing has to be changed.
+    fn look(self, mut tell: impl FnMut(&Section)) -> bool {
+        let mut is_well = true;
+        let mut tell = |title: &str, findings: Vec<Finding>| {
+            is_well &= findings.iter().all(|finding| finding.verdict != Verdict::No);
+            tell(&Section { title: title.to_owned(), findings });
+        };
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        tell("kernel", kernel::look(&read, rustix::process::geteuid().is_root()));
+        tell("kernel interface", kernel::interface(self.driver));
+        tell("walls", kernel::walls(&read, self.walls));
+        tell("cores", grants::cores());
+        tell("limits", grants::limits(&read));
+        tell("network", network::look(&read));
+        let gpu = gpu(self.gpu);
+        tell("memory", grants::memory(self.knobs.unwrap_or(Knobs::DEFAULT)));
+        tell("GPU, for images", vec![gpu]);
         for server in self.servers {
-            crate::say!("{}", title(&server));
-            for finding in look(server) {
-                crate::say!("{finding}");
-                is_well &= finding.verdict != Verdict::No;
-            }
+            let title = title(&server);
+            tell(&title, look(server));
         }
         is_well
     }
@@ -175,7 +250,7 @@ impl Doctor {
 /// Whether images can be made on a GPU: starts its worker once.
 fn gpu(settings: GpuSettings) -> Finding {
     if settings.mode == Mode::Off {
-        return Finding::note("not used: image.gpu.mode = \"off\"", "");
+        return Finding::yes("not used: image.gpu.mode = \"off\"");
     }
     match GpuLane::start(settings.options).and_then(|lane| Gpu::of(&lane)) {
         Ok(gpu) => Finding::yes(gpu.name),
@@ -189,16 +264,6 @@ fn gpu(settings: GpuSettings) -> Finding {
     }
 }
 
-/// How many connections so many open files are good for.
-pub fn capacity(files: u64) -> String {
-    let connections = files.saturating_sub(FILES_RESERVED);
-    let remedy = match connections < CONNECTIONS_FEW {
-        true => ". For more: raise the hard limit (`ulimit -Hn`), or LimitNOFILE= in the unit file",
-        false => "",
-    };
-    format!("{files} open files allowed: about {connections} connections{remedy}")
-}
-
 /// A server's name, without what is secret.
 fn title(server: &Server) -> String {
     match server {
@@ -210,7 +275,10 @@ fn title(server: &Server) -> String {
             Ok(settings) => format!("Redis at {}", settings.shown()),
             Err(_) => "Redis".to_owned(),
         },
-        Server::Store { settings } => format!("bucket {:?} of an S3-compatible store", settings.bucket),
+        Server::Store { settings } => match &**settings {
+            Ok(settings) => format!("bucket {:?} of an S3-compatible store", settings.bucket),
+            Err(_) => "an S3-compatible store".to_owned(),
+        },
     }
 }
 
@@ -232,7 +300,10 @@ fn look(server: Server) -> Vec<Finding> {
             }),
             Err(error) => wrong_url(error),
         },
-        Server::Store { settings } => store::look(*settings),
+        Server::Store { settings } => match *settings {
+            Ok(settings) => store::look(settings),
+            Err(error) => wrong_url(error),
+        },
     }
 }
 
@@ -261,7 +332,7 @@ mod tests {
     fn a_finding_is_a_line_with_its_remedy_below() {
         assert_eq!(Finding::yes("it is there").to_string(), "   yes it is there");
         assert_eq!(Finding::no("it is gone", "start it").to_string(), "    no it is gone\n       Fix: start it");
-        assert_eq!(Finding::note("it is old", "").to_string(), "  note it is old");
+        assert_eq!(Finding::note("it is old", "renew it").to_string(), "  note it is old\n       Fix: renew it");
     }
 
     #[test]

@@ -68,10 +68,8 @@ async fn look_at(shard: &Shard, target: &Target, host: &Host, connections: usize
         Ok(opened) => opened,
         Err(trouble) => {
             let says = trouble.to_string();
-            let remedy = match says.contains("Fix: ") {
-                true => "",
-                false => "start it, and let this machine reach it: its address, listen_addresses, firewalls",
-            };
+            let usual = "start it, and let this machine reach it: its address, listen_addresses, firewalls";
+            let (says, remedy) = says.split_once(" Fix: ").unwrap_or((&says, usual));
             return (vec![Finding::no(says, remedy)], false);
         }
     };
@@ -90,7 +88,10 @@ async fn look_at(shard: &Shard, target: &Target, host: &Host, connections: usize
             !facts.is_read_only
         }
         Err(trouble) => {
-            findings.push(Finding::no(format!("its settings cannot be read: {trouble}"), ""));
+            findings.push(Finding::no(
+                format!("its settings cannot be read: {trouble}"),
+                "see its own log: who may connect may read them",
+            ));
             false
         }
     };
@@ -159,7 +160,7 @@ impl Facts {
                 "it takes no writes: a standby, or default_transaction_read_only = on",
                 "as the only server in a URL it is of no use: name the primary, or all servers (postgres://user@one,two/db)",
             ),
-            true => Finding::note("it takes no writes: a standby, or default_transaction_read_only = on", ""),
+            true => Finding::note("it takes no writes: a standby, or default_transaction_read_only = on", "nothing, as long as another one does"),
         });
         findings.push(self.durability());
         findings.push(self.room(connections));
@@ -234,12 +235,13 @@ impl Facts {
 async fn tables(session: &mut Session, schema: &Schema, what: &str, may_create: bool) -> Finding {
     let standing = match schema.look(session).await {
         Ok(standing) => standing,
-        Err(trouble) => return Finding::no(format!("tables of {what}: {trouble}"), ""),
+        Err(trouble) => return Finding::no(format!("tables of {what}: {trouble}"), "let this user read them"),
     };
     match (schema.is_fit(standing), standing) {
         (Err(trouble), _) => {
             let says = trouble.to_string();
-            let (says, remedy) = says.split_once(" Fix: ").unwrap_or((&says, ""));
+            let usual = "name another database in the URL, or move those tables away";
+            let (says, remedy) = says.split_once(" Fix: ").unwrap_or((&says, usual));
             Finding::no(says, remedy)
         }
         (Ok(true), Standing::Ours { version, .. }) => Finding::yes(format!("tables of {what}: version {version}")),

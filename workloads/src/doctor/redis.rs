@@ -37,7 +37,10 @@ fn judge(facts: &ServerFacts) -> Vec<Finding> {
     let mut findings = vec![match major {
         Some(major) if major >= MAJOR_MIN => Finding::yes(format!("version {version}")),
         Some(_) => Finding::no(format!("version {version} is older than {MAJOR_MIN}"), "upgrade it"),
-        None => Finding::note(format!("it calls its version {version:?}"), ""),
+        None => Finding::note(
+            format!("it calls its version {version:?}"),
+            "see whether it is a Redis, and not only something that speaks like one",
+        ),
     }];
     findings.push(match durability {
         Durability::Always => Finding::yes("a crash loses nothing that was acknowledged (appendfsync always)"),
@@ -66,7 +69,10 @@ fn judge(facts: &ServerFacts) -> Vec<Finding> {
         ),
     });
     findings.push(match replicas {
-        0 => Finding::note("no replica follows it: while it is away, there is nobody to fail over to", ""),
+        0 => Finding::note(
+            "no replica follows it: while it is away, there is nobody to fail over to",
+            "a replica and Sentinel, or a cluster, where that must not be",
+        ),
         several => Finding::note(
             format!("{several} replicas follow it: failing over loses what had not reached the one that is promoted"),
             "min-replicas-to-write 1 bounds that",
@@ -75,7 +81,7 @@ fn judge(facts: &ServerFacts) -> Vec<Finding> {
     if *is_promoted {
         findings.push(Finding::note(
             "it was a replica once, and was promoted: what its primary had acknowledged and not replicated is gone",
-            "",
+            "min-replicas-to-write 1 bounds that the next time",
         ));
     }
     findings

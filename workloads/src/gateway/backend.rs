@@ -111,6 +111,127 @@ fn refused(why: &'static str) -> Failure {
     Failure { phase: Phase::Admission, cause: Cause::Refused(why), unprocessed: true }
 }
 
+<<<<<<< HEAD
+=======
+/// A call that the breaker let through. Dropped unsettled, it counts as failed if its time was over.
+struct Asked<'a> {
+    ready: &'a Ready,
+    shard: &'a Shard,
+    deadline: Duration,
+    began: Duration,
+    pass: Option<Pass>,
+    progress: Cell<Phase>,
+}
+
+impl Asked<'_> {
+    fn settle(&mut self, served: Option<bool>) {
+        let now = self.shard.now();
+        let Some(pass) = self.pass.take() else { return };
+        self.ready.meters.count(served, now.saturating_sub(self.began));
+        let Some(breaker) = &self.ready.breaker else { return };
+        if let (Some(state), Some(name)) = (breaker.settle(now, pass, served), breaker.logs_as()) {
+            let name = if name.is_empty() { &self.ready.backend.url_pattern.source } else { name };
+            crate::warn!("gateway: the circuit breaker of {name} is {} (shard {})", state.name(), self.shard.index());
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let late = self.shard.now() >= self.deadline;
+        self.settle(late.then_some(false));
+    }
+}
+
+/// A call to one host, counted while it is under way. Dropped unsettled, its host has failed if its time was over.
+struct OnHost<'a> {
+    targets: &'a Targets,
+    shard: &'a Shard,
+    member: Rc<Member<Target>>,
+    began: Duration,
+    deadline: Duration,
+    /// The breaker tries with it whether the backend is well again.
+    is_trial: bool,
+    /// How it ended: whether it was served, and what that says about the upstream's load.
+    ended: Cell<(Option<bool>, Load)>,
+}
+
+impl<'a> OnHost<'a> {
+    /// Unless the upstream has too much already.
+    fn begin(
+        targets: &'a Targets,
+        shard: &'a Shard,
+        member: Rc<Member<Target>>,
+        deadline: Duration,
+        is_trial: bool,
+    ) -> Result<OnHost<'a>, Failure> {
+        let began = shard.now();
+        member.what.upstream.bearing.begin(began).map_err(refused)?;
+        member.in_flight.set(member.in_flight.get() + 1);
+        Ok(OnHost { targets, shard, member, began, deadline, is_trial, ended: Cell::new((None, Load::Unknown)) })
+    }
+
+    fn settle(&self, answered: Result<u16, &Failure>) {
+        self.ended.set(match answered {
+            Ok(status) => (Some(status < 500), load_of(status)),
+            Err(failure) => (is_served(failure), load_in(failure)),
+        });
+    }
+}
+
+impl Drop for OnHost<'_> {
+    fn drop(&mut self) {
+        let now = self.shard.now();
+        self.member.in_flight.set(self.member.in_flight.get() - 1);
+        let ended = match self.ended.get() {
+            (None, _) if now >= self.deadline => (Some(false), Load::TooMuch),
+            ended => ended,
+        };
+        let bearing = &self.member.what.upstream.bearing;
+        if self.is_trial && ended.1 == Load::Fine {
+            bearing.forgive();
+        }
+        bearing.end(now, ended.1);
+        if let Some(served) = ended.0 {
+            self.targets.settle(now, &self.member, now.saturating_sub(self.began), served);
+        }
+    }
+}
+
+/// What a status says about the load of the one who sent it.
+fn load_of(status: u16) -> Load {
+    if matches!(status, 429 | 503) { Load::TooMuch } else { Load::Fine }
+}
+
+/// What a failure says about it: silence and refused streams that there is too much; no connection nothing.
+fn load_in(failure: &Failure) -> Load {
+    match &failure.cause {
+        Cause::Status(status) => load_of(*status),
+        Cause::Timeout => Load::TooMuch,
+        Cause::Transport(_) | Cause::Reset(_) if failure.unprocessed && failure.phase == Phase::Request => {
+            Load::TooMuch
+        }
+        Cause::Transport(_) | Cause::Reset(_) | Cause::Refused(_) | Cause::Unresolved(..) => Load::Unknown,
+        Cause::Protocol(_) | Cause::TooLarge(_) | Cause::Malformed(_) => Load::Fine,
+    }
+}
+
+/// Whether the upstream did its part, as far as its health is concerned: a 404 is an answer.
+fn is_served(failure: &Failure) -> Option<bool> {
+    match failure.cause {
+        Cause::Status(status) => Some(status < 500),
+        Cause::Refused(_) => None,
+        Cause::TooLarge(_) => Some(true),
+        Cause::Timeout
+        | Cause::Unresolved(..)
+        | Cause::Transport(_)
+        | Cause::Reset(_)
+        | Cause::Protocol(_)
+        | Cause::Malformed(_) => Some(false),
+    }
+}
+
+>>>>>>> part-cli
 /// The first of one or more that is good; where none is, what came of the last. The others are given up.
 async fn first_good<T, E, F: Future<Output = Result<T, E>> + Unpin>(mut calls: Vec<F>) -> Result<T, E> {
     std::future::poll_fn(|cx| {

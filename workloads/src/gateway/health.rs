@@ -172,7 +172,7 @@ impl Asker {
         let (host, path) = (&self.host, &self.check.path);
         match cause {
             None => crate::say!("gateway: {host} is well again: it passes its check at {path}"),
-            Some(cause) => crate::say!("gateway: {host} is not well: its check at {path} says: {cause}"),
+            Some(cause) => crate::warn!("gateway: {host} is not well: its check at {path} says: {cause}"),
         }
     }
 }

@@ -138,7 +138,7 @@ impl Quota {
         if self.has_worked.get()
             && let Some(line) = self.trouble.borrow_mut().line(Instant::now(), &unable.why)
         {
-            crate::say!("gateway: rate limits are kept locally: {line}");
+            crate::warn!("gateway: rate limits are kept locally: {line}");
         }
         until
     }

@@ -143,7 +143,7 @@ impl Source {
                 Some(dates)
             }
             Err(why) => {
-                crate::say!("gateway: the configuration stays as it is, because the new one is wrong:\n{why}");
+                crate::warn!("gateway: the configuration stays as it is, because the new one is wrong:\n{why}");
                 None
             }
         }

@@ -209,7 +209,7 @@ pub async fn run(shard: Shard, editions: Arc<Editions>) -> Result<(), String> {
         telemetry.farewell(&shard).await;
     }
     if door.open.get() > 0 {
-        crate::say!("gateway: {} connections were cut off after {patience:?}", door.open.get());
+        crate::warn!("gateway: {} connections were cut off after {patience:?}", door.open.get());
     }
     Ok(())
 }

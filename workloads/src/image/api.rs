@@ -397,7 +397,7 @@ pub(super) fn of_queue(error: QueueError) -> Problem {
         }
         QueueError::Full(_) => out_of_room(),
         QueueError::Io(detail) => {
-            crate::say!("image: the queue: {detail}");
+            crate::warn!("image: the queue: {detail}");
             Problem::new(503, "The server cannot write to its queue. Ask again later, or tell those who run it.")
                 .with("retry-after", "30")
         }
@@ -411,7 +411,7 @@ pub(super) fn of_store(error: StoreError) -> Problem {
         StoreError::Missing(_) => Problem::new(404, "There is no such image. It may have been removed."),
         StoreError::Full(_) => out_of_room(),
         StoreError::Io(detail) => {
-            crate::say!("image: the store: {detail}");
+            crate::warn!("image: the store: {detail}");
             Problem::new(503, "The server cannot use its storage. Ask again later, or tell those who run it.")
                 .with("retry-after", "30")
         }

@@ -133,7 +133,7 @@ impl<T> Drop for Courier<T> {
         if let Some(running) = self.running.take()
             && let Err(error) = running.wait()
         {
-            crate::say!("image: a thread for the network ended badly: {error}");
+            crate::warn!("image: a thread for the network ended badly: {error}");
         }
     }
 }

@@ -454,7 +454,7 @@ impl Clerk {
         match desk.queue.lease(self.slots[lane].lane.name(), ask).wait() {
             Ok(leases) => leases.into_iter().for_each(|lease| self.assign(lane, lease)),
             Err(error) => {
-                crate::say!("image: nothing is leased for {} s: {error}", PAUSE.as_secs());
+                crate::warn!("image: nothing is leased for {} s: {error}", PAUSE.as_secs());
                 self.paused = Some(Instant::now() + PAUSE);
             }
         }
@@ -484,7 +484,7 @@ impl Clerk {
     /// A lease that did not get as far as a lane. When the queue cannot be told now, the lease expires.
     fn hand_back(&self, answer: Answer<Settled>) {
         if let Err(error) = answer.wait() {
-            crate::say!("image: a lease is left to expire: {error}");
+            crate::warn!("image: a lease is left to expire: {error}");
         }
     }
 
@@ -647,7 +647,7 @@ impl Shared {
             match tell() {
                 Ok(_settled) => return,
                 Err(QueueError::Gone) => return,
-                Err(error) => crate::say!("image: the end of work {} is told again in a moment: {error}", id.work),
+                Err(error) => crate::warn!("image: the end of work {} is told again in a moment: {error}", id.work),
             }
             if self.ending.load(Ordering::Acquire) {
                 return;
@@ -674,7 +674,7 @@ impl Shared {
             }
             // No fault of the work: it goes back, and comes again when there is room.
             Err(StoreError::Full(detail)) => {
-                crate::say!("image: {detail}");
+                crate::warn!("image: {detail}");
                 self.end(id, || self.desk.queue.release(id).wait());
                 End::Full(id)
             }

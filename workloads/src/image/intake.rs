@@ -232,7 +232,7 @@ impl<'a> Intake<'a> {
             && let Err(error) = upload.abandon().await
         {
             // The sweep finds it later.
-            crate::say!("image: an upload that was given up: {error}");
+            crate::warn!("image: an upload that was given up: {error}");
         }
         problem
     }

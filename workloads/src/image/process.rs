@@ -19,22 +19,8 @@ use super::pipeline::watermark::Marks;
 use super::pipeline::{Output, Wanted, Watch, process};
 use super::presets::{Presets, is_name};
 use super::recipe::Recipe;
-
-/// What is printed for `annulus image process --help`.
-pub const HELP: &str = "\
-annulus image process: makes smaller, sharper, other images of files
-
-usage: annulus image process [options] FILE... FOLDER
-
-  --preset NAME         the outputs of a preset: thumbnail, web, web-webp, avatar, social, clean
-  --ops NAME=OPTIONS    an output: a name for its file, and imgproxy's options, such as
-                        small=rs:fit:256:256/sh:0.5/q:75; may be repeated
-  --watermark NAME=FILE what wm:... lays over outputs (and wmn:NAME, where there are several)
-  --repeat N            make everything N times, with memory that is warm from the second on
-
-Outputs are written to FOLDER/FILE-NAME.FORMAT; a line is printed for each, with its ThumbHash (th) and its BlurHash (bh)
-where its options ask for them. Exit status 1: a file could not be made, and standard error says why.
-";
+use crate::command::Trouble;
+use crate::command::words::Words;
 
 /// Bytes of buffers that are kept from one image to the next.
 const POOL_BYTES: usize = 512 << 20;
@@ -50,55 +36,31 @@ pub struct Process {
 }
 
 impl Process {
-    /// Reads the words after `image process`.
+    /// Takes the words after `image process`, and reads the watermarks that they name.
     ///
     /// # Errors
-    /// A sentence: what is wrong and what was expected.
-    pub fn read(words: Vec<String>) -> Result<Process, String> {
-        let (mut files, mut recipes, mut watermarks, mut repeat) = (Vec::new(), Vec::new(), Vec::new(), 1);
-        let mut words = words.into_iter();
-        while let Some(word) = words.next() {
-            let (option, value) = match word.split_once('=') {
-                Some((option, value)) if option.starts_with("--") => (option.to_owned(), Some(value.to_owned())),
-                _ => (word, None),
-            };
-            if !option.starts_with("--") {
-                files.push(PathBuf::from(option));
-                continue;
-            }
-            let value = value.or_else(|| words.next()).ok_or_else(|| format!("{option} needs a value"))?;
-            match option.as_str() {
-                "--preset" => {
-                    let presets = Presets::built_in();
-                    recipes.extend_from_slice(presets.get(&value).map_err(|fault| fault.detail)?);
-                }
-                "--ops" => recipes.push(recipe(&value)?),
-                "--watermark" => match value.split_once('=') {
-                    Some((name, file)) if is_name(name) => watermarks.push((name.to_owned(), PathBuf::from(file))),
-                    _ => return Err(format!("--watermark {value}: expected NAME=FILE, such as logo=logo.png")),
-                },
-                "--repeat" => {
-                    let times = value.parse().ok().filter(|&times| times > 0);
-                    repeat = times.ok_or_else(|| format!("--repeat {value}: expected a number above 0"))?;
-                }
-                _ => {
-                    return Err(format!(
-                        "there is no option {option:?}; there are: --preset, --ops, --watermark, --repeat"
-                    ));
-                }
-            }
-        }
+    /// What is wrong and what was expected; or a watermark cannot be read.
+    pub fn read(words: &Words) -> Result<Process, Trouble> {
+        let wrong = |sentence: &str| Trouble::Words(sentence.to_owned());
+        let mut files: Vec<PathBuf> = words.operands().iter().map(PathBuf::from).collect();
         let Some(folder) = files.pop().filter(|_| !files.is_empty()) else {
-            return Err("of what, and where to? For example: annulus image process --preset web photo.jpg out".into());
+            return Err(wrong("of what, and where to? For example: annulus image process --preset web photo.jpg out"));
         };
+        let mut recipes = recipes(words).map_err(Trouble::Words)?;
         if recipes.is_empty() {
-            return Err("what is to be made? For example: --preset web, or --ops small=rs:fit:256:256".into());
+            return Err(wrong("what is to be made? For example: --preset web, or --ops small=rs:fit:256:256"));
         }
-        let marks = MarkFiles::read(&watermarks)?;
+        let repeat: u32 = words.parsed("--repeat", "a number above 0").map_err(Trouble::Words)?.unwrap_or(1);
+        if repeat == 0 {
+            return Err(wrong("--repeat 0: expected a number above 0"));
+        }
+        let watermarks: Result<Vec<_>, _> = words.values("--watermark").map(watermark).collect();
+        let marks = MarkFiles::read(&watermarks.map_err(Trouble::Words)?)?;
         let mut presets = Presets::built_in();
         let known = marks.heads().map(|head| (head.name.clone(), head.digest.clone())).collect();
         presets.know_watermarks(known).map_err(|fault| fault.detail)?;
-        recipes.iter_mut().try_for_each(|recipe| presets.resolve(recipe)).map_err(|fault| fault.detail)?;
+        let resolved = recipes.iter_mut().try_for_each(|recipe| presets.resolve(recipe));
+        resolved.map_err(|fault| Trouble::Words(fault.detail))?;
         Ok(Process { files, folder, recipes, marks: marks.decode()?, repeat })
     }
 
@@ -143,8 +105,8 @@ impl Process {
         let wanted = Wanted { header: &header, recipes: &self.recipes, marks: &self.marks };
         let timings = process(&input, wanted, pool, &Unhurried, &mut write);
         let timings = timings.map_err(|fault| fault.detail)?;
-        lines.iter().for_each(|line| crate::say!("{line}"));
-        crate::say!(
+        lines.iter().for_each(|line| crate::answer!("{line}"));
+        crate::answer!(
             "{}: {:.1} ms (decoding {:.1}, transforming {:.1}, encoding {:.1})",
             file.display(),
             started.elapsed().as_secs_f64() * 1e3,
@@ -162,6 +124,26 @@ struct Unhurried;
 impl Watch for Unhurried {
     fn check(&self) -> Result<(), Fault> {
         Ok(())
+    }
+}
+
+/// What is asked for, in the order in which it is.
+fn recipes(words: &Words) -> Result<Vec<Recipe>, String> {
+    let (mut recipes, presets) = (Vec::new(), Presets::built_in());
+    for (flag, value) in words.given() {
+        match flag {
+            "--preset" => recipes.extend_from_slice(presets.get(value).map_err(|fault| fault.detail)?),
+            "--ops" => recipes.push(recipe(value)?),
+            _ => {}
+        }
+    }
+    Ok(recipes)
+}
+
+fn watermark(value: &str) -> Result<(String, PathBuf), String> {
+    match value.split_once('=') {
+        Some((name, file)) if is_name(name) => Ok((name.to_owned(), PathBuf::from(file))),
+        _ => Err(format!("--watermark {value}: expected NAME=FILE, such as logo=logo.png")),
     }
 }
 
@@ -187,9 +169,21 @@ fn header_of(input: &[u8]) -> Result<Header, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::commands::find;
+    use crate::command::table::Takes;
 
-    fn read(line: &str) -> Result<Process, String> {
-        Process::read(line.split_whitespace().map(str::to_owned).collect())
+    fn read(line: &str) -> Result<Process, Trouble> {
+        let words = Words::read(find("image process").unwrap(), line.split_whitespace().map(str::to_owned));
+        Process::read(&words.map_err(Trouble::Words)?)
+    }
+
+    #[test]
+    fn the_table_knows_the_presets() {
+        let flag = find("image process").unwrap().flag("--preset").unwrap();
+        let Takes::OneOf(_, names) = flag.takes else { panic!("{flag:?}") };
+        let presets = Presets::built_in();
+        assert!(names.iter().all(|name| presets.get(name).is_ok()));
+        assert_eq!(names.len(), presets.names().count());
     }
 
     #[test]
@@ -209,12 +203,12 @@ mod tests {
             ("a.jpg out", "what is to be made"),
             ("--ops rs:fit:1:1 a.jpg out", "NAME=OPTIONS"),
             ("--ops ../x=rs:fit:1:1 a.jpg out", "letters, digits"),
-            ("--preset wbe a.jpg out", "there is no preset"),
+            ("--preset wbe a.jpg out", "did you mean web?"),
             ("--repeat 0 --preset web a.jpg out", "above 0"),
             ("--size 3 a.jpg out", "there is no option"),
             ("--repeat", "needs a value"),
         ] {
-            let error = read(line).unwrap_err();
+            let Err(Trouble::Words(error)) = read(line) else { panic!("{line}") };
             assert!(error.contains(says), "{line}: {error}");
         }
     }

@@ -84,7 +84,7 @@ impl Image {
         let objects = objects(&config)?;
         let cpu = cpu_lane(&config)?;
         for warning in cpu.warnings() {
-            crate::say!("image     {warning}");
+            crate::warn!("image     {warning}");
         }
         let (gpu, facts) = gpu_lane(&config)?;
         let staging = gpu.as_ref().map_or(0, GpuLane::host_bytes);
@@ -129,10 +129,10 @@ impl Image {
         }
         if keys.is_open() {
             let who = if config.insecure { "anybody who can reach it" } else { "everybody on this machine" };
-            crate::say!("image     NO API KEYS are set ([image.tenants]): {who} may upload, see and cancel all jobs");
+            crate::warn!("image     NO API KEYS are set ([image.tenants]): {who} may upload, see and cancel all jobs");
         }
         if config.variants.as_ref().is_some_and(|variants| variants.unsigned) {
-            crate::say!(
+            crate::warn!(
                 "image     variants need NO SIGNATURE (image.variants.unsigned): whoever knows an original's key may make \
                  whatever they like of it"
             );
@@ -154,7 +154,7 @@ impl Image {
                 let sending = audit::send(shard.clone(), account.outbox, target, account.figures);
                 drop(shard.spawn_background(async move {
                     if let Err(sentence) = sending.await {
-                        crate::say!("image: NO account of jobs is kept: {sentence}");
+                        crate::warn!("image: NO account of jobs is kept: {sentence}");
                     }
                 }));
             }
@@ -172,7 +172,7 @@ impl Image {
         }
         let cut_off = door.serve().await;
         if cut_off > 0 {
-            crate::say!("image: {cut_off} connections were cut off after {:?}", self.config.serve.drain_max);
+            crate::warn!("image: {cut_off} connections were cut off after {:?}", self.config.serve.drain_max);
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ impl Sweeper {
             while stopped.recv_timeout(options.every) == Err(RecvTimeoutError::Timeout) {
                 match sweep(&desk, options.age, &stopped) {
                     Ok(swept) => inside.add(swept),
-                    Err(error) => crate::say!("image: a sweep ended early: {error}"),
+                    Err(error) => crate::warn!("image: a sweep ended early: {error}"),
                 }
                 recount(&desk, &stopped);
             }
@@ -131,7 +131,7 @@ fn recount(desk: &Desk, stopped: &Receiver<()>) {
     if let Err(error) = counted
         && !is_over(stopped)
     {
-        crate::say!("image: variants were not counted: {error}");
+        crate::warn!("image: variants were not counted: {error}");
     }
 }
 

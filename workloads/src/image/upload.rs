@@ -169,7 +169,7 @@ async fn refused(direct: &dyn Direct, name: &str, problem: Problem) -> Problem {
         && problem.status != 429
         && let Err(error) = direct.discard(name).await
     {
-        crate::say!("image: an upload that was refused: {error}");
+        crate::warn!("image: an upload that was refused: {error}");
     }
     problem
 }

@@ -89,7 +89,7 @@ impl Fetcher {
         let service = self.service;
         let fetched = outbound::get(&self.outbound, url, SET_BYTES_MAX, FETCH_MAX).await;
         if let Err(sentence) = &fetched {
-            crate::say!("{service}: the key set cannot be fetched: {sentence}");
+            crate::warn!("{service}: the key set cannot be fetched: {sentence}");
         }
         // Reading a hundred keys is no work for a shard.
         let land = move || {
@@ -107,7 +107,7 @@ impl Fetcher {
                 landed.keys,
                 landed.skipped
             ),
-            Err(sentence) => crate::say!("{service}: the key set cannot be used: {sentence}"),
+            Err(sentence) => crate::warn!("{service}: the key set cannot be used: {sentence}"),
         }
     }
 }

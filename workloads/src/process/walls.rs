@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::thread::set_no_new_privs;
 use seccompiler::{
@@ -148,8 +148,37 @@ impl Walls {
     }
 }
 
+<<<<<<< HEAD
 /// What helps where somebody else forbids a wall.
 const ALLOW_IT: &str = "allow it there";
+=======
+/// Which version of landlock this kernel offers, if it does.
+pub fn landlock_version() -> Option<u8> {
+    let versions = [(6, ABI::V6), (5, ABI::V5), (4, ABI::V4), (3, ABI::V3), (2, ABI::V2), (1, ABI::V1)];
+    let is_offered = |abi: ABI| {
+        let asked =
+            Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi));
+        let asked = match abi {
+            ABI::V1 | ABI::V2 | ABI::V3 => asked,
+            _ => asked.and_then(|asked| asked.handle_access(AccessNet::from_all(abi))),
+        };
+        let asked = match abi {
+            ABI::V6 => asked.and_then(|asked| asked.scope(Scope::from_all(abi))),
+            _ => asked,
+        };
+        // A set of rules that nobody is restricted by.
+        asked.and_then(|asked| asked.create()).is_ok()
+    };
+    versions.into_iter().find(|(_, abi)| is_offered(*abi)).map(|(version, _)| version)
+}
+
+fn missing(wall: &str) -> String {
+    format!(
+        "this kernel offers no {wall}, and walls = \"required\" asks for it. Likely cause: a kernel built without it, or a \
+         container's own profile. Fix: allow it there, or use walls = \"auto\""
+    )
+}
+>>>>>>> part-cli
 
 fn landlock(needs: &Needs) -> Result<bool, landlock::RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;

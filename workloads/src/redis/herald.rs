@@ -33,7 +33,7 @@ pub(super) fn say_trouble(subject: &str, why: &str) {
         known.trouble.line(std::time::Instant::now(), &format_args!("{why}; trying again"))
     });
     if let Some(line) = line {
-        crate::say!("redis: {subject}: {line}");
+        crate::warn!("redis: {subject}: {line}");
     }
 }
 

@@ -273,7 +273,7 @@ impl Link {
     fn refused(&self, channel: &str, trouble: &Trouble) -> Failure {
         let before = self.refusals.replace(self.refusals.get() + 1);
         if before.is_multiple_of(1000) {
-            crate::say!("chat: the broker refuses what is about {channel:?}: {trouble} ({before} refusals before)");
+            crate::warn!("chat: the broker refuses what is about {channel:?}: {trouble} ({before} refusals before)");
         }
         Failure::Refused
     }

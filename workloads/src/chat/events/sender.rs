@@ -152,7 +152,7 @@ impl Sender {
         let waiting = self.queue.borrow().len();
         let Some(batch) = self.queue.borrow().batch(&self.origin, 1) else { return };
         self.meters.dead.add(waiting as u64);
-        crate::say!(
+        crate::warn!(
             "chat: events: {waiting} from number {} of shard {} on are given up: {} had no time for them at the end",
             batch.first,
             self.origin.shard,

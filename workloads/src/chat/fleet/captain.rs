@@ -209,7 +209,7 @@ impl Captain {
             crate::say!("chat: node {name} is there");
         }
         for name in gone {
-            crate::say!("chat: node {name} is gone");
+            crate::warn!("chat: node {name} is gone");
         }
         Ok(())
     }
@@ -408,7 +408,7 @@ impl Captain {
         let now = self.shard.now();
         if self.complained.get().is_none_or(|before| now >= before + COMPLAINT_PAUSE) {
             self.complained.set(Some(now));
-            crate::say!(
+            crate::warn!(
                 "chat: {what}. While a fleet is upgraded that passes; otherwise: who else uses the prefix {:?}?",
                 self.prefix
             );

@@ -265,7 +265,7 @@ impl Asked<'_> {
         let Some(pass) = self.pass.take() else { return };
         let shard = self.hook.outbound.shard();
         if let Some(state) = self.hook.breaker.settle(shard.now(), pass, served) {
-            crate::say!("chat: the breaker of {} is {} (shard {})", self.hook, state.name(), shard.index());
+            crate::warn!("chat: the breaker of {} is {} (shard {})", self.hook, state.name(), shard.index());
         }
     }
 }

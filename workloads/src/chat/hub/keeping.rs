@@ -223,7 +223,7 @@ impl Hub {
     /// Adds a record of a checkpoint. All of them were short enough once.
     fn tell_log(&mut self, record: &Record<'_>) {
         if let Err(error) = self.log.write(record) {
-            crate::say!("chat: a checkpoint leaves a {} out: {error}", record.name());
+            crate::warn!("chat: a checkpoint leaves a {} out: {error}", record.name());
         }
     }
 
@@ -251,7 +251,7 @@ impl Hub {
             let state = log::ChannelState { channel: &name, epoch, top: stream.top(), time_ms: stream.touched_ms };
             let record = Record::Channel(state);
             if let Err(error) = self.log.write(&record) {
-                crate::say!("chat: a checkpoint leaves a {} out: {error}", record.name());
+                crate::warn!("chat: a checkpoint leaves a {} out: {error}", record.name());
             }
         }
         let sealer = common.sealer.as_deref().filter(|_| namespace.encrypt);

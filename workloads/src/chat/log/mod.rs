@@ -147,7 +147,7 @@ fn tell_people(words: fmt::Arguments<'_>) {
     if cfg!(test) {
         eprintln!("chat: {words}");
     } else {
-        crate::say!("chat: {words}");
+        crate::warn!("chat: {words}");
     }
 }
 

@@ -44,7 +44,7 @@ impl Service {
             });
         }
         if !are_all_gone {
-            crate::say!(
+            crate::warn!(
                 "chat: events: shard {} waits no longer for clients of others: what they leave behind may not be told",
                 shard.index()
             );

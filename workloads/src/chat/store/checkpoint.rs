@@ -34,18 +34,18 @@ impl Checkpoint {
             Ok(text) => match parse(&text) {
                 Some((of, in_log, lsn)) if of == target && in_log == log => lsn,
                 Some(_) => {
-                    crate::say!("chat: the feed's position is one of another database or log: it begins anew");
+                    crate::warn!("chat: the feed's position is one of another database or log: it begins anew");
                     0
                 }
                 None => {
                     let name = folder.file(NAME);
-                    crate::say!("chat: {} cannot be read: the feed begins anew, no row is lost", name.display());
+                    crate::warn!("chat: {} cannot be read: the feed begins anew, no row is lost", name.display());
                     0
                 }
             },
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
-                    crate::say!("chat: reading the feed's position: {error}: it begins anew, no row is lost");
+                    crate::warn!("chat: reading the feed's position: {error}: it begins anew, no row is lost");
                 }
                 0
             }

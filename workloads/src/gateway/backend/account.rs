@@ -43,7 +43,7 @@ impl<'a> Asked<'a> {
         let Some(breaker) = &self.ready.breaker else { return };
         if let (Some(state), Some(name)) = (breaker.settle(now, pass, served), breaker.logs_as()) {
             let name = if name.is_empty() { &self.ready.backend.url_pattern.source } else { name };
-            crate::say!("gateway: the circuit breaker of {name} is {} (shard {})", state.name(), self.shard.index());
+            crate::warn!("gateway: the circuit breaker of {name} is {} (shard {})", state.name(), self.shard.index());
         }
     }
 }

@@ -321,7 +321,7 @@ fn tell_ignored(shard: &Shard, settings: &Settings) {
         settings
             .ignored
             .iter()
-            .for_each(|line| crate::say!("dns: this line is not understood and has no effect: {line}"));
+            .for_each(|line| crate::warn!("dns: this line is not understood and has no effect: {line}"));
     }
 }
 

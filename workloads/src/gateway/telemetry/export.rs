@@ -83,7 +83,7 @@ impl Collector {
     fn tell(&self, now: Duration, why: &str) {
         if self.logged.get().is_none_or(|logged| now >= logged + LOG_EVERY) {
             self.logged.set(Some(now));
-            crate::say!("gateway: the collector {} did not take telemetry: {why}", self.exporter.name);
+            crate::warn!("gateway: the collector {} did not take telemetry: {why}", self.exporter.name);
         }
     }
 }
@@ -108,7 +108,7 @@ impl Telemetry {
     /// Sends what is left, if that is soon.
     pub async fn farewell(&self, shard: &Shard) {
         if shard.timeout(FAREWELL_MAX, Box::pin(self.send_spans())).await.is_err() {
-            crate::say!("gateway: spans were left, because no collector took them within {FAREWELL_MAX:?}");
+            crate::warn!("gateway: spans were left, because no collector took them within {FAREWELL_MAX:?}");
         }
     }
 

@@ -83,7 +83,7 @@ pub async fn send(shard: Shard, outbox: Arc<dyn Outbox>, target: Target, figures
                 figures.retries.fetch_add(1, Ordering::Relaxed);
                 figures.is_well.store(false, Ordering::Relaxed);
                 if let Some(line) = trouble.line(Instant::now(), &format_args!("the account of jobs waits: {words}")) {
-                    crate::say!("image: {line}");
+                    crate::warn!("image: {line}");
                 }
                 backoff.next()
             }

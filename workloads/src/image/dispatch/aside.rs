@@ -97,7 +97,7 @@ impl Shared {
             for gone in variants.cache.entered(key, bytes) {
                 // Counted again with the next sweep, which finds it.
                 if let Err(error) = objects.delete(&gone) {
-                    crate::say!("image: a variant that has to go stays for now: {error}");
+                    crate::warn!("image: a variant that has to go stays for now: {error}");
                 }
             }
         }

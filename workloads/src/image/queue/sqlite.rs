@@ -343,7 +343,7 @@ impl Clerk {
             Ok(()) if forgets && !more => self.forgot = Instant::now(),
             Ok(()) => {}
             Err(error) => {
-                crate::say!("image: the queue's upkeep waits: {error}");
+                crate::warn!("image: the queue's upkeep waits: {error}");
                 self.forgot = Instant::now();
             }
         }

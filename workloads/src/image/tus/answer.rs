@@ -316,7 +316,7 @@ pub(in crate::image) async fn sweep(shard: Shard, tus: Arc<Tus>) {
         }
         for id in tus.expire(now()) {
             if let Err(error) = remove(&shard, &tus, id).await {
-                crate::say!("image: the resumable upload {} is too old: {error}", id.text());
+                crate::warn!("image: the resumable upload {} is too old: {error}", id.text());
             }
         }
     }

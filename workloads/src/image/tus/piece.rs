@@ -177,7 +177,7 @@ fn wanted(api: &Api, claim: &Claim) -> Result<Asked, Problem> {
 async fn give_up(api: &Api, tus: &Tus, claim: &Claim) {
     claim.failed();
     if let Err(error) = remove(&api.shard, tus, claim.id).await {
-        crate::say!("image: a resumable upload that was refused: {error}");
+        crate::warn!("image: a resumable upload that was refused: {error}");
     }
 }
 
@@ -302,7 +302,7 @@ async fn become_job(api: &Api, tus: &Tus, claim: &mut Claim, mut files: Files, a
     };
     if let Err(error) = noted.await {
         // The job is durable; who asks for it again gets the same one.
-        crate::say!("image: a resumable upload that became job {job}: {error}");
+        crate::warn!("image: a resumable upload that became job {job}: {error}");
     }
     Ok(job)
 }

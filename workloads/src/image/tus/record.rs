@@ -186,7 +186,7 @@ impl Folder {
             opened => opened?,
         };
         if file.metadata()?.len() < record.offset {
-            crate::say!(
+            crate::warn!(
                 "image: the upload {} has fewer bytes on the disk than were known to be there; it is removed. Its client begins \
                  anew. Look at the disk.",
                 id.text()

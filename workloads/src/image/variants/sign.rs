@@ -6,23 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::address::{PLACE, read};
 use super::settings::KEYS_VARIABLE;
+use crate::command::Trouble;
+use crate::command::words::Words;
 use crate::image::config::Config;
 use crate::image::store::{Key, Suffix};
-
-/// What is printed for `annulus image sign --help`.
-pub const HELP: &str = "\
-annulus image sign: prints the signed address of a variant
-
-usage: annulus image sign [options] ORIGINAL [OPTIONS]
-
-  ORIGINAL              source.key of a job's document, such as 3f0c...e1.original
-  OPTIONS               what is made of it, such as rs:fill:300:200/f:auto; without any, the original as a clean image
-
-  --config FILE         the file whose [image.variants] keys sign; the first one does. Without keys there, those in
-                        ANNULUS_VARIANT_KEYS
-  --expires SECONDS     how long the address is good from now on; without it, for good
-  --base URL            what the address begins with, such as https://img.example.com
-";
 
 /// What to sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,35 +23,18 @@ pub struct Sign {
 }
 
 impl Sign {
-    /// Reads the words after `image sign`.
+    /// Takes the words after `image sign`.
     ///
     /// # Errors
     /// A sentence: what is wrong and what was expected.
-    pub fn read(words: Vec<String>) -> Result<Sign, String> {
-        let (mut config, mut base, mut expires, mut names) = (None, String::new(), None, Vec::new());
-        let mut words = words.into_iter();
-        while let Some(word) = words.next() {
-            let (option, value) = match word.split_once('=') {
-                Some((option, value)) if option.starts_with("--") => (option.to_owned(), Some(value.to_owned())),
-                _ => (word, None),
-            };
-            if !option.starts_with("--") {
-                names.push(option);
-                continue;
-            }
-            let value = value.or_else(|| words.next()).ok_or_else(|| format!("{option} needs a value"))?;
-            match option.as_str() {
-                "--config" => config = Some(PathBuf::from(value)),
-                "--base" => base = value.trim_end_matches('/').to_owned(),
-                "--expires" => {
-                    let seconds = value.parse().ok().filter(|&seconds| seconds > 0);
-                    let seconds = seconds.ok_or_else(|| format!("--expires {value}: expected seconds, above 0"))?;
-                    expires = Some(Duration::from_secs(seconds));
-                }
-                _ => return Err(format!("there is no option {option:?}; there are: --config, --expires, --base")),
-            }
-        }
-        let (original, options) = match &names[..] {
+    pub fn read(words: &Words) -> Result<Sign, String> {
+        let what = "seconds, above 0";
+        let expires = match words.parsed("--expires", what)? {
+            Some(0) => return Err(format!("--expires 0: expected {what}")),
+            seconds => seconds.map(Duration::from_secs),
+        };
+        let base = words.value("--base").unwrap_or_default().trim_end_matches('/').to_owned();
+        let (original, options) = match words.operands() {
             [original] => (original, ""),
             [original, options] => (original, options.trim_matches('/')),
             _ => {
@@ -75,14 +45,15 @@ impl Sign {
         };
         let key = original.parse::<Key>().ok().filter(|key| key.suffix == Suffix::Original);
         let original = key.ok_or_else(|| format!("{original} is no original: take source.key of a job's document"))?;
+        let config = words.value("--config").map(PathBuf::from);
         Ok(Sign { config, original, options: options.to_owned(), base, expires })
     }
 
     /// The address.
     ///
     /// # Errors
-    /// A sentence: there are no keys, or the options make no sense.
-    pub fn run(&self, config: &Config) -> Result<String, String> {
+    /// There are no keys, or the options make no sense.
+    pub fn run(&self, config: &Config) -> Result<String, Trouble> {
         let signer = config.variants.as_ref().map(|variants| &variants.signer).filter(|signer| !signer.is_empty());
         let no_keys =
             || format!("there are no keys: name a file with [image.variants] keys by --config, or set {KEYS_VARIABLE}");
@@ -95,9 +66,10 @@ impl Sign {
             let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(expires);
             path = format!("{path}/exp:{}", until.as_secs());
         }
-        read(&path, &config.presets).map_err(|fault| fault.detail)?;
+        read(&path, &config.presets).map_err(|fault| Trouble::Words(fault.detail))?;
         if let Some(byte) = path.bytes().find(|byte| !byte.is_ascii_graphic() || matches!(byte, b'?' | b'#' | b'%')) {
-            return Err(format!("{:?} does not stand in a path as it is: leave it out", char::from(byte)));
+            let byte = char::from(byte);
+            return Err(Trouble::Words(format!("{byte:?} does not stand in a path as it is: leave it out")));
         }
         let signed = signer.sign(&path).ok_or_else(no_keys)?;
         Ok(format!("{}{signed}", self.base))
@@ -109,10 +81,12 @@ mod tests {
     use super::super::VariantSettings;
     use super::super::address::{Signer, split};
     use super::*;
+    use crate::command::commands::find;
 
     fn sign(line: &str) -> Result<Sign, String> {
         let line = line.replace("ORIGINAL", &format!("{}.original", "a5".repeat(32)));
-        Sign::read(line.split_whitespace().map(str::to_owned).collect())
+        let words = Words::read(find("image sign").unwrap(), line.split_whitespace().map(str::to_owned))?;
+        Sign::read(&words)
     }
 
     #[test]
@@ -128,17 +102,23 @@ mod tests {
         assert!(signer.has_signed(path, signature.unwrap()));
         let bare = run("ORIGINAL").unwrap();
         assert!(bare.starts_with("/v1/images/a5") && bare.contains(".original/sig:"), "{bare}");
-        assert!(run("ORIGINAL qq:1").unwrap_err().contains("there is no option"));
-        assert!(run("ORIGINAL cb:a%20b").unwrap_err().contains("'%'"));
-        let without = sign("ORIGINAL w:1").unwrap().run(&Config::default());
-        assert!(without.unwrap_err().contains("there are no keys"));
+        let refusal = |line: &str, config: &Config| match sign(line).unwrap().run(config).unwrap_err() {
+            Trouble::Words(sentence) => (true, sentence),
+            Trouble::Failed(sentence) => (false, sentence),
+        };
+        let (of_words, says) = refusal("ORIGINAL qq:1", &config);
+        assert!(of_words && says.contains("there is no option"), "{says}");
+        let (of_words, says) = refusal("ORIGINAL cb:a%20b", &config);
+        assert!(of_words && says.contains("'%'"), "{says}");
+        let (of_words, says) = refusal("ORIGINAL w:1", &Config::default());
+        assert!(!of_words && says.contains("there are no keys"), "{says}");
     }
 
     #[test]
     fn mistakes_are_named() {
         for (line, says) in [
             ("", "of which original"),
-            ("a b c", "of which original"),
+            ("a b c", "2 words are enough"),
             ("photo.jpg w:1", "source.key"),
             ("--expires 0 ORIGINAL", "above 0"),
             ("--expires soon ORIGINAL", "above 0"),

@@ -128,7 +128,7 @@ impl Sender {
         let mut trouble = Voice::default();
         let mut say = |words: &dyn Display| {
             if let Some(line) = trouble.line(Instant::now(), words) {
-                crate::say!("image: webhooks: {line}");
+                crate::warn!("image: webhooks: {line}");
             }
         };
         loop {

@@ -208,7 +208,7 @@ impl Hub {
     /// Says of the first and then of each thousandth message that it was not understood.
     pub(super) fn tell_strange(&mut self, channel: &str, why: impl std::fmt::Display) {
         if self.shared.strange.is_multiple_of(1000) {
-            crate::say!("chat: broker: {channel:?}: {why} ({} times before)", self.shared.strange);
+            crate::warn!("chat: broker: {channel:?}: {why} ({} times before)", self.shared.strange);
         }
         self.shared.strange += 1;
     }

@@ -223,7 +223,7 @@ impl Hub {
     fn tell_given_up(&mut self, now: u64, id: u64) {
         self.counts.given_up += 1;
         if let Some(Flight { intent, .. }) = self.shared.flights.all.get(&id) {
-            crate::say!(
+            crate::warn!(
                 "chat: a publication to {:?} of {} s ago was in the log and could not be given to the broker in time: it \
                  is given up, because its key may be forgotten there and it might come twice",
                 intent.channel,
@@ -281,7 +281,7 @@ impl Hub {
             }
             (Err(error), _) => {
                 // Its intent fitted, and its place is some bytes longer: it is published, and the database lacks it.
-                crate::say!("chat: a publication to {:?} is not in the log: {error}", intent.channel);
+                crate::warn!("chat: a publication to {:?} is not in the log: {error}", intent.channel);
                 self.drop_flight(ports, id, ErrorCode::INTERNAL);
             }
         }
@@ -341,7 +341,7 @@ impl Hub {
         if let Some(namespace) = namespace.filter(|_| flight.place.is_none())
             && let Err(error) = self.log_intent(namespace, &flight.intent)
         {
-            crate::say!("chat: a checkpoint leaves an intent out: {error}");
+            crate::warn!("chat: a checkpoint leaves an intent out: {error}");
         }
         self.shared.flights.all.insert(id, flight);
     }

@@ -136,8 +136,8 @@ impl Supervisor {
         let (worker, facts) = Worker::start(&self.options, &self.common)?;
         let mut status = self.common.status();
         status.worker = Some(worker.process.id());
-        eprintln!(
-            "annulus: image: GPU {}: {} with {} decoder engines, nvJPEG {}, {} desks of {} MiB; up in {:?}",
+        crate::say!(
+            "image: GPU {}: {} with {} decoder engines, nvJPEG {}, {} desks of {} MiB; up in {:?}",
             self.options.device,
             facts.name,
             facts.engines,
@@ -281,7 +281,7 @@ impl Supervisor {
         status.faults = self.breaker.total();
         status.trouble = Some(sentence.to_owned());
         let then = if next.opened { format!("; it rests for {:?}", self.options.rest) } else { String::new() };
-        eprintln!("annulus: image: {sentence}; its jobs go to the CPU{then}");
+        crate::warn!("image: {sentence}; its jobs go to the CPU{then}");
     }
 }
 

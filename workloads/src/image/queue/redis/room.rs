@@ -167,7 +167,7 @@ impl Room {
         let is_another = self.secret.get().is_some_and(|ours| ours != secret);
         match is_another {
             false => self.secret.set(Some(secret)),
-            true if !self.is_another.get() => crate::say!(
+            true if !self.is_another.get() => crate::warn!(
                 "image: THE QUEUE IN {} IS ANOTHER ONE THAN BEFORE: its secret differs, so names of images would. Fix: \
                  restart all nodes, or bring the old Redis back",
                 self.where_
@@ -344,13 +344,13 @@ impl Room {
                 Ok(lease) => leases.push(lease),
                 Err((id, why)) => {
                     let detail = format!("the queue's record of it cannot be read: {why}");
-                    crate::say!("image: a work is given back: {detail}");
+                    crate::warn!("image: a work is given back: {detail}");
                     if let Some(id) = id {
                         // A node of another version may read it; after some attempts it waits for a person.
                         let mut args = fault_args(&Fault::new(Kind::Io, detail), true);
                         args.extend(self.policy());
                         if let Err(error) = self.end(id, "fail", &args).await {
-                            crate::say!("image: it stays leased until its time is over: {error}");
+                            crate::warn!("image: it stays leased until its time is over: {error}");
                         }
                     }
                 }
@@ -642,7 +642,7 @@ impl Room {
                 Err(error) => {
                     wait = TEND_MAX;
                     if !matches!(&error, QueueError::Io(why) if why.starts_with("Redis ")) {
-                        crate::say!("image: the queue's upkeep waits: {error}");
+                        crate::warn!("image: the queue's upkeep waits: {error}");
                     }
                 }
             }
@@ -680,7 +680,7 @@ impl Room {
         // Sums that went back are those of a Redis that has lost something.
         self.version.set(0);
         if let Err(error) = self.tend(false).await {
-            crate::say!("image: the queue's upkeep waits: {error}");
+            crate::warn!("image: the queue's upkeep waits: {error}");
         }
         self.news.tell_all();
         self.ring();

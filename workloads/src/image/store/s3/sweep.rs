@@ -81,7 +81,7 @@ impl Sweep<'_> {
             })?;
             let Some(page) = page else {
                 if !TOLD.swap(true, Ordering::Relaxed) {
-                    crate::say!(
+                    crate::warn!(
                         "image: the store does not list multipart uploads, so those that a crash left behind are not \
                          swept. Fix: give the bucket a rule that aborts incomplete uploads after some days."
                     );

@@ -1,0 +1,253 @@
+//! `annulus run`, `chat`, `gateway` and `image`: one engine, and the services on its shards, until the process is asked to stop.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `places.rs` | the addresses that are listened on, and their sockets, opened before the process becomes somebody else |
+//! | `edition.rs` | the gateway's file, or what there is without one |
+//! | `services.rs` | what runs on every shard |
+//! | `succession.rs` | taking over from the process before, and being replaced in turn |
+
+mod edition;
+mod places;
+mod services;
+mod succession;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use annulus_engine::plan::{Grants, Plan, Request};
+use annulus_engine::signals::{Signal, Signals};
+use annulus_engine::{Builder, Engine, ListeningSocket, Running, Shard, raise_file_limit};
+
+pub use self::edition::source;
+use self::edition::{gateway_of, open};
+use self::places::{Place, places};
+use self::services::{Started, services};
+use self::succession::{Taken, lock, offer};
+use super::words::Words;
+use super::{Ended, Trouble};
+use crate::args::{Args, Command};
+use crate::chat::node::Node;
+use crate::config::Config;
+use crate::console::{Console, stall_names};
+use crate::doctor::capacity;
+use crate::gateway::reload::{Dates, Editions, Source};
+use crate::image::service::{Image, plan};
+use crate::journal::{self, Form};
+use crate::process::handover::{Handover, Takeover};
+use crate::process::needs::Needs;
+use crate::process::user::User;
+
+/// Shards at most: who of them has members of a channel is kept in 64 bits.
+const SHARDS_MAX: usize = 64;
+
+/// `annulus run`.
+pub fn run_all(words: &Words) -> Ended {
+    serve(&read(Command::Run, words)?)
+}
+
+/// `annulus chat`.
+pub fn chat(words: &Words) -> Ended {
+    serve(&read(Command::Chat, words)?)
+}
+
+/// `annulus gateway`.
+pub fn gateway(words: &Words) -> Ended {
+    let args = read(Command::Gateway, words)?;
+    if args.print_config || args.print_openapi { super::check::of_gateway(&args) } else { serve(&args) }
+}
+
+/// `annulus image`.
+pub fn image(words: &Words) -> Ended {
+    let args = read(Command::Image, words)?;
+    if !args.plan {
+        return serve(&args);
+    }
+    let config = Config::load(&args)?;
+    crate::answer!("{}", plan(&config.image, args.measure.as_deref())?);
+    Ok(true)
+}
+
+fn read(command: Command, words: &Words) -> Result<Args, Trouble> {
+    let args = Args::of(command, words).map_err(Trouble::Words)?;
+    let told = std::env::var(journal::VARIABLE).ok().filter(|form| !form.is_empty());
+    let told = told.map(|form| form.parse::<Form>()).transpose();
+    let told = told.map_err(|error| Trouble::Words(format!("{}: {error}", journal::VARIABLE)))?;
+    journal::choose(args.log.or(told).unwrap_or(Form::Text));
+    Ok(args)
+}
+
+/// Runs the services until the process is asked to stop. Who was to be replaced hears of it where that fails.
+fn serve(args: &Args) -> Ended {
+    let config = Config::load(args)?;
+    let taken = match &config.handover {
+        Some(path) => Takeover::ask(path, args.command.name())?,
+        None => None,
+    };
+    let taken = Taken::new(std::sync::Mutex::new(taken));
+    let ended = serve_all(config, args, &taken);
+    if let (Err(why), Some(takeover)) = (&ended, lock(&taken).take()) {
+        takeover.failed(why);
+    }
+    ended.map(|()| true).map_err(Trouble::Failed)
+}
+
+/// From the first look at the machine to the last word. The order is the point: ports while the process may still open them,
+/// then the user that it becomes, then the walls, then the first thread.
+fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
+    let files = raise_file_limit().map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
+    let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
+    let (builder, cores) = engine(&config, args.command);
+    let shards = cores.shards.len().min(SHARDS_MAX);
+    let source = source(args);
+    let places = places(&config, args, source.as_ref())?;
+    let sockets = become_somebody(&config, taken, &places, shards)?;
+    // Beyond this line is the first thread, and nothing more can be opened than what the configuration names.
+    let needs = needs(&config, args, source.as_ref())?;
+    needs.make_folders()?;
+    let handover = config.handover.as_deref().map(Handover::open).transpose()?;
+    let walls = config.walls;
+    let paths_are_shut = walls.shut_paths(&needs)?;
+    let (editions, dates) = open(args.command, source.as_ref())?;
+    release(&config, args.command, taken)?;
+    let started = start(config, args.command, editions, &cores, shards)?;
+    let on_shards = started.clone();
+    let main = move |shard: Shard| services(shard, on_shards.clone());
+    let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
+    // A console takes profiles.
+    let calls_are_shut = walls.shut_calls(started.console.is_some())?;
+    if let Some(console) = &started.console {
+        console.watch();
+    }
+    introduce(&running, files, paths_are_shut, calls_are_shut);
+    offer(running.engine(), places, handover.clone(), taken.clone(), args.command)?;
+    listen(signals, running.engine(), &started, source, dates, handover.clone())?;
+    let shards = running.wait().map_err(|error| error.to_string());
+    if let Some((image, _)) = started.image {
+        image.stop();
+    }
+    if let Some(handover) = handover {
+        handover.finish();
+    }
+    shards?.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+}
+
+/// The engine as it is asked for, and who gets which core. All cores are the shards'. The gateway's large answers and the
+/// chat's signatures are rare: their thread gets the time that a shard has left.
+fn engine(config: &Config, command: Command) -> (Builder, Plan) {
+    let asked = Request { pin: config.pin.clone(), shards: config.shards, compute: Some(0), ..Request::default() };
+    let cores = Plan::new(&Grants::of_this_process(), &asked);
+    let compute = usize::from(command.has_gateway() || command.has_chat());
+    let shards = cores.shards.len().min(SHARDS_MAX);
+    let builder = Engine::builder().cores(config.pin.clone()).driver(config.driver).shards(shards).compute(compute);
+    (builder.stall_names(stall_names), cores)
+}
+
+/// Takes the sockets of the process before, or opens some while that is still allowed, and becomes the user that is to serve.
+fn become_somebody(
+    config: &Config,
+    taken: &Taken,
+    places: &[Place],
+    shards: usize,
+) -> Result<Vec<ListeningSocket>, String> {
+    let mut sockets = lock(taken).as_mut().map(Takeover::take_sockets).unwrap_or_default();
+    if let Some(user) = config.user.as_deref().map(User::find).transpose()? {
+        if sockets.is_empty() {
+            for place in places {
+                sockets.extend(place.open(shards)?);
+            }
+        }
+        user.become_it()?;
+    }
+    Ok(sockets)
+}
+
+/// What of the machine is needed.
+fn needs(config: &Config, args: &Args, source: Option<&Source>) -> Result<Needs, String> {
+    let mut needs = Needs::new();
+    if args.command.has_chat() {
+        needs.add_chat(&config.chat);
+    }
+    if args.command.has_image() {
+        needs.add_image(&config.image);
+    }
+    if let Some(gateway) = gateway_of(args.command, source)? {
+        needs.add_gateway(&gateway);
+    }
+    if args.command == Command::Run {
+        needs.ports.push(9900);
+    }
+    let files: [Option<&Path>; 2] = [args.config.as_deref(), source.map(|source| source.path.as_path())];
+    needs.add_process(config, &files);
+    Ok(needs)
+}
+
+/// Has the process before end. What has one writer can only be opened then, and there is no way back: so everything else is
+/// looked at first.
+fn release(config: &Config, command: Command, taken: &Taken) -> Result<(), String> {
+    if let Some(takeover) = lock(taken).as_mut().filter(|_| command.has_chat() || command.has_image()) {
+        command.has_chat().then(|| Node::check(&config.chat)).transpose()?;
+        command.has_image().then(|| Image::check(&config.image)).transpose()?;
+        takeover.release()?;
+    }
+    Ok(())
+}
+
+/// What the shards are given.
+fn start(
+    config: Config,
+    command: Command,
+    editions: Option<Arc<Editions>>,
+    cores: &Plan,
+    shards: usize,
+) -> Result<Started, String> {
+    let image_address = config.image.listen;
+    // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
+    let image = command.has_image().then(|| Image::start(config.image, cores)).transpose()?;
+    let chat = command.has_chat().then(|| Node::open(config.chat, shards)).transpose()?;
+    let console = config.console.or_default(command == Command::Run).map(Console::new);
+    Ok(Started { chat, gateway: editions, image: image.map(|image| (image, image_address)), console })
+}
+
+/// Says what this process is.
+fn introduce(running: &Running<Result<(), String>>, files: u64, paths_are_shut: bool, calls_are_shut: bool) {
+    let stands = |wall| if wall { "stands" } else { "is not offered here" };
+    crate::say!("{}", running.engine().plan());
+    crate::say!("{}", capacity(files));
+    match (paths_are_shut, calls_are_shut) {
+        (false, false) => crate::say!("walls: none"),
+        (paths, calls) => crate::say!("walls: landlock {}, seccomp {}", stands(paths), stands(calls)),
+    }
+}
+
+/// Drains when asked to, and reads again what may have changed.
+fn listen(
+    signals: Signals,
+    engine: &Engine,
+    started: &Started,
+    source: Option<Source>,
+    dates: Dates,
+    leaving: Option<Arc<Handover>>,
+) -> Result<(), String> {
+    let (engine, chat, editions) = (engine.clone(), started.chat.clone(), started.gateway.clone());
+    if let (Some(source), Some(editions)) = (source.clone(), editions.clone()) {
+        source.watch(editions, dates).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
+    }
+    let listening = signals.listen(move |signal| match (signal, &source, &editions) {
+        _ if signal == Signal::Reload && reload_chat(chat.as_deref()) && source.is_none() => {}
+        (Signal::Drain, _, _) => {
+            leaving.iter().for_each(|handover| handover.withdraw());
+            engine.drain();
+        }
+        (Signal::Reload, Some(source), Some(editions)) => {
+            let _the_watch_has_its_own_dates = source.reload(editions);
+        }
+        (Signal::Reload | Signal::User1, _, _) => {}
+    });
+    listening.map_err(|error| format!("the thread for signals cannot start: {error}"))
+}
+
+/// Has the chat read its certificates again; whether there is a chat.
+fn reload_chat(chat: Option<&Node>) -> bool {
+    chat.into_iter().map(Node::reload).count() > 0
+}

@@ -1,0 +1,54 @@
+//! The addresses that services listen on, and their sockets opened early, for a process that is about to become somebody who
+//! could not.
+
+use std::net::SocketAddr;
+
+use annulus_engine::{Address, ListeningSocket, SocketOptions};
+
+use super::edition::gateway_of;
+use crate::args::{Args, Command};
+use crate::config::Config;
+use crate::gateway::reload::Source;
+
+/// An address that shards listen on.
+pub(super) struct Place {
+    pub(super) address: Address,
+    /// Each shard has a socket of its own there.
+    shared: bool,
+}
+
+impl Place {
+    fn at(address: SocketAddr, shared: bool) -> Place {
+        Place { address: Address::Ip(address), shared }
+    }
+
+    /// Opens its sockets before the shards do, for somebody who could not.
+    pub(super) fn open(&self, shards: usize) -> Result<Vec<ListeningSocket>, String> {
+        let cannot = |error: std::io::Error| annulus_engine::error::explain_listen(&self.address, &error);
+        let options = SocketOptions::default();
+        if !self.shared || shards == 1 {
+            return Ok(vec![ListeningSocket::open(&self.address, &options).map_err(cannot)?]);
+        }
+        // Whether somebody else has the port is only seen by one that shares it with nobody.
+        drop(ListeningSocket::open(&self.address, &options).map_err(cannot)?);
+        let options = SocketOptions { reuse_port: true, ..options };
+        (0..shards).map(|_| ListeningSocket::open(&self.address, &options).map_err(cannot)).collect()
+    }
+}
+
+/// Where it is listened.
+pub(super) fn places(config: &Config, args: &Args, source: Option<&Source>) -> Result<Vec<Place>, String> {
+    let mut places = Vec::new();
+    if args.command.has_chat() {
+        places.push(Place::at(config.chat.listen, config.chat.listen.port() != 0));
+    }
+    if args.command.has_image() {
+        places.push(Place::at(config.image.listen, false));
+    }
+    if let Some(gateway) = gateway_of(args.command, source)? {
+        places.push(Place::at(SocketAddr::new(gateway.listen.ip, gateway.listen.port), false));
+    }
+    let console = config.console.clone().or_default(args.command == Command::Run);
+    places.extend(console.and_then(|console| console.listen).map(|listen| Place::at(listen, false)));
+    Ok(places)
+}

@@ -1,0 +1,48 @@
+//! How one process follows another: what it took over, and when it may be replaced in turn. See [`crate::process::handover`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use annulus_engine::Engine;
+
+use super::places::Place;
+use crate::args::Command;
+use crate::process::handover::{Handover, Takeover};
+
+/// How often it is looked whether all shards listen.
+const READY_LOOK: Duration = Duration::from_millis(2);
+
+/// What has been taken over from the process before, until all shards listen.
+pub(super) type Taken = Arc<Mutex<Option<Takeover>>>;
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When all shards listen, takes the place of the process before, and can be replaced in turn.
+pub(super) fn offer(
+    engine: &Engine,
+    places: Vec<Place>,
+    handover: Option<Arc<Handover>>,
+    taken: Taken,
+    command: Command,
+) -> Result<(), String> {
+    let Some(handover) = handover else { return Ok(()) };
+    let engine = engine.clone();
+    let body = move || {
+        while !places.iter().all(|place| engine.listens(&place.address)) {
+            std::thread::sleep(READY_LOOK);
+        }
+        for address in engine.give_up_sockets() {
+            crate::say!("upgrade: nobody listens at {address} any more");
+        }
+        if let Err(sentence) = handover.offer(engine, command.name()) {
+            crate::say!("{sentence}");
+        }
+        if let Some(takeover) = lock(&taken).take() {
+            takeover.ready();
+        }
+    };
+    let started = std::thread::Builder::new().name("ready".to_owned()).spawn(body);
+    started.map(drop).map_err(|error| format!("a thread cannot start: {error}"))
+}
