@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FEW_CLIENTS: usize = 2;
 const LONG_PAUSE: Duration = Duration::from_millis(300);
 /// Outputs of the preset.
-const OUTPUTS: usize = 3;
+pub(super) const OUTPUTS: usize = 3;
 
 /// What was uploaded, and what was promised of it.
 pub struct Uploads {
