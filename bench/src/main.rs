@@ -7,6 +7,7 @@ use annulus_bench::drivers;
 use annulus_bench::faults;
 use annulus_bench::gateway::{self, Case, config::Upstream, rig::Outside};
 use annulus_bench::image;
+use annulus_bench::janitor;
 use annulus_bench::live::Live;
 use annulus_bench::placement;
 use annulus_bench::process;
@@ -105,7 +106,7 @@ enum Scenario {
         out: Option<PathBuf>,
     },
     /// All three services under mixed load for long: whether memory, descriptors, latencies, logs or queues grow. Exits
-    /// with 1 when something does.
+    /// with 1 when something does or failed, and with 3 when the time was too short to tell.
     Soak {
         /// For so long.
         #[arg(long, default_value_t = 60.0)]
@@ -121,6 +122,19 @@ enum Scenario {
     Drivers,
     /// All scenarios, tiny: do they run?
     Smoke,
+    /// Clears away what a run leaves that is ended in the middle; such a run starts it by itself.
+    #[command(name = janitor::COMMAND, hide = true)]
+    Janitor,
+}
+
+impl Scenario {
+    /// Whether it starts processes, or makes something outside of its own.
+    fn makes_things(&self) -> bool {
+        !matches!(
+            self,
+            Scenario::Janitor | Scenario::Upstreams(_) | Scenario::Report { .. } | Scenario::Faults { list: true, .. }
+        )
+    }
 }
 
 #[derive(Args)]
@@ -374,6 +388,8 @@ struct Failed(u8, String);
 const WRONG: u8 = 2;
 /// The run failed, or a target was missed with `--check`.
 const MISSED: u8 = 1;
+/// Nothing was wrong, but the run was too short to tell.
+const UNTOLD: u8 = 3;
 
 impl From<String> for Failed {
     fn from(sentence: String) -> Failed {
@@ -393,6 +409,13 @@ fn main() -> ExitCode {
 }
 
 fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
+    if matches!(scenario, Scenario::Janitor) {
+        janitor::work(std::io::stdin().lock());
+        return Ok(0);
+    }
+    if scenario.makes_things() {
+        janitor::hire()?;
+    }
     if let Err(error) = annulus_engine::raise_file_limit() {
         eprintln!("the limit of open files stays as it is: {error}");
     }
@@ -462,10 +485,15 @@ fn run(scenario: Scenario, options: &Options) -> Result<u8, Failed> {
         Scenario::Soak { minutes, every, out } => {
             let time = Duration::from_secs_f64(minutes.clamp(0.5, 10_000.0) * 60.0);
             let every = Duration::from_secs_f64(every.clamp(1.0, 600.0));
-            return Ok(if soak::run(&soak::Options { time, every, out })? { 0 } else { MISSED });
+            return Ok(match soak::run(&soak::Options { time, every, out })? {
+                soak::Outcome::Good => 0,
+                soak::Outcome::Bad => MISSED,
+                soak::Outcome::CannotTell => UNTOLD,
+            });
         }
         Scenario::Drivers => ("io_uring and epoll", drivers::run(&settings)?.into()),
         Scenario::Smoke => ("Everything, tiny", smoke::smoke(&settings)?.into()),
+        Scenario::Janitor => return Ok(0),
     };
     finish(&Record { title: title.to_owned(), facts, ..record }, options)
 }
@@ -515,26 +543,26 @@ fn attacks(only: Vec<String>, seconds: f64, facts: Vec<(String, String)>, option
         println!("{name:<8} {value}");
     }
     print!("{}", findings.text);
-    let record = Record { title: "Attacks".to_owned(), facts, ..findings.record };
-    if let Some(file) = &options.json {
-        write(file, &report::json::write(&record))?;
-    }
-    if let Some(file) = &options.html {
-        write(file, &report::html::page(&record))?;
-    }
+    into_files(&Record { title: "Attacks".to_owned(), facts, ..findings.record }, options)?;
     Ok(if findings.broken > 0 { MISSED } else { 0 })
 }
 
 /// Shows a record: on the terminal, and in the files that were asked for.
 fn finish(record: &Record, options: &Options) -> Result<u8, Failed> {
+    into_files(record, options)?;
+    print!("{}", report::text::summary(record));
+    Ok(u8::from(options.check && record.rows.iter().any(|row| !row.holds())))
+}
+
+/// Writes a record to the files that were asked for.
+fn into_files(record: &Record, options: &Options) -> Result<(), Failed> {
     if let Some(file) = &options.json {
         write(file, &report::json::write(record))?;
     }
     if let Some(file) = &options.html {
         write(file, &report::html::page(record))?;
     }
-    print!("{}", report::text::summary(record));
-    Ok(u8::from(options.check && record.rows.iter().any(|row| !row.holds())))
+    Ok(())
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Failed> {

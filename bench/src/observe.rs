@@ -203,6 +203,13 @@ fn after_name(stat: &str) -> Option<&str> {
     stat.rsplit_once(") ").map(|(_, rest)| rest)
 }
 
+/// When a process started, in ticks since the machine did: with its number, that is a process's name for good.
+pub fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc(5): field 22; the state, field 3, is the first here.
+    after_name(&stat)?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 fn ticks_of(pid: u32) -> Option<(u64, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = after_name(&stat)?.split_ascii_whitespace();

@@ -11,6 +11,8 @@ pub use gateway::Upstream;
 pub use peers::{Role, names as peer_names};
 
 use crate::chat::config::Chat;
+use crate::ground;
+use crate::janitor::{self, Left};
 use crate::placement::SERVER_CORE;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -160,8 +162,7 @@ impl Server {
 
     fn spawn(mut command: Command, configuration: Option<PathBuf>, address: SocketAddr) -> Result<Server, String> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
+        let mut child = janitor::spawn(&mut command)
             .map_err(|error| format!("cannot start {}: {error}", command.get_program().to_string_lossy()))?;
         let said = child.stderr.take().map(|stderr| std::thread::spawn(move || listen(stderr)));
         let mut server = Server { child, said, configuration, address };
@@ -242,8 +243,8 @@ pub(crate) fn free_address() -> Result<SocketAddr, String> {
 
 /// Writes a server's configuration to a temporary file.
 fn write_configuration(service: &str, ending: &str, address: SocketAddr, text: &str) -> Result<PathBuf, String> {
-    let name = format!("annulus-bench-{service}-{}-{}.{ending}", std::process::id(), address.port());
-    let file = std::env::temp_dir().join(name);
+    let file = std::env::temp_dir().join(ground::name(&format!("{service}-{}.{ending}", address.port())));
+    janitor::note(&Left::File(file.clone()));
     std::fs::write(&file, text).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     Ok(file)
 }

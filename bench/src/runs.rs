@@ -1,5 +1,7 @@
 //! Runs of this program by itself, each in a process of its own: what one pins, warms or leaves behind is not the next one's.
 
+use crate::ground;
+use crate::janitor::{self, Left};
 use crate::record::Record;
 use crate::report::json;
 use std::io::{BufRead, BufReader};
@@ -30,7 +32,7 @@ pub fn run(arguments: &[String]) -> Result<Record, String> {
 
 /// Runs it to its end; the last line that it said.
 fn spawn(command: &mut Command) -> std::io::Result<(ExitStatus, Option<String>)> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let mut child = janitor::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()))?;
     let mut last = None;
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -55,8 +57,10 @@ impl Drop for Temporary {
 fn temporary() -> Temporary {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("annulus-bench-{}-{}.json", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    Temporary(std::env::temp_dir().join(name))
+    let name = ground::name(&format!("{}.json", COUNT.fetch_add(1, Ordering::Relaxed)));
+    let file = std::env::temp_dir().join(name);
+    janitor::note(&Left::File(file.clone()));
+    Temporary(file)
 }
 
 #[cfg(test)]

@@ -337,7 +337,7 @@ fn slow_readers(stage: &Stage<'_>, during: Duration) -> Result<Told, String> {
         ends.push(Tried { what: "a deaf client".to_owned(), answer: end, holds: true });
     }
     let sent = format!("{published} publications of {LOUD_BYTES} bytes for {DEAF} who read nothing, {refused} refused");
-    Ok(Told { sent, ..told(&ends) })
+    Ok(Told { count: published.into(), sent, ..told(&ends) })
 }
 
 /// A crowd in one channel, of whom all ask who is there.

@@ -56,7 +56,9 @@ impl Service {
 /// What an attacker tells of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// What was sent.
+    /// How much was sent: units, requests, connections. Of nothing there is no verdict.
+    pub count: u64,
+    /// What was sent, in words.
     pub sent: String,
     /// How it was answered.
     pub answers: String,
@@ -119,7 +121,7 @@ impl Finding {
     /// What others felt beyond its bounds.
     fn slowness(&self) -> Vec<String> {
         let (mut slow, meanwhile) = (Vec::new(), &self.others.1);
-        if meanwhile.refused as f64 > meanwhile.ended() as f64 * REFUSED_MOST {
+        if meanwhile.refused as f64 > refused_most(meanwhile) {
             slow.push(format!("{} of {} requests of others were turned away", meanwhile.refused, meanwhile.ended()));
         }
         for (percentile, most) in [50.0, 99.0].into_iter().zip(self.latency_most()) {
@@ -141,6 +143,9 @@ impl Finding {
     /// Every promise that was broken, in a sentence each.
     pub fn broken(&self) -> Vec<String> {
         let mut broken = self.told.wrong.clone();
+        if self.told.count == 0 {
+            broken.push("nothing was sent, so nothing was shown".to_owned());
+        }
         if self.growth_mb() > self.memory_most() {
             broken.push(format!("memory grew by {:.1} MB, more than {:.0}", self.growth_mb(), self.memory_most()));
         }
@@ -212,8 +217,9 @@ impl Finding {
                 name("answers that break it"),
                 Target::Most(0.0),
                 Some(self.told.wrong.len() as f64),
-                format!("{}; {}; {}{wrong}", self.promise, self.told.sent, self.told.answers),
+                format!("{}; {}{wrong}", self.promise, self.told.answers),
             ),
+            Row::new(name("sent"), Target::Least(1.0), Some(self.told.count as f64), self.told.sent.clone()),
             Row::new(name("memory growth"), Target::Most(self.memory_most()), Some(self.growth_mb()), "MB"),
             Row::new(name("processor time"), Target::Most(self.cpu_most()), Some(self.cpu_per_s()), "s per s"),
             Row::new(name("others' p50"), Target::Most(p50_most), meanwhile.ms(50.0), calm(50.0)),
@@ -222,10 +228,26 @@ impl Finding {
                 name("others' failures"),
                 Target::Most(0.0),
                 Some(meanwhile.failures() as f64),
-                format!("of {}; {} asked again, {} turned away", meanwhile.ended(), meanwhile.again, meanwhile.refused),
+                format!("of {}; {} asked again", meanwhile.ended(), meanwhile.again),
+            ),
+            Row::new(
+                name("others turned away"),
+                Target::Most(refused_most(meanwhile)),
+                Some(meanwhile.refused as f64),
+                format!("of {}", meanwhile.ended()),
+            ),
+            Row::new(
+                name("connections left"),
+                Target::Most(LEFT_MOST as f64),
+                Some(self.left as f64),
+                "open when their clients had gone",
             ),
         ]
     }
+}
+
+fn refused_most(heard: &Heard) -> f64 {
+    heard.ended() as f64 * REFUSED_MOST
 }
 
 #[cfg(test)]
@@ -241,7 +263,7 @@ mod tests {
             promise: "a limit",
             memory_mb: 8.0,
             cpu: 0.5,
-            told: Told::default(),
+            told: Told { count: 5, ..Told::default() },
             used: Used { growth: 1 << 20, cpu_s: 0.4, seconds: 1.0, descriptors: (10, 12) },
             stalled: false,
             left: 0,
@@ -266,7 +288,10 @@ mod tests {
         (0..100).for_each(|_| worse.others.1.latency.record(5_000_000_000).unwrap());
         assert_eq!(worse.broken().len(), 6, "{:?}", worse.broken());
         assert!(worse.text().contains("BROKEN: it let me in\n"), "{}", worse.text());
-        assert_eq!(worse.rows().iter().filter(|row| !row.holds()).count(), 5);
+        assert_eq!(worse.rows().iter().filter(|row| !row.holds()).count(), 6);
+        let mut idle = finding();
+        idle.told.count = 0;
+        assert_eq!(idle.broken(), ["nothing was sent, so nothing was shown"]);
     }
 
     #[test]
@@ -276,6 +301,7 @@ mod tests {
         assert_eq!(some.broken(), Vec::<String>::new());
         some.others.1.refused = 10;
         assert_eq!(some.broken().len(), 1);
+        assert_eq!(some.rows().iter().filter(|row| !row.holds()).count(), 1);
         some.others.1 = Heard::default();
         assert_eq!(some.broken(), ["others had no answer at all"]);
     }

@@ -61,7 +61,10 @@ impl Keys {
     }
 
     /// Tokens for who takes EdDSA alone, with what each is.
-    pub fn forged_ed(&self, claims: &Value) -> Vec<(&'static str, String)> {
+    ///
+    /// # Errors
+    /// As [`Keys::new`]: one of them is a stranger's.
+    pub fn forged_ed(&self, claims: &Value) -> Result<Vec<(&'static str, String)>, String> {
         let good = self.ed(&json!({ "alg": "EdDSA", "kid": KID }), claims);
         let public = self.ed.public_key().as_ref().to_vec();
         let text = base64url(&public);
@@ -85,10 +88,10 @@ impl Keys {
             ("not yet valid", self.ed(&head("EdDSA"), &with(claims, "nbf", json!(EXPIRES - 1)))),
             ("exp is a text", self.ed(&head("EdDSA"), &with(claims, "exp", json!("4102444800")))),
         ]);
-        let stranger = Keys::new()
-            .map(|keys| keys.ed(&json!({ "alg": "EdDSA", "kid": KID, "jwk": keys.set()["keys"][0] }), claims));
-        tokens.extend(stranger.ok().map(|token| ("a stranger's key, brought along as jwk", token)));
-        tokens
+        let stranger = Keys::new()?;
+        let brought = json!({ "alg": "EdDSA", "kid": KID, "jwk": stranger.set()["keys"][0] });
+        tokens.push(("a stranger's key, brought along as jwk", stranger.ed(&brought, claims)));
+        Ok(tokens)
     }
 }
 
@@ -97,7 +100,7 @@ pub fn forged_hs_rsa(claims: &Value) -> Vec<(&'static str, String)> {
     let head = |alg: &str| json!({ "alg": alg, "typ": "JWT" });
     let good = hs(&head("HS256"), claims, SECRET.as_bytes());
     let der: Vec<&str> = RSA_PEM.lines().filter(|line| !line.starts_with('-')).collect();
-    let der = base64::prelude::BASE64_STANDARD.decode(der.concat()).unwrap_or_default();
+    let der = base64::prelude::BASE64_STANDARD.decode(der.concat()).expect("the key above is base64");
     let mut tokens = common(&good, claims);
     tokens.extend([
         ("HS256 with the RSA key's PEM", hs(&head("HS256"), claims, RSA_PEM.as_bytes())),
@@ -183,7 +186,7 @@ mod tests {
     fn every_forgery_differs_from_the_good_token_and_from_the_others() {
         let (claims, keys) = (json!({ "sub": "ann", "exp": EXPIRES }), Keys::new().unwrap());
         let good = hs(&json!({ "alg": "HS256", "typ": "JWT" }), &claims, SECRET.as_bytes());
-        for tokens in [forged_hs_rsa(&claims), keys.forged_ed(&claims)] {
+        for tokens in [forged_hs_rsa(&claims), keys.forged_ed(&claims).unwrap()] {
             let mut texts: Vec<&str> = tokens.iter().map(|(_, token)| token.as_str()).chain([good.as_str()]).collect();
             let count = texts.len();
             texts.sort_unstable();

@@ -228,5 +228,5 @@ fn unfinished(stage: &Stage<'_>, during: Duration) -> Result<Told, String> {
         others.push(format!("{taken} are unfinished"));
     }
     let answers = format!("{taken} x 201, {refused} x 503");
-    Ok(Told { sent: format!("{} creations", taken + refused), answers, wrong: others })
+    Ok(Told { count: taken, sent: format!("{} creations", taken + refused), answers, wrong: others })
 }

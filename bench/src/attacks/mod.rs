@@ -224,6 +224,7 @@ fn besiege(
     std::thread::sleep(during);
     let ledger = attacker.end()?;
     Ok(Told {
+        count: if ledger.connections == 0 { 0 } else { ledger.units },
         sent: format!("{} units on {} connections", ledger.units, ledger.connections),
         answers: ledger.answers(),
         wrong: judge(&ledger).into_iter().collect(),

@@ -11,11 +11,12 @@ use super::witness::{Client, Outcome};
 use crate::gateway::attack::hostile::Hostile;
 use crate::gateway::config::{self, Choices, Upstream};
 use crate::gateway::shop::Shop;
+use crate::ground::Ground;
 use crate::image::server as image;
 use crate::process::Server;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The only origin whose pages are let in.
@@ -48,7 +49,7 @@ pub struct Yard {
     pub keys: Keys,
     /// A picture.
     pub photo: Vec<u8>,
-    folder: PathBuf,
+    ground: Ground,
     count: AtomicU32,
 }
 
@@ -61,11 +62,10 @@ impl Yard {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let secret = Spy::start(here, None)?;
         let spy = Spy::start(here, Some(secret.address))?;
-        let folder = std::env::temp_dir().join(format!("annulus-bench-attacks-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
-        write(&folder.join("canary.txt"), CANARY)?;
+        let ground = Ground::new("attacks")?;
+        write(&ground.folder.join("canary.txt"), CANARY)?;
         let keys = Keys::new()?;
-        write(&folder.join("keys.json"), &keys.set().to_string())?;
+        write(&ground.folder.join("keys.json"), &keys.set().to_string())?;
         Ok(Yard {
             shop: Shop::start(None, &[("latency", "0"), ("sizes", "1KB")])?,
             spy,
@@ -73,7 +73,7 @@ impl Yard {
             hostile: Hostile::start()?,
             keys,
             photo: crate::image::photos::small()?,
-            folder,
+            ground,
             count: AtomicU32::new(0),
         })
     }
@@ -93,7 +93,7 @@ impl Yard {
     pub fn image(&self, more: &str) -> Result<image::Server, String> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let text = format!("{IMAGE}{more}\n[image.variants]\nkeys = [{VARIANT_KEY:?}]\n");
-        image::Server::start(&self.folder.join(format!("image-{number}")), &text)
+        image::Server::start(&self.ground.folder.join(format!("image-{number}")), &text)
     }
 
     /// The gateway.
@@ -133,7 +133,7 @@ impl Yard {
             json!({ "endpoint": path, "method": "GET", "backend": [backend], "extra_config": extra })
         };
         let validator = json!({ "auth/validator": {
-            "alg": "EdDSA", "jwk_local_path": self.folder.join("keys.json").display().to_string(),
+            "alg": "EdDSA", "jwk_local_path": self.ground.folder.join("keys.json").display().to_string(),
         } });
         let endpoints = root["endpoints"].as_array_mut().expect("the configuration is ours");
         endpoints.extend([
@@ -158,12 +158,6 @@ impl Yard {
             endpoints.push(post);
         }
         format!("{root:#}\n")
-    }
-}
-
-impl Drop for Yard {
-    fn drop(&mut self) {
-        let _left_in_the_temporary_folder = std::fs::remove_dir_all(&self.folder);
     }
 }
 

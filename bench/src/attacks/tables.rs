@@ -18,6 +18,25 @@ const STORM_THREADS: usize = 4;
 /// Until those who were cut off come back.
 const STORM_PAUSE: Duration = Duration::from_millis(200);
 
+/// Origins that are not [`ORIGIN`](super::stage::ORIGIN), though some of them look like it.
+pub const EVIL_ORIGINS: [&str; 15] = [
+    "https://evil.example",
+    "null",
+    "https://app.example.com.evil.example",
+    "https://evilapp.example.com",
+    "http://app.example.com",
+    "https://app.example.com:444",
+    "https://app.example.com/",
+    "https://app.example.co",
+    "https://user@app.example.com",
+    "https://app.example.com%00.evil.example",
+    "https://app_example.com",
+    "http://127.0.0.1",
+    "file://",
+    "*",
+    "",
+];
+
 /// One thing that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
@@ -73,7 +92,8 @@ pub fn told(tried: &[Tried]) -> Told {
     if count > TOLD_MAX {
         wrong.push(format!("and {} more", count - TOLD_MAX));
     }
-    Told { sent: format!("{} of {} kinds", tried.len(), kinds(tried)), answers: answers.join(", "), wrong }
+    let sent = format!("{} of {} kinds", tried.len(), kinds(tried));
+    Told { count: tried.len() as u64, sent, answers: answers.join(", "), wrong }
 }
 
 fn kinds(tried: &[Tried]) -> usize {
@@ -113,7 +133,10 @@ pub fn storm(open: impl Fn(&Stage<'_>, usize) -> Result<Box<dyn Cut>, String> + 
                         scope.spawn(move || numbers.map(|number| open(stage, number)).collect::<Vec<_>>())
                     })
                     .collect();
-                threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+                let joined = threads.into_iter().map(|thread| {
+                    thread.join().unwrap_or_else(|_| vec![Err("an attacker's thread has panicked".to_owned())])
+                });
+                joined.flatten().collect()
             });
             slowest = slowest.max(came.elapsed());
             rounds += 1;
@@ -134,7 +157,8 @@ pub fn storm(open: impl Fn(&Stage<'_>, usize) -> Result<Box<dyn Cut>, String> + 
             format!("{opened} were in, all of a round within {} ms; {}", slowest.as_millis(), failures.join(", "));
         let wrong = if failed.is_empty() { None } else { Some(format!("not all came back: {}", failures.join(", "))) };
         let sent = format!("{rounds} times {STORM} connections, cut off together");
-        Ok(Told { sent, answers: answers.trim_end_matches("; ").to_owned(), wrong: wrong.into_iter().collect() })
+        let answers = answers.trim_end_matches("; ").to_owned();
+        Ok(Told { count: opened as u64, sent, answers, wrong: wrong.into_iter().collect() })
     })
 }
 
@@ -161,9 +185,18 @@ fn reset(stream: &std::net::TcpStream) {
     let _then_it_is_an_ordinary_end = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Heads and bodies larger than anybody may send.
-pub fn oversized(stage: &Stage<'_>, path: &str, body_bytes_max: usize) -> Result<Vec<Tried>, String> {
-    let refused = [400, 401, 403, 404, 405, 411, 413, 414, 415, 422, 431, 501, 0];
+/// How something is refused for its size (RFC 9110 section 15.5, RFC 6585 section 5), or for a form that is no request's (400) or
+/// nobody knows (501). 0: the connection is reset in the middle of it.
+const TOO_LARGE: [u16; 7] = [400, 411, 413, 414, 431, 501, 0];
+
+/// Heads and bodies larger than anybody may send. A body that is really sent begins with these bytes: a service may refuse one for
+/// what it is before its size matters, and that would show nothing.
+pub fn oversized(
+    stage: &Stage<'_>,
+    path: &str,
+    body_bytes_max: usize,
+    body_begins: &[u8],
+) -> Result<Vec<Tried>, String> {
     let long = "a".repeat(2 << 20);
     let fields: String = (0..2000).map(|number| format!("X-{number}: a\r\n")).collect();
     let extension = format!("Transfer-Encoding: chunked\r\n\r\n1;{long}\r\na\r\n0\r\n\r\n");
@@ -182,9 +215,12 @@ pub fn oversized(stage: &Stage<'_>, path: &str, body_bytes_max: usize) -> Result
         ("a body that says it is endless", head("Content-Length: 9223372036854775807\r\n\r\n")),
         ("a chunk extension of 2 MB", head(&extension)),
         ("trailers of 2 MB", head(&trailers)),
-        ("a chunk that says it is too long", [head(&chunks), vec![b'a'; 1 << 20]].concat()),
+        (
+            "a chunk that is too long",
+            [head(&chunks), body_begins.to_vec(), vec![b'a'; body_bytes_max + 1 - body_begins.len()]].concat(),
+        ),
     ];
-    cases.iter().map(|(what, bytes)| asked(stage, what, bytes, &refused)).collect()
+    cases.iter().map(|(what, bytes)| asked(stage, what, bytes, &TOO_LARGE)).collect()
 }
 
 /// A name other than `localhost` that this machine takes for itself: what a rebound name is at the second look.

@@ -32,7 +32,7 @@ pub fn run(settings: &Settings, options: &Options) -> Result<Vec<Row>, String> {
     let (mut acknowledged, mut halves, mut disk, mut disk_halves) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut refused = 0;
     for round in 0..settings.rounds {
-        let own = sync_times(&rig.folder.path)?;
+        let own = sync_times(rig.folder.path())?;
         let (own_p50, own_p99) = (ms(&own, 50.0).unwrap_or(0.0), ms(&own, 99.0).unwrap_or(0.0));
         disk.push(own_p99);
         disk_halves.push(own_p50);
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_disk_is_measured_and_left_as_it_was() {
         let folder = super::super::Folder::new(None).unwrap();
-        assert_eq!(sync_times(&folder.path).unwrap().len(), BLOCKS as u64);
-        assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 0);
+        assert_eq!(sync_times(folder.path()).unwrap().len(), BLOCKS as u64);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

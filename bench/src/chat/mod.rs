@@ -35,6 +35,7 @@ pub mod trial;
 pub mod wire;
 mod work;
 
+use crate::ground::Ground;
 use crate::placement;
 use crate::process::{Driver, Server};
 use crate::record::Record;
@@ -203,28 +204,25 @@ impl Rig {
 
 /// A folder of its own for a log, removed at the end.
 struct Folder {
-    path: PathBuf,
+    ground: Ground,
 }
 
 impl Folder {
     /// In `parent`, or in the folder for temporary files.
     fn new(parent: Option<&Path>) -> Result<Folder, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("annulus-bench-chat-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = parent.map_or_else(std::env::temp_dir, Path::to_path_buf).join(name);
-        std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
-        Ok(Folder { path })
+        let name = format!("chat-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let ground = parent.map_or_else(|| Ground::new(&name), |parent| Ground::within(parent, &name))?;
+        Ok(Folder { ground })
     }
 
     /// Where the log is in it.
     fn log(&self) -> PathBuf {
-        self.path.join("log")
+        self.ground.folder.join("log")
     }
-}
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _left_for_a_person_to_remove = std::fs::remove_dir_all(&self.path);
+    fn path(&self) -> &Path {
+        &self.ground.folder
     }
 }
 

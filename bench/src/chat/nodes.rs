@@ -29,11 +29,11 @@ impl Nodes {
     /// # Errors
     /// A sentence: something does not start.
     pub fn start(options: &Options, folder: &Folder, count: usize, keeps_all: bool) -> Result<Nodes, String> {
-        let redis = Redis::start(&folder.path.join(format!("redis-{count}")))?;
+        let redis = Redis::start(&folder.path().join(format!("redis-{count}")))?;
         let mut nodes = Nodes { redis, servers: Vec::new(), texts: Vec::new(), addresses: Vec::new() };
         let url = nodes.redis.url();
         for number in 0..count {
-            let log = folder.path.join(format!("node-{count}-{number}")).join("log");
+            let log = folder.path().join(format!("node-{count}-{number}")).join("log");
             let chat = Chat { keeps_all, broker: Some(&url), ..options.chat(&log, None) };
             nodes.texts.push(chat.text());
             let server = Server::start_chat(&nodes.texts[number], None)?;

@@ -63,7 +63,7 @@ impl Work {
             checks = ((self.given_us / each) as usize).clamp(GROUP, CHECKS_MAX);
         }
         eprintln!("  {checks} checks of a schema make {:.0} us of work per message", self.given_us);
-        write(&folder.path, checks)
+        write(folder.path(), checks)
     }
 
     /// What ran instead of what was asked for, if that was too much for this machine.
@@ -88,9 +88,9 @@ impl Work {
 
 /// What a publication costs the server with so many checks, in microseconds.
 fn trial(options: &Options, folder: &Folder, checks: usize) -> Result<f64, String> {
-    let files = write(&folder.path, checks)?;
-    let log = Folder::new(Some(&folder.path))?;
-    let server = Server::start_chat(&options.chat(&log.path, Some(&files)).text(), None)?;
+    let files = write(folder.path(), checks)?;
+    let log = Folder::new(Some(folder.path()))?;
+    let server = Server::start_chat(&options.chat(log.path(), Some(&files)).text(), None)?;
     let plan = Plan { clients: 1, room_size: 1, size: SIZE, ..options.plan(vec![server.address]) };
     let rate = options.rate.max(TRIAL_RATE_LEAST);
     // On a thread of its own, which pins itself: this one starts servers.

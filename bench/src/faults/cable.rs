@@ -6,6 +6,8 @@
 
 use super::finding::Trouble;
 use super::service::Way;
+use crate::ground;
+use crate::janitor::{self, Left};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -27,9 +29,11 @@ impl Cable {
     /// That it is not allowed here.
     pub fn new() -> Result<Cable, Trouble> {
         let subnet = COUNT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id() as u8) | 1;
-        let name = format!("annulus-faults-{}-{subnet}", std::process::id());
+        let name = ground::name(&subnet.to_string());
         // Fifteen characters at most (netdevice(7)).
         let link = format!("anf{}n{subnet}", std::process::id() % 100_000);
+        janitor::note(&Left::Network(name.clone()));
+        janitor::note(&Left::Link(link.clone()));
         let cable = Cable { name, link, subnet };
         let denied = |why: String| Trouble::NotRun(format!("no network of its own: {why}. Needs CAP_NET_ADMIN and ip"));
         cable.lay().map_err(denied)?;

@@ -1,6 +1,5 @@
 //! Faults of one chat node, and of the database behind it.
 
-use super::Ground;
 use super::clock::Clock;
 use super::finding::{Findings, Trouble, span};
 use super::limits::{self, Cage, NO_MORE};
@@ -12,6 +11,7 @@ use crate::chat::ledger::Counts;
 use crate::chat::member::Field;
 use crate::chat::talk::Talk;
 use crate::chat::trial::{self, Account, CHANNELS, Reader};
+use crate::ground::Ground;
 use crate::process::postgres::Postgres;
 use crate::random::Random;
 use std::net::SocketAddr;
@@ -191,13 +191,14 @@ pub(super) fn disk_full(ground: &Ground) -> Result<Findings, Trouble> {
     one.field.for_now = vec![FULL];
     one.run(|service, field, _| {
         calm(field)?;
+        let was_full = service.figure("annulus_chat_log_full") == Some(1.0);
         let bytes = volume.fill()?;
         // Until the segments that it has ahead are full too.
         let waited = Instant::now();
         while service.figure("annulus_chat_log_full") != Some(1.0) && waited.elapsed() < LASTS * 4 {
             std::thread::sleep(Duration::from_millis(50));
         }
-        let full = service.figure("annulus_chat_log_full") == Some(1.0);
+        let full = !was_full && service.figure("annulus_chat_log_full") == Some(1.0);
         let mut findings = Findings::new();
         findings.promise(
             "a full disk is told as one, by a temporary error",
@@ -287,7 +288,7 @@ pub(super) fn memory(ground: &Ground) -> Result<Findings, Trouble> {
         service.start_again()?;
         reader.read_on()?;
         let lost = field.ledger.lock().map_err(|error| error.to_string())?.missing(&promised).len();
-        let mut findings = Findings::new();
+        let mut findings = cage.felt();
         findings.told("what the limit did", observed);
         findings.promise("nothing is missing right after the start", lost == 0, format!("{lost} missing"));
         Ok(findings.and(came_back(field, RECOVERY_MAX)))
@@ -297,13 +298,10 @@ pub(super) fn memory(ground: &Ground) -> Result<Findings, Trouble> {
 /// See `list.rs`.
 pub(super) fn clock(ground: &Ground) -> Result<Findings, Trouble> {
     let clock = Clock::new(&ground.folder)?;
-    One::durable(ground, clock.way())?.run(|_, field, _| {
+    One::durable(ground, clock.way())?.run(|service, field, _| {
         calm(field)?;
-        for step in ["+3600s", "-3600s", "+0"] {
-            clock.step(step)?;
-            std::thread::sleep(LASTS / 2);
-        }
-        Ok(came_back(field, RECOVERY_MAX))
+        let findings = clock.swing(service.address, LASTS / 2)?;
+        Ok(findings.and(came_back(field, RECOVERY_MAX)))
     })
 }
 

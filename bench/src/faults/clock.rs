@@ -1,9 +1,16 @@
 //! A clock of a process's own that is stepped: by libfaketime, which stands between the process and the kernel. The machine's
 //! clock is nobody's to change.
 
-use super::finding::Trouble;
+use super::finding::{Findings, Trouble};
 use super::service::Way;
+use crate::image::server::get;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const DAY_S: i64 = 86_400;
+/// How far a service may be from where its clock was put: an answer may take a moment.
+const FELT_WITHIN_S: i64 = 5;
 
 /// Where distributions put it.
 const PLACES: [&str; 4] = [
@@ -32,7 +39,7 @@ impl Clock {
             Trouble::NotRun(why.to_owned())
         })?;
         let clock = Clock { library, file: folder.join("clock") };
-        clock.step("+0")?;
+        clock.step(0)?;
         Ok(clock)
     }
 
@@ -47,14 +54,58 @@ impl Clock {
         Way { variables: variables.map(|(name, value)| (name.into(), value)).to_vec(), ..Way::default() }
     }
 
-    /// Steps it from what is right: `+3600s`, `-1h`.
+    /// Steps it from what is right, by seconds.
     ///
     /// # Errors
     /// A sentence.
-    pub fn step(&self, by: &str) -> Result<(), String> {
+    pub fn step(&self, seconds: i64) -> Result<(), String> {
         // At once: a process must not read half of it.
         let next = self.file.with_extension("next");
-        let moved = std::fs::write(&next, format!("{by}\n")).and_then(|()| std::fs::rename(&next, &self.file));
+        let moved = std::fs::write(&next, format!("{seconds:+}s\n")).and_then(|()| std::fs::rename(&next, &self.file));
         moved.map_err(|error| format!("the clock cannot be stepped: {error}"))
+    }
+
+    /// Steps it an hour on, an hour back and right again, each for so long, and looks whether the service at `address` goes by it:
+    /// at the field `Date` of its answers (RFC 9110 section 6.6.1).
+    ///
+    /// # Errors
+    /// As [`Clock::step`].
+    pub fn swing(&self, address: SocketAddr, each: Duration) -> Result<Findings, String> {
+        let mut findings = Findings::new();
+        for seconds in [3600, -3600, 0] {
+            self.step(seconds)?;
+            std::thread::sleep(each);
+            let ahead = ahead(address);
+            let felt = ahead.is_some_and(|ahead| (ahead - seconds).abs() <= FELT_WITHIN_S);
+            let observed =
+                ahead.map_or("no answer with a date".to_owned(), |ahead| format!("{ahead:+} s by its answers"));
+            findings.felt(format!("its clock is {seconds:+} s ahead"), felt, observed);
+        }
+        Ok(findings)
+    }
+}
+
+/// Seconds by which a service's clock is ahead of ours, up to twelve hours.
+fn ahead(address: SocketAddr) -> Option<i64> {
+    let answer = get(address, "/metrics", &[]).ok()?;
+    let theirs = second_of_day(answer.field("date")?)?;
+    let ours = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs() as i64 % DAY_S;
+    Some((theirs - ours + DAY_S * 3 / 2) % DAY_S - DAY_S / 2)
+}
+
+/// Of an HTTP date, `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn second_of_day(date: &str) -> Option<i64> {
+    let mut parts = date.split(' ').nth(4)?.split(':').map(|part| part.parse::<i64>().ok());
+    Some((parts.next()?? * 60 + parts.next()??) * 60 + parts.next()??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_has_a_second_of_the_day() {
+        assert_eq!(second_of_day("Sun, 06 Nov 1994 08:49:37 GMT"), Some(31_777));
+        assert_eq!(second_of_day("Sun, 06 Nov"), None);
     }
 }

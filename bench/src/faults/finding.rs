@@ -14,6 +14,8 @@ pub enum Verdict {
     Told,
     /// The machine does not let us do this.
     NotRun,
+    /// The fault was done and not felt: what else was observed says nothing of it.
+    NotFelt,
 }
 
 /// Why a fault has no findings.
@@ -55,6 +57,12 @@ impl Findings {
         self.0.push(Finding { promise: promise.into(), observed: observed.into(), verdict });
     }
 
+    /// That the fault was felt by whom it was done to, as these figures say. Where it was not, nothing was shown.
+    pub fn felt(&mut self, how: impl Into<String>, felt: bool, observed: impl Into<String>) {
+        let verdict = if felt { Verdict::Told } else { Verdict::NotFelt };
+        self.0.push(Finding { promise: format!("felt: {}", how.into()), observed: observed.into(), verdict });
+    }
+
     /// A figure of which nothing is promised.
     pub fn told(&mut self, what: impl Into<String>, observed: impl Into<String>) {
         self.0.push(Finding { promise: what.into(), observed: observed.into(), verdict: Verdict::Told });
@@ -87,6 +95,12 @@ impl Findings {
         }])
     }
 
+    /// Why nothing was shown, if the fault was not felt.
+    pub(super) fn not_felt(&self) -> Option<String> {
+        let finding = self.0.iter().find(|finding| finding.verdict == Verdict::NotFelt)?;
+        Some(format!("not felt ({}): {}", finding.promise.trim_start_matches("felt: "), finding.observed))
+    }
+
     pub(super) fn any(&self, verdict: Verdict) -> bool {
         self.0.iter().any(|finding| finding.verdict == verdict)
     }
@@ -94,9 +108,12 @@ impl Findings {
     /// Lines of the table.
     pub(super) fn rows(&self, fault: &Fault, took_s: f64) -> String {
         let mut text = format!("\n{}: {} ({took_s:.0} s)\n", fault.name, fault.what);
+        let was_felt = !self.any(Verdict::NotFelt);
         for Finding { promise, observed, verdict } in &self.0 {
             let verdict = match verdict {
-                Verdict::Held => "held",
+                Verdict::Held if was_felt => "held",
+                Verdict::Held => "moot",
+                Verdict::NotFelt => "NO",
                 Verdict::Broken => "BROKEN",
                 Verdict::Told => "",
                 Verdict::NotRun => "NOT RUN",
@@ -121,9 +138,9 @@ pub(super) fn head() -> String {
 pub(super) fn end(all_held: bool, not_run: &[String]) -> String {
     let mut text = String::from("\n");
     if !not_run.is_empty() {
-        text += "################ NOT RUN on this machine ################\n";
+        text += "################ NOT RUN, or not felt, on this machine ################\n";
         not_run.iter().for_each(|line| text += &format!("{line}\n"));
-        text += "#########################################################\n";
+        text += "#######################################################################\n";
     }
     text + if all_held { "every promise that was looked at was held\n" } else { "A PROMISE WAS BROKEN\n" }
 }
@@ -155,6 +172,19 @@ mod tests {
         assert!(!Findings::not_run("no tmpfs".into()).any(Verdict::Broken));
         let end = end(false, &["a-kill: no tmpfs".to_owned()]);
         assert!(end.contains("NOT RUN") && end.contains("no tmpfs") && end.contains("A PROMISE WAS BROKEN"), "{end}");
+    }
+
+    #[test]
+    fn what_was_not_felt_shows_nothing() {
+        let fault = Fault { name: "a-step", what: "the clock is stepped", run: |_| Ok(Findings::new()) };
+        let mut findings = Findings::new();
+        findings.promise("nothing is lost", true, "0 of 5");
+        findings.felt("its clock is an hour on", true, "3600 s");
+        assert!(findings.not_felt().is_none() && findings.rows(&fault, 1.0).contains("  held     nothing is lost"));
+        findings.felt("its clock is right again", false, "3600 s");
+        assert_eq!(findings.not_felt().unwrap(), "not felt (its clock is right again): 3600 s");
+        let text = findings.rows(&fault, 1.0);
+        assert!(text.contains("  moot     nothing is lost ") && text.contains("  NO       felt: its clock"), "{text}");
     }
 
     #[test]

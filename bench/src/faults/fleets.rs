@@ -1,6 +1,5 @@
 //! Faults of two chat nodes around a Redis.
 
-use super::Ground;
 use super::cable::Cable;
 use super::chats::{came_back, promises, text};
 use super::finding::{Findings, Trouble, span};
@@ -8,6 +7,7 @@ use super::road::{Road, Weather};
 use super::service::{Service, Way, signal};
 use crate::chat::member::Field;
 use crate::chat::trial::{self, CHANNELS};
+use crate::ground::Ground;
 use crate::process::free_address;
 use crate::process::redis::Redis;
 use crate::random::Random;

@@ -1,6 +1,5 @@
 //! Faults of the gateway, and of the services behind it.
 
-use super::Ground;
 use super::certificates::Authority;
 use super::finding::{Findings, Trouble, span};
 use super::limits;
@@ -10,6 +9,7 @@ use super::road::{Road, Weather};
 use super::service::{Service, Way, signal};
 use crate::gateway::config::{self, Choices, Upstream};
 use crate::gateway::shop::Shop;
+use crate::ground::Ground;
 use crate::process::Driver;
 use crate::random::Random;
 use rustix::process::Signal;
@@ -224,6 +224,9 @@ pub(super) fn names_slow(ground: &Ground) -> Result<Findings, Trouble> {
         let seen = probe.seen();
         let mut findings = Findings::new();
         let others = seen.in_part + seen.statuses.values().sum::<u64>();
+        let (late, unanswered) = names.troubled();
+        let observed = format!("{late} questions answered two seconds late, {unanswered} not at all");
+        findings.felt("the name server was asked and slow, then silent", late > 0 && unanswered > 0, observed);
         findings.promise(
             "what was known of names serves meanwhile",
             seen.whole > AGAIN && others == 0,
@@ -232,9 +235,7 @@ pub(super) fn names_slow(ground: &Ground) -> Result<Findings, Trouble> {
         names.set(Some(Duration::ZERO));
         Ok::<_, Trouble>(findings.and(came_back(probe, RECOVERY_MAX)))
     })?;
-    let mut asked = Findings::new();
-    asked.promise("it was the name server that was asked", names.asked() > 0, format!("{} questions", names.asked()));
-    Ok(promises(&probe.seen(), &shop, false)?.and(findings).and(asked))
+    Ok(promises(&probe.seen(), &shop, false)?.and(findings))
 }
 
 /// See `list.rs`. The service with a certificate is a gateway of ours in front of the shop.

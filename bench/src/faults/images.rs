@@ -1,12 +1,12 @@
 //! Faults of the image service, alone on a disk, and as two nodes around a Redis and an S3 store.
 
-use super::Ground;
 use super::clock::Clock;
 use super::finding::{Findings, Trouble, span};
 use super::limits::{self, Cage};
 use super::road::{Road, Weather};
 use super::service::{Service, Way, signal};
 use super::volume::Volume;
+use crate::ground::Ground;
 use crate::image::server::get;
 use crate::image::trial::{Settled, Uploads};
 use crate::observe;
@@ -127,13 +127,15 @@ pub(super) fn disk_full(ground: &Ground) -> Result<Findings, Trouble> {
     let volume = Volume::new(&ground.folder.join("disk"), 256)?;
     let lines = format!("{LINES}{NO_RESERVE}");
     one(ground, &volume.path.join("data"), &lines, Way::default(), |_, uploads| {
-        let before = uploads.promised();
+        let told = || -> u64 {
+            uploads.others().iter().filter(|(status, _)| matches!(status, 503 | 507)).map(|of| of.1).sum()
+        };
+        let (before, told_before) = (uploads.promised(), told());
         let bytes = volume.fill()?;
         std::thread::sleep(LASTS);
-        let meanwhile = uploads.promised() - before;
+        let (meanwhile, told) = (uploads.promised() - before, told() - told_before);
         volume.make_room()?;
         let mut findings = Findings::new();
-        let told: u64 = uploads.others().iter().filter(|(status, _)| matches!(status, 503 | 507)).map(|of| of.1).sum();
         findings.promise(
             "a full disk is told as one, by 503 or 507",
             told > 0,
@@ -174,8 +176,8 @@ pub(super) fn memory(ground: &Ground) -> Result<Findings, Trouble> {
                 service.start_again()?;
             }
         }
+        let mut findings = cage.felt();
         cage.narrow(4 << 30)?;
-        let mut findings = Findings::new();
         findings.told(
             "what the limit did to the service",
             match deaths.first() {
@@ -190,12 +192,9 @@ pub(super) fn memory(ground: &Ground) -> Result<Findings, Trouble> {
 /// See `list.rs`.
 pub(super) fn clock(ground: &Ground) -> Result<Findings, Trouble> {
     let clock = Clock::new(&ground.folder)?;
-    one(ground, &ground.folder.join("data"), LINES, clock.way(), |_, uploads| {
-        for step in ["+3600s", "-3600s", "+0"] {
-            clock.step(step)?;
-            std::thread::sleep(LASTS / 2);
-        }
-        Ok(came_back(uploads))
+    one(ground, &ground.folder.join("data"), LINES, clock.way(), |service, uploads| {
+        let findings = clock.swing(service.address, LASTS / 2)?;
+        Ok(findings.and(came_back(uploads)))
     })
 }
 
@@ -235,8 +234,7 @@ fn fleet(
     let settled = uploads.settle(&parts.addresses(), END_MAX);
     let mut findings = promises(&uploads, &settled).and(findings);
     let told = settled.told;
-    let outputs = std::fs::read_dir(parts.store.bucket().join("objects")).into_iter().flatten().flatten();
-    let outputs = outputs.filter(|entry| entry.file_name().to_string_lossy().ends_with(".jpeg")).count();
+    let outputs = parts.store.outputs()?;
     findings.told("outputs in the store", format!("{outputs}, {told} of them told of"));
     Ok(findings)
 }

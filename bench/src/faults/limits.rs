@@ -1,8 +1,12 @@
 //! Limits that are put on a running process: descriptors, and memory.
 
-use super::finding::Trouble;
+use super::finding::{Findings, Trouble};
 use super::service::Way;
+use crate::ground;
+use crate::janitor::{self, GROUPS, Left};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,35 +53,62 @@ pub fn crowd(address: SocketAddr, holds: Duration) -> usize {
     crowd.iter().filter(is_closed).count() + (CROWD - crowd.len())
 }
 
+/// What a version of control groups calls what we need.
+struct Version {
+    /// The limit of memory, in bytes.
+    limit: &'static str,
+    /// That of swap or of both together, which would make room beyond the first one; and whether it counts both.
+    swap: (&'static str, bool),
+    /// How often a limit was reached: a file, and a name in it where it has several.
+    reached: (&'static str, &'static str),
+}
+
+/// By the places in [`GROUPS`].
+const VERSIONS: [Version; 2] = [
+    Version {
+        limit: "memory.limit_in_bytes",
+        swap: ("memory.memsw.limit_in_bytes", true),
+        reached: ("memory.failcnt", ""),
+    },
+    Version { limit: "memory.max", swap: ("memory.swap.max", false), reached: ("memory.events", "max ") },
+];
+
 /// A control group with a limit of memory. Whoever is in it is killed when the limit is reached.
 pub struct Cage {
     folder: PathBuf,
-    limit: &'static str,
+    version: &'static Version,
 }
 
 impl Cage {
     /// One with a limit, in either version's hierarchy.
     ///
     /// # Errors
-    /// That there is none here in which groups can be made.
+    /// That there is none here in which groups can be made, and why.
     pub fn new(bytes: u64) -> Result<Cage, Trouble> {
-        let name = format!("annulus-faults-{}", std::process::id());
-        let places = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
-        for (root, limit) in places {
-            let folder = Path::new(root).join(&name);
-            if std::fs::create_dir(&folder).is_err() {
-                continue;
-            }
-            let cage = Cage { folder, limit };
-            if cage.set(bytes).is_ok() {
-                return Ok(cage);
+        let mut why = Vec::new();
+        for (root, version) in GROUPS.iter().zip(&VERSIONS) {
+            match Cage::within(Path::new(root), version, bytes) {
+                Ok(cage) => return Ok(cage),
+                Err(error) => why.push(error),
             }
         }
-        Err(Trouble::NotRun("no control group of memory can be made here: needs a writable /sys/fs/cgroup".to_owned()))
+        Err(Trouble::NotRun(format!("no control group of memory can be made here: {}", why.join("; "))))
     }
 
-    fn set(&self, bytes: u64) -> std::io::Result<()> {
-        std::fs::write(self.folder.join(self.limit), bytes.to_string())
+    fn within(root: &Path, version: &'static Version, bytes: u64) -> Result<Cage, String> {
+        let folder = root.join(ground::name("cage"));
+        janitor::note(&Left::Group(folder.clone()));
+        std::fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let cage = Cage { folder, version };
+        cage.narrow(bytes)?;
+        Ok(cage)
+    }
+
+    /// Writes to one of the kernel's files. Where the kernel has none, none is made: what stands there would limit nobody.
+    fn set(&self, file: &str, value: u64) -> Result<(), String> {
+        let file = self.folder.join(file);
+        let written = OpenOptions::new().write(true).open(&file).and_then(|mut open| write!(open, "{value}"));
+        written.map_err(|error| format!("{}: {error}", file.display()))
     }
 
     /// Another limit.
@@ -85,7 +116,31 @@ impl Cage {
     /// # Errors
     /// A sentence.
     pub fn narrow(&self, bytes: u64) -> Result<(), String> {
-        self.set(bytes).map_err(|error| format!("the limit of memory cannot be {bytes}: {error}"))
+        let (swap, counts_both) = self.version.swap;
+        let limited = self.set(self.version.limit, bytes);
+        if self.has(swap) {
+            self.set(swap, if counts_both { bytes } else { 0 })?;
+        }
+        // A limit of both together must not be below that of memory alone: a narrower one had to follow, a wider one to go ahead.
+        limited.or_else(|_| self.set(self.version.limit, bytes))
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.folder.join(file).exists()
+    }
+
+    /// Whether the limit was reached by somebody, and which limits could not be set.
+    pub fn felt(&self) -> Findings {
+        let (file, name) = self.version.reached;
+        let text = std::fs::read_to_string(self.folder.join(file)).unwrap_or_default();
+        let times = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let mut findings = Findings::new();
+        let observed = times.map_or(format!("{file} cannot be read"), |times| format!("{times} times"));
+        findings.felt("the limit was reached", times.is_some_and(|times| times > 0), observed);
+        if !self.has(self.version.swap.0) {
+            findings.told("limits that could not be set", format!("{}: the kernel has none", self.version.swap.0));
+        }
+        findings
     }
 
     /// Puts a process, and what it starts from now on, in.
@@ -93,8 +148,7 @@ impl Cage {
     /// # Errors
     /// A sentence: it is gone.
     pub fn hold(&self, pid: u32) -> Result<(), String> {
-        let file = self.folder.join("cgroup.procs");
-        std::fs::write(&file, pid.to_string()).map_err(|error| format!("{}: {error}", file.display()))
+        self.set("cgroup.procs", pid.into())
     }
 }
 
@@ -105,7 +159,23 @@ impl Drop for Cage {
             if std::fs::remove_dir(&self.folder).is_ok() {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_no_control_group_limits_nobody() {
+        let root = ground::Ground::new("no-groups").unwrap();
+        for version in &VERSIONS {
+            let cage = Cage::within(&root.folder, version, 1 << 20);
+            let why = cage.err().unwrap();
+            assert!(why.contains(version.limit), "{why}");
+            assert_eq!(std::fs::read_dir(&root.folder).unwrap().count(), 0, "nothing was made, and nothing stays");
         }
     }
 }

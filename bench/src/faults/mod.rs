@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Who publishes and uploads, and the accounts of what was promised, are those of the kills ([`crate::chat::trial`],
-//! [`crate::image::trial`]). What a machine does not let us do is told as not run, with the reason: it is no promise kept.
+//! [`crate::image::trial`]). What a machine does not let us do is told as not run, with the reason, and what was done
+//! and not felt by whom it was done to as that: neither is a promise kept.
 
 mod cable;
 mod certificates;
@@ -30,9 +31,10 @@ pub mod road;
 pub mod service;
 mod volume;
 
+use crate::ground::Ground;
 use crate::report;
 use finding::{Findings, Trouble, Verdict};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 pub use list::FAULTS;
@@ -44,26 +46,6 @@ pub struct Fault {
     /// What is done.
     pub what: &'static str,
     run: fn(&Ground) -> Result<Findings, Trouble>,
-}
-
-/// Where a fault happens: a folder of its own, removed at the end.
-pub struct Ground {
-    /// The folder.
-    pub folder: PathBuf,
-}
-
-impl Ground {
-    fn new(name: &str) -> Result<Ground, String> {
-        let folder = std::env::temp_dir().join(format!("annulus-faults-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
-        Ok(Ground { folder })
-    }
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        let _left_for_a_person_to_remove = std::fs::remove_dir_all(&self.folder);
-    }
 }
 
 /// Runs the faults whose names contain one of `only`, all if it is empty, prints each as it ends, and writes the table to
@@ -93,6 +75,7 @@ pub fn run(only: &[String], out: Option<&Path>) -> Result<bool, String> {
             // A trial that fails has shown nothing of what was promised.
             Trouble::Failed(why) => Findings::failed(why),
         });
+        not_run.extend(findings.not_felt().map(|why| format!("{}: {why}", fault.name)));
         all_held &= !findings.any(Verdict::Broken);
         let rows = findings.rows(fault, took);
         print!("{rows}");

@@ -19,8 +19,17 @@ const NEVER: u64 = u64::MAX;
 /// See the module's description.
 pub struct Names {
     delay_ms: Arc<AtomicU64>,
-    asked: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     way: Way,
+}
+
+/// What a name server was asked.
+#[derive(Debug, Default)]
+struct Counts {
+    asked: AtomicU64,
+    /// Of those, answered late, and not at all.
+    late: AtomicU64,
+    unanswered: AtomicU64,
 }
 
 impl Names {
@@ -42,10 +51,10 @@ impl Names {
             Ok(output) => return Err(not_run(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
             Err(error) => return Err(not_run(error.to_string())),
         }
-        let (delay_ms, asked) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let (delay, count) = (delay_ms.clone(), asked.clone());
-        std::thread::spawn(move || serve(&socket, &delay, &count));
-        Ok(Names { delay_ms, asked, way: Way { before, ..Way::default() } })
+        let (delay_ms, counts) = (Arc::new(AtomicU64::new(0)), Arc::new(Counts::default()));
+        let (delay, counted) = (delay_ms.clone(), counts.clone());
+        std::thread::spawn(move || serve(&socket, &delay, &counted));
+        Ok(Names { delay_ms, counts, way: Way { before, ..Way::default() } })
     }
 
     /// How somebody is started who asks it.
@@ -60,16 +69,28 @@ impl Names {
 
     /// Questions so far.
     pub fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+        self.counts.asked.load(Ordering::Relaxed)
+    }
+
+    /// Questions that were answered late, and those that were not.
+    pub fn troubled(&self) -> (u64, u64) {
+        (self.counts.late.load(Ordering::Relaxed), self.counts.unanswered.load(Ordering::Relaxed))
     }
 }
 
-fn serve(socket: &UdpSocket, delay_ms: &AtomicU64, asked: &AtomicU64) {
+fn serve(socket: &UdpSocket, delay_ms: &AtomicU64, counts: &Counts) {
     let mut question = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut question) {
-        asked.fetch_add(1, Ordering::Relaxed);
-        let delay = delay_ms.load(Ordering::Relaxed);
-        let (Some(answer), false) = (answer(&question[..length]), delay == NEVER) else { continue };
+        counts.asked.fetch_add(1, Ordering::Relaxed);
+        let Some(answer) = answer(&question[..length]) else { continue };
+        let delay = match delay_ms.load(Ordering::Relaxed) {
+            NEVER => {
+                counts.unanswered.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            delay => delay,
+        };
+        counts.late.fetch_add(u64::from(delay > 0), Ordering::Relaxed);
         let Ok(socket) = socket.try_clone() else { return };
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(delay));

@@ -1,5 +1,6 @@
 //! A process of ours that things are done to: killed, paused, asked to end, started again where it was.
 
+use crate::janitor;
 use crate::process::{free_address, our_program, wait_until_free};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::VecDeque;
@@ -96,7 +97,8 @@ impl Service {
         let mut command = Command::new(&first);
         command.args(words).envs(self.way.variables.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| format!("cannot start {}: {error}", first.display()))?;
+        let mut child =
+            janitor::spawn(&mut command).map_err(|error| format!("cannot start {}: {error}", first.display()))?;
         let pipes: [Option<Box<dyn Read + Send>>; 2] =
             [child.stdout.take().map(|pipe| Box::new(pipe) as _), child.stderr.take().map(|pipe| Box::new(pipe) as _)];
         for pipe in pipes.into_iter().flatten() {

@@ -1,6 +1,7 @@
 //! A small disk in memory (tmpfs), which is filled, and gets room again.
 
 use super::finding::Trouble;
+use crate::janitor::{self, Left};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ impl Volume {
     /// That it is not allowed here.
     pub fn new(path: &Path, megabytes: usize) -> Result<Volume, Trouble> {
         std::fs::create_dir_all(path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        janitor::note(&Left::Mount(path.to_owned()));
         let size = format!("size={megabytes}m");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "annulus-faults"]).arg(path).output();
         match mounted {

@@ -2,9 +2,12 @@
 
 use super::config::{self, Choices};
 use super::shop::Shop;
+use crate::ground;
+use crate::janitor::{self, Left};
 use crate::placement::{self, SERVER_CORE};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use crate::process::{free_address, our_program};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -25,11 +28,10 @@ impl Launched {
     /// # Errors
     /// A sentence: it could not be built or started, or ended at once.
     pub fn start(shop: &Shop, choices: &Choices) -> Result<Launched, String> {
-        let program = program()?;
-        let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
-        let address = probe.local_addr().map_err(|error| error.to_string())?;
-        drop(probe);
-        let config = std::env::temp_dir().join(format!("annulus-bench-{}-{}.json", std::process::id(), address.port()));
+        let program = our_program()?;
+        let address = free_address()?;
+        let config = std::env::temp_dir().join(ground::name(&format!("{}.json", address.port())));
+        janitor::note(&Left::File(config.clone()));
         let text = config::write(address, shop.address, choices);
         std::fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
         let mut command = Command::new(&program);
@@ -47,7 +49,8 @@ impl Launched {
         if std::env::var_os("ANNULUS_BENCH_VERBOSE").is_none() {
             command.stderr(Stdio::null());
         }
-        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+        let child =
+            janitor::spawn(&mut command).map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         let mut launched = Launched { child, address, config };
         launched.wait()?;
         Ok(launched)
@@ -81,24 +84,4 @@ impl Drop for Launched {
         let _reaped = self.child.wait();
         let _a_leftover_in_the_temporary_folder_harms_nobody = std::fs::remove_file(&self.config);
     }
-}
-
-/// The program: from the folder that `ANNULUS_BENCH_BIN` names, else built here.
-fn program() -> Result<PathBuf, String> {
-    if let Some(folder) = std::env::var_os("ANNULUS_BENCH_BIN") {
-        return Ok(Path::new(&folder).join("annulus"));
-    }
-    let here = std::env::current_dir().map_err(|error| error.to_string())?;
-    let root = here
-        .ancestors()
-        .find(|folder| folder.join("bench/peers").is_dir())
-        .ok_or("run annulus-bench inside its source tree: it builds the servers it measures")?;
-    let mut command = Command::new("cargo");
-    command.args(["build", "--release", "--quiet", "-p", "annulus", "--bin", "annulus"]).current_dir(root);
-    let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
-    if !status.success() {
-        return Err(format!("our gateway could not be built (cargo: {status})"));
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release/annulus"))
 }

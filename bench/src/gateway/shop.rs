@@ -1,5 +1,6 @@
 //! The fake services as a child process on their cores, and their settings and counts over `/control`.
 
+use crate::janitor;
 use crate::placement;
 use crate::sampler::Sample;
 use crate::upstreams::service::SERVICES;
@@ -61,7 +62,7 @@ impl Shop {
         if std::env::var_os("ANNULUS_BENCH_VERBOSE").is_none() {
             command.stderr(Stdio::null());
         }
-        let child = command.spawn().map_err(|error| format!("cannot start the services: {error}"))?;
+        let child = janitor::spawn(&mut command).map_err(|error| format!("cannot start the services: {error}"))?;
         let mut shop = Shop { child, address };
         let started = Instant::now();
         let last = SocketAddr::new(address.ip(), address.port() + SERVICES.len() as u16);

@@ -1,12 +1,12 @@
 //! A neighbour: an echo server on the cores on which every thread of the image service decodes. Its tail tells whether
 //! compute yields to shards.
 
-use super::Folder;
 use super::photos;
 use super::server::{Server, marked, upload};
 use super::service::emptied;
 use crate::compare::median;
 use crate::generator::Load;
+use crate::ground::Ground;
 use crate::process::{self, Mode};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
@@ -26,10 +26,10 @@ const TIMES_MOST: f64 = 3.0;
 /// # Errors
 /// A sentence: a server could not be started, or is gone.
 pub fn beside(settings: &Settings) -> Result<Vec<Row>, String> {
-    let folder = Folder::new()?;
-    let photo = photos::all(&folder.0)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
+    let ground = Ground::new("image")?;
+    let photo = photos::all(&ground.folder)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
     let bytes = std::fs::read(&photo.path).map_err(|error| format!("cannot read {}: {error}", photo.path.display()))?;
-    let image = Server::start(&folder.0.join("data"), "")?;
+    let image = Server::start(&ground.folder.join("data"), "")?;
     let echo = process::Server::start(None, Mode::Echo)?;
     let sockets = settings.sockets.unwrap_or(SOCKETS);
     let mut load = Load::open(echo.address, sockets, settings.size.unwrap_or(SIZE))?;

@@ -1,10 +1,10 @@
 //! The service is killed at random moments, again and again, while clients upload: nothing that was promised is missing,
 //! nothing is there in part, nothing twice. What uploads that were cut off leave behind is counted.
 
-use super::Folder;
 use super::server::Server;
 use super::trial::Uploads;
 use crate::compare::median;
+use crate::ground::Ground;
 use crate::random::Random;
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
@@ -23,8 +23,8 @@ const END_MAX: Duration = Duration::from_secs(120);
 /// # Errors
 /// A sentence: the service does not start again.
 pub fn crash(settings: &Settings, kills: u32) -> Result<Vec<Row>, String> {
-    let folder = Folder::new()?;
-    let data = folder.0.join("data");
+    let ground = Ground::new("image")?;
+    let data = ground.folder.join("data");
     let uploads = Uploads::new(Vec::new())?;
     let (mut restarts, mut random) = (Vec::new(), Random::new(settings.rounds as u64));
     for kill in 0..kills {

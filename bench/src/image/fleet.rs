@@ -1,10 +1,10 @@
 //! Several nodes of the image service on one Redis and one S3 server, all on this machine: what a node adds, what a job costs
 //! the processor and Redis, and what a node that is killed costs.
 
-use super::Folder;
 use super::photos;
 use super::server::{Server, check_outputs, ended, marked, upload};
-use super::trial::Uploads;
+use super::trial::{OUTPUTS, Uploads};
+use crate::ground::Ground;
 use crate::process::redis::Redis;
 use crate::process::store::Store;
 use crate::random::Random;
@@ -25,8 +25,6 @@ const LIFE_MS: (usize, usize) = (20, 600);
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long all that was promised may take in the end.
 const END_MAX: Duration = Duration::from_secs(180);
-/// Outputs of the preset.
-const OUTPUTS: usize = 3;
 
 /// Redis and an S3 server, ended when dropped.
 struct Backing {
@@ -44,14 +42,6 @@ impl Backing {
     /// Lines for the section `[image]`, and the store's own.
     fn settings(&self, more: &str) -> String {
         format!("redis = \"{}\"\n{more}{}", self.redis.url(), self.store.settings())
-    }
-
-    /// Names of the outputs that are in the store.
-    fn outputs(&self) -> Result<usize, String> {
-        let folder = self.store.bucket().join("objects");
-        let entries =
-            std::fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
-        Ok(entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(".jpeg")).count())
     }
 }
 
@@ -101,14 +91,14 @@ pub fn scaling(settings: &Settings, nodes: usize) -> Result<Vec<Row>, String> {
 }
 
 fn measure(settings: &Settings, count: usize) -> Result<Measured, String> {
-    let folder = Folder::new()?;
-    let backing = Backing::start(&folder.0.join(format!("backing-{count}")))?;
+    let ground = Ground::new("image")?;
+    let backing = Backing::start(&ground.folder.join(format!("backing-{count}")))?;
     let nodes = (0..count)
         .map(|number| {
-            Server::start(&folder.0.join(format!("node-{count}-{number}")), &backing.settings("workers = 1\n"))
+            Server::start(&ground.folder.join(format!("node-{count}-{number}")), &backing.settings("workers = 1\n"))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let photo = photos::all(&folder.0)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
+    let photo = photos::all(&ground.folder)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
     let bytes = std::fs::read(&photo.path).map_err(|error| format!("cannot read {}: {error}", photo.path.display()))?;
     let cpu = |nodes: &[Server]| -> Result<f64, String> {
         nodes.iter().map(|node| Ok(Sample::of_tree(node.pid())?.cpu_s)).sum()
@@ -172,10 +162,10 @@ fn one(to: SocketAddr, of: SocketAddr, image: &[u8]) -> Result<bool, String> {
 /// # Errors
 /// A sentence: something does not start again.
 pub fn crash(settings: &Settings, nodes: usize, kills: u32) -> Result<Vec<Row>, String> {
-    let folder = Folder::new()?;
-    let backing = Backing::start(&folder.0.join("backing"))?;
+    let ground = Ground::new("image")?;
+    let backing = Backing::start(&ground.folder.join("backing"))?;
     let lines = backing.settings("lease_seconds = 2\nattempts_max = 100\nworkers = 1\n");
-    let start = |number: usize| Server::start(&folder.0.join(format!("node-{number}")), &lines);
+    let start = |number: usize| Server::start(&ground.folder.join(format!("node-{number}")), &lines);
     let mut running = (0..nodes).map(start).collect::<Result<Vec<_>, _>>()?;
     let mut random = Random::new(settings.rounds as u64);
     let of = |running: &[Server]| running.iter().map(|node| node.address).collect::<Vec<_>>();
@@ -196,7 +186,7 @@ pub fn crash(settings: &Settings, nodes: usize, kills: u32) -> Result<Vec<Row>, 
     let settled = uploads.settle(&of(&running), END_MAX);
     let took = began.elapsed().as_secs_f64();
     let promised = uploads.promised();
-    let extra = backing.outputs()? as f64 - settled.told as f64;
+    let extra = backing.store.outputs()? as f64 - settled.told as f64;
     let first = |list: &[String]| list.first().cloned().unwrap_or_default();
     let row = |what: &str, target, value: f64, note: String| {
         Row::new(format!("{nodes} nodes, kills: {what}"), target, Some(value), note)

@@ -1,5 +1,6 @@
 //! A child process that makes outputs of one file, ours or a peer's, on the server's core.
 
+use crate::janitor;
 use crate::placement::SERVER_CORE;
 use crate::process::{self, Role};
 use crate::sampler::Sample;
@@ -90,7 +91,7 @@ impl Maker {
         command.args(["--repeat", if job == Job::Lossless { "1" } else { REPEAT }]).arg(file).arg(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let name = peer.unwrap_or("ours").to_owned();
-        let mut child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
+        let mut child = janitor::spawn(&mut command).map_err(|error| format!("cannot start {name}: {error}"))?;
         let lines = child.stdout.take().map(BufReader::new).ok_or("a child without standard output")?;
         Ok(Maker { child, lines, name })
     }

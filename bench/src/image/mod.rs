@@ -18,17 +18,16 @@ mod variants;
 pub use beside::beside;
 pub use crash::crash;
 pub use fleet::{crash as fleet_crash, scaling};
-pub use photos::small as photos_small;
 pub use service::{overload, seed_target};
 pub use variants::variants;
 
 use crate::compare::{Ratio, median};
+use crate::ground::Ground;
 use crate::process::{Role, peer_names};
 use crate::report::{Row, Target};
 use crate::scenario::Settings;
 use maker::{Job, Maker, Run};
 use photos::Photo;
-use std::path::PathBuf;
 
 /// Images measured per round.
 const IMAGES: usize = 5;
@@ -97,14 +96,14 @@ pub fn pipeline(settings: &Settings) -> Result<Vec<Row>, String> {
     if let Some(unknown) = settings.peers.iter().find(|peer| !known.contains(&peer.as_str())) {
         return Err(format!("there is no peer {unknown:?} for images; there are {}", known.join(", ")));
     }
-    let folder = Folder::new()?;
-    let photos = photos::all(&folder.0)?;
+    let ground = Ground::new("image")?;
+    let photos = photos::all(&ground.folder)?;
     let mut rows = Vec::new();
     for photo in &photos {
         for (job, peers) in CASES {
-            rows.extend(case(settings, photo, job, peers, &folder.0)?);
+            rows.extend(case(settings, photo, job, peers, &ground.folder)?);
         }
-        rows.extend(fidelity(settings, photo, &folder.0)?);
+        rows.extend(fidelity(settings, photo, &ground.folder)?);
     }
     Ok(rows)
 }
@@ -167,21 +166,4 @@ fn fidelity(settings: &Settings, photo: &Photo, folder: &std::path::Path) -> Res
         rows.push(Row::new(name, target, Some(reference::decibels(&made.samples, &exact)), ""));
     }
     Ok(rows)
-}
-
-/// A temporary folder for outputs, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Folder, String> {
-        let path = std::env::temp_dir().join(format!("annulus-bench-image-{}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
-        Ok(Folder(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _left_in_the_temporary_folder = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,8 +1,10 @@
 //! Our image service as a child process on a data directory, and a client of it that blocks.
 
+use crate::janitor;
+use crate::process::{free_address, our_program, sum_counter};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,10 +27,8 @@ impl Server {
     /// # Errors
     /// A sentence: it could not be started, or ended at once.
     pub fn start(data: &Path, settings: &str) -> Result<Server, String> {
-        let program = crate::process::our_program()?;
-        let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
-        let address = probe.local_addr().map_err(|error| error.to_string())?;
-        drop(probe);
+        let program = our_program()?;
+        let address = free_address()?;
         let config = data.with_extension("toml");
         std::fs::write(&config, format!("[image]\n{settings}"))
             .map_err(|error| format!("cannot write {}: {error}", config.display()))?;
@@ -38,7 +38,8 @@ impl Server {
         if std::env::var_os("ANNULUS_BENCH_VERBOSE").is_none() {
             command.stderr(Stdio::null());
         }
-        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+        let child =
+            janitor::spawn(&mut command).map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         let mut server = Server { child, address };
         let started = Instant::now();
         while get(address, "/health", &[]).map_or(true, |answer| answer.status != 200) {
@@ -67,12 +68,7 @@ impl Server {
     /// A figure of its metrics page.
     pub fn figure(&self, name: &str) -> Option<f64> {
         let page = get(self.address, "/metrics", &[]).ok()?;
-        let page = String::from_utf8_lossy(&page.body).into_owned();
-        let values = page.lines().filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
-        });
-        values.reduce(|sum, value| sum + value)
+        sum_counter(&String::from_utf8_lossy(&page.body), name)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The service under uploads: fifty at a time, then more than it can carry.
 
-use super::Folder;
 use super::photos;
 use super::server::{Server, check_outputs, ended, get, marked, offer, upload};
 use crate::compare::median;
+use crate::ground::Ground;
 use crate::report::{Row, Target};
 use crate::sampler::Sample;
 use crate::scenario::Settings;
@@ -39,12 +39,12 @@ fn percentile(values: &[f64], of: f64) -> f64 {
 /// # Errors
 /// A sentence: the service could not be started.
 pub fn seed_target(settings: &Settings) -> Result<Vec<Row>, String> {
-    let folder = Folder::new()?;
-    let photo = photos::all(&folder.0)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
+    let ground = Ground::new("image")?;
+    let photo = photos::all(&ground.folder)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
     let bytes = std::fs::read(&photo.path).map_err(|error| format!("cannot read {}: {error}", photo.path.display()))?;
     let uploads = settings.sockets.unwrap_or(UPLOADS);
-    let disk = disk_ms(&folder.0, &bytes, uploads)?;
-    let server = Server::start(&folder.0.join("data"), "")?;
+    let disk = disk_ms(&ground.folder, &bytes, uploads)?;
+    let server = Server::start(&ground.folder.join("data"), "")?;
     let (address, before) = (server.address, Sample::of_tree(server.pid())?);
     let peak = Peak::watch(server.pid());
     let gate = Arc::new(Barrier::new(uploads));
@@ -182,10 +182,10 @@ struct Tally {
 /// # Errors
 /// A sentence: the service could not be started, or is gone.
 pub fn overload(settings: &Settings) -> Result<Vec<Row>, String> {
-    let folder = Folder::new()?;
-    let photo = photos::all(&folder.0)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
+    let ground = Ground::new("image")?;
+    let photo = photos::all(&ground.folder)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
     let bytes = std::fs::read(&photo.path).map_err(|error| format!("cannot read {}: {error}", photo.path.display()))?;
-    let server = Server::start(&folder.0.join("data"), OVERLOAD_MARKS)?;
+    let server = Server::start(&ground.folder.join("data"), OVERLOAD_MARKS)?;
     let (address, seconds) = (server.address, settings.seconds.max(5.0));
     let numbers = AtomicU64::new(0);
     let done = |server: &Server| server.figure("annulus_image_lane_works_total").ok_or("the service is gone");

@@ -4,15 +4,16 @@
 //! Each round asks for sizes that nobody asked for before, so that nothing is found. The peer keeps nothing, checks no
 //! signature and has no limit; its file system's cache is as warm as ours.
 
-use super::Folder;
 use super::photos;
 use super::server::{Server, ended, get, upload};
 use crate::compare::{Ratio, median};
+use crate::ground::Ground;
+use crate::janitor;
 use crate::process::{self, Role};
 use crate::report::{Row, Target};
 use crate::sampler::Sample;
 use crate::scenario::Settings;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,13 +40,12 @@ struct Peer {
 impl Peer {
     fn start(name: &str, folder: &Path) -> Result<Peer, String> {
         let program = process::ready(name, Role::Image)?;
-        let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
-        let address = probe.local_addr().map_err(|error| error.to_string())?;
-        drop(probe);
+        let address = process::free_address()?;
         let mut command = Command::new(&program);
         command.args(["--serve", "--port", &address.port().to_string(), "--folder"]).arg(folder);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+        let child =
+            janitor::spawn(&mut command).map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         let mut peer = Peer { child, address };
         let started = Instant::now();
         while std::net::TcpStream::connect(address).is_err() {
@@ -123,15 +123,15 @@ fn signed(config: &Path, original: &str, side: u32) -> Result<String, String> {
 /// # Errors
 /// A sentence: a server could not be started, or is gone.
 pub fn variants(settings: &Settings) -> Result<Vec<Row>, String> {
-    let folder = Folder::new()?;
-    let photo = photos::all(&folder.0)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
+    let ground = Ground::new("image")?;
+    let photo = photos::all(&ground.folder)?.into_iter().find(|photo| !photo.progressive).ok_or("no baseline photo")?;
     let wrong = |error: std::io::Error| format!("{}: {error}", photo.path.display());
     let bytes = std::fs::read(&photo.path).map_err(wrong)?;
-    let originals = folder.0.join("originals");
+    let originals = ground.folder.join("originals");
     std::fs::create_dir_all(&originals).map_err(wrong)?;
     std::fs::write(originals.join("photo.jpg"), &bytes).map_err(wrong)?;
-    let ours = Server::start(&folder.0.join("data"), &format!("[image.variants]\nkeys = [\"{KEY}\"]\n"))?;
-    let config = folder.0.join("data.toml");
+    let ours = Server::start(&ground.folder.join("data"), &format!("[image.variants]\nkeys = [\"{KEY}\"]\n"))?;
+    let config = ground.folder.join("data.toml");
     let uploaded = upload(ours.address, "thumbnail", &bytes)?.document();
     let job = uploaded["id"].as_str().ok_or_else(|| format!("the upload was refused: {uploaded}"))?;
     let document = ended(ours.address, job, Duration::from_secs(60))?;

@@ -1,5 +1,6 @@
 //! A PostgreSQL server of a run's own: on a free port, in a folder, ended when dropped. What it acknowledges is synced.
 
+use crate::janitor;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
@@ -71,11 +72,8 @@ impl Postgres {
     /// Kills all its processes with `kill -9`; it is not there until [`Postgres::start_again`].
     pub fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        let mut all = Vec::new();
-        crate::observe::tree(child.id(), &mut all);
-        // The first one too, so that it does not start others anew.
-        let words = all.iter().map(u32::to_string);
-        let _some_may_be_gone = Command::new("kill").arg("-9").args(words).stderr(Stdio::null()).status();
+        // The first one before the others, or it starts them anew.
+        janitor::end_tree(child.id());
         let _reaped = child.wait();
     }
 
@@ -89,7 +87,7 @@ impl Postgres {
         let _there_may_be_none = std::fs::remove_file(data.join("postmaster.pid"));
         let mut server = self.command("postgres");
         server.arg("-D").arg(&data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.child = Some(server.spawn().map_err(|error| format!("cannot start postgres: {error}"))?);
+        self.child = Some(janitor::spawn(&mut server).map_err(|error| format!("cannot start postgres: {error}"))?);
         let started = Instant::now();
         while let Err(why) = self.ask("postgres", "SELECT 1") {
             let ended = self.child.as_mut().is_none_or(|child| child.try_wait().ok().flatten().is_some());

@@ -1,5 +1,6 @@
 //! A Redis of a run's own: on a free port, in a folder, ended when dropped.
 
+use crate::janitor;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -121,7 +122,8 @@ fn spawn(address: SocketAddr, beside: Option<IpAddr>, folder: &Path) -> Result<C
     redis.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     redis.args(["--port", &address.port().to_string(), "--dir"]).arg(folder);
     redis.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    redis.spawn().map_err(|error| format!("cannot start redis-server: {error}. Fix: apt-get install redis-server"))
+    janitor::spawn(&mut redis)
+        .map_err(|error| format!("cannot start redis-server: {error}. Fix: apt-get install redis-server"))
 }
 
 /// Whether it answers, and has read its file.

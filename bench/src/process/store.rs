@@ -1,5 +1,6 @@
 //! An S3 server of a run's own: on a free port, in a folder, ended when dropped.
 
+use crate::janitor;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,6 +42,17 @@ impl Store {
     /// Where the bucket's objects are.
     pub fn bucket(&self) -> PathBuf {
         self.folder.join(BUCKET)
+    }
+
+    /// How many outputs of the image service are in the bucket.
+    ///
+    /// # Errors
+    /// A sentence: there is not one.
+    pub fn outputs(&self) -> Result<usize, String> {
+        let folder = self.bucket().join("objects");
+        let entries =
+            std::fs::read_dir(&folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+        Ok(entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(".jpeg")).count())
     }
 
     /// Kills it; it is not there until [`Store::start_again`].
@@ -95,5 +107,6 @@ fn spawn(address: SocketAddr, folder: &Path) -> Result<Child, String> {
     store.args(["--host", "127.0.0.1", "--port", &address.port().to_string()]);
     store.args(["--access-key", KEY.0, "--secret-key", KEY.1]).arg(folder).env("RUST_LOG", "error");
     store.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    store.spawn().map_err(|error| format!("cannot start s3s-fs: {error}. Install it: make setup-test does"))
+    janitor::spawn(&mut store)
+        .map_err(|error| format!("cannot start s3s-fs: {error}. Install it: make setup-test does"))
 }

@@ -1,6 +1,7 @@
 //! What is looked at in a soak: memory, descriptors, logs, queues and latencies of each service.
 
 use super::load::Loads;
+use super::trend::By;
 use crate::faults::service::Service;
 use crate::observe::tree;
 use crate::sampler::Sample;
@@ -9,10 +10,30 @@ use std::path::{Path, PathBuf};
 /// How a figure is judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Judged {
-    /// It must not grow by more than this, or by more than this share of its mean, beyond what chance explains.
-    Level(f64, f64),
+    /// It must not grow by more than its limit.
+    Limit(Limit),
     /// It grows by design, which the note explains.
     ByDesign(&'static str),
+}
+
+/// What a figure may grow by, and how it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    /// In its unit, in an hour.
+    pub per_hour: f64,
+    /// Or, where that is more, this share of its level, in an hour.
+    pub share_per_hour: f64,
+    /// What a window of samples says.
+    pub by: By,
+    /// The least step by which the figure can change.
+    pub grain: f64,
+}
+
+impl Limit {
+    /// What a figure at this level may grow by in an hour.
+    pub fn at(&self, level: f64) -> f64 {
+        self.per_hour.max(self.share_per_hour * level.abs())
+    }
 }
 
 /// A figure of a service.
@@ -42,12 +63,27 @@ pub struct Scene<'a> {
     pub folders: [PathBuf; 3],
 }
 
-const MEMORY: Judged = Judged::Level(3.0, 0.03);
+/// Megabytes that are taken and given back.
+const fn megabytes(per_hour: f64, share_per_hour: f64) -> Judged {
+    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Floor, grain: 0.0 })
+}
+
+/// Things that are counted, and come and go.
+const fn count(per_hour: f64, share_per_hour: f64) -> Judged {
+    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Floor, grain: 1.0 })
+}
+
+/// Times.
+const fn milliseconds(per_hour: f64, share_per_hour: f64) -> Judged {
+    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Middle, grain: 0.0 })
+}
+
+const MEMORY: Judged = megabytes(3.0, 0.03);
 /// Three segments: the log gives them back whole.
-const LOG: Judged = Judged::Level(6.0, 0.05);
-const DESCRIPTORS: Judged = Judged::Level(3.0, 0.0);
-const LATENCY: Judged = Judged::Level(1.0, 0.25);
-const QUEUE: Judged = Judged::Level(3.0, 0.1);
+const LOG: Judged = megabytes(6.0, 0.05);
+const DESCRIPTORS: Judged = count(3.0, 0.0);
+const LATENCY: Judged = milliseconds(1.0, 0.25);
+const QUEUE: Judged = count(3.0, 0.1);
 
 /// All that is looked at.
 pub const GAUGES: [Gauge; 19] = [
@@ -57,12 +93,12 @@ pub const GAUGES: [Gauge; 19] = [
     Gauge { of: 0, what: "delivery p99", unit: "ms", judged: LATENCY, read: p99 },
     Gauge { of: 0, what: "log on disk", unit: "MB", judged: LOG, read: log },
     Gauge { of: 0, what: "publications unsettled", unit: "", judged: QUEUE, read: unsettled },
-    Gauge { of: 0, what: "database behind by", unit: "ms", judged: Judged::Level(500.0, 0.5), read: lag },
+    Gauge { of: 0, what: "database behind by", unit: "ms", judged: milliseconds(500.0, 0.5), read: lag },
     Gauge { of: 0, what: "sessions", unit: "", judged: DESCRIPTORS, read: sessions },
     Gauge { of: 1, what: "memory (RSS), workers included", unit: "MB", judged: MEMORY, read: memory },
     Gauge { of: 1, what: "descriptors, workers included", unit: "", judged: DESCRIPTORS, read: descriptors },
-    Gauge { of: 1, what: "upload to done p50", unit: "ms", judged: Judged::Level(20.0, 0.25), read: p50 },
-    Gauge { of: 1, what: "upload to done p99", unit: "ms", judged: Judged::Level(50.0, 0.5), read: p99 },
+    Gauge { of: 1, what: "upload to done p50", unit: "ms", judged: milliseconds(20.0, 0.25), read: p50 },
+    Gauge { of: 1, what: "upload to done p99", unit: "ms", judged: milliseconds(50.0, 0.5), read: p99 },
     Gauge { of: 1, what: "works that wait or are leased", unit: "", judged: QUEUE, read: works },
     Gauge {
         of: 1,
@@ -74,7 +110,7 @@ pub const GAUGES: [Gauge; 19] = [
     Gauge { of: 2, what: "memory (RSS)", unit: "MB", judged: MEMORY, read: memory },
     Gauge { of: 2, what: "descriptors", unit: "", judged: DESCRIPTORS, read: descriptors },
     Gauge { of: 2, what: "answer p50", unit: "ms", judged: LATENCY, read: p50 },
-    Gauge { of: 2, what: "answer p99", unit: "ms", judged: Judged::Level(3.0, 0.25), read: p99 },
+    Gauge { of: 2, what: "answer p99", unit: "ms", judged: milliseconds(3.0, 0.25), read: p99 },
     Gauge { of: 2, what: "requests in flight", unit: "", judged: QUEUE, read: in_flight },
 ];
 

@@ -10,7 +10,7 @@ use crate::chat::client::Speech;
 use crate::chat::fleet::{Fleet, Plan};
 use crate::gateway::generator::{Load, Request};
 use crate::histogram::latencies;
-use crate::image::photos_small;
+use crate::image::photos;
 use crate::image::server::{ended, get, marked, upload};
 use crate::schedule::profile::Profile;
 use crate::schedule::{Schedule, Spread};
@@ -73,7 +73,25 @@ pub struct Loads {
     pub stop: AtomicBool,
 }
 
+/// What the loads have come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// See [`Loads::done`].
+    pub done: [u64; 3],
+    /// See [`Loads::failed`].
+    pub failed: [u64; 3],
+    /// See [`Loads::why`].
+    pub why: [String; 3],
+}
+
 impl Loads {
+    /// What they have come to so far.
+    pub fn account(&self) -> Account {
+        let of = |counters: &[AtomicU64; 3]| counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        let why = self.why.lock().expect("nobody panics with it").clone();
+        Account { done: of(&self.done), failed: of(&self.failed), why }
+    }
+
     fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
@@ -148,7 +166,7 @@ fn chat(loads: &Loads) -> Result<(), String> {
 }
 
 fn image(loads: &Loads) -> Result<(), String> {
-    let small = photos_small()?;
+    let small = photos::small()?;
     let (mut number, mut times, mut since) = (0, latencies(), Instant::now());
     while loads.goes_on() {
         number += 1;
