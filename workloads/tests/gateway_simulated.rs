@@ -1,7 +1,10 @@
 //! The gateway in a few hundred simulated lives. `make sim` runs many more.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
-mod simulated;
+#[path = "simulated/gateway/mod.rs"]
+mod gateway;
+#[path = "simulated/lab.rs"]
+mod lab;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +16,7 @@ const ONCE_FAILED: [u64; 1] = [4];
 fn hundreds_of_lives_answer_every_request_once() {
     let (mut answers, mut mistaken) = (BTreeMap::<(&str, u16), usize>::new(), 0);
     for seed in (0..SEEDS).chain(ONCE_FAILED) {
-        let outcome = simulated::run(seed, &mut None);
+        let outcome = gateway::run(seed, &mut None);
         mistaken += outcome.mistaken;
         outcome.answers.into_iter().for_each(|(what, count)| *answers.entry(what).or_default() += count);
     }
