@@ -41,7 +41,12 @@ impl<B: Default> Lab<B> {
     pub fn new(world: &World, faults: &Faults, random: Random, limited: bool) -> Lab<B> {
         let cuts = [faults.reset, faults.out_of_descriptors, faults.clock_jump, faults.accept_aborted];
         let hostile = limited || cuts.iter().any(|&permille| permille > 0);
-        Lab { world: world.clone(), random: Rc::new(RefCell::new(random)), hostile: Rc::new(Cell::new(hostile)), book: Rc::default() }
+        Lab {
+            world: world.clone(),
+            random: Rc::new(RefCell::new(random)),
+            hostile: Rc::new(Cell::new(hostile)),
+            book: Rc::default(),
+        }
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Book {
     last: BTreeMap<&'static str, (u64, u64)>,
     /// Whether publications may be refused: the disk fails, or is full.
     pub may_refuse: bool,
+    /// Whether so little may wait for a client that a long reply is too much.
+    pub is_tight: bool,
     pub seen: Seen,
 }
 
@@ -171,11 +173,12 @@ impl Book {
         Ok(offset)
     }
 
-    /// A subscriber that was at `since` is told that it has to begin anew at `now`: right only if more was missed than is kept.
+    /// A subscriber that was at `since` is told that it has to begin anew at `now`: right only if more was missed than is kept,
+    /// or if it was where nothing had been told, which no log remembers.
     pub fn may_lose(&self, channel: &str, since: &Position, now: &Position) -> Result<(), String> {
-        let nothing_told = self.told.get(channel).is_none_or(|told| told.numbers.is_empty());
         let missed = now.offset.saturating_sub(since.offset);
-        if since.epoch == now.epoch && missed > kept(channel) || nothing_told {
+        let has_begun_anew = since.epoch != now.epoch && since.offset == 0;
+        if has_begun_anew || since.epoch == now.epoch && missed > kept(channel) {
             return Ok(());
         }
         Err(format!("{channel} cannot be recovered from {since:?} to {now:?}, and {} are kept", kept(channel)))

@@ -41,8 +41,8 @@ const CHAT: &str = "10.0.0.1:8000";
 const LIVES: u64 = 0xc4a7;
 /// Channels, and how many publications each keeps: a client that was away for more cannot recover.
 const CHANNELS: [(&str, u64); 3] = [("long", 1000), ("room", 1000), ("short:room", 4)];
-/// What may wait for a client: little, so that slow ones show.
-const OUTBOX_BYTES_MAX: usize = 16 << 10;
+/// What may wait for a client: little, so that slow ones show, and in the last life all that there is.
+const OUTBOX_BYTES_MAX: [usize; 2] = [16 << 10, 16 << 20];
 
 type Lab = lab::Lab<Book>;
 
@@ -81,16 +81,20 @@ pub fn run(seed: u64, kept: &mut Option<World>) -> Outcome {
     lab::run((seed, LIVES), kept, run_in)
 }
 
-fn config(folder: &Folder) -> Config {
+fn config(folder: &Folder, is_tight: bool) -> Config {
     let mut config = Config {
         listen: CHAT.parse().unwrap(),
         message_bytes_max: 4096,
-        outbox_bytes_max: OUTBOX_BYTES_MAX,
+        outbox_bytes_max: OUTBOX_BYTES_MAX[usize::from(!is_tight)],
         node_name: "simulated".to_owned(),
         ..Config::default()
     };
     config.client.insecure = Some(true);
     (config.client.history_max, config.client.recovery_max) = (100_000, 100_000);
+    if !is_tight {
+        // A window of a few bytes takes minutes for all that was missed, and a ping waits behind it.
+        (config.client.ping_interval_ms, config.client.pong_timeout_ms) = (3_600_000, 3_000_000);
+    }
     config.log.directory = Some(folder.path().to_owned());
     config.log.segment_bytes = 2 << 20;
     let kept = |name: &str| CHANNELS.iter().find(|(channel, _)| channel.starts_with(name)).unwrap().1 as usize;
@@ -108,6 +112,7 @@ fn run_in(world: &World, faults: &Faults, mut random: Random) -> Outcome {
     let faults = Faults { out_of_descriptors: faults.out_of_descriptors / 50, ..faults.clone() };
     let lab = Lab::new(world, &faults, random, limited);
     lab.book.borrow_mut().may_refuse = limited || faults.sync_fails + faults.disk_full + faults.out_of_descriptors > 0;
+    lab.book.borrow_mut().is_tight = true;
     let folder = Folder::new();
     let (mut people, mut turns) = (People::new(&lab), 0);
     for _ in 0..lives {
@@ -116,7 +121,7 @@ fn run_in(world: &World, faults: &Faults, mut random: Random) -> Outcome {
     }
     // The last life is a good one.
     lab.is_friendly();
-    lab.book.borrow_mut().may_refuse = false;
+    (lab.book.borrow_mut().may_refuse, lab.book.borrow_mut().is_tight) = (false, false);
     let life = Life::begin(&lab, &folder);
     life.end_well(&mut people, &mut turns);
     if let Err(why) = lab.book.borrow().check() {
@@ -142,7 +147,7 @@ impl<'l> Life<'l> {
         let (shards, buffers) = lab::shards(world, &mut random);
         world.note("a life begins", [shards.len() as i64, buffers as i64, 0]);
         // Opening happens before shards run, on the machine's own disk.
-        let node = Node::open(config(folder), shards.len()).unwrap_or_else(|why| {
+        let node = Node::open(config(folder, lab.book.borrow().is_tight), shards.len()).unwrap_or_else(|why| {
             world.fail(&why);
             panic!("{why}")
         });

@@ -308,11 +308,17 @@ impl Person {
             }
         }
         if self.conn.as_ref().is_some_and(Conn::is_gone) {
-            if !self.asked.is_empty() && !self.may_be_cut && !lab.may_cut(self.since) {
+            if !self.asked.is_empty() && !self.may_be_cut && !self.wants_too_much(lab) && !lab.may_cut(self.since) {
                 lab.world.fail(format!("{}: {} commands got no answer", self.name, self.asked.len()));
             }
             self.is_cut_off(lab);
         }
+    }
+
+    /// Whether more was asked for than may wait for a client, perhaps.
+    fn wants_too_much(&self, lab: &Lab) -> bool {
+        let is_long = |asked: &Asked| matches!(asked, Asked::Subscribe(_, Some(_), _) | Asked::History(..));
+        lab.book.borrow().is_tight && self.asked.values().any(is_long)
     }
 
     /// A client is sent away for a reason.
@@ -320,8 +326,10 @@ impl Person {
         let may = match code {
             // Of a normal close the client began, or the process ends.
             1000 | 3001 => true,
+            // What it was pinged waits behind too much.
+            3012 => lab.book.borrow().is_tight,
             // It spoke nonsense, or too long; or took nothing.
-            _ => self.may_be_cut || lab.may_cut(self.since),
+            _ => self.may_be_cut || self.wants_too_much(lab) || lab.may_cut(self.since),
         };
         if may { Ok(()) } else { Err(format!("sent away with {code}")) }
     }
