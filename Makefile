@@ -74,10 +74,12 @@ drivers:
 	ANNULUS_BENCH_BIN=$(CURDIR)/target/release ./target/release/annulus-bench drivers --rounds 7 \
 	  >bench/results/drivers.txt && cat bench/results/drivers.txt
 
-# Simulated schedules of the engine, then simulated lives of the gateway, a tenth as many: make sim SEEDS=100000
+# Simulated schedules of the engine; then simulated lives of the gateway, a tenth as many, and of the chat, a hundredth as
+# many, each with several lives of the process: make sim SEEDS=100000
 sim:
 	cargo run --release --package annulus-engine --example sim -- --seeds $(SEEDS)
 	cargo run --release --package annulus --example gateway_lives -- --seeds $$(($(SEEDS) / 10)) >/dev/null
+	cargo run --release --package annulus --example chat_lives -- --seeds $$(($(SEEDS) / 100)) >/dev/null
 
 setup-run:
 	@bash .ci/setup run

@@ -415,6 +415,11 @@ impl Shard {
         self.core.timers.now()
     }
 
+    /// The machine's clock: time since 1970, which may be set and then goes back or jumps.
+    pub fn unix_now(&self) -> Duration {
+        self.core.driver.borrow().unix_now()
+    }
+
     /// The time at this very moment: for measuring, at the price of a clock read.
     pub fn precise_now(&self) -> Duration {
         self.core.driver.borrow().now()

@@ -217,6 +217,22 @@ fn an_answer_is_passed_on_as_it_is() {
 }
 
 #[test]
+fn an_answer_that_ends_with_its_head_is_no_answer() {
+    let upstream = Upstream::start(|_| "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n".to_owned());
+    let host = upstream.address;
+    let gateway = Gateway::start(&config(
+        &format!(
+            r#"{{"endpoint": "/p", "output_encoding": "no-op", "backend": [{{"host": ["http://{host}"], "url_pattern": "/p", "encoding": "no-op"}}]}}"#
+        ),
+        OURS,
+    ));
+    let answer = gateway.get("/p");
+    assert_eq!(answer.status, 502, "{answer:?}");
+    assert!(answer.has("content-type: application/problem+json"), "{answer:?}");
+    gateway.stop();
+}
+
+#[test]
 fn a_breaker_opens_and_limits_hold() {
     let upstream = Upstream::start(|head| match head.split(' ').nth(1).unwrap() {
         "/bad" => "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_owned(),

@@ -1,19 +1,24 @@
 //! The gateway in a few hundred simulated lives. `make sim` runs many more.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
-mod simulated;
+#[path = "simulated/gateway/mod.rs"]
+mod gateway;
+#[path = "simulated/lab.rs"]
+mod lab;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 const SEEDS: u64 = 300;
-/// Of lives that failed once: 4 found that idle clients kept receive buffers.
-const ONCE_FAILED: [u64; 1] = [4];
+/// Of lives that failed once, by these rules or older ones, which made other lives of the same seeds: 4 found that idle clients kept
+/// receive buffers; 10134 an answer of which nothing had left when its service broke off, and whose client was told nothing; 163
+/// and 3593 were mistakes of the simulated ends.
+const ONCE_FAILED: [u64; 4] = [4, 163, 3593, 10_134];
 
 #[test]
 fn hundreds_of_lives_answer_every_request_once() {
     let (mut answers, mut mistaken) = (BTreeMap::<(&str, u16), usize>::new(), 0);
     for seed in (0..SEEDS).chain(ONCE_FAILED) {
-        let outcome = simulated::run(seed, &mut None);
+        let outcome = gateway::run(seed, &mut None);
         mistaken += outcome.mistaken;
         outcome.answers.into_iter().for_each(|(what, count)| *answers.entry(what).or_default() += count);
     }

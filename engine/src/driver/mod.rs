@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::buffers::{BufferPool, Lease};
 use crate::frame::Frame;
@@ -488,6 +488,11 @@ pub trait Driver {
 
     /// Time since an arbitrary start, never going back.
     fn now(&self) -> Duration;
+
+    /// The machine's clock: time since 1970, which people and other machines know, and which may be set.
+    fn unix_now(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
 
     /// A handle that wakes this driver.
     fn doorbell(&self) -> Doorbell;

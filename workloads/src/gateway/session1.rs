@@ -11,7 +11,7 @@ use annulus_protocols::http1::{self, BodyLength, Event, Exchange, Server, write_
 
 use super::client::Client;
 use super::live::Live;
-use super::message::{FOREVER, FieldList, is_hop_by_hop};
+use super::message::{Cause, FOREVER, FieldList, is_hop_by_hop};
 use super::problem;
 use super::request::{Reply, ReplyBody, Request};
 use super::tunnel::Tunnel;
@@ -296,12 +296,23 @@ impl Session {
             ReplyBody::Streamed(mut answer) => {
                 let declared = answer.fields.text("content-length").and_then(|length| length.parse().ok());
                 let length = declared.map_or(BodyLength::Unknown, BodyLength::Known);
+                let (begin, mut has_left) = (out.len(), false);
                 let mut writer = write_response_head(out, exchange, reply.status, &fields, length);
                 let mut piece = Vec::with_capacity(STREAM_PIECE_BYTES);
                 loop {
-                    // A body that breaks off must not look complete: the connection breaks off with it.
                     taking.pauses();
-                    let more = answer.next(&mut piece).await.map_err(|_| Ended::Gone)?;
+                    let more = match answer.next(&mut piece).await {
+                        Ok(more) => more,
+                        // Nothing of it has left: whoever asked can be told. Rare, so its future is on the heap.
+                        Err(failure) if !has_left => {
+                            out.truncate(begin);
+                            let status = if failure.cause == Cause::Timeout { 504 } else { 502 };
+                            let problem = problem::problem(status, "the backend's answer broke off");
+                            return Box::pin(Self::write(wire, out, exchange, problem, taking)).await;
+                        }
+                        // A body that breaks off must not look complete: the connection breaks off with it.
+                        Err(_) => return Err(Ended::Gone),
+                    };
                     taking.begins();
                     writer.write_data(out, &piece);
                     piece.clear();
@@ -311,6 +322,7 @@ impl Session {
                     if !out.is_empty() {
                         let bytes = out.len();
                         wire.send_paced(out).await.map_err(gone)?;
+                        has_left = true;
                         taking.client.took(bytes);
                     }
                 }

@@ -147,7 +147,10 @@ impl Disk {
 
     /// Writes the first `most` bytes of the batch.
     pub(super) fn write(&mut self, inode: usize, batch: &Batch, most: usize, offset: u64) {
-        let bytes: Vec<u8> = batch.frames().iter().flat_map(|frame| frame.iter().copied()).take(most).collect();
+        let mut bytes = Vec::with_capacity(batch.len().min(most));
+        for frame in batch.frames() {
+            bytes.extend_from_slice(&frame[..frame.len().min(most - bytes.len())]);
+        }
         let inode = &mut self.inodes[inode];
         write_at(&mut inode.data, offset as usize, &bytes);
         inode.pending.push(Change::Write(offset as usize, bytes));
@@ -229,6 +232,26 @@ impl Disk {
                 self.change(NameChange::Put(path.to_vec(), Node::Directory));
                 Ok(())
             }
+        }
+    }
+
+    /// All files.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.names.iter().filter_map(|(path, node)| match node {
+            Node::File(inode) => Some((path.as_slice(), self.inodes[*inode].data.as_slice())),
+            Node::Directory => None,
+        })
+    }
+
+    /// Puts a file there, with the directories that it is in. All of it is durable.
+    pub(super) fn put(&mut self, path: Path, bytes: Vec<u8>) {
+        let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let directories: Vec<Path> = ends.map(|end| path[..end].to_vec()).collect();
+        self.inodes.push(Inode { data: bytes.clone(), durable: bytes, pending: Vec::new() });
+        let file = (path, Node::File(self.inodes.len() - 1));
+        for (path, node) in directories.into_iter().map(|path| (path, Node::Directory)).chain([file]) {
+            self.durable.insert(path.clone(), node);
+            self.names.insert(path, node);
         }
     }
 

@@ -23,6 +23,9 @@ const REAPED_MAX: usize = 32;
 /// Completions that fit; beyond, multishot operations end.
 pub(super) const COMPLETIONS_MAX: usize = 64;
 
+/// The Unix time at which worlds begin: some day of 2023.
+const BORN: Duration = Duration::from_secs(1_700_000_000);
+
 /// What an operation is doing.
 pub(super) enum Work {
     Accept,
@@ -215,6 +218,9 @@ fn admit(state: &mut State, token: Token, op: &Op) {
     if !fits {
         state.fail(format!("{} on descriptor {} that is none for it", name(op), fd.0));
     }
+    if let Some((link, side)) = state.end_of(fd).filter(|_| sends) {
+        state.links[link].on_send(side);
+    }
     match op {
         Op::Send { batch, .. } if batch.is_empty() => state.fail(format!("an empty send on descriptor {}", fd.0)),
         Op::ReceiveInto { memory, want, .. } | Op::Read { memory, want, .. }
@@ -303,6 +309,11 @@ impl SimDriver {
                 // A send is over for its owner when its batch is back, though the memory may still be in use.
                 let sent = class == Class::Send && matches!(done.memory, Memory::Batch(_));
                 descriptor.sending -= sent as usize;
+            }
+            if let (Class::Receive, Ok(len), Some(fd)) = (class, done.result, self.running[at].fd)
+                && let Some((link, side)) = state.end_of(fd)
+            {
+                state.links[link].on_handed(side, u64::from(len));
             }
             if !done.more {
                 self.running.swap_remove(at);
@@ -421,6 +432,10 @@ impl Driver for SimDriver {
             state.clock += Duration::from_micros(state.random.below(800) as u64);
         }
         state.clock
+    }
+
+    fn unix_now(&self) -> Duration {
+        BORN + self.world.borrow().clock
     }
 
     fn doorbell(&self) -> Doorbell {

@@ -33,6 +33,13 @@ struct Pipe {
     ready: VecDeque<u8>,
     /// Most bytes in both.
     room: usize,
+    /// Bytes that its writer has written, ever.
+    written: u64,
+    /// Bytes that its reader, where that is a shard, has been handed by completions.
+    handed: u64,
+    /// For each send of its writer, where that is a shard: which byte it began with, and what the shard had been handed of
+    /// the other direction by then.
+    sends: Vec<(u64, u64)>,
     /// The writer has ended it.
     fin: bool,
     /// The reader can see that.
@@ -114,7 +121,31 @@ impl Link {
             pipe.wire.extend(&frame[start..start + len]);
             (skip, left) = (skip - start, left - len);
         }
+        pipe.written += (room - left) as u64;
         Io::Moved(room - left)
+    }
+
+    /// The shard at `side` has been handed so many bytes more.
+    pub(super) fn on_handed(&mut self, side: usize, len: u64) {
+        self.pipes[1 - side].handed += len;
+    }
+
+    /// The shard at `side` hands over a send.
+    pub(super) fn on_send(&mut self, side: usize) {
+        let handed = self.pipes[1 - side].handed;
+        let pipe = &mut self.pipes[side];
+        pipe.sends.push((pipe.written, handed));
+    }
+
+    /// Bytes that `side` has written, ever.
+    pub(super) fn written(&self, side: usize) -> u64 {
+        self.pipes[side].written
+    }
+
+    /// How many bytes of what `side` wrote the other side, a shard, had in its hands when it handed over its byte number `at`.
+    pub(super) fn handed_before(&self, side: usize, at: u64) -> u64 {
+        let sends = &self.pipes[1 - side].sends;
+        sends.iter().rev().find(|(first, _)| *first <= at).map_or(0, |(_, handed)| *handed)
     }
 
     /// Ends what `side` sends.

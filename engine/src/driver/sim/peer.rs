@@ -75,6 +75,17 @@ impl Peer {
         self.world.state.borrow().links[self.end.0].is_broken(self.end.1)
     }
 
+    /// Bytes that it has written, ever.
+    pub fn written(&self) -> u64 {
+        self.world.state.borrow().links[self.end.0].written(self.end.1)
+    }
+
+    /// How many bytes of what this peer wrote the shard at the other end had been handed by its kernel when it sent its byte
+    /// number `at`, counted from 0: what it knew then, or could have known.
+    pub fn known_before(&self, at: u64) -> u64 {
+        self.world.state.borrow().links[self.end.0].handed_before(self.end.1, at)
+    }
+
     /// Bytes that have arrived and are unread.
     pub fn unread(&self) -> usize {
         self.world.state.borrow().links[self.end.0].ready(self.end.1)

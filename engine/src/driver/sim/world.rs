@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -293,6 +296,20 @@ impl World {
     /// The bytes of a file as they can be read now, if it is there.
     pub fn file(&self, path: &str) -> Option<Vec<u8>> {
         self.state.borrow().disk.content(path.as_bytes()).map(<[u8]>::to_vec)
+    }
+
+    /// All files as they can be read now, by path.
+    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let path = |path: &[u8]| PathBuf::from(OsStr::from_bytes(path));
+        self.state.borrow().disk.files().map(|(name, bytes)| (path(name), bytes.to_vec())).collect()
+    }
+
+    /// Replaces what is on the disk by these files, all of it durable: what programs have left there that look at a disk
+    /// before their shards run. For use when no descriptor is open.
+    pub fn set_files(&self, files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) {
+        let mut disk = Disk::default();
+        files.into_iter().for_each(|(path, bytes)| disk.put(path.into_os_string().into_vec(), bytes));
+        self.state.borrow_mut().disk = disk;
     }
 
     /// The power goes and comes back: files keep what is durable, and maybe some of the rest. For use between

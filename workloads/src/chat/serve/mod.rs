@@ -41,7 +41,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use annulus_engine::{
     Address, Balance, ConnId, Event, Group, GroupOptions, Inbox, ListenOptions, Shard, SocketOptions,
@@ -225,8 +225,7 @@ impl Service {
     fn new(shard: &Shard, node: &Arc<Node>, group: &Group<Session>) -> Result<Service, String> {
         let config = &node.common.config;
         let works = Works::new(shard, node)?;
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let epoch_ms = (unix.saturating_sub(shard.now())).as_millis() as u64;
+        let epoch_ms = shard.unix_now().saturating_sub(shard.now()).as_millis() as u64;
         let link = config.broker.as_ref().map(|broker| Link::start(shard, broker, epoch_ms)).transpose()?;
         let mut sockets = Sockets::new(shard, node, group.outlet(), works.clone(), link);
         let mut hub = Hub::new(shard.index(), shard.count(), node.common.clone(), node.verifiers());

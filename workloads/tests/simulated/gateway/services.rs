@@ -4,8 +4,9 @@ use annulus_engine::driver::sim::{Peer, PeerListener};
 use annulus_protocols::Input;
 use annulus_protocols::http1::{BodyLength, Event, Exchange, Limits, Server as Machine, write_response_head};
 
+use super::Lab;
 use super::streams::Answering;
-use super::{Lab, address};
+use crate::lab::address;
 
 /// The services that take orders. What is odd about them: an order must not be carried out twice.
 pub const ORDERS: [u8; 2] = [3, 5];
@@ -27,7 +28,7 @@ enum Fate {
     Stalls,
     BreaksOff,
     Garbage,
-    /// Says one answer more than it was asked for.
+    /// Says one answer more than it was asked for, and ends.
     Excess,
     /// Is no JSON.
     Nonsense,
@@ -43,6 +44,10 @@ struct Conn {
     peer: Peer,
     machine: Machine,
     inbox: Vec<u8>,
+    /// Bytes read, where in them the next request begins, and where in what is written the answers end that were asked for.
+    read: u64,
+    next_request: u64,
+    answered: u64,
     /// A request of which not everything is here.
     begun: Option<(Exchange, u64)>,
     asked: Option<(Exchange, u64)>,
@@ -51,6 +56,9 @@ struct Conn {
     unsent: Vec<u8>,
     /// It ends when that is sent: `Some(true)` by a reset.
     then_ends: Option<bool>,
+    /// It has said too much, answers nothing more, and ends after so many acts: nobody could tell what it said from an answer
+    /// once the connection is used again.
+    lingers: Option<usize>,
     stalls: bool,
 }
 
@@ -119,11 +127,15 @@ impl Conn {
             peer,
             machine,
             inbox,
+            read: 0,
+            next_request: 0,
+            answered: 0,
             begun: None,
             asked: None,
             wait: 0,
             unsent,
             then_ends: None,
+            lingers: None,
             stalls: false,
         }
     }
@@ -139,6 +151,15 @@ impl Conn {
             let written = self.peer.write(&self.unsent[..len]);
             self.unsent.drain(..written);
             return !self.unsent.is_empty() || self.then_ends.is_none();
+        }
+        if let Some(acts) = &mut self.lingers {
+            *acts = acts.saturating_sub(1);
+            let over = *acts == 0;
+            self.read += self.peer.read(usize::MAX, &mut self.inbox) as u64;
+            if !self.inbox.is_empty() {
+                self.is_chosen(lab);
+            }
+            return !over;
         }
         if self.stalls {
             // The gateway gives it up.
@@ -162,14 +183,25 @@ impl Conn {
         true
     }
 
+    /// A request begins. Whoever sends it had nothing in hand beyond the answers that were asked for: bytes behind them mean
+    /// that the connection cannot be used again.
+    fn is_chosen(&self, lab: &Lab) {
+        let known = self.peer.known_before(self.next_request);
+        if known > self.answered {
+            let excess = known - self.answered;
+            lab.world.fail(format!("connection {} is used again with {excess} bytes unread", self.peer.number()));
+        }
+    }
+
     fn reads(&mut self, lab: &Lab) {
-        self.peer.read(1 + lab.below(500), &mut self.inbox);
+        self.read += self.peer.read(1 + lab.below(500), &mut self.inbox) as u64;
         let mut bytes = std::mem::take(&mut self.inbox);
         let mut input = Input::new(&mut bytes);
         loop {
-            match self.machine.next_event(&Limits::default(), 0, &mut input) {
+            match self.machine.next_event(&Limits::default(), lab.now_ms(), &mut input) {
                 Ok(Event::NeedMore) => break,
                 Ok(Event::Head(head)) => {
+                    self.is_chosen(lab);
                     let id = head.path().trim_start_matches('/').parse().unwrap_or(u64::MAX);
                     self.begun = Some((head.exchange(), id));
                 }
@@ -177,8 +209,9 @@ impl Conn {
                 Ok(Event::End) => {
                     self.asked = self.begun.take();
                     let id = self.asked.as_ref().map_or(u64::MAX, |(_, id)| *id);
-                    *lab.acted.borrow_mut().entry((self.service, id)).or_default() += 1;
+                    *lab.book.borrow_mut().entry((self.service, id)).or_default() += 1;
                     self.wait = lab.below(40);
+                    self.next_request = self.read - input.rest().len() as u64;
                     break;
                 }
                 Err(fault) => return lab.world.fail(format!("the gateway sent a request that is none: {fault:?}")),
@@ -209,6 +242,7 @@ impl Conn {
                 if writer.write_end(out) {
                     self.then_ends = Some(false);
                 }
+                self.answered = self.peer.written() + out.len() as u64;
             }
             Fate::Garbage => {
                 out.extend_from_slice(b"HTTP/9.9 maybe\r\n\r\n");
@@ -238,7 +272,9 @@ impl Conn {
                 if writer.write_end(out) {
                     self.then_ends = Some(false);
                 }
+                self.answered = self.peer.written() + out.len() as u64;
                 if fate == Fate::Excess {
+                    self.lingers = Some(lab.below(40));
                     let unasked = format!("{{\"id\":\"{UNASKED}\"}}");
                     let length = BodyLength::Known(unasked.len() as u64);
                     let mut writer = write_response_head(out, exchange, 200, &json, length);

@@ -1,6 +1,7 @@
 //! The ends of HTTP/2 connections of a run: a client that asks for several things at once, and a service that answers so.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use annulus_engine::driver::sim::Peer;
 use annulus_protocols::Input;
@@ -9,7 +10,7 @@ use annulus_protocols::http2::{Connection, ErrorCode, Event, Head, Limits, Reque
 use super::Lab;
 use super::asked::Asked;
 use super::clients::{Seen, is_mistaken};
-use super::services::{NONSENSE, answer_body};
+use super::services::{NONSENSE, ORDERS, answer_body};
 
 /// Streams of a client at a time.
 const STREAMS_MAX: usize = 6;
@@ -43,12 +44,12 @@ impl End {
         let mut input = Input::new(&mut bytes);
         let mut all = Vec::new();
         loop {
-            let came = match self.machine.next_event(&Limits::DEFAULT, 0, &mut input) {
+            let came = match self.machine.next_event(&Limits::DEFAULT, lab.now_ms(), &mut input) {
                 Ok(Event::NeedMore) => break,
                 Ok(Event::Head { stream, head, end }) => Came::Head(stream, head, end),
                 Ok(Event::Data { stream, bytes, end }) => Came::Data(stream, bytes.to_vec(), end),
                 Ok(Event::Trailers { stream, .. }) => Came::Data(stream, Vec::new(), true),
-                Ok(Event::Reset { stream, .. }) => Came::Reset(stream),
+                Ok(Event::Reset { stream, unprocessed, .. }) => Came::Reset { stream, unprocessed },
                 Ok(Event::GoAway { .. } | Event::Writable | Event::Pong(_)) => continue,
                 Err(fault) => {
                     lab.world.fail(format!("the gateway breaks HTTP/2: {fault:?}"));
@@ -72,7 +73,11 @@ impl End {
 enum Came {
     Head(u32, Head, bool),
     Data(u32, Vec<u8>, bool),
-    Reset(u32),
+    /// `unprocessed`: by REFUSED_STREAM, or by a GOAWAY that leaves it out (RFC 9113 section 8.7).
+    Reset {
+        stream: u32,
+        unprocessed: bool,
+    },
 }
 
 struct Open {
@@ -130,9 +135,11 @@ impl Asking {
         }
     }
 
-    pub fn flush(&mut self, most: usize) {
+    pub fn flush(&mut self, lab: &Lab, most: usize) {
         for (&stream, open) in self.open.iter_mut().filter(|(_, open)| open.asked.body.is_some()) {
-            if let Some(taken) = self.end.machine.write_data(0, &mut self.end.unsent, stream, &open.unsent, true) {
+            if let Some(taken) =
+                self.end.machine.write_data(lab.now_ms(), &mut self.end.unsent, stream, &open.unsent, true)
+            {
                 open.unsent.drain(..taken);
             }
         }
@@ -155,9 +162,11 @@ impl Asking {
                     }
                     (stream, end)
                 }
-                Came::Reset(stream) => {
-                    if let Some(open) = self.open.remove(&stream) {
-                        is_cut(lab, seen, &open);
+                Came::Reset { stream, unprocessed } => {
+                    match self.open.remove(&stream) {
+                        Some(open) if unprocessed => is_refused(lab, seen, &open),
+                        Some(open) => is_cut(lab, seen, &open),
+                        None => {}
                     }
                     continue;
                 }
@@ -180,9 +189,20 @@ impl Asking {
     }
 }
 
+/// What is refused may be asked again, whatever it is: so nobody may have acted on it.
+fn is_refused(lab: &Lab, seen: &mut Seen, open: &Open) {
+    seen.refused += 1;
+    let Asked { id, body, .. } = &open.asked;
+    let acted = lab.book.borrow();
+    if body.is_some() && acted.keys().any(|(service, of)| ORDERS.contains(service) && of == id) {
+        drop(acted);
+        lab.world.fail(format!("order {id} was refused, and carried out"));
+    }
+}
+
 fn is_cut(lab: &Lab, seen: &mut Seen, open: &Open) {
     seen.cut += 1;
-    if !lab.hostile && !open.asked.may_break(open.status) {
+    if !lab.may_cut(Duration::ZERO) && !open.asked.may_break(open.status) {
         lab.world.fail(format!(
             "the stream of {} (status {}) ended without an answer",
             open.asked.target(),
@@ -235,7 +255,7 @@ impl Answering {
                     self.is_asked(lab, stream, end);
                 }
                 Came::Data(stream, _, end) => self.is_asked(lab, stream, end),
-                Came::Reset(stream) => drop(self.open.remove(&stream)),
+                Came::Reset { stream, .. } => drop(self.open.remove(&stream)),
             }
         }
         let all: Vec<u32> = self.open.keys().copied().collect();
@@ -257,7 +277,7 @@ impl Answering {
     fn is_asked(&mut self, lab: &Lab, stream: u32, whole: bool) {
         if whole && let Some(question) = self.open.get_mut(&stream) {
             question.wait = Some(lab.below(40));
-            *lab.acted.borrow_mut().entry((self.service, question.id)).or_default() += 1;
+            *lab.book.borrow_mut().entry((self.service, question.id)).or_default() += 1;
         }
     }
 
@@ -298,7 +318,7 @@ impl Answering {
             self.open.remove(&stream);
             return;
         }
-        match machine.write_data(0, out, stream, unsent, true) {
+        match machine.write_data(lab.now_ms(), out, stream, unsent, true) {
             Some(taken) if taken < unsent.len() => drop(unsent.drain(..taken)),
             Some(_) | None => drop(self.open.remove(&stream)),
         }

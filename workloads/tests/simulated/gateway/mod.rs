@@ -14,29 +14,22 @@ mod clients;
 mod services;
 mod streams;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use annulus::gateway::config::{LoadOptions, Syntax, load_text};
 use annulus::gateway::reload::Editions;
 use annulus::gateway::service::{self, Edition};
-use annulus_engine::driver::Address;
 use annulus_engine::driver::sim::{Faults, Random, World};
-use annulus_engine::{JoinHandle, LocalShard};
 
+use crate::lab::{self, IDLE_TURNS_MAX};
 use clients::Clients;
 use services::Services;
 
 const GATEWAY: &str = "10.0.0.1:8080";
-/// Turns without progress after which a run in which everybody wants to finish is stuck.
-const IDLE_TURNS_MAX: usize = 20_000;
-/// Most shards of a run.
-const SHARDS_MAX: usize = 3;
+/// Makes other lives of the same seeds than those of other services.
+const LIVES: u64 = 0x6a7e;
 
 /// Who answers how. The name of a service is the last number of its address.
 const CONFIG: &str = r#"{
@@ -74,62 +67,28 @@ pub struct Outcome {
     pub mistaken: usize,
     /// Requests of which nobody can say what became of them: their connection was cut.
     pub cut: usize,
+    /// Requests that were refused, so that they may be asked again.
+    pub refused: usize,
     /// Turns that shards took.
     pub turns: usize,
 }
 
-/// What all parts of a run share.
-#[derive(Clone)]
-struct Lab {
-    world: World,
-    random: Rc<RefCell<Random>>,
-    /// Whether connections may end without anybody's doing.
-    hostile: bool,
-    /// How often each service acted on each id.
-    acted: Rc<RefCell<BTreeMap<(u8, u64), usize>>>,
-}
-
-impl Lab {
-    fn below(&self, end: usize) -> usize {
-        self.random.borrow_mut().below(end)
-    }
-
-    fn hit(&self, permille: u16) -> bool {
-        self.random.borrow_mut().hit(permille)
-    }
-}
-
-fn address(text: &str) -> Address {
-    Address::Ip(text.parse::<SocketAddr>().unwrap())
-}
+/// How often each service acted on each id.
+type Acted = BTreeMap<(u8, u64), usize>;
+type Lab = lab::Lab<Acted>;
 
 /// A run; `kept` has its world afterwards, for the trace.
 ///
 /// # Panics
 /// When anything is not as it should be; the report was printed then.
 pub fn run(seed: u64, kept: &mut Option<World>) -> Outcome {
-    let mut random = Random::new(seed ^ 0x6a7e);
-    let faults = Faults::random(&mut random);
-    let world = World::new(seed, faults.clone());
-    *kept = Some(world.clone());
-    let whole = AssertUnwindSafe(|| run_in(&world, &faults, random));
-    catch_unwind(whole).unwrap_or_else(|payload| {
-        if world.failure().is_none() {
-            let report = catch_unwind(AssertUnwindSafe(|| world.fail("the gateway or its test panicked")));
-            drop(report);
-        }
-        std::panic::resume_unwind(payload)
-    })
+    lab::run((seed, LIVES), kept, run_in)
 }
 
 fn run_in(world: &World, faults: &Faults, mut random: Random) -> Outcome {
-    let count = *random.pick(&[1, 1, 2, SHARDS_MAX]).unwrap();
-    let buffers = *random.pick(&[2, 8, 64]).unwrap();
-    let mut shards = LocalShard::mesh((0..count).map(|_| Box::new(world.driver(buffers)) as _).collect());
+    let (mut shards, buffers) = lab::shards(world, &mut random);
     let (midst, limited) = (random.hit(300), random.hit(100));
-    let cuts = [faults.reset, faults.out_of_descriptors, faults.clock_jump, faults.accept_aborted];
-    let hostile = limited || cuts.iter().any(|&permille| permille > 0);
-    let lab = Lab { world: world.clone(), random: Rc::new(RefCell::new(random)), hostile, acted: Rc::default() };
+    let lab = Lab::new(world, faults, random, limited);
     let loaded = load_text("simulated.json", Syntax::Json, CONFIG, &LoadOptions::default());
     let (gateway, _) = loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
     let edition = Edition::load(gateway).unwrap();
@@ -146,13 +105,22 @@ fn run_in(world: &World, faults: &Faults, mut random: Random) -> Outcome {
     for _ in 0..80 + lab.below(250) {
         clients.act();
         services.act();
-        take_turns(&lab, &mut shards, &mut turns);
+        lab.take_turns(&mut shards, &mut turns);
     }
     world.set_faults(Faults { reset: 0, clock_jump: 0, out_of_descriptors: 0, ..faults.clone() });
     world.set_descriptors_max(1 << 16);
     if !midst {
         world.note("finishing", [buffers as i64, 0, 0]);
-        finish(&lab, (&mut clients, &mut services), &mut shards, &mut turns);
+        let finished = lab.finish(&mut shards, &mut turns, || {
+            let done = clients.finish();
+            services.act();
+            done
+        });
+        if !finished {
+            let open: Vec<u64> = shards[0].shard().all_metrics().iter().map(|it| it.connections.get()).collect();
+            let (services, clients) = (services.waiting(), clients.waiting());
+            world.fail(format!("stuck with {open:?} connections by shard, {services}; {clients:?}"));
+        }
         // What was kept has gone when it is too old, and what was under way for clients that left.
         world.advance(Duration::from_secs(120));
         for _ in 0..IDLE_TURNS_MAX {
@@ -160,82 +128,19 @@ fn run_in(world: &World, faults: &Faults, mut random: Random) -> Outcome {
                 break;
             }
             services.act();
-            take_turns(&lab, &mut shards, &mut turns);
+            lab.take_turns(&mut shards, &mut turns);
         }
         if memory.figures().0 != 0 {
             world.fail(format!("{} bytes of answers are held after the last one has gone", memory.figures().0));
         }
     }
-    for ((service, id), times) in &*lab.acted.borrow() {
+    for ((service, id), times) in &*lab.book.borrow() {
         if services::ORDERS.contains(service) && *times > 1 {
             world.fail(format!("order {id} was carried out {times} times"));
         }
     }
     world.note("closing", [midst as i64, 0, 0]);
-    let (answers, cut, mistaken) = (clients.seen.answers.clone(), clients.seen.cut, clients.seen.mistaken);
-    close(world, shards, running, (clients, services));
-    Outcome { answers, mistaken, cut, turns }
-}
-
-fn take_turns(lab: &Lab, shards: &mut [LocalShard], turns: &mut usize) {
-    for shard in shards {
-        *turns += 1;
-        if let Err(error) = shard.turn(true) {
-            lab.world.fail(format!("a turn failed: {error}"));
-        }
-        if let Some(why) = lab.world.failure() {
-            panic!("{why}");
-        }
-    }
-}
-
-/// Lets every exchange come to its end, which it must.
-fn finish(lab: &Lab, (clients, services): (&mut Clients, &mut Services), shards: &mut [LocalShard], turns: &mut usize) {
-    lab.world.set_sleep_max(Duration::from_millis(20));
-    let (mut idle, mut before) = (0, 0);
-    while idle < IDLE_TURNS_MAX {
-        let done = clients.finish();
-        services.act();
-        take_turns(lab, shards, turns);
-        if done {
-            return;
-        }
-        let now = lab.world.deliveries();
-        idle = if now == before { idle + 1 } else { 0 };
-        before = now;
-    }
-    let open: Vec<u64> = shards[0].shard().all_metrics().iter().map(|metrics| metrics.connections.get()).collect();
-    lab.world.fail(format!(
-        "stuck with {open:?} connections by shard, {}; {:?}",
-        services.waiting(),
-        clients.waiting()
-    ));
-}
-
-fn close(
-    world: &World,
-    mut shards: Vec<LocalShard>,
-    running: Vec<JoinHandle<Result<(), String>>>,
-    crowd: (Clients, Services),
-) {
-    world.set_sleep_max(Duration::from_millis(1));
-    if let Some(panics) =
-        shards.iter().map(|shard| shard.shard().metrics().task_panics.get()).find(|panics| *panics > 0)
-    {
-        world.fail(format!("{panics} tasks panicked"));
-    }
-    drop((running, crowd));
-    for shard in &mut shards {
-        if let Err(error) = shard.close(Duration::from_secs(60)) {
-            world.fail(format!("closing failed: {error}"));
-        }
-    }
-    for shard in &shards {
-        let residue = shard.residue();
-        if residue != [0; 5] {
-            world.fail(format!("left (connections, tasks, timers, chunks, buffers): {residue:?}"));
-        }
-    }
-    drop(shards);
-    world.finish();
+    let clients::Seen { answers, cut, refused, mistaken, .. } = std::mem::take(&mut clients.seen);
+    lab::close(world, shards, running, (clients, services));
+    Outcome { answers, mistaken, cut, refused, turns }
 }
