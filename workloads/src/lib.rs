@@ -19,6 +19,8 @@ mod percent;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+#[cfg(test)]
+mod reference;
 mod schema;
 pub mod serve;
 mod voice;
