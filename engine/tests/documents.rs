@@ -156,9 +156,7 @@ fn fences_say_whether_they_are_run() {
             let has_reason = |word: &str| rest.strip_prefix(word).is_some_and(|why| why.len() > 4);
             let is_fine = match language {
                 "sh" | "js" | "python" => rest.is_empty() || rest == "server" || has_reason("no-run: "),
-                "json" | "toml" | "yaml" => {
-                    rest.is_empty() || rest == "centrifugo" || has_reason("part: ") || has_reason("no-run: ")
-                }
+                "json" | "toml" | "yaml" => rest.is_empty() || has_reason("part: ") || has_reason("no-run: "),
                 _ => rest.is_empty(),
             };
             assert!(is_fine, "{}:{}: {info:?}", path.display(), number + 1);
