@@ -4,7 +4,7 @@
 SEEDS ?= 100000
 KILLS ?= 200
 MINUTES ?= 60
-.PHONY: run cluster test test-epoll check kernels bench attacks crash faults soak drivers sim fuzz setup-run setup-cluster setup-test clean
+.PHONY: run cluster test test-epoll check kernels docs docs-test bench attacks crash faults soak drivers sim fuzz setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -29,6 +29,19 @@ check:
 	cargo clippy --workspace $(CARGO_FLAGS) --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace $(CARGO_FLAGS) --no-deps --quiet
 	bash .ci/deny
+
+# The reference of all our crates, and where the guides are.
+docs:
+	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace $(CARGO_FLAGS) --no-deps --quiet
+	@echo "reference: target/doc/annulus_engine/index.html, and beside it the other crates"
+	@echo "guides:    README.md says which; they are in workloads/docs/"
+
+# Runs what README.md and the guides tell people to type, each document in a network and a folder of its own. As root, or where
+# the kernel grants networks to others.
+docs-test: setup-test
+	cargo build --release --package annulus --package annulus-bench $(CARGO_FLAGS)
+	cargo test --package annulus-engine --test documents --quiet
+	.ci/docs-test
 
 # Whether the GPU's kernels are what their source says: compiles it with NVIDIA's compiler, which needs no GPU.
 kernels: setup-test

@@ -21,6 +21,8 @@ mod percent;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod secret;
 pub mod serve;

@@ -3,14 +3,16 @@
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
 mod chat_rig;
+mod openapi;
 mod outside;
 
 use std::path::Path;
 
 use chat_rig::frames::Raw;
 use chat_rig::{Chat, Folder, KEY, Setup, has_node, python, until};
+use openapi::Described;
 use outside::{clients, not_run, passes};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn start(folder: &Folder, shards: &str) -> Chat {
     let config =
@@ -175,4 +177,47 @@ fn a_log_is_complete_when_the_chat_has_ended() {
     assert!(chat.process.wait().unwrap().success());
     // The pipe's reader may not have come to its end yet.
     until("all calls are in the log", || chat.logged().matches(" POST /api/ 200 ").count() == 20);
+}
+
+#[test]
+fn the_description_for_tools_is_true() {
+    let folder = Folder::new();
+    let config = format!("api_key = \"{KEY}\"\n[chat.admin]\nenabled = true\npassword = \"change-me-change-me\"\n");
+    let chat = Setup::ours(&config).start(&folder);
+    let (status, token) = chat.ask("POST /admin/login HTTP/1.1", r#"{"password":"change-me-change-me"}"#);
+    assert_eq!(status, 200, "{token}");
+    let token = serde_json::from_str::<Value>(&token).unwrap()["token"].as_str().unwrap().to_owned();
+    chat.call("publish", r#"{"channel":"room","data":{"text":"the first"},"tags":{"a":"b"}}"#);
+    let mut member = Raw::connect(chat.address, "ann");
+    member.say(r#"{"id":2,"subscribe":{"channel":"room"}}"#);
+    member.hear_of(r#""subscribe""#);
+    let api = Described::read("openapi-chat.json");
+    let mut methods: Vec<String> = Vec::new();
+    for operation in api.operations() {
+        let Some(body) = &operation.example else {
+            let head = format!("{} {} HTTP/1.1\r\nAuthorization: Bearer {token}", operation.method, operation.path);
+            let (status, answer) = chat.ask(&head, "");
+            assert_eq!(status, 200, "{}: {answer}", operation.path);
+            api.check(&operation, status, answer.as_bytes());
+            continue;
+        };
+        let who = match operation.path.strip_prefix("/api/") {
+            Some(method) => {
+                methods.push(method.to_owned());
+                format!("X-API-Key: {KEY}")
+            }
+            None => format!("Authorization: Bearer {token}"),
+        };
+        let head = format!("{} {} HTTP/1.1\r\n{who}", operation.method, operation.path);
+        let (status, answer) = chat.ask(&format!("{head}\r\nContent-Type: application/json"), &body.to_string());
+        assert!(status == 200 && !answer.starts_with(r#"{"error""#), "{}: {status} {answer}", operation.path);
+        api.check(&operation, status, answer.as_bytes());
+    }
+    // What the service itself says that there is. The rest it knows only in order to refuse it.
+    let known = ["rpc", "map_publish", "map_remove", "map_read_state", "map_read_stream", "map_stats", "map_clear"];
+    for method in known {
+        assert!(!methods.iter().any(|described| described == method), "{method} is refused, and described");
+    }
+    assert_eq!(methods.len(), 21, "{methods:?}");
+    chat.stop();
 }

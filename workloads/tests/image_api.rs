@@ -3,6 +3,7 @@
 
 mod image_fleet;
 mod image_rig;
+mod openapi;
 mod outside;
 
 use std::io::{Read, Write};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image_rig::{Answer, Service, files, form, jpeg, noise, size_of};
+use openapi::Described;
 use outside::postgres::Postgres;
 
 #[test]
@@ -552,5 +554,72 @@ fn an_account_of_jobs_outlives_its_database_and_the_service() {
     }
     until("nothing waits", || figure(&service, "annulus_image_audit_waiting") == 0);
     assert_eq!(figure(&service, "annulus_image_audit_lost_total"), 0);
+    service.stop();
+}
+
+#[test]
+fn the_description_for_tools_is_true() {
+    let service = Service::start("admin_key = \"0123456789abcdef\"\n[image.variants]\nunsigned = true\n");
+    let key = "X-API-Key: 0123456789abcdef\r\n";
+    let image = jpeg(640, 480, 4);
+    let job = |seed: u8| {
+        let answer = service.post("?preset=thumbnail", &format!("{key}Prefer: wait=30\r\n"), &jpeg(320, 200, seed));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let done = job(5);
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let (id, output, original) = (text(&done["id"]), text(&done["outputs"][0]["key"]), text(&done["source"]["key"]));
+    let tus = |method: &str, path: &str, fields: &str, body: &[u8]| {
+        let fields = format!("{key}Tus-Resumable: 1.0.0\r\nContent-Length: {}\r\n{fields}", body.len());
+        service.ask(&format!("{method} {path}"), &fields, body)
+    };
+    let created = |len: usize| tus("POST", "/v1/tus", &format!("Upload-Length: {len}\r\n"), b"");
+    let api = Described::read("openapi-image.json");
+    for operation in api.operations() {
+        let of = |parameter: &str, value: &str| operation.path.replace(parameter, value);
+        let answer = match (&operation.method[..], &operation.path[..]) {
+            ("POST", "/v1/images") => {
+                service.post("?ops=tiny=rs:fit:64:64/th/bh&priority=bulk", &format!("{key}Prefer: wait=30\r\n"), &image)
+            }
+            // What is deleted is not asked for again.
+            ("DELETE", "/v1/jobs/{id}") => {
+                let own = text(&job(6)["id"]);
+                let cancelled = service.ask(&format!("DELETE /v1/jobs/{own}"), key, b"");
+                api.check(&operation, cancelled.status, &cancelled.body);
+                service.ask(&format!("DELETE /v1/jobs/{own}?purge"), key, b"")
+            }
+            ("GET", "/v1/jobs/{id}/events") => {
+                let seen = format!("{key}Last-Event-ID: {}\r\n", done["revision"]);
+                service.ask(&format!("GET /v1/jobs/{id}/events"), &seen, b"")
+            }
+            ("GET", "/v1/events") => service.ask(&format!("GET /v1/events?job={id}"), key, b""),
+            ("GET", "/v1/images/{key}") => service.get(&of("{key}", &output)),
+            ("GET", "/v1/images/{original}/{options}") => {
+                let address = format!("/v1/images/{original}/rs:fit:32:32");
+                service.get(&address)
+            }
+            ("POST", "/v1/tus") => created(10),
+            (method, "/v1/tus/{upload}") => {
+                let place = created(image.len()).field("location").unwrap().to_owned();
+                let piece = "Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\n";
+                match method {
+                    "PATCH" => tus(method, &place, piece, &image),
+                    _ => tus(method, &place, "", b""),
+                }
+            }
+            (method, path) => {
+                let path = path.replace("{id}", &id).replace("{letter}", "1");
+                service.ask(&format!("{method} {path}"), &format!("{key}Content-Length: 0\r\n"), b"")
+            }
+        };
+        // Not found may be a letter, or a bucket that is not configured; never the address itself.
+        assert!(!answer.text().contains("nothing at this address"), "{} {}", operation.method, operation.path);
+        api.check(&operation, answer.status, &answer.body);
+    }
+    let refused = service.post("?preset=nonesuch", key, &image);
+    let upload = api.operations().into_iter().find(|operation| operation.path == "/v1/images").unwrap();
+    assert!(refused.status == 422 || refused.status == 400, "{refused:?}");
+    api.check(&upload, refused.status, &refused.body);
     service.stop();
 }
