@@ -22,6 +22,7 @@ use annulus::image::process::Process;
 use annulus::image::service::{Image, plan};
 use annulus::image::variants::sign::Sign;
 use annulus::process::handover::{Handover, Takeover};
+use annulus::process::manager::Manager;
 use annulus::process::needs::Needs;
 use annulus::process::user::User;
 use annulus_engine::plan::{Grants, Plan, Request};
@@ -212,6 +213,7 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
     let builder = builder.stall_names(stall_names);
     let source = source(args);
     let places = places(&config, args, source.as_ref())?;
+    let manager = Manager::find(shards);
     let mut sockets = lock(taken).as_mut().map(Takeover::take_sockets).unwrap_or_default();
     if let Some(user) = config.user.as_deref().map(User::find).transpose()? {
         if sockets.is_empty() {
@@ -254,6 +256,7 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
         gateway: editions.clone(),
         image: image.clone().map(|image| (image, image_address)),
         console: console.clone(),
+        manager: manager.clone(),
     };
     let main = move |shard: Shard| services(shard, started.clone());
     let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
@@ -268,7 +271,7 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
         (paths, calls) => annulus::say!("walls: landlock {}, seccomp {}", stands(paths), stands(calls)),
     }
     let engine = running.engine().clone();
-    offer(&engine, places, handover.clone(), taken.clone(), args.command)?;
+    when_all_listen(&engine, places, handover.clone(), taken.clone(), manager, args.command)?;
     let leaving = handover.clone();
     if let (Some(source), Some(editions)) = (source.clone(), editions.clone()) {
         source.watch(editions, dates).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
@@ -378,15 +381,18 @@ fn needs(config: &Config, args: &Args, source: Option<&Source>) -> Result<Needs,
     Ok(needs)
 }
 
-/// When all shards listen, takes the place of the process before, and can be replaced in turn.
-fn offer(
+/// When all shards listen, takes the place of the process before, can be replaced in turn, and tells who waits for it.
+fn when_all_listen(
     engine: &Engine,
     places: Vec<Place>,
     handover: Option<Arc<Handover>>,
     taken: Taken,
+    manager: Option<Arc<Manager>>,
     command: Command,
 ) -> Result<(), String> {
-    let Some(handover) = handover else { return Ok(()) };
+    if handover.is_none() && manager.is_none() {
+        return Ok(());
+    }
     let engine = engine.clone();
     let body = move || {
         while !places.iter().all(|place| engine.listens(&place.address)) {
@@ -395,11 +401,14 @@ fn offer(
         for address in engine.give_up_sockets() {
             annulus::say!("upgrade: nobody listens at {address} any more");
         }
-        if let Err(sentence) = handover.offer(engine, command.name()) {
+        if let Some(Err(sentence)) = handover.map(|handover| handover.offer(engine, command.name())) {
             annulus::say!("{sentence}");
         }
         if let Some(takeover) = lock(&taken).take() {
             takeover.ready();
+        }
+        if let Some(Err(sentence)) = manager.map(|manager| manager.ready()) {
+            annulus::say!("{sentence}");
         }
     };
     let started = std::thread::Builder::new().name("ready".to_owned()).spawn(body);
@@ -419,6 +428,7 @@ struct Started {
     /// And where it listens.
     image: Option<(Arc<Image>, std::net::SocketAddr)>,
     console: Option<Arc<Console>>,
+    manager: Option<Arc<Manager>>,
 }
 
 /// The gateway's file, if one is named.
@@ -479,6 +489,10 @@ fn check(args: &Args) -> Result<(), String> {
 /// One shard's services. If one cannot start, the whole process ends: half of them is not what was asked for.
 async fn services(shard: Shard, started: Started) -> Result<(), String> {
     let mut others = Vec::new();
+    if let Some(manager) = started.manager {
+        let on = shard.clone();
+        let _until_the_end = shard.spawn(async move { manager.attend(&on).await });
+    }
     if let Some(console) = &started.console {
         let mut services = Vec::new();
         if let Some(chat) = &started.chat {
