@@ -1,7 +1,7 @@
 //! `annulus fetch`: a small client on the machines that the gateway uses, for looking at servers.
 //!
 //! ```text
-//! annulus fetch [--http1|--http2|--h2c] [--insecure] [-i] [-X METHOD] [-H 'Name: value'] [-d BODY] URL...
+//! annulus fetch [--http1|--http2|--h2c] [--insecure] [-i] [-f] [-X METHOD] [-H 'Name: value'] [-d BODY] URL...
 //! ```
 //!
 //! URLs of one origin share a connection. Bodies go to standard output in the order of the URLs. What a server does wrong
@@ -34,6 +34,7 @@ pub struct Fetch {
     fields: Vec<(String, String)>,
     body: Option<String>,
     include: bool,
+    fail: bool,
     insecure: bool,
     seconds: u64,
 }
@@ -71,6 +72,7 @@ impl Fetch {
             fields: words.values("-H").map(read_field).collect::<Result<_, _>>()?,
             body,
             include: words.has("--include"),
+            fail: words.has("--fail"),
             insecure: words.has("--insecure"),
             seconds: words.parsed("--seconds", "a number")?.unwrap_or(30),
         })
@@ -128,7 +130,13 @@ impl Fetch {
         let mut good = true;
         for (task, url) in tasks.into_iter().zip(&fetch.urls) {
             match task.await.unwrap_or_else(|_| Err("the request ended by a panic".into())) {
-                Ok(bytes) => std::io::stdout().write_all(&bytes).map_err(|error| error.to_string())?,
+                Ok((status, bytes)) => {
+                    std::io::stdout().write_all(&bytes).map_err(|error| error.to_string())?;
+                    if fetch.fail && status >= 400 {
+                        good = false;
+                        eprintln!("annulus fetch: {}: status {status}", url.text);
+                    }
+                }
                 Err(why) => {
                     good = false;
                     eprintln!("annulus fetch: {}: {why}", url.text);
@@ -138,7 +146,8 @@ impl Fetch {
         Ok(good)
     }
 
-    async fn one(&self, upstream: &Rc<Upstream>, url: &Url) -> Result<Vec<u8>, Failure> {
+    /// An answer: its status, and what is shown of it.
+    async fn one(&self, upstream: &Rc<Upstream>, url: &Url) -> Result<(u16, Vec<u8>), Failure> {
         // A Host of one's own is whom the request names; the URL remains whom it goes to.
         let own_host = self.fields.iter().rfind(|(name, _)| name == "host").map(|(_, host)| &host[..]);
         let mut fields = FieldList::new();
@@ -166,8 +175,9 @@ impl Fetch {
             }
             out.push(b'\n');
         }
+        let status = answer.status;
         out.extend_from_slice(&answer.collect(BODY_BYTES_MAX).await?);
-        Ok(out)
+        Ok((status, out))
     }
 }
 

@@ -53,8 +53,9 @@ fn fetch(version: &str, seconds: &str, wire: Vec<u8>, then: Then) -> (Option<i32
             while matches!(stream.read(&mut request), Ok(1..)) {}
         }
     });
-    let arguments = ["fetch", version, "--seconds", seconds, &url];
-    let output = Command::new(env!("CARGO_BIN_EXE_annulus")).args(arguments).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
+    command.arg("fetch").args(version.split(' ')).args(["--seconds", seconds, &url]);
+    let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
@@ -70,6 +71,22 @@ fn says_within(seconds: &str, version: &str, wire: Vec<u8>, then: Then, what: &s
     let last = error.lines().last().unwrap_or_default();
     assert!(last.starts_with("annulus fetch: http://127.0.0.1:") && last.contains(what), "{what}: {error}");
     assert_eq!(out, "", "{what}");
+}
+
+#[test]
+fn a_bad_status_is_an_answer_unless_it_was_to_be_a_failure() {
+    for (words, status, expected) in [
+        ("--http1", "503 Service Unavailable", 0),
+        ("--http1 --fail", "503 Service Unavailable", 1),
+        ("--http1 -f", "400 Bad Request", 1),
+        ("--http1 --fail", "399 Odd", 0),
+        ("--http1 --fail", "200 OK", 0),
+    ] {
+        let wire = format!("HTTP/1.1 {status}\r\nContent-Length: 4\r\n\r\nbody").into_bytes();
+        let (exit, out, error) = fetch(words, "20", wire, Then::Waits);
+        assert_eq!((exit, &out[..]), (Some(expected), "body"), "{words} {status}: {error}");
+        assert_eq!(error.contains("status "), expected == 1, "{words} {status}: {error}");
+    }
 }
 
 #[test]

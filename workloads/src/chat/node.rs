@@ -409,68 +409,6 @@ fn make_directories(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-<<<<<<< HEAD
-=======
-fn verifiers(config: &Config) -> Result<Verifiers, String> {
-    let skip = config.client.insecure_skip_signature;
-    Ok(Verifiers {
-        connection: verifier(&config.tokens, skip, "tokens")?,
-        subscription: verifier(config.subscription_tokens(), skip, "subscription_tokens")?,
-    })
-}
-
-fn verifier(tokens: &Tokens, skip_signature: bool, section: &str) -> Result<Verifier, String> {
-    let named = |error: String| format!("chat.{section}: {error}");
-    let secret = |secret: &Option<config::Secret>| secret.as_ref().map(|s| s.reveal().to_owned()).unwrap_or_default();
-    let pem = |pem: &Option<config::Pem>| pem.as_ref().map_or(Ok(String::new()), config::Pem::load).map_err(named);
-    let jwks = match (&tokens.jwks_file, &tokens.jwks_url) {
-        (Some(path), _) => {
-            let text = std::fs::read(path).map_err(|error| named(format!("{}: {error}", path.display())))?;
-            Jwks::Set(text)
-        }
-        (None, Some(_)) => Jwks::Endpoint(Times::default().spread(crate::backoff::seed())),
-        (None, None) => Jwks::None,
-    };
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let settings = Settings {
-        hmac_secret_key: secret(&tokens.hmac_secret),
-        hmac_previous_secret_key: secret(&tokens.hmac_previous_secret),
-        hmac_previous_secret_key_valid_until: tokens.hmac_previous_valid_until.unwrap_or(0),
-        rsa_public_key: pem(&tokens.rsa_public_key)?,
-        ecdsa_public_key: pem(&tokens.ecdsa_public_key)?,
-        ed25519_public_key: pem(&tokens.ed25519_public_key)?,
-        jwks,
-        audience: text(&tokens.audience),
-        issuer: text(&tokens.issuer),
-        user_id_claim: text(&tokens.user_id_claim),
-        skip_signature,
-        ..Settings::default()
-    };
-    let verifier = Verifier::new(settings).map_err(named)?;
-    for warning in verifier.warnings() {
-        crate::warn!("chat: note: chat.{section}: {warning}");
-    }
-    Ok(verifier)
-}
-
-fn database(config: &Config) -> Result<Database, String> {
-    Ok(match &config.database {
-        config::Database::None => Database::None,
-        config::Database::Sqlite { directory } => Database::Sqlite(SqliteSettings::new(directory)),
-        config::Database::Postgres { url, connections, batch_rows_max } => {
-            let target = Target::parse(url.reveal()).map_err(|error| format!("chat.database.postgres: {error}"))?;
-            let directory = config.log.directory.clone().unwrap_or_default();
-            let settings = PostgresSettings {
-                connections: *connections,
-                batch_rows: *batch_rows_max,
-                ..PostgresSettings::new(&directory, target)
-            };
-            Database::Postgres(Box::new(settings))
-        }
-    })
-}
-
->>>>>>> part-cli
 fn open_log(config: &Config, has_feeder: bool, restorer: &mut Restorer<'_>) -> Result<Option<Opened>, String> {
     let Some(directory) = &config.log.directory else { return Ok(None) };
     let options = log::Options {

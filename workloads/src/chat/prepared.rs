@@ -109,7 +109,7 @@ fn verifier(tokens: &Tokens, skip_signature: bool, section: &str) -> Result<Veri
     };
     let verifier = Verifier::new(settings).map_err(named)?;
     for warning in verifier.warnings() {
-        crate::say!("chat: note: chat.{section}: {warning}");
+        crate::warn!("chat: note: chat.{section}: {warning}");
     }
     Ok(verifier)
 }

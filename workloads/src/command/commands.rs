@@ -365,6 +365,7 @@ pub static COMMANDS: &[Entry] = &[
             Flag::switch("--h2c", "HTTP/2 without TLS, by prior knowledge"),
             Flag::switch("--insecure", "accept any certificate"),
             Flag { short: "-i", ..Flag::switch("--include", "print status and fields, too") },
+            Flag { short: "-f", ..Flag::switch("--fail", "a status of 400 or more is a failure: for health checks") },
             Flag::with("-X", Takes::Text("METHOD"), "the method: GET, or POST with -d"),
             Flag::with("-H", Takes::Text("FIELD"), "a field, as 'Name: value'; may be repeated"),
             Flag::with("-d", Takes::Text("BODY"), "the request's body"),

@@ -1,4 +1,4 @@
-//! A server as a process of its machine: how it is replaced while it works, whose it is, and what it may do.
+//! A server as a process of its machine: how it is replaced while it works, whose it is, what it may do, and who waits for it.
 //!
 //! | file | noun |
 //! |---|---|
@@ -6,8 +6,10 @@
 //! | `user.rs` | whom a server becomes that root started |
 //! | `walls.rs` | the kernel's walls around a server: paths, ports, system calls |
 //! | `needs.rs` | what of the machine the configured services need |
+//! | `manager.rs` | what the service manager that started it is told |
 
 pub mod handover;
+pub mod manager;
 pub mod needs;
 pub mod user;
 pub mod walls;

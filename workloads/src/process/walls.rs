@@ -148,10 +148,6 @@ impl Walls {
     }
 }
 
-<<<<<<< HEAD
-/// What helps where somebody else forbids a wall.
-const ALLOW_IT: &str = "allow it there";
-=======
 /// Which version of landlock this kernel offers, if it does.
 pub fn landlock_version() -> Option<u8> {
     let versions = [(6, ABI::V6), (5, ABI::V5), (4, ABI::V4), (3, ABI::V3), (2, ABI::V2), (1, ABI::V1)];
@@ -172,13 +168,8 @@ pub fn landlock_version() -> Option<u8> {
     versions.into_iter().find(|(_, abi)| is_offered(*abi)).map(|(version, _)| version)
 }
 
-fn missing(wall: &str) -> String {
-    format!(
-        "this kernel offers no {wall}, and walls = \"required\" asks for it. Likely cause: a kernel built without it, or a \
-         container's own profile. Fix: allow it there, or use walls = \"auto\""
-    )
-}
->>>>>>> part-cli
+/// What helps where somebody else forbids a wall.
+const ALLOW_IT: &str = "allow it there";
 
 fn landlock(needs: &Needs) -> Result<bool, landlock::RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;

@@ -1,11 +1,8 @@
 //! The gateway's file, or what there is where none is named.
 
-use std::sync::Arc;
-
 use crate::args::{Args, Command};
 use crate::gateway::config;
-use crate::gateway::reload::{Dates, Editions, Source};
-use crate::gateway::service::Edition;
+use crate::gateway::reload::{Loaded, Source};
 
 /// The gateway's file, if one is named.
 pub fn source(args: &Args) -> Option<Source> {
@@ -19,26 +16,11 @@ pub fn source(args: &Args) -> Option<Source> {
 }
 
 /// What the gateway's file says, if there is a gateway.
-pub(super) fn gateway_of(command: Command, source: Option<&Source>) -> Result<Option<config::Gateway>, String> {
+pub(super) fn load(command: Command, source: Option<&Source>) -> Result<Option<Loaded>, String> {
     match source {
         _ if !command.has_gateway() => Ok(None),
-        Some(source) => {
-            let read = config::load(&source.path, &source.options);
-            read.map(|(gateway, _)| Some(gateway)).map_err(|problems| lines(&problems))
-        }
-        None => built_in().map(Some),
-    }
-}
-
-/// The first edition of the gateway, if there is one, and what files it was made of.
-pub(super) fn open(command: Command, source: Option<&Source>) -> Result<(Option<Arc<Editions>>, Dates), String> {
-    match source {
-        _ if !command.has_gateway() => Ok((None, Dates::new())),
-        Some(source) => {
-            let (edition, dates) = source.read()?;
-            Ok((Some(Editions::new(edition)), dates))
-        }
-        None => Ok((Some(Editions::new(Edition::load(built_in()?)?)), Dates::new())),
+        Some(source) => source.load().map(Some),
+        None => built_in().map(|gateway| Some(Loaded::without_file(gateway))),
     }
 }
 
@@ -46,9 +28,7 @@ pub(super) fn open(command: Command, source: Option<&Source>) -> Result<(Option<
 fn built_in() -> Result<config::Gateway, String> {
     let text = include_str!("../../gateway/built_in.json");
     let read = config::load_text("built-in", config::Syntax::Json, text, &config::LoadOptions::default());
-    read.map(|(gateway, _)| gateway).map_err(|problems| lines(&problems))
-}
-
-fn lines(problems: &[config::Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    let lines =
+        |problems: Vec<config::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    read.map(|(gateway, _)| gateway).map_err(lines)
 }

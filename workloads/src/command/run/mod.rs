@@ -17,13 +17,13 @@ use std::sync::Arc;
 
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
-use annulus_engine::{Builder, Engine, ListeningSocket, Running, Shard, raise_file_limit};
+use annulus_engine::{Builder, Engine, ListeningSocket, Shard, raise_file_limit};
 
+use self::edition::load;
 pub use self::edition::source;
-use self::edition::{gateway_of, open};
-use self::places::{Place, places};
+use self::places::{Place, console_at, places};
 use self::services::{Started, services};
-use self::succession::{Taken, lock, offer};
+use self::succession::{Taken, lock, when_all_listen};
 use super::words::Words;
 use super::{Ended, Trouble};
 use crate::args::{Args, Command};
@@ -31,12 +31,15 @@ use crate::chat::node::Node;
 use crate::config::Config;
 use crate::console::{Console, stall_names};
 use crate::doctor::capacity;
-use crate::gateway::reload::{Dates, Editions, Source};
+use crate::gateway::config::Gateway;
+use crate::gateway::reload::{Dates, Editions, Loaded, Source};
 use crate::image::service::{Image, plan};
 use crate::journal::{self, Form};
 use crate::process::handover::{Handover, Takeover};
+use crate::process::manager::Manager;
 use crate::process::needs::Needs;
 use crate::process::user::User;
+use crate::process::walls;
 
 /// Shards at most: who of them has members of a channel is kept in 64 bits.
 const SHARDS_MAX: usize = 64;
@@ -80,48 +83,59 @@ fn read(command: Command, words: &Words) -> Result<Args, Trouble> {
 /// Runs the services until the process is asked to stop. Who was to be replaced hears of it where that fails.
 fn serve(args: &Args) -> Ended {
     let config = Config::load(args)?;
+    let user = config.user.as_deref().map(User::find).transpose()?;
     let taken = match &config.handover {
-        Some(path) => Takeover::ask(path, args.command.name())?,
+        Some(path) => Takeover::ask(path, args.command.name(), user.as_ref())?,
         None => None,
     };
     let taken = Taken::new(std::sync::Mutex::new(taken));
-    let ended = serve_all(config, args, &taken);
-    if let (Err(why), Some(takeover)) = (&ended, lock(&taken).take()) {
-        takeover.failed(why);
+    let mut ended = serve_all(config, args, user.as_ref(), &taken);
+    if let Some(takeover) = lock(&taken).take() {
+        // Who was asked to end before being ready has not failed; who was late has.
+        ended = ended.and_then(|()| takeover.is_in_time());
+        if let Err(why) = &ended {
+            takeover.failed(why);
+        }
     }
     ended.map(|()| true).map_err(Trouble::Failed)
 }
 
 /// From the first look at the machine to the last word. The order is the point: ports while the process may still open them,
 /// then the user that it becomes, then the walls, then the first thread.
-fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
+fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) -> Result<(), String> {
     let files = raise_file_limit().map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let (builder, cores) = engine(&config, args.command);
     let shards = cores.shards.len().min(SHARDS_MAX);
     let source = source(args);
-    let places = places(&config, args, source.as_ref())?;
-    let sockets = become_somebody(&config, taken, &places, shards)?;
+    // Read once: what is asked of the machine is what is then served.
+    let loaded = load(args.command, source.as_ref())?;
+    let places = places(&config, args.command, loaded.as_ref().map(Loaded::gateway));
+    let manager = Manager::find(shards);
+    let sockets = become_somebody(user, taken, &places, shards)?;
     // Beyond this line is the first thread, and nothing more can be opened than what the configuration names.
-    let needs = needs(&config, args, source.as_ref())?;
+    let needs = needs(&config, args, source.as_ref(), loaded.as_ref().map(Loaded::gateway));
     needs.make_folders()?;
     let handover = config.handover.as_deref().map(Handover::open).transpose()?;
     let walls = config.walls;
-    let paths_are_shut = walls.shut_paths(&needs)?;
-    let (editions, dates) = open(args.command, source.as_ref())?;
+    let paths = walls.shut_paths(&needs)?;
+    let (edition, dates) = loaded.map(Loaded::open).transpose()?.unzip();
     release(&config, args.command, taken)?;
-    let started = start(config, args.command, editions, &cores, shards)?;
+    let started = start(config, args.command, edition.map(Editions::new), &cores, shards, manager.clone())?;
     let on_shards = started.clone();
     let main = move |shard: Shard| services(shard, on_shards.clone());
     let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
+    let rings = walls.see_rings(running.engine().rings_are_restricted())?;
     // A console takes profiles.
-    let calls_are_shut = walls.shut_calls(started.console.is_some())?;
+    let calls = walls.shut_calls(started.console.is_some())?;
     if let Some(console) = &started.console {
         console.watch();
     }
-    introduce(&running, files, paths_are_shut, calls_are_shut);
-    offer(running.engine(), places, handover.clone(), taken.clone(), args.command)?;
-    listen(signals, running.engine(), &started, source, dates, handover.clone())?;
+    crate::say!("{}", running.engine().plan());
+    crate::say!("{}", capacity(files));
+    crate::say!("walls: {}", walls::describe(&paths, &calls, &rings));
+    when_all_listen(running.engine(), places, handover.clone(), taken.clone(), manager, args.command)?;
+    listen(signals, running.engine(), &started, source, dates.unwrap_or_default(), handover.clone())?;
     let shards = running.wait().map_err(|error| error.to_string());
     if let Some((image, _)) = started.image {
         image.stop();
@@ -145,13 +159,13 @@ fn engine(config: &Config, command: Command) -> (Builder, Plan) {
 
 /// Takes the sockets of the process before, or opens some while that is still allowed, and becomes the user that is to serve.
 fn become_somebody(
-    config: &Config,
+    user: Option<&User>,
     taken: &Taken,
     places: &[Place],
     shards: usize,
 ) -> Result<Vec<ListeningSocket>, String> {
     let mut sockets = lock(taken).as_mut().map(Takeover::take_sockets).unwrap_or_default();
-    if let Some(user) = config.user.as_deref().map(User::find).transpose()? {
+    if let Some(user) = user {
         if sockets.is_empty() {
             for place in places {
                 sockets.extend(place.open(shards)?);
@@ -163,7 +177,7 @@ fn become_somebody(
 }
 
 /// What of the machine is needed.
-fn needs(config: &Config, args: &Args, source: Option<&Source>) -> Result<Needs, String> {
+fn needs(config: &Config, args: &Args, source: Option<&Source>, gateway: Option<&Gateway>) -> Needs {
     let mut needs = Needs::new();
     if args.command.has_chat() {
         needs.add_chat(&config.chat);
@@ -171,15 +185,12 @@ fn needs(config: &Config, args: &Args, source: Option<&Source>) -> Result<Needs,
     if args.command.has_image() {
         needs.add_image(&config.image);
     }
-    if let Some(gateway) = gateway_of(args.command, source)? {
-        needs.add_gateway(&gateway);
-    }
-    if args.command == Command::Run {
-        needs.ports.push(9900);
+    if let Some(gateway) = gateway {
+        needs.add_gateway(gateway);
     }
     let files: [Option<&Path>; 2] = [args.config.as_deref(), source.map(|source| source.path.as_path())];
-    needs.add_process(config, &files);
-    Ok(needs)
+    needs.add_process(config.handover.as_deref(), console_at(config, args.command), &files);
+    needs
 }
 
 /// Has the process before end. What has one writer can only be opened then, and there is no way back: so everything else is
@@ -200,24 +211,14 @@ fn start(
     editions: Option<Arc<Editions>>,
     cores: &Plan,
     shards: usize,
+    manager: Option<Arc<Manager>>,
 ) -> Result<Started, String> {
     let image_address = config.image.listen;
     // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
     let image = command.has_image().then(|| Image::start(config.image, cores)).transpose()?;
     let chat = command.has_chat().then(|| Node::open(config.chat, shards)).transpose()?;
     let console = config.console.or_default(command == Command::Run).map(Console::new);
-    Ok(Started { chat, gateway: editions, image: image.map(|image| (image, image_address)), console })
-}
-
-/// Says what this process is.
-fn introduce(running: &Running<Result<(), String>>, files: u64, paths_are_shut: bool, calls_are_shut: bool) {
-    let stands = |wall| if wall { "stands" } else { "is not offered here" };
-    crate::say!("{}", running.engine().plan());
-    crate::say!("{}", capacity(files));
-    match (paths_are_shut, calls_are_shut) {
-        (false, false) => crate::say!("walls: none"),
-        (paths, calls) => crate::say!("walls: landlock {}, seccomp {}", stands(paths), stands(calls)),
-    }
+    Ok(Started { chat, gateway: editions, image: image.map(|image| (image, image_address)), console, manager })
 }
 
 /// Drains when asked to, and reads again what may have changed.

@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 
 use annulus_engine::{Address, ListeningSocket, SocketOptions};
 
-use super::edition::gateway_of;
-use crate::args::{Args, Command};
+use crate::args::Command;
 use crate::config::Config;
-use crate::gateway::reload::Source;
+use crate::gateway::config::Gateway;
 
 /// An address that shards listen on.
 pub(super) struct Place {
@@ -37,18 +36,22 @@ impl Place {
 }
 
 /// Where it is listened.
-pub(super) fn places(config: &Config, args: &Args, source: Option<&Source>) -> Result<Vec<Place>, String> {
+pub(super) fn places(config: &Config, command: Command, gateway: Option<&Gateway>) -> Vec<Place> {
     let mut places = Vec::new();
-    if args.command.has_chat() {
+    if command.has_chat() {
         places.push(Place::at(config.chat.listen, config.chat.listen.port() != 0));
     }
-    if args.command.has_image() {
+    if command.has_image() {
         places.push(Place::at(config.image.listen, false));
     }
-    if let Some(gateway) = gateway_of(args.command, source)? {
+    if let Some(gateway) = gateway {
         places.push(Place::at(SocketAddr::new(gateway.listen.ip, gateway.listen.port), false));
     }
-    let console = config.console.clone().or_default(args.command == Command::Run);
-    places.extend(console.and_then(|console| console.listen).map(|listen| Place::at(listen, false)));
-    Ok(places)
+    places.extend(console_at(config, command).map(|listen| Place::at(listen, false)));
+    places
+}
+
+/// Where the console listens, if there is one.
+pub(super) fn console_at(config: &Config, command: Command) -> Option<SocketAddr> {
+    config.console.clone().or_default(command == Command::Run)?.listen
 }

@@ -11,6 +11,7 @@ use crate::console::{Console, Service};
 use crate::gateway::reload::Editions;
 use crate::gateway::service;
 use crate::image::service::Image;
+use crate::process::manager::Manager;
 
 /// What runs on every shard.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub(super) struct Started {
     /// And where it listens.
     pub(super) image: Option<(Arc<Image>, SocketAddr)>,
     pub(super) console: Option<Arc<Console>>,
+    /// Who started the process, where that wants to hear of it.
+    pub(super) manager: Option<Arc<Manager>>,
 }
 
 impl Started {
@@ -47,6 +50,10 @@ impl Started {
 /// One shard's services. If one cannot start, the whole process ends: half of them is not what was asked for.
 pub(super) async fn services(shard: Shard, started: Started) -> Result<(), String> {
     let mut others = Vec::new();
+    if let Some(manager) = started.manager.clone() {
+        let on = shard.clone();
+        let _until_the_end = shard.spawn(async move { manager.attend(&on).await });
+    }
     if let Some(console) = &started.console {
         match console.open(&shard, started.named().await) {
             Ok(door) => others.push((

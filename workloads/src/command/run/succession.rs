@@ -8,6 +8,7 @@ use annulus_engine::Engine;
 use super::places::Place;
 use crate::args::Command;
 use crate::process::handover::{Handover, Takeover};
+use crate::process::manager::Manager;
 
 /// How often it is looked whether all shards listen.
 const READY_LOOK: Duration = Duration::from_millis(2);
@@ -19,28 +20,38 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When all shards listen, takes the place of the process before, and can be replaced in turn.
-pub(super) fn offer(
+/// When all shards listen, takes the place of the process before, can be replaced in turn, and tells who waits for it.
+pub(super) fn when_all_listen(
     engine: &Engine,
     places: Vec<Place>,
     handover: Option<Arc<Handover>>,
     taken: Taken,
+    manager: Option<Arc<Manager>>,
     command: Command,
 ) -> Result<(), String> {
-    let Some(handover) = handover else { return Ok(()) };
+    if handover.is_none() && manager.is_none() {
+        return Ok(());
+    }
     let engine = engine.clone();
     let body = move || {
         while !places.iter().all(|place| engine.listens(&place.address)) {
             std::thread::sleep(READY_LOOK);
         }
         for address in engine.give_up_sockets() {
-            crate::say!("upgrade: nobody listens at {address} any more");
+            crate::warn!("upgrade: nobody listens at {address} any more");
         }
-        if let Err(sentence) = handover.offer(engine, command.name()) {
-            crate::say!("{sentence}");
+        if lock(&taken).as_ref().is_some_and(|takeover| takeover.is_in_time().is_err()) {
+            // Why is said when it has ended.
+            return engine.drain();
+        }
+        if let Some(Err(sentence)) = handover.map(|handover| handover.offer(engine, command.name())) {
+            crate::warn!("{sentence}");
         }
         if let Some(takeover) = lock(&taken).take() {
             takeover.ready();
+        }
+        if let Some(Err(sentence)) = manager.map(|manager| manager.ready()) {
+            crate::warn!("{sentence}");
         }
     };
     let started = std::thread::Builder::new().name("ready".to_owned()).spawn(body);

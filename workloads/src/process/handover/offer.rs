@@ -117,7 +117,7 @@ impl Shared {
         match self.converse(stream, engine, command) {
             Ok(is_succeeded) => is_succeeded,
             Err(error) => {
-                crate::say!("upgrade: a process that asked for the sockets went away: {error}");
+                crate::warn!("upgrade: a process that asked for the sockets went away: {error}");
                 false
             }
         }
@@ -126,7 +126,7 @@ impl Shared {
     fn converse(&self, mut stream: UnixStream, engine: &Engine, command: &str) -> io::Result<bool> {
         let mut lines = BufReader::new(stream.try_clone()?);
         let refused = |stream: &mut UnixStream, why: &str| {
-            crate::say!("upgrade: a process that asked for the sockets was refused: {why}");
+            crate::warn!("upgrade: a process that asked for the sockets was refused: {why}");
             stream.write_all(format!("refused {why}\n\n").as_bytes())
         };
         let peer = socket_peercred(&stream)?;
@@ -158,7 +158,7 @@ impl Shared {
         let word = match words::line(&mut lines, READY_MAX + WORD_MAX) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let waited = READY_MAX.as_secs();
-                crate::say!("upgrade: process {number} was not ready within {waited} s, and this one goes on");
+                crate::warn!("upgrade: process {number} was not ready within {waited} s, and this one goes on");
                 return Ok(false);
             }
             word => word?,
@@ -171,11 +171,11 @@ impl Shared {
                 Ok(true)
             }
             ("failed", why) => {
-                crate::say!("upgrade: process {number} could not start, and this one goes on: {why}");
+                crate::warn!("upgrade: process {number} could not start, and this one goes on: {why}");
                 Ok(false)
             }
             _ => {
-                crate::say!("upgrade: process {number} ended before it was ready, and this one goes on");
+                crate::warn!("upgrade: process {number} ended before it was ready, and this one goes on");
                 Ok(false)
             }
         }
