@@ -11,7 +11,7 @@ use annulus::chat::node::Node;
 use annulus::chat::offline::Offline;
 use annulus::chat::serve;
 use annulus::config::Config;
-use annulus::console::{Console, Service, stall_names};
+use annulus::console::{Console, Service, Shown, stall_names};
 use annulus::doctor::{Doctor, capacity};
 use annulus::fetch::Fetch;
 use annulus::gateway::config;
@@ -24,6 +24,7 @@ use annulus::image::variants::sign::Sign;
 use annulus::process::handover::{Handover, Takeover};
 use annulus::process::needs::Needs;
 use annulus::process::user::User;
+use annulus_engine::metrics::ShardMetrics;
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
 use annulus_engine::{Address, Engine, ListeningSocket, Shard, SocketOptions, raise_file_limit};
@@ -243,23 +244,19 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
         has_image.then(|| Image::check(&config.image)).transpose()?;
         takeover.release()?;
     }
-    let image_address = config.image.listen;
     // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
     let image = has_image.then(|| Image::start(config.image, &cores)).transpose()?;
     let chat = has_chat.then(|| Node::open(config.chat, shards)).transpose()?;
     let profiles = config.console.listen.is_some() || args.command == Command::Run;
     let console = config.console.or_default(args.command == Command::Run).map(Console::new);
-    let started = Started {
-        chat: chat.clone(),
-        gateway: editions.clone(),
-        image: image.clone().map(|image| (image, image_address)),
-        console: console.clone(),
-    };
+    let started =
+        Started { chat: chat.clone(), gateway: editions.clone(), image: image.clone(), console: console.clone() };
+    let shown = started.clone();
     let main = move |shard: Shard| services(shard, started.clone());
     let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
     let calls_are_shut = config.walls.shut_calls(profiles)?;
     if let Some(console) = &console {
-        console.watch();
+        console.watch(running.engine(), format!("annulus {}", args.command.name()), shown);
     }
     annulus::say!("{}", running.engine().plan());
     annulus::say!("{}", capacity(files));
@@ -286,6 +283,9 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
     });
     listening.map_err(|error| format!("the thread for signals cannot start: {error}"))?;
     let shards = running.wait().map_err(|error| error.to_string());
+    if let Some(console) = console {
+        console.stop();
+    }
     if let Some(image) = image {
         image.stop();
     }
@@ -416,9 +416,44 @@ fn reload_chat(chat: Option<&Node>) -> bool {
 struct Started {
     chat: Option<Arc<Node>>,
     gateway: Option<Arc<Editions>>,
-    /// And where it listens.
-    image: Option<(Arc<Image>, std::net::SocketAddr)>,
+    image: Option<Arc<Image>>,
     console: Option<Arc<Console>>,
+}
+
+impl Shown for Started {
+    fn services(&self) -> Vec<Service> {
+        let chat = self.chat.as_ref().map(|chat| Service {
+            name: "chat",
+            about: "rooms, presence and history for Centrifuge clients",
+            url: chat.url(),
+            pages: [("page", "/")].into_iter().chain(chat.console().map(|path| ("console", path))).collect(),
+        });
+        let gateway = self.gateway.as_ref().map(|editions| {
+            let gateway = editions.in_force().gateway;
+            let scheme = if gateway.tls.is_some() { "https" } else { "http" };
+            let address = SocketAddr::new(gateway.listen.ip, gateway.listen.port);
+            let about = "one answer out of many services' answers";
+            Service {
+                name: "gateway",
+                about,
+                url: format!("{scheme}://{address}"),
+                pages: vec![("dashboard", "/__dashboard")],
+            }
+        });
+        let image = self.image.as_ref().map(|image| Service {
+            name: "image",
+            about: "uploads, processing and delivery of images",
+            url: image.url(),
+            pages: vec![("page", "/"), ("console", "/console")],
+        });
+        [chat, gateway, image].into_iter().flatten().collect()
+    }
+
+    fn refresh(&self, first: &ShardMetrics) {
+        if let Some(image) = &self.image {
+            image.show(first);
+        }
+    }
 }
 
 /// The gateway's file, if one is named.
@@ -480,22 +515,7 @@ fn check(args: &Args) -> Result<(), String> {
 async fn services(shard: Shard, started: Started) -> Result<(), String> {
     let mut others = Vec::new();
     if let Some(console) = &started.console {
-        let mut services = Vec::new();
-        if let Some(chat) = &started.chat {
-            let about = "rooms, presence and history for Centrifuge clients";
-            services.push(Service { name: "chat", about, address: chat.common.config.listen });
-        }
-        if let Some(editions) = &started.gateway {
-            let gateway = editions.newer(&mut 0).await.gateway;
-            let about = "one answer out of many services' answers";
-            let address = std::net::SocketAddr::new(gateway.listen.ip, gateway.listen.port);
-            services.push(Service { name: "gateway", about, address });
-        }
-        if let Some((_, address)) = &started.image {
-            let about = "uploads, processing and delivery of images";
-            services.push(Service { name: "image", about, address: *address });
-        }
-        match console.open(&shard, services) {
+        match console.open(&shard) {
             Ok(door) => others.push((
                 "console",
                 shard.spawn(async move {
@@ -521,7 +541,7 @@ async fn services(shard: Shard, started: Started) -> Result<(), String> {
         let (on, or_drain) = (shard.clone(), or_drain.clone());
         others.push(("gateway", shard.spawn(async move { or_drain(service::run(on, editions).await) })));
     }
-    if let Some((image, _)) = started.image {
+    if let Some(image) = started.image {
         let (on, or_drain) = (shard.clone(), or_drain.clone());
         others.push(("image service", shard.spawn(async move { or_drain(image.run(on).await) })));
     }
