@@ -50,7 +50,7 @@ impl Other {
         loop {
             let url = format!("http://{}/figures?own=yes&after={}", self.at, self.newest);
             let answered = outbound::get(&outbound, &url, BYTES_MAX, ANSWER_MAX).await;
-            match answered.and_then(|document| self.read(&document)) {
+            match answered.and_then(|document| Told::read(&document).ok_or_else(|| self.is_strange())) {
                 Ok(told) => self.put(&console, &told),
                 Err(why) => lock(&console.board).miss(self.process, why),
             }
@@ -58,29 +58,20 @@ impl Other {
         }
     }
 
-    fn read(&self, document: &[u8]) -> Result<Told, String> {
-        let wrong = || format!("http://{}/figures is no console's of this release", self.at);
-        let mut document: Value = serde_json::from_slice(document).map_err(|_| wrong())?;
-        let number = |name: &str| document[name].as_u64().ok_or_else(wrong);
-        let (began_ms, newest) = (number("began_ms")?, number("newest")?);
-        let process = document["processes"].get_mut(0).map(Value::take).ok_or_else(wrong)?;
-        let head = process.get("head").filter(|head| head.is_object()).ok_or_else(wrong)?.clone();
-        let points = process.get("points").and_then(Value::as_array).ok_or_else(wrong)?.clone();
-        Ok(Told { began_ms, newest, head, points })
+    fn is_strange(&self) -> String {
+        format!("http://{}/figures is no console's of this release", self.at)
     }
 
     fn put(&mut self, console: &Console, told: &Told) {
         let mut board = lock(&console.board);
-        if self.began_ms != told.began_ms {
+        let began_anew = self.began_ms != told.began_ms;
+        if began_anew {
             board.forget(self.process);
         }
-        // What began anew numbers its points anew: it is asked for all of them.
-        if self.began_ms != told.began_ms && self.newest > 0 {
-            (self.began_ms, self.newest) = (told.began_ms, 0);
-            return board.put(self.process, &told.head, &[]);
-        }
-        (self.began_ms, self.newest) = (told.began_ms, told.newest);
-        board.put(self.process, &told.head, &told.points);
+        // What began anew numbers its points anew: it was asked for too few, and is asked again for all.
+        let is_whole = !began_anew || self.newest == 0;
+        (self.began_ms, self.newest) = (told.began_ms, if is_whole { told.newest } else { 0 });
+        board.put(self.process, &told.head, if is_whole { &told.points } else { &[] });
     }
 }
 
@@ -90,4 +81,68 @@ struct Told {
     newest: u64,
     head: Value,
     points: Vec<Value>,
+}
+
+impl Told {
+    /// Reads what another console answered; `None`: it is nothing that a console answers.
+    fn read(document: &[u8]) -> Option<Told> {
+        let mut document: Value = serde_json::from_slice(document).ok()?;
+        let number = |name: &str| document.get(name)?.as_u64();
+        let (began_ms, newest) = (number("began_ms")?, number("newest")?);
+        let process = document.get_mut("processes")?.get_mut(0)?.as_object_mut()?;
+        let head = process.remove("head").filter(Value::is_object)?;
+        let Value::Array(points) = process.remove("points")? else { return None };
+        Some(Told { began_ms, newest, head, points })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Settings;
+    use super::*;
+
+    fn document(began_ms: u64, newest: u64, points: &[u64]) -> Vec<u8> {
+        let process = json!({ "at": "", "trouble": null, "head": { "name": "annulus chat" }, "points": points });
+        json!({ "began_ms": began_ms, "newest": newest, "processes": [process] }).to_string().into_bytes()
+    }
+
+    #[test]
+    fn what_no_console_answers_is_told_from_what_one_does() {
+        let whole = document(1, 2, &[3]);
+        assert!(Told::read(&whole).is_some());
+        for len in 0..whole.len() {
+            assert!(Told::read(&whole[..len]).is_none(), "{len}");
+        }
+        for other in [
+            "[]",
+            "7",
+            r#"{"began_ms":1,"newest":2}"#,
+            r#"{"began_ms":1,"newest":2,"processes":[]}"#,
+            r#"{"began_ms":1,"newest":2,"processes":[[]]}"#,
+            r#"{"began_ms":1,"newest":2,"processes":[{"head":null,"points":[]}]}"#,
+            r#"{"began_ms":1,"newest":2,"processes":[{"head":{},"points":{}}]}"#,
+            r#"{"began_ms":-1,"newest":2,"processes":[{"head":{},"points":[]}]}"#,
+        ] {
+            assert!(Told::read(other.as_bytes()).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn one_that_began_anew_is_asked_for_all_it_has() {
+        let settings = Settings { others: vec!["localhost:9901".to_owned()], ..Settings::default() };
+        let console = Console::new(settings);
+        let mut other = Other { process: 1, at: "localhost:9901".to_owned(), began_ms: 0, newest: 0 };
+        let mut hear = |began_ms, newest, points: &[u64]| {
+            other.put(&console, &Told::read(&document(began_ms, newest, points)).unwrap());
+            let known: Value = serde_json::from_str(&lock(&console.board).document(0, 0, 0, false)).unwrap();
+            (other.newest, known["processes"][1]["points"].clone())
+        };
+        assert_eq!(hear(1, 7, &[6, 7]), (7, json!([6, 7])));
+        assert_eq!(hear(1, 8, &[8]), (8, json!([6, 7, 8])));
+        // It was asked for what came after 8, and has only begun to count.
+        assert_eq!(hear(2, 3, &[]), (0, json!([])));
+        assert_eq!(hear(2, 4, &[1, 2, 3, 4]), (4, json!([1, 2, 3, 4])));
+    }
 }

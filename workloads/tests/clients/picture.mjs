@@ -9,9 +9,9 @@ const [, , page, browserUrl, chat, gateway, image, seconds, file, scheme = "ligh
 // Loads that come and go, each in its own time.
 const wave = (mean_ms, period_s, depth) => at_s => mean_ms / (1 + depth * Math.sin(2 * Math.PI * at_s / period_s));
 const end = bustle({
-  chat, gateway, image, people: 60, side: 480,
+  chat, gateway, image, people: 40, side: 480,
   paths: ["/home", "/product/7", "/search?q=lamp", "/cart", "/categories", "/seller/3", "/suggest?q=la"],
-  every: { publication: wave(60, 150, .5), request: wave(40, 210, .6), picture: wave(700, 100, .6) },
+  every: { publication: wave(80, 150, .5), request: wave(60, 210, .6), picture: wave(900, 100, .6) },
 });
 await pause(seconds * 1000);
 const window = await (await browse(browserUrl, 120)).open("about:blank");

@@ -1,12 +1,12 @@
 /* Asks the console once a second for what is new, keeps five minutes of it, and draws. Everything that the console says is shown
  * as text, never as markup. */
 
-import { Plot, clock, element, put, scales, set } from "./plot.js";
+import { KEPT_MS, Plot, clock, element, put, scales, set } from "./plot.js";
 
-const PERIOD_MS = 1000, KEPT_MS = 300_000;
+const PERIOD_MS = 1000;
 /* How long an answer may take, and how long there may be nothing new, before the page says so. */
 const ANSWER_MS_MAX = 2500, SILENCE_MS_MAX = 3500;
-const STALLS_SHOWN = 5;
+const STALLS_SHOWN = 3, MEAN_MS = 5000;
 /* More shards than this have a row of their own. */
 const SHARDS_BESIDE = 4;
 const byId = id => document.getElementById(id);
@@ -88,7 +88,7 @@ class ServiceView {
     /* Percentiles stand nowhere else; rates do, larger. */
     const keys = lines.map(line => ({ line, value: element("b") }));
     caption.append(element("span", "what", title), ...keys.map(({ line, value }) => element("span", `key ${line.class}`, line.called, " ", part === ".times" ? value : "")));
-    return { keys, plot: new Plot(figure.querySelector(".plot"), { ...options, lines, over_ms: KEPT_MS }) };
+    return { keys, plot: new Plot(figure.querySelector(".plot"), { ...options, lines }) };
   }
 
   draw(points) {
@@ -103,7 +103,7 @@ class ServiceView {
       for (const { line, value } of keys) put(value, last ? plot.value(line, last) : "–");
     }
     const [from, to] = this.node.querySelectorAll(".span time");
-    put(from, last ? clock(last.at_ms - KEPT_MS) : "");
+    put(from, last ? clock(this.times.plot.from) : "");
     put(to, last ? clock(last.at_ms) : "");
     const times = last?.[this.name]?.times;
     this.times.plot.holder.title = times ? `the last ${Math.round(times.over_ms / 1000)} s: ${times.count.toLocaleString("en-US")} measured` : "nothing measured in the last seconds";
@@ -177,6 +177,13 @@ function blamed(frames) {
 
 /* ---- A process ---- */
 
+/* How busy shards were on average over some seconds, for plots that have no room for each: seconds that a clock puts together, so
+ * that they stay together while time goes on. */
+function busyMeans(points) {
+  const groups = [...Map.groupBy(points, point => Math.floor(point.at_ms / MEAN_MS)).values()];
+  return groups.map(group => ({ at_ms: group.at(-1).at_ms, busy: group[0].busy.map((_, shard) => group.reduce((sum, point) => sum + point.busy[shard], 0) / group.length) }));
+}
+
 class ProcessView {
   constructor(at) {
     Object.assign(this, { at, points: [], head: null, services: new Map(), shards: [] });
@@ -206,9 +213,7 @@ class ProcessView {
     const facts = head ? [...(this.at ? [this.at] : []), head.version, `pid ${head.pid}`, `${head.shards} ${head.shards === 1 ? "shard" : "shards"}`, `up ${duration(head.uptime_s)}`] : [];
     put(this.part(".who .quiet"), facts.join(" · "));
     const since = points.length ? ` since ${clock(points.at(-1).at_ms)}` : "";
-    this.part(".unreached").hidden = !trouble;
-    put(this.part(".unreached"), trouble ? `${this.at} cannot be reached${since}: ${trouble}` : "");
-    this.node.classList.toggle("stale", Boolean(trouble));
+    this.say(trouble ? `${this.at} cannot be reached${since}: ${trouble}` : "");
     set(this.node, "aria-label", head?.name ?? this.at);
     if (!head) return;
     this.part(".services").hidden = this.part(".rest").hidden = false;
@@ -217,6 +222,12 @@ class ProcessView {
     this.drawMemory();
     if (this.inside) this.inside.draw(head).catch(() => { this.inside.shown = null; });
     else put(this.part(".stalls .quiet"), head.stalls === 0 ? "None since the start." : `${head.stalls} since the start; stacks are at its own console.`);
+  }
+
+  say(trouble) {
+    this.part(".unreached").hidden = !trouble;
+    put(this.part(".unreached"), trouble);
+    this.node.classList.toggle("stale", Boolean(trouble));
   }
 
   drawServices() {
@@ -238,11 +249,11 @@ class ProcessView {
       const plot = element("div", "plot");
       holder.append(element("figure", "", element("figcaption", "", element("span", "", `${index}`), value, turn), plot));
       const lines = [{ class: "load", called: "busy", area: true, of: point => point.busy[index] ?? null }];
-      this.shards.push({ index, value, turn, plot: new Plot(plot, { about: `shard ${index}`, lines, scale: scales.share, says: percent, over_ms: KEPT_MS, bare: true }) });
+      this.shards.push({ index, value, turn, plot: new Plot(plot, { about: `shard ${index}`, lines, scale: scales.share, says: percent, every_ms: MEAN_MS, bare: true }) });
     }
-    const last = this.points.at(-1);
+    const last = this.points.at(-1), means = busyMeans(this.points);
     for (const { index, value, turn, plot } of this.shards) {
-      plot.draw(this.points);
+      plot.draw(means);
       put(value, last ? percent(last.busy[index]) : "–");
       put(turn, last ? `p99 turn ${micros(last.turn_p99_us[index])}` : "");
     }
@@ -258,6 +269,7 @@ class ProcessView {
       put(of, `${bytes(used)} of ${bytes(budget)}`);
       row.title = by ?? "";
       for (const [key, value] of [["role", "meter"], ["aria-label", name], ["aria-valuemin", "0"], ["aria-valuemax", String(budget)], ["aria-valuenow", String(used)], ["aria-valuetext", of.textContent]]) set(bar, key, value);
+      bar.firstChild.hidden = used === 0;
       bar.firstChild.style.width = `${100 * share}%`;
       bar.firstChild.className = share > .92 ? "bad" : share > .8 ? "wait" : "";
     });
@@ -293,7 +305,14 @@ async function ask() {
 
 function draw() {
   if (held || document.hidden) return;
-  processes.forEach(process => process.draw());
+  for (const process of processes) {
+    try {
+      process.draw();
+    } catch (error) {
+      /* Another release may tell other things. */
+      process.say(`What ${process.at || "this process"} tells cannot be shown: ${error.message}`);
+    }
+  }
 }
 
 /* What is said of the page as a whole: once, when it changes. */
@@ -319,6 +338,9 @@ byId("hold").addEventListener("click", () => {
   say("");
 });
 
+let wake = () => {};
+document.addEventListener("visibilitychange", () => wake());
+
 /* Not by an interval: a slow answer must not let questions pile up. A page that nobody sees asks seldom. */
 for (;;) {
   const due = Date.now() + PERIOD_MS;
@@ -326,7 +348,7 @@ for (;;) {
   draw();
   say(trouble);
   await new Promise(resolve => {
-    const timer = setTimeout(resolve, document.hidden ? 10 * PERIOD_MS : Math.max(100, due - Date.now()));
-    document.addEventListener("visibilitychange", () => { clearTimeout(timer); resolve(); }, { once: true });
+    wake = resolve;
+    setTimeout(resolve, document.hidden ? 10 * PERIOD_MS : Math.max(100, due - Date.now()));
   });
 }

@@ -2,8 +2,11 @@
  * arrow keys once it has the focus, reads values off it. */
 
 const SVG = "http://www.w3.org/2000/svg";
-/* More than this between two points, in milliseconds: nothing is known of the time between, and the line breaks. */
-const GAP_MS = 2500;
+/* When this many times the usual time is between two points, nothing is known of it, and the line breaks. */
+const GAP = 2.5;
+/* What is drawn of the past: as many minutes as are known, and no more than five. */
+export const KEPT_MS = 300_000;
+const MINUTE_MS = 60_000;
 
 export const element = (tag, name = "", ...children) => {
   const node = document.createElement(tag);
@@ -46,8 +49,8 @@ export const scales = { rate: linear(1), share: { ...linear(1), range: () => [0,
 
 export class Plot {
   /* `lines`: by class, what each is called and how its value is had of a point, null where there is none. */
-  constructor(holder, { about, lines, scale, says, over_ms, bare = false }) {
-    Object.assign(this, { holder, about, lines, scale, says, over_ms, bare, points: [], cursor: null });
+  constructor(holder, { about, lines, scale, says, every_ms = 1000, bare = false }) {
+    Object.assign(this, { holder, about, lines, scale, says, every_ms, bare, points: [], from: 0, over_ms: MINUTE_MS, cursor: null });
     this.svg = document.createElementNS(SVG, "svg");
     for (const [name, value] of [["viewBox", "0 0 1000 100"], ["preserveAspectRatio", "none"], ["aria-hidden", "true"]]) this.svg.setAttribute(name, value);
     this.ticks = element("div", "ticks");
@@ -88,7 +91,8 @@ export class Plot {
 
   draw(points) {
     this.points = points;
-    const end = points.at(-1)?.at_ms ?? 0;
+    const end = points.at(-1)?.at_ms ?? 0, known_ms = end - (points[0]?.at_ms ?? 0);
+    this.over_ms = Math.min(KEPT_MS, Math.max(1, Math.ceil(known_ms / MINUTE_MS)) * MINUTE_MS);
     this.from = end - this.over_ms;
     const values = points.flatMap(point => this.lines.map(line => line.of(point))).filter(value => value !== null);
     this.range = this.scale.range(Math.min(...values, values.length ? Infinity : 1000), Math.max(...values, 0));
@@ -120,7 +124,7 @@ export class Plot {
     let before = null;
     for (const point of this.points) {
       const value = line.of(point);
-      if (value === null || (before !== null && point.at_ms - before > GAP_MS)) runs.push([]);
+      if (value === null || (before !== null && point.at_ms - before > GAP * this.every_ms)) runs.push([]);
       before = point.at_ms;
       if (value !== null && this.x(point.at_ms) >= 0) runs.at(-1).push([this.x(point.at_ms), this.y(value)]);
     }
