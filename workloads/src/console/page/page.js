@@ -152,10 +152,19 @@ class Inside {
     this.shown = stalls;
     const answer = await fetch("/debug/stalls?format=json", { headers: this.token ? { Authorization: `Bearer ${this.token}` } : {}, cache: "no-store" });
     this.node.querySelector(".token").hidden = answer.status !== 401;
-    const hidden = this.node.querySelector("input[name=token]");
-    if (hidden) hidden.remove();
-    if (this.token && answer.ok) this.node.querySelector(".flames").append(Object.assign(element("input"), { type: "hidden", name: "token", value: this.token }));
     this.list(answer.ok ? await answer.json() : null, stalls);
+    if (this.token && answer.ok) this.openLinks();
+  }
+
+  /* What leads inside takes the token along. */
+  openLinks() {
+    this.node.querySelector("input[name=token]")?.remove();
+    this.node.querySelector(".flames").append(Object.assign(element("input"), { type: "hidden", name: "token", value: this.token }));
+    for (const one of document.querySelectorAll("a[href^='/debug/']")) {
+      const url = new URL(one.href);
+      url.searchParams.set("token", this.token);
+      one.href = url.pathname + url.search;
+    }
   }
 
   list(reports, count) {
@@ -221,7 +230,7 @@ class ProcessView {
     this.drawShards();
     this.drawMemory();
     if (this.inside) this.inside.draw(head).catch(() => { this.inside.shown = null; });
-    else put(this.part(".stalls .quiet"), head.stalls === 0 ? "None since the start." : `${head.stalls} since the start; stacks are at its own console.`);
+    else this.drawStalls();
   }
 
   say(trouble) {
@@ -257,6 +266,14 @@ class ProcessView {
       put(value, last ? percent(last.busy[index]) : "–");
       put(turn, last ? `p99 turn ${micros(last.turn_p99_us[index])}` : "");
     }
+  }
+
+  /* Another process' stacks are told by its own console. */
+  drawStalls() {
+    const says = this.part(".stalls .quiet"), count = this.head.stalls;
+    if (this.stalls === count) return;
+    this.stalls = count;
+    says.replaceChildren(count === 0 ? "None since the start." : `${count.toLocaleString("en-US")} since the start; their stacks are at `, ...(count === 0 ? [] : [link("its own console", `http://${this.at}/`)]));
   }
 
   drawMemory() {
