@@ -76,9 +76,9 @@ pub const TIMES: [(&str, &str); 3] = [
 
 /// What has a budget: its name, the metric of what is used, and that of the budget.
 pub const BUDGETS: [(&str, &str, &str); 3] = [
-    ("chat, for slow clients", "annulus_chat_outbound_bytes", "annulus_chat_outbound_budget_bytes"),
-    ("gateway, for answers", "annulus_gateway_memory_bytes", "annulus_gateway_memory_budget_bytes"),
-    ("image, for decoding", "annulus_image_memory_reserved_bytes", "annulus_image_memory_budget_bytes"),
+    ("chat, slow clients", "annulus_chat_outbound_bytes", "annulus_chat_outbound_budget_bytes"),
+    ("gateway, answers", "annulus_gateway_memory_bytes", "annulus_gateway_memory_budget_bytes"),
+    ("image, decoding", "annulus_image_memory_reserved_bytes", "annulus_image_memory_budget_bytes"),
 ];
 
 const TURNS: &str = "annulus_turn_seconds";

@@ -181,7 +181,7 @@ class Inside {
 /* The innermost function of ours, without its place. */
 function blamed(frames) {
   const name = frame => frame.replace(/ \(.*$/, "");
-  return name(frames.find(frame => frame.includes("annulus")) ?? frames[0] ?? "");
+  return name(frames.find(frame => frame.includes("annulus")) ?? frames[0] ?? "no stack was taken");
 }
 
 /* ---- A process ---- */
