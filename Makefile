@@ -4,7 +4,7 @@
 SEEDS ?= 100000
 KILLS ?= 200
 MINUTES ?= 60
-.PHONY: run cluster test test-epoll check kernels docs docs-test bench attacks crash faults soak drivers sim fuzz setup-run setup-cluster setup-test clean
+.PHONY: run cluster test test-epoll check kernels docs docs-test bench attacks crash faults soak drivers sim fuzz screenshot setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -93,6 +93,11 @@ sim:
 	cargo run --release --package annulus-engine --example sim -- --seeds $(SEEDS)
 	cargo run --release --package annulus --example gateway_lives -- --seeds $$(($(SEEDS) / 10)) >/dev/null
 	cargo run --release --package annulus --example chat_lives -- --seeds $$(($(SEEDS) / 100)) >/dev/null
+
+# The picture of the console that the README shows, after five minutes of load: workloads/docs/console.png.
+screenshot: setup-test
+	cargo build --release --package annulus --package annulus-bench
+	bash .ci/screenshot
 
 setup-run:
 	@bash .ci/setup run

@@ -492,26 +492,30 @@ pub fn render(shards: &[Arc<ShardMetrics>]) -> String {
 }
 
 /// Shows all shards' values, one family after the other: for who passes them on in a form of their own.
-pub fn visit(shards: &[Arc<ShardMetrics>], mut each: impl FnMut(&Sample<'_>)) {
+pub fn visit(shards: &[Arc<ShardMetrics>], each: impl FnMut(&Sample<'_>)) {
+    visit_some(shards, |_| true, each);
+}
+
+/// Shows the values of those families whose names are wanted: for who looks at a few of them often.
+pub fn visit_some(shards: &[Arc<ShardMetrics>], wanted: impl Fn(&str) -> bool, mut each: impl FnMut(&Sample<'_>)) {
     let mut show = |name, help, shard, labels: Labels<'_>, reading| {
         each(&Sample { name, help, shard, labels, reading });
     };
-    for &(name, help, value) in COUNTERS {
+    for &(name, help, value) in COUNTERS.iter().filter(|single| wanted(single.0)) {
         shards.iter().enumerate().for_each(|(i, shard)| show(name, help, i, &[], Reading::Counter(value(shard))));
     }
-    for &(name, help, value) in GAUGES {
+    for &(name, help, value) in GAUGES.iter().filter(|single| wanted(single.0)) {
         shards.iter().enumerate().for_each(|(i, shard)| show(name, help, i, &[], Reading::Gauge(value(shard))));
     }
-    for &(name, help, histogram) in HISTOGRAMS {
+    for &(name, help, histogram) in HISTOGRAMS.iter().filter(|histogram| wanted(histogram.0)) {
         for (i, shard) in shards.iter().enumerate() {
             show(name, help, i, &[], Reading::Histogram(histogram(shard).snapshot(), Unit::Micros));
         }
     }
-    let all: Vec<(usize, Added)> = shards
-        .iter()
-        .enumerate()
-        .flat_map(|(i, shard)| shard.lock().clone().into_iter().map(move |one| (i, one)))
-        .collect();
+    let added =
+        |shard: &ShardMetrics| -> Vec<Added> { shard.lock().iter().filter(|one| wanted(one.name)).cloned().collect() };
+    let all: Vec<(usize, Added)> =
+        shards.iter().enumerate().flat_map(|(i, shard)| added(shard).into_iter().map(move |one| (i, one))).collect();
     let mut order: Vec<&Added> = Vec::new();
     for (_, one) in &all {
         if !order.iter().any(|seen| seen.name == one.name) {
@@ -713,6 +717,18 @@ mod tests {
         for (key, value) in expected {
             assert_eq!(series.get(key), Some(&value), "{key}");
         }
+    }
+
+    #[test]
+    fn only_wanted_families_are_shown() {
+        let shards: Vec<Arc<ShardMetrics>> = (0..2).map(|_| Arc::default()).collect();
+        shards[1].turns.add(7);
+        shards[1].counter("test_jobs_total", "Jobs.").add(2);
+        shards[1].counter("test_others_total", "Others.").add(2);
+        let mut seen = Vec::new();
+        let wanted = |name: &str| ["annulus_turns_total", "test_jobs_total"].contains(&name);
+        visit_some(&shards, wanted, |sample| seen.push((sample.name, sample.shard)));
+        assert_eq!(seen, [("annulus_turns_total", 0), ("annulus_turns_total", 1), ("test_jobs_total", 1)]);
     }
 
     #[test]

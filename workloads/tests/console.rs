@@ -1,4 +1,5 @@
-//! The console's look inside a running service: who may look, a stall that is planted, and flamegraphs.
+//! The console: its page in a browser, its figures and those of other processes, and its look inside a running service: who may
+//! look, a stall that is planted, and flamegraphs.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
 
 mod chat_rig;
@@ -6,12 +7,14 @@ mod outside;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chat_rig::frames::Raw;
-use chat_rig::{Chat, Folder, PATIENCE, Setup, free_port};
-use outside::not_run;
+use chat_rig::{Chat, Folder, PATIENCE, Setup, free_port, until};
+use outside::{Browser, not_run, passes};
 use serde_json::Value;
 
 /// Checks of a schema that is looked at in the shard's own turn: long enough for a stall of more than 40 ms anywhere.
@@ -49,6 +52,125 @@ fn json(port: u16, target: &str) -> Value {
 fn spent_ms(kind: &Value, slow: &Value, stages: &[&str]) -> f64 {
     let names = kind["stages"].as_array().unwrap().iter().zip(slow["spent_ns"].as_array().unwrap());
     names.filter(|(name, _)| stages.contains(&name.as_str().unwrap())).map(|(_, ns)| ns.as_f64().unwrap() / 1e6).sum()
+}
+
+/// All services in one process, on two shards.
+struct All {
+    process: Child,
+    console: u16,
+    /// Chat, gateway, image.
+    addresses: [String; 3],
+}
+
+impl All {
+    fn start(folder: &Folder) -> All {
+        let [console, chat, gateway, image] = std::array::from_fn(|_| free_port());
+        let text = format!(
+            "[engine]\nshards = 2\n[chat]\nlisten = \"127.0.0.1:{chat}\"\n[image]\nlisten = \"127.0.0.1:{image}\"\n\
+             [console]\nlisten = \"127.0.0.1:{console}\"\n"
+        );
+        let config = folder.file("annulus.toml", &text);
+        // Behind the gateway are the other two.
+        let backends = [chat, image].map(|port| {
+            format!(r#"{{"host": ["http://127.0.0.1:{port}"], "url_pattern": "/health", "group": "of{port}"}}"#)
+        });
+        let shop = format!(
+            r#"{{"version": 3, "port": {gateway}, "listen_ip": "127.0.0.1",
+                "endpoints": [{{"endpoint": "/both", "backend": [{}]}}]}}"#,
+            backends.join(",")
+        );
+        let shop = folder.file("gateway.json", &shop);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_annulus"));
+        command.arg("run").arg("--config").arg(config).arg("--gateway").arg(shop).arg("--data").arg(folder.data());
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let addresses = [chat, gateway, image].map(|port| format!("127.0.0.1:{port}"));
+        let all = All { process, console, addresses };
+        let ports = [console, chat, gateway, image];
+        until("all services listen", || ports.iter().all(|&port| TcpStream::connect(("127.0.0.1", port)).is_ok()));
+        all
+    }
+}
+
+impl Drop for All {
+    fn drop(&mut self) {
+        // The browser's script may have ended it.
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+#[test]
+fn the_page_shows_what_all_services_do_and_says_when_nothing_is_known() {
+    let Some(browser) = Browser::start("the console in a browser") else { return };
+    let folder = Folder::new();
+    let all = All::start(&folder);
+    let [chat, gateway, image] = &all.addresses;
+    let page = format!("http://127.0.0.1:{}/", all.console);
+    let (pid, pictures) = (all.process.id().to_string(), std::env::var("ANNULUS_PICTURES").unwrap_or_default());
+    let arguments = [&page, &browser.devtools, chat, gateway, image, &pid, &pictures].map(String::as_str);
+    passes(Path::new("node"), "run-console.mjs", &arguments);
+}
+
+#[test]
+fn figures_are_told_once_and_those_of_other_processes_beside_them() {
+    let folder = Folder::new();
+    let (first, first_port) = chat(&folder, "", "sample_hz = 0");
+    let nobody = free_port();
+    let others = format!("others = [\"localhost:{first_port}\", \"127.0.0.1:{nobody}\"]\nsample_hz = 0");
+    let second_folder = Folder::new();
+    let (second, port) = chat(&second_folder, "", &others);
+    let mut client = Raw::connect(first.address, "ann");
+    client.say(r#"{"id":2,"subscribe":{"channel":"room"}}"#);
+    client.hear_of(r#""id":2"#);
+    for id in 3..13 {
+        client.say(&format!(r#"{{"id":{id},"publish":{{"channel":"room","data":{id}}}}}"#));
+        client.hear_of(&format!(r#""id":{id}"#));
+    }
+    let sum = |points: &Value, name: &str| -> f64 {
+        let told = points.as_array().unwrap().iter();
+        told.map(|point| point["chat"][name].as_f64().unwrap() * point["over_ms"].as_f64().unwrap() / 1e3).sum()
+    };
+    // Its own, without its others: that is for who asks on behalf of another page.
+    let mut own = Value::Null;
+    let mut pause = Instant::now();
+    while sum(own["processes"][0].get("points").unwrap_or(&Value::Array(Vec::new())), "publications") < 9.9 {
+        assert!(pause.elapsed() < PATIENCE, "{own}");
+        std::thread::sleep(Duration::from_millis(100));
+        own = json(first_port, "/figures?own=yes");
+    }
+    let head = &own["processes"][0]["head"];
+    assert_eq!((&head["name"], &head["shards"], &head["inside"]), (&"annulus chat".into(), &1.into(), &"open".into()));
+    assert_eq!(head["services"][0]["url"], format!("http://{}", first.address));
+    assert!(head["memory"].as_array().unwrap().iter().all(|of| of["used"].as_u64() < of["budget"].as_u64()), "{head}");
+    let points = own["processes"][0]["points"].as_array().unwrap();
+    assert!(points.iter().any(|point| point["chat"]["times"]["count"].as_u64() >= Some(1)), "{own}");
+    assert!(points.iter().all(|point| point["busy"].as_array().unwrap().len() == 1), "{own}");
+    // What was seen is not told again.
+    let newest = own["newest"].as_u64().unwrap();
+    let told = json(first_port, &format!("/figures?after={newest}"));
+    assert!(told["processes"][0]["points"].as_array().unwrap().len() <= 2, "{told}");
+    assert_eq!(ask(first_port, "/figures?after=a", "").0, 400);
+    // The other console has the same, and says whom it cannot reach.
+    pause = Instant::now();
+    let all = loop {
+        let all = json(port, "/figures");
+        let [_, reached, gone] = &all["processes"].as_array().unwrap()[..] else { panic!("{all}") };
+        if sum(&reached["points"], "publications") >= 9.9 && gone["trouble"].is_string() {
+            break all;
+        }
+        assert!(pause.elapsed() < PATIENCE, "{all}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(all["processes"][0]["head"]["pid"], second.process.id());
+    assert_eq!(all["processes"][1]["head"]["pid"], first.process.id());
+    assert_eq!((&all["processes"][1]["trouble"], &all["processes"][2]["head"]), (&Value::Null, &Value::Null));
+    // One that leaves is named, and what it told stays.
+    drop(client);
+    first.stop();
+    let gone = || json(port, "/figures")["processes"][1].clone();
+    until("the other is missed", || gone()["trouble"].as_str().is_some_and(|why| why.contains("localhost")));
+    assert!(sum(&gone()["points"], "publications") >= 9.9);
+    second.stop();
 }
 
 #[test]
@@ -177,6 +299,9 @@ fn the_inside_is_for_those_who_may_look() {
     assert_eq!(ask(port, "/debug/stalls", "Host: rebound.example:9900\r\n").0, 403);
     assert_eq!(ask(port, "/debug/stalls", "Origin: http://evil.example\r\n").0, 403);
     assert_eq!(ask(port, "/", "Host: rebound.example:9900\r\n").0, 200);
+    for path in ["/", "/page.css", "/page.js", "/plot.js", "/figures", "/debug/", "/metrics"] {
+        assert_eq!(ask(port, path, "").0, 200, "{path}");
+    }
     let (status, body) = ask(port, "/debug/flamegraph?last=5", "");
     assert!(status == 503 && body.contains("sample_hz"), "{body}");
     for (target, says) in [

@@ -198,6 +198,19 @@ impl Node {
         self.access.clone().map(|writer| AccessLog::new(writer, dropped))
     }
 
+    /// Where it is, a URL without a path: as it was configured until it listens.
+    pub fn url(&self) -> String {
+        let config = &self.common.config;
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let address = self.address.get().cloned().unwrap_or_else(|| config.listen.to_string());
+        format!("{scheme}://{address}")
+    }
+
+    /// Where its console is; none: there is none.
+    pub fn console(&self) -> Option<&'static str> {
+        (!self.admin.door.is_off()).then_some(super::admin::ROOT)
+    }
+
     /// Reads certificates and key sets again. What is wrong with them leaves the old ones in force.
     pub fn reload(&self) {
         let config = &self.common.config;

@@ -9,7 +9,6 @@ use annulus_engine::trace::{self, Stage, Traced};
 use annulus_perf::attribution::{Slow, Table};
 use serde_json::{Value, json};
 
-use super::document;
 use crate::serve::{Problem, Reply, Request};
 
 /// How long figures may be counted.
@@ -33,7 +32,13 @@ pub fn index() -> String {
             format!("<tr><td><a href=\"/debug/{path}\">{path}</a><td>{about}</tr>")
         })
         .collect();
-    document("annulus: inside", &format!("<h1>Inside</h1><table>{rows}</table><p><a href=\"/\">console</a></p>"))
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
+         <title>annulus: inside</title><link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/page.css\">\
+         <main class=\"inside\"><header><h1><span class=\"ring\"></span>inside</h1><nav><a href=\"/\">Console</a></nav></header>\
+         <section><table>{rows}</table></section></main></html>"
+    )
 }
 
 /// The last reports of turns that took too long, newest first.

@@ -1,8 +1,9 @@
-//! The console: a page that lists the services, with links to their pages, health and metrics, and a look inside them.
+//! The console: one page of what all services of the process do, and a look inside them.
 //!
 //! | path | |
 //! |---|---|
-//! | `/` | the page |
+//! | `/` | the page, with `/page.css` and `/page.js`; no figure is in them |
+//! | `/figures` | what the page shows: see `figures/`; `after=N` for what is new |
 //! | `/health`, `/metrics` | of the whole process |
 //! | `/debug/` | what there is below: for whom, says [`Settings`] |
 //! | `/debug/flamegraph` | where processor time goes, by shard and class of task: see `profile.rs` |
@@ -11,22 +12,27 @@
 //! | `/debug/shards` | each shard's figures |
 
 mod debug;
+mod figures;
+mod others;
 mod profile;
 mod settings;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use annulus_engine::Shard;
-use annulus_engine::metrics::render;
+use annulus_engine::metrics::{ShardMetrics, render};
 use annulus_engine::trace::Kind;
+use annulus_engine::{Engine, Shard};
+use serde::Serialize;
+use serde_json::{Value, json};
 
+use crate::image::plan::memory_granted;
 use crate::secret::is_same;
 use crate::serve::door::Door;
 use crate::serve::visitor::is_foreign;
 use crate::serve::{self, Body, Problem, Reply, Request};
+use figures::{Board, Past, Reading, Watch};
 use profile::Profiler;
 pub use profile::stall_names;
 pub use settings::Settings;
@@ -35,44 +41,121 @@ pub use settings::Settings;
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Connections per shard at once. Beyond: closed as they come.
 const CONNECTIONS_MAX: usize = 64;
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+/// Pages need their own script and style, figures from where they came from, and to send people to flamegraphs; nothing inline,
+/// and nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+    base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// The page and what belongs to it.
+const PAGE: [(&str, &str, &str); 4] = [
+    ("/", "text/html; charset=utf-8", include_str!("page/page.html")),
+    ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    ("/plot.js", "text/javascript; charset=utf-8", include_str!("page/plot.js")),
+];
 
 /// A service, as the console shows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Service {
-    /// What it is called.
+    /// What it is called: `chat`, `gateway` or `image`.
     pub name: &'static str,
     /// What it is for.
     pub about: &'static str,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it is: a URL without a path.
+    pub url: String,
+    /// Its pages, by what they are called, with their paths.
+    pub pages: Vec<(&'static str, &'static str)>,
+}
+
+/// What runs in the process, for the console to show.
+pub trait Shown: Send + 'static {
+    /// The services.
+    fn services(&self) -> Vec<Service>;
+    /// Brings up to date what is only counted when somebody looks.
+    fn refresh(&self, first: &ShardMetrics);
 }
 
 /// The console of a process.
 pub struct Console {
     settings: Settings,
     profiler: Profiler,
+    /// When it began, in milliseconds of the Unix clock: points are numbered from there on.
+    began_ms: u64,
+    board: Mutex<Board>,
+    /// While the services run.
+    watch: Mutex<Option<Watch>>,
 }
 
 impl Console {
     /// A console that does nothing yet.
     pub fn new(settings: Settings) -> Arc<Console> {
         let profiler = Profiler::new(settings.sample_hz, Duration::from_secs(60) * settings.sample_minutes);
-        Arc::new(Console { settings, profiler })
+        let board = Mutex::new(Board::new(&settings.others));
+        Arc::new(Console { settings, profiler, began_ms: figures::unix_ms(), board, watch: Mutex::default() })
     }
 
-    /// Begins to look at the shards' stacks, once they run. What stands in the way is said, and is no reason to stop.
-    pub fn watch(&self) {
+    /// Begins to look at the shards' figures and stacks, once they run. What stands in the way is said, and is no reason to
+    /// stop. `name` is what the process is called.
+    pub fn watch(self: &Arc<Self>, engine: &Engine, name: String, shown: impl Shown) {
         if self.is_open_to_somebody() {
             self.profiler.start();
         }
+        let (console, shards) = (self.clone(), engine.metrics().to_vec());
+        let (began, mut past) = (Instant::now(), Past::default());
+        let look = move || {
+            shown.refresh(&shards[0]);
+            let (services, reading) = (shown.services(), Reading::of(&shards));
+            let head = console.head(&name, shards.len(), began.elapsed(), &services, &reading);
+            let names: Vec<&str> = services.iter().map(|service| service.name).collect();
+            let point = past.point(began.elapsed(), figures::unix_ms(), reading, &names);
+            lock(&console.board).put(0, &head, point.as_slice());
+        };
+        match Watch::start(look) {
+            Ok(watch) => *lock(&self.watch) = Some(watch),
+            Err(error) => crate::say!("console   no figures: no thread can be started for them: {error}"),
+        }
+    }
+
+    /// Looks no more, once the services have ended.
+    pub fn stop(&self) {
+        let watch = lock(&self.watch).take();
+        drop(watch);
+    }
+
+    /// What is told of the process besides its points.
+    fn head(&self, name: &str, shards: usize, uptime: Duration, services: &[Service], reading: &Reading) -> Value {
+        let (memory, limit) = memory_granted();
+        let process = figures::resident_bytes().map(
+            |used| json!({ "name": "process, resident", "used": used, "budget": memory, "by": limit.to_string() }),
+        );
+        json!({
+            "name": name, "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "shards": shards,
+            "uptime_s": uptime.as_secs(), "services": services, "stalls": reading.stalls,
+            "memory": process.into_iter().chain(figures::budgets(reading)).collect::<Vec<_>>(),
+            // Who may look inside, and whether there are stacks of what was.
+            "inside": match (&self.settings.token, self.is_loopback()) {
+                (Some(_), _) => "token",
+                (None, true) => "open",
+                (None, false) => "closed",
+            },
+            "sampled_s": self.profiler.is_running().then_some(60 * self.settings.sample_minutes),
+        })
+    }
+
+    /// The document of `/figures`.
+    fn figures(&self, request: &Request) -> Result<Reply, Problem> {
+        let after = request.query_value("after").map_or(Ok(0), |text| text.parse());
+        let after =
+            after.map_err(|_| Problem::new(400, "after: expected the number `newest` of an earlier answer."))?;
+        let only_own = request.query_value("own").is_some();
+        let document = lock(&self.board).document(self.began_ms, figures::unix_ms(), after, only_own);
+        Ok(Reply::bytes(200, "application/json", document.into_bytes()))
     }
 
     /// Listens on a shard. Every shard has to.
     ///
     /// # Errors
     /// A sentence for people: why it could not.
-    pub fn open(self: &Arc<Self>, shard: &Shard, services: Vec<Service>) -> Result<Door<Pages>, String> {
+    pub fn open(self: &Arc<Self>, shard: &Shard) -> Result<Door<Pages>, String> {
         let settings = serve::Settings {
             idle_max: SILENCE_MAX,
             connections_max: CONNECTIONS_MAX,
@@ -80,10 +163,11 @@ impl Console {
             ..serve::Settings::DEFAULT
         };
         let listen = self.settings.listen.unwrap_or(([127, 0, 0, 1], 0).into());
-        let pages = Pages { shard: shard.clone(), console: self.clone(), services };
+        let pages = Pages { shard: shard.clone(), console: self.clone() };
         let door = Door::open(shard, listen, settings, None, Rc::new(pages))?;
         if shard.index() == 0 {
             crate::say!("console   http://{}/", door.address());
+            others::follow(shard, self)?;
         }
         Ok(door)
     }
@@ -125,7 +209,11 @@ impl Console {
 pub struct Pages {
     shard: Shard,
     console: Arc<Console>,
-    services: Vec<Service>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is kept there is whole after each step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl serve::Service for Pages {
@@ -152,14 +240,20 @@ impl Pages {
         if path.starts_with("/debug/") {
             self.console.admit(request)?;
         }
+        if let Some((_, kind, text)) = PAGE.iter().find(|(at, ..)| *at == path) {
+            return Ok(Reply::fixed(kind, text)
+                .with("content-security-policy", POLICY)
+                .with("cache-control", "no-cache"));
+        }
         let reply = match path {
-            "/" => html(page(&self.services)),
             "/health" => Reply::bytes(200, "application/json", b"{}".to_vec()),
             "/metrics" => {
                 let text = render(self.shard.all_metrics());
                 Reply::bytes(200, "text/plain; version=0.0.4", text.into_bytes())
             }
-            "/debug/" => html(debug::index()),
+            "/figures" => self.console.figures(request)?,
+            "/debug/" => Reply::bytes(200, "text/html; charset=utf-8", debug::index().into_bytes())
+                .with("content-security-policy", POLICY),
             "/debug/stalls" => debug::stalls(self.shard.stalls(), request)?,
             "/debug/shards" => debug::shards(&self.shard, request).await?,
             "/debug/attribution" => debug::attribution(&self.shard, request)?,
@@ -175,49 +269,25 @@ impl Pages {
     }
 }
 
-fn html(text: String) -> Reply {
-    Reply::bytes(200, "text/html; charset=utf-8", text.into_bytes()).with("content-security-policy", POLICY)
-}
-
-/// A page of ours around `body`.
-fn document(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
-         <title>{title}</title><style>body{{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:3rem auto;padding:0 1rem}}\
-         table{{border-collapse:collapse;width:100%}}th,td{{text-align:left;padding:.6rem .8rem .6rem 0;border-bottom:1px solid #8884;\
-         vertical-align:top}}a{{color:#c8431c}}</style>{body}</html>"
-    )
-}
-
-fn page(services: &[Service]) -> String {
-    let rows: String = services
-        .iter()
-        .map(|Service { name, about, address }| {
-            let url = format!("http://{address}");
-            format!(
-                "<tr><th><a href=\"{url}/\">{name}</a><td>{about}<td><code>{address}</code>\
-                 <td><a href=\"{url}/health\">health</a> <a href=\"{url}/metrics\">metrics</a></tr>"
-            )
-        })
-        .collect();
-    let body = format!(
-        "<h1>annulus</h1><table>{rows}</table><p><a href=\"/metrics\">metrics of the whole process</a>, \
-         <a href=\"/debug/\">what it is busy with</a></p>"
-    );
-    document("annulus console", &body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_page_links_each_service() {
-        let service = Service { name: "chat", about: "rooms", address: ([127, 0, 0, 1], 8000).into() };
-        let page = page(&[service]);
-        for part in ["http://127.0.0.1:8000/\"", "http://127.0.0.1:8000/health", "http://127.0.0.1:8000/metrics"] {
-            assert!(page.contains(part), "{part}");
+    fn the_page_has_all_it_needs_and_nothing_from_elsewhere() {
+        let page = PAGE[0].2;
+        for (path, _, text) in &PAGE[1..] {
+            let is_named =
+                page.contains(path) || PAGE.iter().any(|(.., other)| other.contains(&format!("\".{path}\"")));
+            assert!(is_named, "{path} is asked for by nobody");
+            // A namespace, and a link for people.
+            let known = ["http://www.w3.org/2000/svg", "http://${this.at}/"];
+            let rest = known.iter().fold((*text).to_owned(), |rest, known| rest.replace(known, ""));
+            assert!(!rest.contains("://"), "{path} asks elsewhere");
         }
+        for inline in ["<style", "style=", "onclick", "<script>"] {
+            assert!(!page.contains(inline), "{inline} would not work");
+        }
+        assert!(!POLICY.contains("unsafe"));
     }
 }

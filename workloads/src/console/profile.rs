@@ -75,6 +75,11 @@ impl Profiler {
         }
     }
 
+    /// Whether there are stacks of what was.
+    pub(super) fn is_running(&self) -> bool {
+        self.lock().is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Sampler>>> {
         // Set as a whole or not at all.
         self.sampler.lock().unwrap_or_else(PoisonError::into_inner)

@@ -6,10 +6,12 @@
 //! | `token` | none | opens `/debug/`, by `Authorization: Bearer TOKEN` or `?token=TOKEN`; without one, `/debug/` is there on loopback addresses only |
 //! | `sample_hz` | 97 | how often each thread's stack is looked at, per second of its processor time, for a second out of twenty; 0: never |
 //! | `sample_minutes` | 10 | how long that is kept |
+//! | `others` | none | addresses of other processes' consoles: the page shows their services, too |
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::config::{Value, address, number, string, unknown};
+use crate::config::{Value, address, list, number, string, unknown};
+use crate::outbound::Endpoint;
 
 /// Where the console of `annulus run` is unless something else is said.
 const AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
@@ -19,6 +21,8 @@ const TOKEN_BYTES_MIN: usize = 16;
 const SAMPLE_HZ_MAX: u64 = 999;
 /// Minutes at most: what is kept of them has a limit of its own besides.
 const SAMPLE_MINUTES_MAX: u64 = 60;
+/// Other consoles at most: each is asked once a second.
+const OTHERS_MAX: usize = 16;
 
 /// See the module's description.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,11 +35,13 @@ pub struct Settings {
     pub sample_hz: u32,
     /// How long they are kept, in minutes.
     pub sample_minutes: u32,
+    /// Where other processes' consoles are: a name or an address, and a port.
+    pub others: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { listen: None, token: None, sample_hz: 97, sample_minutes: 10 }
+        Settings { listen: None, token: None, sample_hz: 97, sample_minutes: 10, others: Vec::new() }
     }
 }
 
@@ -69,8 +75,23 @@ impl Settings {
             }
             "sample_hz" => self.sample_hz = number(value, 0, SAMPLE_HZ_MAX)? as u32,
             "sample_minutes" => self.sample_minutes = number(value, 1, SAMPLE_MINUTES_MAX)? as u32,
-            _ => return Err(unknown("key", key, &["listen", "token", "sample_hz", "sample_minutes"])),
+            "others" => {
+                let others = list(value, "a list of addresses")?;
+                self.others = others.map(other).collect::<Result<_, _>>()?;
+                if self.others.len() > OTHERS_MAX {
+                    return Err(format!("expected at most {OTHERS_MAX} of them"));
+                }
+            }
+            _ => return Err(unknown("key", key, &["listen", "token", "sample_hz", "sample_minutes", "others"])),
         }
         Ok(())
     }
+}
+
+/// Where another console is.
+fn other(value: &Value<'_>) -> Result<String, String> {
+    let at = string(value, "an address such as \"127.0.0.1:9901\"")?;
+    Endpoint::read(&format!("http://{at}/"))
+        .map_err(|_| format!("{at:?}: expected an address such as \"127.0.0.1:9901\""))?;
+    Ok(at.to_owned())
 }

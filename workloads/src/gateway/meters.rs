@@ -24,6 +24,7 @@ pub struct Meters {
     pub slow: Arc<Counter>,
     /// Lines left out of the access log.
     pub unlogged: Arc<Counter>,
+    memory: [Arc<Gauge>; 2],
     statuses: [Arc<Counter>; 5],
 }
 
@@ -52,8 +53,21 @@ impl Meters {
                 "Connections ended because their clients took answers too slowly.",
             ),
             unlogged: metrics.counter("annulus_gateway_unlogged_total", "Lines left out of the access log."),
+            memory: [
+                metrics.gauge(
+                    "annulus_gateway_memory_bytes",
+                    "Bytes that answers take; the first shard tells it for all.",
+                ),
+                metrics.gauge("annulus_gateway_memory_budget_bytes", "What they may take together."),
+            ],
             statuses: STATUS_CLASSES.map(status),
         }
+    }
+
+    /// Shows what answers take of the memory, and may take. It is one budget of all shards, so one of them shows it.
+    pub fn show_memory(&self, (taken, budget): (u64, u64)) {
+        self.memory[0].set(taken);
+        self.memory[1].set(budget);
     }
 
     /// Counts an answer.

@@ -232,6 +232,9 @@ async fn housekeeping(door: Rc<Door>) {
         };
         live.access.iter().for_each(AccessLog::flush);
         live.figures.publish(&door.shard, recent.write(&live));
+        if door.shard.index() == 0 {
+            live.meters.show_memory(live.memory.figures());
+        }
         shown = Some((live.clone(), recent));
         live.upstreams.sweep();
         live.tend();

@@ -127,7 +127,7 @@ impl Meters {
 }
 
 /// What all shards share is shown once, by the first one's metrics.
-fn show(metrics: &ShardMetrics, desk: &Desk) {
+pub(super) fn show(metrics: &ShardMetrics, desk: &Desk) {
     let (depth, counts, gate) = (desk.queue.depth(), desk.queue.counts(), &desk.gate);
     let waiting = [("interactive", depth.interactive), ("bulk", depth.bulk)];
     for (priority, depth) in waiting {

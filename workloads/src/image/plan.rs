@@ -91,12 +91,16 @@ impl fmt::Display for MemoryLimit {
     }
 }
 
+/// Bytes of memory that this process may have, and who says so.
+pub fn memory_granted() -> (u64, MemoryLimit) {
+    let address_space = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    memory(&|path| std::fs::read_to_string(path).ok(), address_space)
+}
+
 impl Machine {
     /// Looks at the affinity mask, the control groups, the resource limits and the machine; the GPU is its lane's to tell.
     pub fn of_this_process(gpu: Result<Gpu, String>, staging_bytes: u64) -> Machine {
-        let address_space = rustix::process::getrlimit(rustix::process::Resource::As).current;
-        let memory = memory(&|path| std::fs::read_to_string(path).ok(), address_space);
-        Machine { grants: Grants::of_this_process(), memory, gpu, staging_bytes }
+        Machine { grants: Grants::of_this_process(), memory: memory_granted(), gpu, staging_bytes }
     }
 }
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annulus_engine::Shard;
+use annulus_engine::metrics::ShardMetrics;
 use annulus_engine::plan::Plan;
 use annulus_engine::tls::rustls::crypto::ring;
 use annulus_engine::tls::rustls::pki_types::pem::PemObject;
@@ -30,6 +31,7 @@ use super::lanes::cpu::{self, CpuLane};
 use super::lanes::gpu::GpuLane;
 use super::lanes::gpu::both::BothLanes;
 use super::lanes::gpu::settings::Mode;
+use super::meters;
 use super::outbox::Outbox;
 use super::plan::{Gpu, ImagePlan, Machine, measure};
 use super::purge::Purger;
@@ -175,6 +177,17 @@ impl Image {
             crate::warn!("image: {cut_off} connections were cut off after {:?}", self.config.serve.drain_max);
         }
         Ok(())
+    }
+
+    /// Where it is, a URL without a path, as it was configured.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.config.listen)
+    }
+
+    /// Shows in the first shard's metrics what all shards share: the queue, the lanes, the memory. From any thread.
+    pub fn show(&self, metrics: &ShardMetrics) {
+        meters::show(metrics, &self.desk);
     }
 
     /// Ends the machinery, once all shards have ended: what runs is waited for, what waits stays in the queue.

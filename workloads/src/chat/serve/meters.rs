@@ -20,6 +20,7 @@ pub(super) struct Meters {
     pub(super) subscriptions: Arc<Gauge>,
     unsettled: Arc<Gauge>,
     waiting: Arc<Gauge>,
+    waiting_max: Arc<Gauge>,
     commands: Arc<Counter>,
     refused: Arc<Counter>,
     publications: Arc<Counter>,
@@ -71,6 +72,7 @@ impl Meters {
             subscriptions: metrics.gauge("annulus_chat_subscriptions", "Subscriptions of connected clients."),
             unsettled: metrics.gauge("annulus_chat_unsettled", "Publications that wait for what was promised."),
             waiting: metrics.gauge("annulus_chat_outbound_bytes", "Bytes that wait for clients."),
+            waiting_max: metrics.gauge("annulus_chat_outbound_budget_bytes", "What may wait for clients; 0: no limit."),
             commands: counter("annulus_chat_commands_total", "Commands of clients."),
             refused: counter("annulus_chat_commands_refused_total", "Commands that were answered with an error."),
             publications: counter("annulus_chat_publications_total", "Publications numbered."),
@@ -169,6 +171,11 @@ impl Meters {
     /// Shows what is looked at from time to time.
     pub(super) fn show_waiting(&self, bytes: usize) {
         self.waiting.set(bytes as u64);
+    }
+
+    /// Shows what may wait for this shard's clients; `None`: there is no limit.
+    pub(super) fn show_waiting_max(&self, bytes: Option<usize>) {
+        self.waiting_max.set(bytes.unwrap_or(0) as u64);
     }
 
     /// Counts a close by the server.

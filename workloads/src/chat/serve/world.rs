@@ -70,10 +70,9 @@ impl Sockets {
         link: Option<Rc<Link>>,
     ) -> Sockets {
         let config = &node.common.config;
-        let waiting_max = match config.outbound_bytes_max {
-            0 => usize::MAX,
-            bytes => bytes / shard.count(),
-        };
+        let meters = Meters::of(shard, shard.index());
+        let share = (config.outbound_bytes_max > 0).then(|| config.outbound_bytes_max / shard.count());
+        meters.show_waiting_max(share);
         Sockets {
             shard: shard.clone(),
             broadcast: outlet.with_outbox_bytes_max((config.outbox_bytes_max / 4).max(1)),
@@ -88,8 +87,8 @@ impl Sockets {
             node: node.clone(),
             waiting: [0; COHORTS as usize],
             cohort: 0,
-            waiting_max,
-            delivery: Meters::of(shard, shard.index()).delivery,
+            waiting_max: share.unwrap_or(usize::MAX),
+            delivery: meters.delivery,
             trace: Trace::NONE,
         }
     }

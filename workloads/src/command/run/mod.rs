@@ -129,7 +129,7 @@ fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) ->
     // A console takes profiles.
     let calls = walls.shut_calls(started.console.is_some())?;
     if let Some(console) = &started.console {
-        console.watch();
+        console.watch(running.engine(), format!("annulus {}", args.command.name()), started.clone());
     }
     crate::say!("{}", running.engine().plan());
     crate::say!("{}", capacity(files));
@@ -137,7 +137,10 @@ fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) ->
     when_all_listen(running.engine(), places, handover.clone(), taken.clone(), manager, args.command)?;
     listen(signals, running.engine(), &started, source, dates.unwrap_or_default(), handover.clone())?;
     let shards = running.wait().map_err(|error| error.to_string());
-    if let Some((image, _)) = started.image {
+    if let Some(console) = started.console {
+        console.stop();
+    }
+    if let Some(image) = started.image {
         image.stop();
     }
     if let Some(handover) = handover {
@@ -213,12 +216,11 @@ fn start(
     shards: usize,
     manager: Option<Arc<Manager>>,
 ) -> Result<Started, String> {
-    let image_address = config.image.listen;
     // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
     let image = command.has_image().then(|| Image::start(config.image, cores)).transpose()?;
     let chat = command.has_chat().then(|| Node::open(config.chat, shards)).transpose()?;
     let console = config.console.or_default(command == Command::Run).map(Console::new);
-    Ok(Started { chat, gateway: editions, image: image.map(|image| (image, image_address)), console, manager })
+    Ok(Started { chat, gateway: editions, image, console, manager })
 }
 
 /// Drains when asked to, and reads again what may have changed.

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use annulus_engine::Shard;
+use annulus_engine::metrics::ShardMetrics;
 
 use crate::chat::node::Node;
 use crate::chat::serve;
-use crate::console::{Console, Service};
+use crate::console::{Console, Service, Shown};
 use crate::gateway::reload::Editions;
 use crate::gateway::service;
 use crate::image::service::Image;
@@ -18,32 +19,44 @@ use crate::process::manager::Manager;
 pub(super) struct Started {
     pub(super) chat: Option<Arc<Node>>,
     pub(super) gateway: Option<Arc<Editions>>,
-    /// And where it listens.
-    pub(super) image: Option<(Arc<Image>, SocketAddr)>,
+    pub(super) image: Option<Arc<Image>>,
     pub(super) console: Option<Arc<Console>>,
     /// Who started the process, where that wants to hear of it.
     pub(super) manager: Option<Arc<Manager>>,
 }
 
-impl Started {
-    /// What the console shows of them.
-    async fn named(&self) -> Vec<Service> {
-        let mut services = Vec::new();
-        if let Some(chat) = &self.chat {
-            let about = "rooms, presence and history for Centrifuge clients";
-            services.push(Service { name: "chat", about, address: chat.common.config.listen });
-        }
-        if let Some(editions) = &self.gateway {
-            let gateway = editions.newer(&mut 0).await.gateway;
-            let about = "one answer out of many services' answers";
+impl Shown for Started {
+    fn services(&self) -> Vec<Service> {
+        let chat = self.chat.as_ref().map(|chat| Service {
+            name: "chat",
+            about: "rooms, presence and history for Centrifuge clients",
+            url: chat.url(),
+            pages: [("page", "/")].into_iter().chain(chat.console().map(|path| ("console", path))).collect(),
+        });
+        let gateway = self.gateway.as_ref().map(|editions| {
+            let gateway = editions.in_force().gateway;
+            let scheme = if gateway.tls.is_some() { "https" } else { "http" };
             let address = SocketAddr::new(gateway.listen.ip, gateway.listen.port);
-            services.push(Service { name: "gateway", about, address });
+            Service {
+                name: "gateway",
+                about: "one answer out of many services' answers",
+                url: format!("{scheme}://{address}"),
+                pages: vec![("dashboard", "/__dashboard")],
+            }
+        });
+        let image = self.image.as_ref().map(|image| Service {
+            name: "image",
+            about: "uploads, processing and delivery of images",
+            url: image.url(),
+            pages: vec![("page", "/"), ("console", "/console")],
+        });
+        [chat, gateway, image].into_iter().flatten().collect()
+    }
+
+    fn refresh(&self, first: &ShardMetrics) {
+        if let Some(image) = &self.image {
+            image.show(first);
         }
-        if let Some((_, address)) = &self.image {
-            let about = "uploads, processing and delivery of images";
-            services.push(Service { name: "image", about, address: *address });
-        }
-        services
     }
 }
 
@@ -55,7 +68,7 @@ pub(super) async fn services(shard: Shard, started: Started) -> Result<(), Strin
         let _until_the_end = shard.spawn(async move { manager.attend(&on).await });
     }
     if let Some(console) = &started.console {
-        match console.open(&shard, started.named().await) {
+        match console.open(&shard) {
             Ok(door) => others.push((
                 "console",
                 shard.spawn(async move {
@@ -81,7 +94,7 @@ pub(super) async fn services(shard: Shard, started: Started) -> Result<(), Strin
         let (on, or_drain) = (shard.clone(), or_drain.clone());
         others.push(("gateway", shard.spawn(async move { or_drain(service::run(on, editions).await) })));
     }
-    if let Some((image, _)) = started.image {
+    if let Some(image) = started.image {
         let (on, or_drain) = (shard.clone(), or_drain.clone());
         others.push(("image service", shard.spawn(async move { or_drain(image.run(on).await) })));
     }
