@@ -192,7 +192,7 @@ fn run(config: Config, args: &Args) -> Result<(), String> {
     let ended = serve_all(config, args, user.as_ref(), &taken);
     let Some(takeover) = lock(&taken).take() else { return ended };
     // Who was asked to end before being ready has not failed; who was late has.
-    let ended = ended.and_then(|()| takeover.is_in_time());
+    let ended = ended.and_then(|()| takeover.in_time());
     if let Err(why) = &ended {
         takeover.failed(why);
     }
@@ -257,7 +257,7 @@ fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) ->
     };
     let main = move |shard: Shard| services(shard, started.clone());
     let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
-    let rings = config.walls.see_rings(running.engine().rings_are_restricted())?;
+    let rings = config.walls.see_rings(running.engine().rings_restricted())?;
     let calls = config.walls.shut_calls(profiles)?;
     if let Some(console) = &console {
         console.watch();
@@ -384,7 +384,7 @@ fn offer(
         for address in engine.give_up_sockets() {
             annulus::say!("upgrade: nobody listens at {address} any more");
         }
-        if lock(&taken).as_ref().is_some_and(|takeover| takeover.is_in_time().is_err()) {
+        if lock(&taken).as_ref().is_some_and(|takeover| takeover.in_time().is_err()) {
             // Why is said when it has ended.
             return engine.drain();
         }
