@@ -126,7 +126,7 @@ impl Engine {
     ///
     /// # Errors
     /// The kernel's word when it did not restrict a ring. The rings work all the same.
-    pub fn rings_are_restricted(&self) -> io::Result<()> {
+    pub fn rings_restricted(&self) -> io::Result<()> {
         Ok(self.restricted?)
     }
 
@@ -301,7 +301,7 @@ impl Builder {
             }
         };
         let registered = Registered::new(driver.doorbell());
-        let said = Ready { remote: registered.remote.clone(), restricted: driver.is_restricted() };
+        let said = Ready { remote: registered.remote.clone(), restricted: driver.restricted() };
         ready.send((index, Ok(said))).map_err(|_| gone())?;
         let (post, engine, watchdog) = go.recv().map_err(|_| gone())?;
         let mesh = engine.mesh.clone();

@@ -458,7 +458,7 @@ pub trait Driver {
     ///
     /// # Errors
     /// The kernel's, which does not bind it.
-    fn is_restricted(&self) -> Result<(), Errno> {
+    fn restricted(&self) -> Result<(), Errno> {
         Ok(())
     }
 

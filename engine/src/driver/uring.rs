@@ -207,7 +207,7 @@ impl Driver for UringDriver {
         DriverKind::Uring
     }
 
-    fn is_restricted(&self) -> Result<(), Errno> {
+    fn restricted(&self) -> Result<(), Errno> {
         self.restricted
     }
 

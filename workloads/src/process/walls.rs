@@ -122,7 +122,7 @@ impl Walls {
         Ok(Wall::Stands)
     }
 
-    /// Whether the rings are what the engine says of them: see [`annulus_engine::Engine::rings_are_restricted`].
+    /// Whether the rings are what the engine says of them: see [`annulus_engine::Engine::rings_restricted`].
     ///
     /// # Errors
     /// As [`Walls::shut_paths`].

@@ -92,7 +92,7 @@ fn serve(args: &Args) -> Ended {
     let mut ended = serve_all(config, args, user.as_ref(), &taken);
     if let Some(takeover) = lock(&taken).take() {
         // Who was asked to end before being ready has not failed; who was late has.
-        ended = ended.and_then(|()| takeover.is_in_time());
+        ended = ended.and_then(|()| takeover.in_time());
         if let Err(why) = &ended {
             takeover.failed(why);
         }
@@ -125,7 +125,7 @@ fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) ->
     let on_shards = started.clone();
     let main = move |shard: Shard| services(shard, on_shards.clone());
     let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
-    let rings = walls.see_rings(running.engine().rings_are_restricted())?;
+    let rings = walls.see_rings(running.engine().rings_restricted())?;
     // A console takes profiles.
     let calls = walls.shut_calls(started.console.is_some())?;
     if let Some(console) = &started.console {

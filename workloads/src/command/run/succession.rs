@@ -40,7 +40,7 @@ pub(super) fn when_all_listen(
         for address in engine.give_up_sockets() {
             crate::warn!("upgrade: nobody listens at {address} any more");
         }
-        if lock(&taken).as_ref().is_some_and(|takeover| takeover.is_in_time().is_err()) {
+        if lock(&taken).as_ref().is_some_and(|takeover| takeover.in_time().is_err()) {
             // Why is said when it has ended.
             return engine.drain();
         }

@@ -77,7 +77,7 @@ impl Takeover {
     ///
     /// # Errors
     /// A sentence: it does not.
-    pub fn is_in_time(&self) -> Result<(), String> {
+    pub fn in_time(&self) -> Result<(), String> {
         match self.released.is_some() || self.asked.elapsed() < READY_MAX {
             true => Ok(()),
             false => Err(format!(
@@ -95,7 +95,7 @@ impl Takeover {
     /// # Errors
     /// A sentence: it does not answer, or waits no longer.
     pub fn release(&mut self) -> Result<(), String> {
-        self.is_in_time()?;
+        self.in_time()?;
         crate::say!("upgrade: everything is in order; process {} is asked to finish", self.before);
         self.released = Some(Instant::now());
         let said = |error: io::Error| format!("process {} cannot be asked to finish: {error}", self.before);
@@ -239,6 +239,6 @@ mod tests {
         assert!(heard.starts_with("failed this server was not ready"), "{heard}");
         let (mut released, _theirs) = taken(long_ago);
         released.released = Some(long_ago);
-        assert!(released.is_in_time().is_ok(), "the one before has finished: there is no way back");
+        assert!(released.in_time().is_ok(), "the one before has finished: there is no way back");
     }
 }
