@@ -27,7 +27,10 @@ pub const VARIABLES: [(&str, &str); 6] = [
     ("ANNULUS_LOG", "text or json, as --log of a service"),
     ("ANNULUS_ADMIN_TOKEN", "gateway: opens its own pages (/__...) to other machines"),
     ("ANNULUS_VARIANT_KEYS", "image: what signs addresses of variants, with commas between"),
-    ("AWS_*", "image: its bucket's ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN and REGION, where its file has none"),
+    (
+        "AWS_*",
+        "image: its bucket's ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN and REGION, where its file has none",
+    ),
     ("CENTRIFUGO_*", "chat, with a Centrifugo file: what wins over it"),
     ("NO_COLOR", "no colours on a terminal"),
 ];

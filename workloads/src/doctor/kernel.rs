@@ -87,7 +87,9 @@ fn swapping(is_on: bool, swappiness: u32) -> Finding {
 fn profiles(level: i32, is_root: bool) -> Finding {
     let says = match level {
         _ if is_root => return Finding::yes("flamegraphs show all there is, to root"),
-        ..=PARANOID_MAX => return Finding::yes(format!("flamegraphs show the kernel, too (perf_event_paranoid {level})")),
+        ..=PARANOID_MAX => {
+            return Finding::yes(format!("flamegraphs show the kernel, too (perf_event_paranoid {level})"));
+        }
         2 => "flamegraphs end where the kernel begins (perf_event_paranoid 2)".to_owned(),
         _ => format!("the console's flamegraphs and annulus perf are root's only (perf_event_paranoid {level})"),
     };
