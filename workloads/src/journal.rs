@@ -79,11 +79,15 @@ pub fn choose(form: Form) {
     }
 }
 
-/// Writes a line. A closed stream ends nothing: a service goes on without its log.
+/// Writes a line, in one piece: standard error has no buffer, and others may write there. A closed stream ends nothing: a service
+/// goes on without its log.
 pub fn write(level: Level, words: fmt::Arguments<'_>) {
     let _nobody_listens = match (form(), level) {
-        (Form::Json, _) => writeln!(std::io::stderr(), "{}", object(Timestamp::now(), level, &words.to_string())),
-        (Form::Text, Level::Error) => writeln!(std::io::stderr(), "{words}"),
+        (Form::Json, _) => {
+            let line = object(Timestamp::now(), level, &words.to_string()) + "\n";
+            std::io::stderr().write_all(line.as_bytes())
+        }
+        (Form::Text, Level::Error) => std::io::stderr().write_all(format!("{words}\n").as_bytes()),
         (Form::Text, _) => writeln!(std::io::stdout(), "{words}"),
     };
 }

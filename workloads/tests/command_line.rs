@@ -314,8 +314,9 @@ fn bash_offers(scratch: &Path, script: &Path, words: &[&str]) -> Vec<String> {
         "source '{}'; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _annulus; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         script.display()
     );
-    let output = Command::new("bash").args(["--norc", "-c", &ask, "annulus", "annulus"]).args(words);
-    let output = output.current_dir(scratch).output().unwrap();
+    let mut bash = Command::new("bash");
+    let output =
+        bash.args(["--norc", "-c", &ask, "annulus", "annulus"]).args(words).current_dir(scratch).output().unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
@@ -323,7 +324,7 @@ fn bash_offers(scratch: &Path, script: &Path, words: &[&str]) -> Vec<String> {
 #[test]
 fn bash_completes_commands_flags_choices_and_files() {
     let scratch = Scratch::new();
-    let script = scratch.file("annulus.bash", &annulus(&["completion", "bash"]).1);
+    let script = scratch.file("script.bash", &annulus(&["completion", "bash"]).1);
     scratch.file("a file.toml", "");
     std::fs::create_dir(scratch.0.join("a folder")).unwrap();
     let offers = |words: &[&str]| bash_offers(&scratch.0, &script, words);

@@ -92,7 +92,7 @@ const PROCESS: &[Flag] = &[
     Flag::with(
         "--log",
         Takes::OneOf("FORM", &["text", "json"]),
-        "text, on standard output; json: each line one object, on standard error. Also ANNULUS_LOG (text)",
+        "lines for eyes on standard output, or objects a line on standard error; also ANNULUS_LOG (text)",
     ),
 ];
 
@@ -101,7 +101,6 @@ const LOG: &[Operand] = &[Operand::one(
     Takes::Folder("DIR"),
     "the log's directory: chat.log.directory of the service, ./annulus-data/chat/log if not set",
 )];
-const READS_ONLY: &str = "It reads only, and refuses while a service uses the log: give it a copy then.";
 
 /// Every command.
 pub static COMMANDS: &[Entry] = &[
@@ -270,11 +269,11 @@ pub static COMMANDS: &[Entry] = &[
     Entry {
         name: "chat verify-log",
         group: Data,
-        about: "is a chat's log whole?",
+        about: "whether a chat's log is whole",
         operands: LOG,
         flags: &[],
-        more: "It tells what is there and what is damaged, place by place. Exit status 1: it is not whole.\n\
-               \nIt reads only, and refuses while a service uses the log: give it a copy then.",
+        more: "It tells what is there and what is damaged, place by place. Exit status 1: it is not whole. It reads only, and\
+               \nrefuses while a service uses the log: give it a copy then.",
         examples: &[],
         does: Does::Words(tools::verify_log),
     },
@@ -287,7 +286,7 @@ pub static COMMANDS: &[Entry] = &[
             Flag::with("--channel", Takes::Text("PREFIX"), "only channels whose names begin so"),
             Flag::with("--since", Takes::Text("OFFSET"), "only publications with a higher offset"),
         ]],
-        more: READS_ONLY,
+        more: "It reads only, and refuses while a service uses the log: give it a copy then.",
         examples: &[],
         does: Does::Words(tools::export),
     },

@@ -9,8 +9,8 @@
 //!
 //! Whatever is said of a command, and whatever is read, comes from its row of the table: they cannot disagree.
 //!
-//! Exit statuses are the same for all: 0 done, 1 failed, 2 the words were wrong. (`perf record` passes on none of its
-//! command's, and a second Ctrl-C ends it with 130, as shells have it.)
+//! Exit statuses are the same for all: 0 done, 1 failed, 2 the words were wrong. (A second Ctrl-C ends `perf record` with 130, as
+//! shells have it.)
 
 pub mod check;
 pub mod commands;

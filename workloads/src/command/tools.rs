@@ -9,6 +9,7 @@ use crate::doctor::Doctor;
 use crate::fetch::Fetch;
 use crate::image::process::Process;
 use crate::image::variants::sign::Sign;
+use crate::journal::{self, Form};
 
 /// `annulus version`.
 pub fn version(_words: &Words) -> Ended {
@@ -18,6 +19,10 @@ pub fn version(_words: &Words) -> Ended {
 
 /// `annulus doctor`: looks at this machine and at servers; whether all is well.
 pub fn doctor(words: &Words) -> Ended {
+    if words.has("--json") {
+        // What links to servers say of their trouble is no part of the answer.
+        journal::choose(Form::Json);
+    }
     let mut doctor = Doctor::default();
     words.values("--redis").for_each(|url| doctor.add_redis(url));
     words.values("--postgres").for_each(|url| doctor.add_postgres(url));
