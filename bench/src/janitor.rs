@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 pub const COMMAND: &str = "janitor";
 /// How long those who are killed have to be gone.
 const GONE_MAX: Duration = Duration::from_secs(5);
+/// Programs that a run starts, as the kernel calls them. Whoever else looks into what is left is let be.
+const SERVERS: [&str; 4] = ["annulus", "redis-server", "postgres", "s3s-fs"];
 /// Where groups of memory are made, in either version's hierarchy.
 pub const GROUPS: [&str; 2] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
 /// Where networks with a name are.
@@ -184,7 +186,8 @@ fn is_janitor(pid: u32) -> bool {
     words(pid).get(1).is_some_and(|word| word == COMMAND)
 }
 
-/// Undoes what runs have left that are no more, by the names of what they made.
+/// Undoes what runs have left that are no more, by the names of what they made. Where another process has a run's number by now,
+/// that has to wait: nothing of a run that lives is touched.
 pub fn sweep() {
     let temporary = std::env::temp_dir();
     let groups = GROUPS.iter().flat_map(|root| names(Path::new(root))).map(Left::Group);
@@ -204,7 +207,7 @@ fn names(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_left = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());
-        name.and_then(run_of).is_some_and(|pid| !is_run(pid))
+        name.and_then(run_of).is_some_and(|pid| !is_alive(pid))
     };
     entries.map(|entry| entry.path()).filter(is_left).collect()
 }
@@ -215,18 +218,17 @@ fn run_of(name: &str) -> Option<u32> {
     rest.split('-').next()?.parse().ok()
 }
 
-/// Whether it runs, and is no other program with the same number.
-fn is_run(pid: u32) -> bool {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    is_alive(pid) && name.starts_with("annulus")
+fn name_of(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
-/// Processes that were started with a path in their words.
+/// Servers that were started with a path in their words.
 fn processes_of(path: &Path) -> Vec<Left> {
     let path = path.to_string_lossy().into_owned();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let of_path = |pid: &u32| *pid != std::process::id() && words(*pid).iter().any(|word| word.contains(&path));
+    let of_path =
+        |pid: &u32| SERVERS.contains(&name_of(*pid).as_str()) && words(*pid).iter().any(|word| word.contains(&path));
     pids.filter(of_path).filter_map(|pid| Some(Left::Process(pid, started(pid)?))).collect()
 }
 
@@ -287,12 +289,23 @@ mod tests {
         let held = std::env::temp_dir().join(crate::ground::name("sweep"));
         std::fs::create_dir_all(&left).unwrap();
         std::fs::create_dir_all(&held).unwrap();
-        let mut process = Command::new("sh").arg("-c").arg("sleep 300; true").arg(left.join("data")).spawn().unwrap();
+        std::os::unix::fs::symlink("/bin/sh", held.join("redis-server")).unwrap();
+        let run = |program: &Path| {
+            Command::new(program).arg("-c").arg("sleep 300; true").arg(left.join("data")).spawn().unwrap()
+        };
+        let (mut server, mut reader) = (run(&held.join("redis-server")), run(Path::new("/bin/sh")));
+        // Until they are what they are called.
+        while name_of(server.id()) != "redis-server" || name_of(reader.id()) != "sh" {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         sweep();
         let (is_left, is_held) = (left.exists(), held.exists());
         std::fs::remove_dir_all(&held).unwrap();
-        assert!(!is_left && is_held);
-        assert!(!process.wait().unwrap().success());
+        let is_read = is_alive(reader.id());
+        end_tree(reader.id());
+        reader.wait().unwrap();
+        assert!(!is_left && is_held && is_read);
+        assert!(!server.wait().unwrap().success());
         assert_eq!(run_of("annulus-bench-cargo"), None);
     }
 }

@@ -172,7 +172,7 @@ pub fn attacks() -> Vec<Attack> {
             FLOOR_MB + 16.0,
             CPU_TABLE,
             0.0,
-            table(|stage| oversized(stage, "/post/1", BODY_BYTES_MAX)),
+            table(|stage| oversized(stage, "/post/1", BODY_BYTES_MAX, b"{")),
         ),
         attack(
             "reconnect storm",

@@ -18,7 +18,6 @@ mod variants;
 pub use beside::beside;
 pub use crash::crash;
 pub use fleet::{crash as fleet_crash, scaling};
-pub use photos::small as photos_small;
 pub use service::{overload, seed_target};
 pub use variants::variants;
 

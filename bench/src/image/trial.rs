@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Clients that upload, one image after the other, and the pause of each between two of them, so that what waits at the end is
 /// not a matter of hours.
@@ -130,13 +130,15 @@ impl Uploads {
         }
     }
 
-    /// Waits for the end of each job that was promised, asking these addresses in turn, and fetches all outputs.
+    /// Waits for the end of all jobs that were promised, asking these addresses in turn, and fetches all outputs. Jobs that have
+    /// not ended after `within`, counted from now and for all of them together, are lost.
     pub fn settle(&self, addresses: &[SocketAddr], within: Duration) -> Settled {
+        let until = Instant::now() + within;
         let promised = self.promised.lock().expect("nobody panics with it").clone();
         let (mut settled, mut keys) = (Settled::default(), BTreeMap::new());
         for (at, id) in promised.keys().enumerate() {
             let address = addresses[at % addresses.len()];
-            match ended(address, id, within) {
+            match ended(address, id, until.saturating_duration_since(Instant::now())) {
                 Ok(document) if document["state"] == "done" => {
                     settled.attempts += document["attempts"].as_u64().unwrap_or(0);
                     match check_outputs(address, &document) {

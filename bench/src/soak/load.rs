@@ -10,7 +10,7 @@ use crate::chat::client::Speech;
 use crate::chat::fleet::{Fleet, Plan};
 use crate::gateway::generator::{Load, Request};
 use crate::histogram::latencies;
-use crate::image::photos_small;
+use crate::image::photos;
 use crate::image::server::{ended, get, marked, upload};
 use crate::schedule::profile::Profile;
 use crate::schedule::{Schedule, Spread};
@@ -166,7 +166,7 @@ fn chat(loads: &Loads) -> Result<(), String> {
 }
 
 fn image(loads: &Loads) -> Result<(), String> {
-    let small = photos_small()?;
+    let small = photos::small()?;
     let (mut number, mut times, mut since) = (0, latencies(), Instant::now());
     while loads.goes_on() {
         number += 1;

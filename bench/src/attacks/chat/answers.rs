@@ -16,7 +16,7 @@ const MESSAGE_BYTES_MAX: usize = 65_536;
 const EVENTS_MAX: Duration = Duration::from_millis(1500);
 
 pub fn too_large(stage: &Stage<'_>) -> Result<Vec<Tried>, String> {
-    let mut tried = oversized(stage, "/emulation", 8 << 20)?;
+    let mut tried = oversized(stage, "/emulation", 8 << 20, b"{")?;
     let mut say = |what: &str, bytes: &[u8], expected: &[&str]| -> Result<(), String> {
         let mut socket = joined(stage.address, "large", &[])?;
         let _refused_early = socket.send(bytes);

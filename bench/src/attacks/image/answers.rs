@@ -108,7 +108,7 @@ pub fn not_images(stage: &Stage<'_>) -> Result<Vec<Tried>, String> {
 }
 
 pub fn too_large(stage: &Stage<'_>) -> Result<Vec<Tried>, String> {
-    let mut tried = oversized(stage, "/v1/images", UPLOAD_BYTES_MAX)?;
+    let mut tried = oversized(stage, "/v1/images", UPLOAD_BYTES_MAX, b"\xff\xd8\xff\xe0")?;
     let form = |parts: &str| {
         let body = format!("{parts}--b--\r\n");
         raw::request("POST", "/v1/images", "Content-Type: multipart/form-data; boundary=b\r\n", body.as_bytes())

@@ -506,7 +506,8 @@ impl Rate {
 /// How often what may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
-    /// Commands of one connection. Beyond: error 111, temporary.
+    /// Commands of one connection. Beyond: error 111, temporary. Sixteen clients who are looked up for an answer to presence
+    /// cost one more.
     pub commands: Rate,
     /// Publications of one user, all connections on one core together. Beyond: error 111, temporary. Users without a
     /// name are counted by connection.

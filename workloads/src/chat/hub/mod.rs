@@ -542,6 +542,14 @@ impl Hub {
         !rate.is_on() || turn.client.allowance.take(rate, turn.now)
     }
 
+    /// Counts what a command's answer has cost beyond the command, as so many more of them.
+    fn charge<P>(&mut self, turn: &mut Turn<'_, P>, commands: usize) {
+        let rate = self.common.config.rates.commands;
+        if rate.is_on() {
+            turn.client.allowance.owe(rate, turn.now, commands);
+        }
+    }
+
     fn carry_out(&mut self, turn: &mut Turn<'_, impl Ports>, command: Command<'_>) -> Step {
         match (turn.client.phase, command.method) {
             (Phase::New, Method::Connect(connect)) => self.connect(turn, &connect),

@@ -21,6 +21,9 @@ use crate::chat::sanctions::Kind;
 use crate::chat::session::{Client, Waits};
 use crate::chat::stream::Stored;
 
+/// Clients who are looked up for an answer to presence cost as much as a command, each so many of them.
+const PRESENT_OF_COMMAND: usize = 16;
+
 /// Writes a page of history.
 pub(super) fn write_page(codec: Codec, out: &mut Vec<u8>, id: u32, page: &[Stored], top: u64, epoch: &str) {
     let publications = page.iter().map(as_publication).collect();
@@ -131,14 +134,18 @@ impl Hub {
         }
         let most = if stats { 0 } else { namespace.presence_page };
         let (codec, id) = (turn.codec(), turn.id);
-        match turn.evidence.presence.take() {
+        let present = match turn.evidence.presence.take() {
             None => return turn.work(Work::Presence { channel: channel.into(), most }),
             Some(None) => return turn.refuse(ErrorCode::TOO_MANY_REQUESTS),
-            Some(Some(present)) if stats => {
+            Some(Some(present)) => present,
+        };
+        self.charge(turn, present.len() / PRESENT_OF_COMMAND);
+        match stats {
+            true => {
                 let (clients, users) = count(&present);
                 write_presence_stats(codec, turn.out, id, clients, users);
             }
-            Some(Some(present)) => {
+            false => {
                 write_presence(codec, turn.out, id, present.iter().take(most).map(as_info));
             }
         }

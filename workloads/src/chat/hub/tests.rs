@@ -8,7 +8,7 @@ mod shared;
 mod tenants;
 
 use super::*;
-use crate::chat::config::Slow;
+use crate::chat::config::{Rate, Slow};
 use crate::chat::evidence::Page;
 use crate::chat::log::Told;
 use crate::chat::tokens::Settings;
@@ -357,6 +357,29 @@ fn commands_behind_one_that_waits_are_held_back_and_carried_out_in_order() {
     assert_eq!(ids, ["2", "3", "4", "5"], "{heard}");
     assert!(heard.contains("\"num_clients\":1,\"num_users\":1"));
     assert!(heard.contains("\"code\":108"));
+}
+
+#[test]
+fn an_answer_to_presence_counts_by_whom_it_names() {
+    let mut config = config();
+    config.rates.commands = Rate { per_second: 10, burst: 10 };
+    let mut world = World::new(1, config);
+    let crowd: Vec<_> = (0..64).map(|_| world.connected(0)).collect();
+    for &client in &crowd {
+        world.say(client, "{\"id\":2,\"subscribe\":{\"channel\":\"room\"}}");
+        world.heard(client);
+    }
+    // Ten at once: to come in, to subscribe, then twice five of a question and of 64 clients, the second time on credit.
+    for (id, answered) in [(3, true), (4, true), (5, false)] {
+        world.say(crowd[0], &format!("{{\"id\":{id},\"presence\":{{\"channel\":\"room\"}}}}"));
+        let heard = world.heard(crowd[0]).concat();
+        assert_eq!(heard.contains("\"presence\":{\"presence\""), answered, "{id}: {heard}");
+        assert_eq!(heard.contains("\"code\":111"), !answered, "{id}: {heard}");
+    }
+    world.now += 300;
+    world.say(crowd[0], "{\"id\":6,\"presence_stats\":{\"channel\":\"room\"}}");
+    let heard = world.heard(crowd[0]).concat();
+    assert!(heard.contains("\"num_clients\":64"), "it has filled again: {heard}");
 }
 
 #[test]

@@ -717,6 +717,33 @@ fn what_is_too_old_is_forgotten() {
 }
 
 #[test]
+fn what_waits_goes_with_a_clock_that_is_set_back() {
+    let home = Home::new("clock");
+    let hours = Duration::from_secs(7200);
+    let options = QueueOptions { backoff: hours, backoff_max: hours, ..QueueOptions::DEFAULT };
+    let queue = open(&home, &options);
+    enter(&queue, order("a", 1));
+    drop(queue);
+    let schema::Database { connection, secret, lock } = owned(|| schema::open(home.path()));
+    let mut ledger = ledger::Ledger::new(connection, Salt::new(&secret), options).unwrap();
+    let mut leased = |ahead: Duration| {
+        let ahead_ms = ahead.as_millis() as i64;
+        ledger.follow_clock(Instant::now(), ledger::now_ms() + ahead_ms).unwrap();
+        ledger.begin().unwrap();
+        let leases = ledger.lease("cpu", ALL).unwrap();
+        for lease in &leases {
+            let Settled::Again(_) = ledger.fail(lease.id, &Fault::new(Kind::Io, "gone")).unwrap() else { panic!() };
+        }
+        let _committed = ledger.commit(0).unwrap();
+        leases.len()
+    };
+    assert_eq!([leased(Duration::ZERO), leased(Duration::ZERO)], [1, 0], "it waits for its backoff");
+    // It was set ahead, and is right again when the batch begins: what is due by then is due at once.
+    assert_eq!(leased(hours), 1);
+    drop((ledger, lock));
+}
+
+#[test]
 fn a_directory_has_one_owner() {
     let home = Home::new("owner");
     let queue = open(&home, &PATIENT);

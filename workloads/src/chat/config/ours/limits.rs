@@ -25,7 +25,7 @@ pub const LIMITS: &[Key<LimitsDraft>] = &[
     key(
         "commands_per_second",
         "1000",
-        "commands of a connection; beyond: error 111, temporary; 0: off",
+        "commands of a connection, sixteen clients in an answer to presence as one more; beyond: error 111, temporary; 0: off",
         Set::Count(0, MANY, |draft, count| draft.commands.per_second = Some(count as u32)),
     ),
     key(

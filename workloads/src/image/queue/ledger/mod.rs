@@ -115,9 +115,14 @@ pub(super) struct Ledger {
     /// Works of which only the progress has changed.
     progressed: HashSet<i64>,
     leases_given: u32,
+    /// Both clocks when the last batch began; of the second one somebody may set the time.
+    clock: (Instant, i64),
     /// Events that are to be told, of each reader that there is.
     outboxes: Vec<outbox::Room>,
 }
+
+/// Less than this is no step: clocks are slewed, and read one after the other.
+const CLOCK_STEP_MS: i64 = 1000;
 
 /// Milliseconds since 1970; a clock before that is as good as 1970.
 pub(super) fn now_ms() -> i64 {
@@ -193,6 +198,7 @@ impl Ledger {
             touched: HashSet::new(),
             progressed: HashSet::new(),
             leases_given: 0,
+            clock: (Instant::now(), now_ms()),
             outboxes: Vec::new(),
         };
         ledger.open_outboxes()?;
@@ -243,7 +249,21 @@ impl Ledger {
 
     /// Begins a batch.
     pub(super) fn begin(&mut self) -> Sql<()> {
+        self.follow_clock(Instant::now(), now_ms())?;
         self.connection.execute_batch("BEGIN")
+    }
+
+    /// A clock that is set back takes what waits along, or works that are due would wait until it is there again. One that is
+    /// set forward only ends backoffs early.
+    pub(super) fn follow_clock(&mut self, now: Instant, wall_ms: i64) -> Sql<()> {
+        let (before, before_ms) = self.clock;
+        let back_ms = before_ms + now.saturating_duration_since(before).as_millis() as i64 - wall_ms;
+        if back_ms >= CLOCK_STEP_MS {
+            let sql = "UPDATE works SET due_ms = due_ms - ?1 WHERE state = 0";
+            self.connection.execute(sql, params![back_ms])?;
+        }
+        self.clock = (now, wall_ms);
+        Ok(())
     }
 
     /// Makes the batch of `calls` calls durable, and moves the sums.
