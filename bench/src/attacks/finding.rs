@@ -246,6 +246,14 @@ impl Finding {
     }
 }
 
+/// The text and the row of an attack that could not be carried out to its end.
+pub fn not_done(service: Service, attack: &str, promise: &str, why: &str) -> (String, Row) {
+    let service = service.name();
+    let text =
+        format!("{service:<8} {attack:<28} BROKEN  {promise}\n         BROKEN: it did not come to its end: {why}\n");
+    (text, Row::new(format!("{service}, {attack}: it comes to its end"), Target::Least(1.0), Some(0.0), why))
+}
+
 fn refused_most(heard: &Heard) -> f64 {
     heard.ended() as f64 * REFUSED_MOST
 }
@@ -292,6 +300,12 @@ mod tests {
         let mut idle = finding();
         idle.told.count = 0;
         assert_eq!(idle.broken(), ["nothing was sent, so nothing was shown"]);
+    }
+
+    #[test]
+    fn what_was_not_done_is_broken_and_says_why() {
+        let (text, row) = not_done(Service::Chat, "tiny frames", "a limit", "it did not start");
+        assert!(text.contains("BROKEN  a limit\n") && text.ends_with("it did not start\n") && !row.holds(), "{text}");
     }
 
     #[test]

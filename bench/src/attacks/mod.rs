@@ -24,7 +24,7 @@ mod forge;
 pub(crate) mod frames;
 mod gateway;
 mod image;
-mod raw;
+pub(crate) mod raw;
 pub(crate) mod siege;
 mod smuggling;
 mod socket;
@@ -121,8 +121,17 @@ pub fn run(choice: &Choice) -> Result<Findings, String> {
     let (mut text, mut rows, mut broken, mut held) = (String::new(), Vec::new(), 0, 0);
     for attack in chosen {
         eprintln!("  {}: {}", attack.service.name(), attack.name);
-        let finding = looked_at(attack, &yard, choice.seconds);
-        let finding = finding.map_err(|why| format!("{}, {}: {why}", attack.service.name(), attack.name))?;
+        let finding = match looked_at(attack, &yard, choice.seconds) {
+            Ok(finding) => finding,
+            // It has shown nothing, and the others have not been heard yet.
+            Err(why) => {
+                let (text_of, row) = finding::not_done(attack.service, attack.name, attack.promise, &why);
+                eprintln!("    BROKEN: {why}");
+                (text, broken) = (text + &text_of, broken + 1);
+                rows.push(row);
+                continue;
+            }
+        };
         for why in finding.broken() {
             eprintln!("    BROKEN: {why}");
         }

@@ -239,7 +239,15 @@ impl<'a> Stage<'a> {
 
 /// Uploads a picture and waits; where its first output is, and the key of its original.
 fn first_output(address: SocketAddr, photo: &[u8]) -> Result<(String, String), String> {
-    let answer = image::upload(address, "web", photo)?;
+    let mut answer = image::upload(address, "web", photo)?;
+    // On a busy machine it may have too much to do even now.
+    for _ in 0..AGAIN {
+        if !matches!(answer.status, 429 | 503) {
+            break;
+        }
+        std::thread::sleep(AGAIN_PAUSE);
+        answer = image::upload(address, "web", photo)?;
+    }
     let id = answer.document()["id"].as_str().map(str::to_owned);
     let id = id.ok_or_else(|| format!("the first upload was answered with {}", answer.status))?;
     let document = image::ended(address, &id, JOB_MAX)?;

@@ -1,6 +1,6 @@
 //! Faults of one chat node, and of the database behind it.
 
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::finding::{Findings, Trouble, span};
 use super::limits::{self, Cage, NO_MORE};
 use super::road::{Road, Weather};
@@ -300,7 +300,7 @@ pub(super) fn clock(ground: &Ground) -> Result<Findings, Trouble> {
     let clock = Clock::new(&ground.folder)?;
     One::durable(ground, clock.way())?.run(|service, field, _| {
         calm(field)?;
-        let findings = clock.swing(service.address, LASTS / 2)?;
+        let findings = clock.swing(LASTS / 2, || clock::of_mute(service.address))?;
         Ok(findings.and(came_back(field, RECOVERY_MAX)))
     })
 }

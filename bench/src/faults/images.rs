@@ -1,6 +1,6 @@
 //! Faults of the image service, alone on a disk, and as two nodes around a Redis and an S3 store.
 
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::finding::{Findings, Trouble, span};
 use super::limits::{self, Cage};
 use super::road::{Road, Weather};
@@ -163,11 +163,8 @@ pub(super) fn descriptors(ground: &Ground) -> Result<Findings, Trouble> {
 /// See `list.rs`.
 pub(super) fn memory(ground: &Ground) -> Result<Findings, Trouble> {
     let cage = Cage::new(4 << 30)?;
-    one(ground, &ground.folder.join("data"), LINES, Way::default(), |service, uploads| {
-        let mut all = Vec::new();
-        observe::tree(service.pid(), &mut all);
-        all.iter().try_for_each(|pid| cage.hold(*pid))?;
-        cage.narrow(6 << 20)?;
+    one(ground, &ground.folder.join("data"), LINES, cage.way(), |service, uploads| {
+        let limit = cage.close()?;
         let (began, mut deaths) = (Instant::now(), Vec::new());
         while began.elapsed() < LASTS * 2 {
             std::thread::sleep(Duration::from_millis(20));
@@ -178,6 +175,7 @@ pub(super) fn memory(ground: &Ground) -> Result<Findings, Trouble> {
         }
         let mut findings = cage.felt();
         cage.narrow(4 << 30)?;
+        findings.told("the limit", format!("{:.0} MB", limit as f64 / 1e6));
         findings.told(
             "what the limit did to the service",
             match deaths.first() {
@@ -193,7 +191,7 @@ pub(super) fn memory(ground: &Ground) -> Result<Findings, Trouble> {
 pub(super) fn clock(ground: &Ground) -> Result<Findings, Trouble> {
     let clock = Clock::new(&ground.folder)?;
     one(ground, &ground.folder.join("data"), LINES, clock.way(), |service, uploads| {
-        let findings = clock.swing(service.address, LASTS / 2)?;
+        let findings = clock.swing(LASTS / 2, || clock::dated(service.address))?;
         Ok(findings.and(came_back(uploads)))
     })
 }

@@ -59,18 +59,33 @@ struct Version {
     limit: &'static str,
     /// That of swap or of both together, which would make room beyond the first one; and whether it counts both.
     swap: (&'static str, bool),
-    /// How often a limit was reached: a file, and a name in it where it has several.
-    reached: (&'static str, &'static str),
+    /// What is in use that cannot be given back: a line of `memory.stat`.
+    held: &'static str,
+    /// How often a limit was reached, and somebody killed for it: files, and names in them where they have several.
+    reached: [(&'static str, &'static str); 2],
 }
+
+/// Of the first version, whose count of limits that were reached stands still on newer kernels: the most that was in use since
+/// zero was written to it. What is taken in one piece is charged in advance, so it stays a little below the limit.
+const PEAK: &str = "memory.max_usage_in_bytes";
+const NEAR_BYTES: u64 = 1 << 20;
+/// What the kernel may hold for the processes of a cage, in MiB.
+const KERNEL_MB_MOST: u64 = 64;
 
 /// By the places in [`GROUPS`].
 const VERSIONS: [Version; 2] = [
     Version {
         limit: "memory.limit_in_bytes",
         swap: ("memory.memsw.limit_in_bytes", true),
-        reached: ("memory.failcnt", ""),
+        held: "rss ",
+        reached: [("memory.failcnt", ""), ("memory.oom_control", "oom_kill ")],
     },
-    Version { limit: "memory.max", swap: ("memory.swap.max", false), reached: ("memory.events", "max ") },
+    Version {
+        limit: "memory.max",
+        swap: ("memory.swap.max", false),
+        held: "anon ",
+        reached: [("memory.events", "max "), ("memory.events", "oom_kill ")],
+    },
 ];
 
 /// A control group with a limit of memory. Whoever is in it is killed when the limit is reached.
@@ -121,6 +136,9 @@ impl Cage {
         if self.has(swap) {
             self.set(swap, if counts_both { bytes } else { 0 })?;
         }
+        if self.has(PEAK) {
+            self.set(PEAK, 0)?;
+        }
         // A limit of both together must not be below that of memory alone: a narrower one had to follow, a wider one to go ahead.
         limited.or_else(|_| self.set(self.version.limit, bytes))
     }
@@ -131,16 +149,47 @@ impl Cage {
 
     /// Whether the limit was reached by somebody, and which limits could not be set.
     pub fn felt(&self) -> Findings {
-        let (file, name) = self.version.reached;
-        let text = std::fs::read_to_string(self.folder.join(file)).unwrap_or_default();
-        let times = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let [reached, killed] = self.version.reached.map(|(file, name)| self.figure(file, name).unwrap_or(0));
+        let (peak, limit) = (self.figure(PEAK, ""), self.figure(self.version.limit, ""));
+        let is_near = peak.zip(limit).is_some_and(|(peak, limit)| peak + NEAR_BYTES >= limit);
         let mut findings = Findings::new();
-        let observed = times.map_or(format!("{file} cannot be read"), |times| format!("{times} times"));
-        findings.felt("the limit was reached", times.is_some_and(|times| times > 0), observed);
+        let peak = peak.map_or(String::new(), |peak| format!(", {:.1} MB at the peak", peak as f64 / 1e6));
+        let observed = format!("{reached} times, {killed} killed for it{peak}");
+        findings.felt("the limit was reached", is_near || reached + killed > 0, observed);
         if !self.has(self.version.swap.0) {
             findings.told("limits that could not be set", format!("{}: the kernel has none", self.version.swap.0));
         }
         findings
+    }
+
+    fn figure(&self, file: &str, name: &str) -> Option<u64> {
+        let text = std::fs::read_to_string(self.folder.join(file)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// A limit that leaves those who are in hardly more than what they hold; how much it is.
+    ///
+    /// # Errors
+    /// As [`Cage::narrow`].
+    pub fn close(&self) -> Result<u64, String> {
+        let held = self.figure("memory.stat", self.version.held).ok_or("the kernel does not say what is in use")?;
+        // The kernel's own memory for them counts, too, and the first version refuses a limit below what cannot be given back.
+        let tries = (1..=KERNEL_MB_MOST).map(|megabytes| held + (megabytes << 20));
+        let mut why = String::new();
+        for bytes in tries {
+            match self.narrow(bytes) {
+                Ok(()) => return Ok(bytes),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    /// How a process is started in it, so that all it has counts.
+    pub fn way(&self) -> Way {
+        let script = format!("echo $$ >'{}' && exec \"$@\"", self.folder.join("cgroup.procs").display());
+        let before = ["sh", "-c", &script, "sh"].map(Into::into).to_vec();
+        Way { before, ..Way::default() }
     }
 
     /// Puts a process, and what it starts from now on, in.
