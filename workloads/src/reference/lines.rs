@@ -38,7 +38,7 @@ pub const SECTIONS: &[Section] = &[
     Section { title: "[image.variants]", head: "[image.variants]", needs: "", lines: VARIANTS },
     Section { title: "[image.gpu]", head: "[image.gpu]", needs: "", lines: GPU },
     Section { title: "[image.webhooks]", head: "[image.webhooks]", needs: HOOK, lines: WEBHOOKS },
-    Section { title: "[image.s3]", head: "[image.s3]", needs: "", lines: S3 },
+    Section { title: "[image.s3]", head: "[image.s3]", needs: "bucket = \"b\"\n", lines: S3 },
 ];
 
 /// What webhooks cannot be without.
@@ -346,12 +346,20 @@ const BACKEND: &[Line] = &[
 
 const RETRY: &[Line] = &[
     line("attempts", "", "in all, the first one included"),
-    line("on", "", "after what; a request that may have been carried out is repeated only if its method is idempotent"),
+    line(
+        "on",
+        "",
+        "after what: `connect`, `refused`, `reset`, `timeout`, `5xx`, or a status from 400 to 599. What may have been carried out is repeated only if its method is idempotent",
+    ),
     line("budget", "", "of all requests to it, the share that may be repeats"),
 ];
 
 const HEDGE: &[Line] = &[
-    line("after", "needed", "how long the first may take: a percentile of what it took lately, or a time"),
+    line(
+        "after",
+        "needed",
+        "how long the first may take: a time, or a percentile of what it took lately, from `p50` to `p99.9`",
+    ),
     line("budget", "", "of all requests to it, the share that may be asked twice"),
 ];
 

@@ -45,7 +45,11 @@ fn refusal(section: &Section, key: &str, value: &str) -> String {
 }
 
 fn read(section: &Section, text: &str) -> Result<Config, String> {
-    Config::read(Path::new("a.toml"), &format!("{}\n{}{text}", section.head, section.needs))
+    // What is there already is not needed once more.
+    let key = text.split(' ').next().unwrap_or_default();
+    let needs = section.needs.lines().filter(|line| line.split(' ').next() != Some(key));
+    let needs: String = needs.map(|line| format!("{line}\n")).collect();
+    Config::read(Path::new("a.toml"), &format!("{}\n{needs}{text}", section.head))
 }
 
 /// Everything that keys with a default of their own may change.
@@ -55,7 +59,8 @@ fn shown(config: &Config) -> String {
     let console = format!("{:?} {} {} ", console.listen, console.sample_hz, console.sample_minutes);
     let service = (&image.listen, &image.data_dir, &image.insecure, &image.default_preset, &image.tls, &image.serve);
     let limits = (&image.limits, &image.knobs, &image.queue, &image.dispatch, &image.wait_max, &image.sweep);
-    let parts = (&image.tus, &image.gpu, &image.variants, &image.webhooks, &image.s3, &image.quotas, &image.redis);
+    let parts =
+        (&image.tus, &image.gpu, &image.variants, &image.webhooks, &image.s3, &image.quotas, image.redis.is_some());
     let rest = (image.sandbox_required, matches!(image.isolation, crate::image::lanes::cpu::Isolation::Process));
     format!("{engine}{console}{service:?}{limits:?}{parts:?}{rest:?}")
 }
