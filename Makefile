@@ -4,7 +4,7 @@
 SEEDS ?= 100000
 KILLS ?= 200
 MINUTES ?= 60
-.PHONY: run cluster test test-epoll check kernels bench attacks crash faults soak drivers sim fuzz setup-run setup-cluster setup-test clean
+.PHONY: run cluster test test-epoll check kernels bench attacks crash faults soak drivers sim fuzz dist packaging setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -78,6 +78,16 @@ drivers:
 sim:
 	cargo run --release --package annulus-engine --example sim -- --seeds $(SEEDS)
 	cargo run --release --package annulus --example gateway_lives -- --seeds $$(($(SEEDS) / 10)) >/dev/null
+
+# A release into target/dist: archive, package of Debian, what debuggers want, and sums. The same commit makes the same bytes.
+dist: setup-run
+	cargo build --release --locked --package annulus
+	bash workloads/packaging/dist
+
+# Whether container, units, profile, alerts and dashboard fit what is built; what cannot be tried here is named.
+packaging:
+	cargo build --release --package annulus
+	bash .ci/packaging
 
 setup-run:
 	@bash .ci/setup run
