@@ -4,7 +4,7 @@
 SEEDS ?= 100000
 KILLS ?= 200
 MINUTES ?= 60
-.PHONY: run cluster test test-epoll check kernels docs docs-test bench attacks crash faults soak drivers sim fuzz screenshot setup-run setup-cluster setup-test clean
+.PHONY: run cluster test test-epoll check kernels docs docs-test bench attacks crash faults soak drivers sim fuzz screenshot dist packaging setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -98,6 +98,16 @@ sim:
 screenshot: setup-test
 	cargo build --release --package annulus --package annulus-bench
 	bash .ci/screenshot
+
+# A release into target/dist: archive, package of Debian, what debuggers want, and sums. The same commit makes the same bytes.
+dist: setup-run
+	cargo build --release --locked --package annulus
+	bash workloads/packaging/dist
+
+# Whether container, units, profile, alerts and dashboard fit what is built; what cannot be tried here is named.
+packaging:
+	cargo build --release --package annulus
+	bash .ci/packaging
 
 setup-run:
 	@bash .ci/setup run
