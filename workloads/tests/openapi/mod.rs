@@ -1,5 +1,6 @@
 //! The OpenAPI documents for users, `workloads/docs/openapi-*.json`: what they describe, and whether an answer is as described.
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
+#![allow(dead_code)] // Each test program uses a part of it.
 
 use std::path::Path;
 
