@@ -27,6 +27,8 @@ pub struct Limit {
     pub by: By,
     /// The least step by which the figure can change.
     pub grain: f64,
+    /// Hours until it may be looked at: an allocator and the caches that fill it take minutes until they have what they keep.
+    pub settled_after: f64,
 }
 
 impl Limit {
@@ -65,17 +67,17 @@ pub struct Scene<'a> {
 
 /// Megabytes that are taken and given back.
 const fn megabytes(per_hour: f64, share_per_hour: f64) -> Judged {
-    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Floor, grain: 0.0 })
+    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Floor, grain: 0.0, settled_after: 1.0 / 6.0 })
 }
 
 /// Things that are counted, and come and go.
 const fn count(per_hour: f64, share_per_hour: f64) -> Judged {
-    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Floor, grain: 1.0 })
+    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Floor, grain: 1.0, settled_after: 0.0 })
 }
 
 /// Times.
 const fn milliseconds(per_hour: f64, share_per_hour: f64) -> Judged {
-    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Middle, grain: 0.0 })
+    Judged::Limit(Limit { per_hour, share_per_hour, by: By::Middle, grain: 0.0, settled_after: 0.0 })
 }
 
 const MEMORY: Judged = megabytes(3.0, 0.03);

@@ -224,7 +224,7 @@ fn row(gauge: &Gauge, values: &[(f64, f64)]) -> (String, Outcome) {
         Judged::Limit(limit) => limit,
         Judged::ByDesign(why) => return (line("by design", &gauge.name(), "", why, "", ""), Outcome::Good),
     };
-    let Some(trend) = Trend::of(values, limit.by, limit.grain) else {
+    let Some(trend) = Trend::of(values, limit.by, limit.grain, limit.settled_after) else {
         return (line("cannot tell", &gauge.name(), "", "too few samples", "", ""), Outcome::CannotTell);
     };
     let ((low, high), unit) = (trend.interval, gauge.unit);

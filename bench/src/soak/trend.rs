@@ -66,9 +66,10 @@ pub struct Trend {
 }
 
 impl Trend {
-    /// Of samples, each a time in hours and a value, in order; the warm-up is left out here. None of too few.
-    pub fn of(samples: &[(f64, f64)], by: By, grain: f64) -> Option<Trend> {
-        let windows = windows(after_warm_up(samples), by)?;
+    /// Of samples, each a time in hours and a value, in order; the warm-up is left out here, and lasts until `settled_after` at
+    /// least. None of too few.
+    pub fn of(samples: &[(f64, f64)], by: By, grain: f64, settled_after: f64) -> Option<Trend> {
+        let windows = windows(after_warm_up(samples, settled_after), by)?;
         let hours = windows[windows.len() - 1].0 - windows[0].0;
         let slopes = slopes(&windows);
         if slopes.is_empty() || hours <= 0.0 {
@@ -104,9 +105,9 @@ impl Trend {
     }
 }
 
-fn after_warm_up(samples: &[(f64, f64)]) -> &[(f64, f64)] {
+fn after_warm_up(samples: &[(f64, f64)], settled_after: f64) -> &[(f64, f64)] {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return samples };
-    let from = first.0 + (last.0 - first.0) * WARM_UP;
+    let from = (first.0 + (last.0 - first.0) * WARM_UP).max(settled_after);
     &samples[samples.partition_point(|(at, _)| *at < from)..]
 }
 
@@ -174,17 +175,17 @@ mod tests {
     }
 
     fn verdict(samples: &[(f64, f64)], by: By, grain: f64, limit: f64) -> Verdict {
-        Trend::of(samples, by, grain).unwrap().verdict(limit)
+        Trend::of(samples, by, grain, 0.0).unwrap().verdict(limit)
     }
 
     #[test]
     fn a_line_is_found_and_too_few_samples_tell_nothing() {
-        let trend = Trend::of(&samples(60.0, |hour| 5.0 + 3.0 * hour), By::Middle, 0.0).unwrap();
+        let trend = Trend::of(&samples(60.0, |hour| 5.0 + 3.0 * hour), By::Middle, 0.0, 0.0).unwrap();
         assert!((trend.per_hour - 3.0).abs() < 1e-9 && trend.interval.0 > 2.99, "{trend:?}");
         assert_eq!((trend.verdict(2.9), trend.verdict(3.1)), (Verdict::Grows, Verdict::Bounded));
-        assert_eq!(Trend::of(&samples(1.0, |hour| hour), By::Middle, 0.0), None);
-        assert_eq!(Trend::of(&[(0.0, 1.0); 40], By::Middle, 0.0), None, "all of one moment");
-        assert_eq!(Trend::of(&[], By::Floor, 1.0), None);
+        assert_eq!(Trend::of(&samples(1.0, |hour| hour), By::Middle, 0.0, 0.0), None);
+        assert_eq!(Trend::of(&[(0.0, 1.0); 40], By::Middle, 0.0, 0.0), None, "all of one moment");
+        assert_eq!(Trend::of(&[], By::Floor, 1.0, 0.0), None);
     }
 
     #[test]
@@ -227,9 +228,9 @@ mod tests {
 
     #[test]
     fn a_count_that_stands_still_tells_only_what_its_time_can_show() {
-        let short = Trend::of(&samples(6.0, |_| 40.0), By::Floor, 1.0).unwrap();
+        let short = Trend::of(&samples(6.0, |_| 40.0), By::Floor, 1.0, 0.0).unwrap();
         assert_eq!(short.verdict(3.0), Verdict::CannotTell, "three an hour are none in four minutes: {short:?}");
-        let long = Trend::of(&samples(60.0, |_| 40.0), By::Floor, 1.0).unwrap();
+        let long = Trend::of(&samples(60.0, |_| 40.0), By::Floor, 1.0, 0.0).unwrap();
         assert_eq!(long.verdict(3.0), Verdict::Bounded);
         assert!(short.detectable(3.0) > 50.0 && (3.0..12.0).contains(&long.detectable(3.0)), "{short:?} {long:?}");
     }
@@ -237,11 +238,19 @@ mod tests {
     #[test]
     fn what_is_detectable_is_detected() {
         for minutes in [6.0, 12.0, 30.0, 60.0] {
-            let still = Trend::of(&samples(minutes, |_| 40.0), By::Floor, 1.0).unwrap();
+            let still = Trend::of(&samples(minutes, |_| 40.0), By::Floor, 1.0, 0.0).unwrap();
             let slope = 1.2 * still.detectable(3.0);
             let leaking = samples(minutes, |hour| 40.0 + (slope * hour).floor());
             assert_eq!(verdict(&leaking, By::Floor, 1.0, 3.0), Verdict::Grows, "{slope} an hour in {minutes} minutes");
         }
+    }
+
+    #[test]
+    fn what_settles_late_is_looked_at_late() {
+        let filling = samples(12.0, |hour| 20.0 + 300.0 * hour.min(0.16));
+        assert_eq!(verdict(&filling, By::Floor, 0.0, 3.0), Verdict::Grows);
+        assert_eq!(Trend::of(&filling, By::Floor, 0.0, 1.0 / 6.0).unwrap().verdict(3.0), Verdict::Bounded);
+        assert_eq!(Trend::of(&filling, By::Floor, 0.0, 0.25), None);
     }
 
     #[test]
