@@ -308,6 +308,22 @@ fn the_doctor_speaks_to_eyes_and_to_machines() {
     }
 }
 
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    if !has("script", "colours on a terminal") {
+        return;
+    }
+    let on_a_terminal = |no_color: &str| {
+        let mut command = Command::new("script");
+        command.args(["-qec", &format!("{ANNULUS} help; {ANNULUS} caht"), "/dev/null"]).stdin(Stdio::null());
+        let output = command.env("NO_COLOR", no_color).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (with, without) = (on_a_terminal(""), on_a_terminal("1"));
+    assert!(with.contains("\x1b[1mservices\x1b[0m") && with.contains("\x1b[31mannulus\x1b[0m: there is no"), "{with}");
+    assert!(without.contains("services") && !without.contains('\x1b'), "{without}");
+}
+
 /// What bash offers for the last of these words, as it is typed so far.
 fn bash_offers(scratch: &Path, script: &Path, words: &[&str]) -> Vec<String> {
     let ask = format!(
