@@ -16,7 +16,7 @@ fn lives_lose_nothing_that_was_acknowledged_and_tell_everything_once() {
     }
     // Lives in which little is told, or nothing fails, show little.
     let seen = &all.seen;
-    let many = [seen.acknowledged, seen.refused, seen.pushed, seen.recovered, seen.unrecovered, seen.read];
+    let many = [seen.acknowledged, seen.refused, seen.pushed, seen.recovered, seen.unrecovered, seen.slow, seen.read];
     assert!(many.iter().all(|count| *count > 2 * SEEDS as usize), "{seen:?}");
     // Goodbyes of clients, of the process, and those to clients that break a rule of WebSocket, of size, of the protocol.
     for code in [1000, 3001, 1002, 1009, 3501] {
