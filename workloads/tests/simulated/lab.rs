@@ -19,8 +19,8 @@ use annulus_engine::{JoinHandle, LocalShard};
 pub const IDLE_TURNS_MAX: usize = 20_000;
 /// Most shards of a run.
 const SHARDS_MAX: usize = 3;
-/// How long a service's patience with a slow peer lasts at least, where nothing is said about it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a service's patience with a slow peer lasts at least: the gateway's, with a client that takes next to nothing.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What all parts of a run share; `B` is what only those of its service do.
 pub struct Lab<B> {
