@@ -2,6 +2,8 @@
 //!
 //! A service runs whole on simulated shards ([`annulus_engine::driver::sim`]); what it talks with are simulated peers, moved
 //! between the shards' turns. Nothing that they do asks the machine's clock: time is the world's.
+#![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
+#![allow(dead_code)] // Each program uses a part of it.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -17,8 +19,8 @@ use annulus_engine::{JoinHandle, LocalShard};
 pub const IDLE_TURNS_MAX: usize = 20_000;
 /// Most shards of a run.
 const SHARDS_MAX: usize = 3;
-/// How long a service's patience with a slow peer lasts at least.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a service's patience with a slow peer lasts at least: the gateway's, with a client that takes next to nothing.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What all parts of a run share; `B` is what only those of its service do.
 pub struct Lab<B> {
@@ -76,10 +78,10 @@ impl<B> Lab<B> {
         self.hostile.set(false);
     }
 
-    /// Whether a connection that began at `since` may end with an answer owed: in a world that cuts connections, and where
-    /// somebody took so long that a service gives up.
-    pub fn may_cut(&self, since: Duration) -> bool {
-        self.hostile.get() || self.world.now() > since + PATIENCE
+    /// Whether a connection that began at `since` may end with an answer owed: in a world that cuts connections, and where it
+    /// took longer than a service's patience with a slow peer lasts.
+    pub fn may_cut(&self, since: Duration, patience: Duration) -> bool {
+        self.hostile.get() || self.world.now() > since + patience
     }
 
     /// Every shard takes a turn.

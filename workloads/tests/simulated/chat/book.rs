@@ -22,6 +22,8 @@ pub struct Seen {
     pub recovered: usize,
     /// Subscriptions that could not, because more was missed than is kept.
     pub unrecovered: usize,
+    /// Times that a subscriber took too little, and was told later what it had not been.
+    pub slow: usize,
     /// Subscriptions that the server ended.
     pub fallen_off: usize,
     /// Clients that the server sent away, by code.
@@ -32,14 +34,15 @@ pub struct Seen {
 
 impl Seen {
     pub fn add(&mut self, other: Seen) {
-        let Seen { acknowledged, refused, unanswered, pushed, recovered, unrecovered, fallen_off, closed, read } =
-            other;
+        let Seen { acknowledged, refused, unanswered, pushed, recovered, unrecovered, .. } = other;
+        let Seen { slow, fallen_off, closed, read, .. } = other;
         self.acknowledged += acknowledged;
         self.refused += refused;
         self.unanswered += unanswered;
         self.pushed += pushed;
         self.recovered += recovered;
         self.unrecovered += unrecovered;
+        self.slow += slow;
         self.fallen_off += fallen_off;
         closed.into_iter().for_each(|(code, count)| *self.closed.entry(code).or_default() += count);
         self.read += read;

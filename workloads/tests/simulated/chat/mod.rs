@@ -13,6 +13,7 @@
 //! the histories are read. A run is a function of its seed, except for what the chat itself draws by chance (names of clients
 //! and epochs, and the order of its hash tables).
 #![allow(clippy::unwrap_used)] // A test helper that panics fails its test.
+#![allow(dead_code)] // The example adds nothing up.
 
 mod book;
 mod conn;
@@ -249,6 +250,12 @@ impl<'l> Life<'l> {
             }
         }
         people.are_cut_off();
+        let shard = self.shards[0].shard();
+        let slow = shard
+            .all_metrics()
+            .iter()
+            .map(|metrics| metrics.counter("annulus_chat_slow_clients_total", "").get() as usize);
+        lab.book.borrow_mut().seen.slow += slow.sum::<usize>();
         lab::close(world, self.shards, self.running, ());
         if how == End::PowerCut {
             world.power_cut();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::book::{Position, number};
 use super::conn::{Conn, Heard};
 use super::{CHANNELS, CHAT, Lab};
-use crate::lab::address;
+use crate::lab::{PATIENCE, address};
 
 /// How many there are.
 const COUNT: usize = 6;
@@ -221,8 +221,11 @@ impl Person {
         let from = since.as_ref().map_or(String::new(), |Position { epoch, offset }| {
             format!(",\"recover\":true,\"epoch\":\"{epoch}\",\"offset\":{offset}")
         });
-        let subscribe =
-            format!("\"subscribe\":{{\"channel\":\"{channel}\",\"recoverable\":true,\"positioned\":true{from}}}");
+        // Some want to know who comes and goes.
+        let watches = lab.hit(300);
+        let subscribe = format!(
+            "\"subscribe\":{{\"channel\":\"{channel}\",\"recoverable\":true,\"positioned\":true,\"join_leave\":{watches}{from}}}"
+        );
         let top = lab.book.borrow().top(channel);
         self.subs.insert(channel, Sub::Asked);
         self.asks(lab, Asked::Subscribe(channel, since, top), &subscribe);
@@ -308,7 +311,11 @@ impl Person {
             }
         }
         if self.conn.as_ref().is_some_and(Conn::is_gone) {
-            if !self.asked.is_empty() && !self.may_be_cut && !self.wants_too_much(lab) && !lab.may_cut(self.since) {
+            if !self.asked.is_empty()
+                && !self.may_be_cut
+                && !self.wants_too_much(lab)
+                && !lab.may_cut(self.since, PATIENCE)
+            {
                 lab.world.fail(format!("{}: {} commands got no answer", self.name, self.asked.len()));
             }
             self.is_cut_off(lab);
@@ -329,7 +336,7 @@ impl Person {
             // What it was pinged waits behind too much.
             3012 => lab.book.borrow().is_tight,
             // It spoke nonsense, or too long; or took nothing.
-            _ => self.may_be_cut || self.wants_too_much(lab) || lab.may_cut(self.since),
+            _ => self.may_be_cut || self.wants_too_much(lab) || lab.may_cut(self.since, PATIENCE),
         };
         if may { Ok(()) } else { Err(format!("sent away with {code}")) }
     }
@@ -460,6 +467,12 @@ impl Person {
             return match number(why, "code") {
                 2500 => Ok(()),
                 code => Err(format!("the subscription to {channel} was ended with {code}")),
+            };
+        }
+        if push.get("join").or(push.get("leave")).is_some() {
+            return match sub {
+                Some(Sub::In | Sub::Leaving) => Ok(()),
+                _ => Err(format!("told who comes to {channel} without a subscription ({sub:?})")),
             };
         }
         let Some(publication) = push.get("pub") else { return Err(format!("a push of a kind nobody wants: {push}")) };

@@ -12,7 +12,7 @@ use super::asked::Asked;
 use super::services::UNASKED;
 use super::streams::Asking;
 use super::{GATEWAY, Lab};
-use crate::lab::address;
+use crate::lab::{PATIENCE, address};
 
 /// Connected at a time.
 const CLIENTS_MAX: usize = 8;
@@ -253,7 +253,7 @@ impl Client {
         }
         let Some(asked) = self.asked.take() else { return };
         seen.cut += 1;
-        if !lab.may_cut(Duration::ZERO) && !asked.may_break(self.status) {
+        if !lab.may_cut(Duration::ZERO, PATIENCE) && !asked.may_break(self.status) {
             let (target, unsent, status) = (asked.target(), self.unsent.len(), self.status);
             lab.world.fail(format!("{target} ({unsent} bytes unsent, status {status}) got no answer"));
         }

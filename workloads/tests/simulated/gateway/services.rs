@@ -56,10 +56,18 @@ struct Conn {
     unsent: Vec<u8>,
     /// It ends when that is sent: `Some(true)` by a reset.
     then_ends: Option<bool>,
-    /// It has said too much, answers nothing more, and ends after so many acts: nobody could tell what it said from an answer
-    /// once the connection is used again.
-    lingers: Option<usize>,
+    lingers: Option<Lingering>,
     stalls: bool,
+}
+
+/// A service that says too much answers nothing more, and ends soon: nobody could tell what it said from an answer once the
+/// connection is used again.
+struct Lingering {
+    /// What it still says, after so many acts.
+    excess: Vec<u8>,
+    pause: usize,
+    /// Acts until it ends.
+    acts: usize,
 }
 
 /// All services.
@@ -152,14 +160,8 @@ impl Conn {
             self.unsent.drain(..written);
             return !self.unsent.is_empty() || self.then_ends.is_none();
         }
-        if let Some(acts) = &mut self.lingers {
-            *acts = acts.saturating_sub(1);
-            let over = *acts == 0;
-            self.read += self.peer.read(usize::MAX, &mut self.inbox) as u64;
-            if !self.inbox.is_empty() {
-                self.is_chosen(lab);
-            }
-            return !over;
+        if self.lingers.is_some() {
+            return self.goes_on_lingering(lab);
         }
         if self.stalls {
             // The gateway gives it up.
@@ -181,6 +183,26 @@ impl Conn {
         }
         self.reads(lab);
         true
+    }
+
+    /// Whether it goes on.
+    fn goes_on_lingering(&mut self, lab: &Lab) -> bool {
+        self.read += self.peer.read(usize::MAX, &mut self.inbox) as u64;
+        let is_asked = !self.inbox.is_empty();
+        if is_asked {
+            self.is_chosen(lab);
+        }
+        let Some(Lingering { excess, pause, acts }) = &mut self.lingers else { return true };
+        if *pause > 0 {
+            *pause -= 1;
+        } else if !excess.is_empty() {
+            self.unsent.append(excess);
+            // Who has asked meanwhile would take it for the answer.
+            return !is_asked;
+        } else {
+            *acts = acts.saturating_sub(1);
+        }
+        *acts > 0
     }
 
     /// A request begins. Whoever sends it had nothing in hand beyond the answers that were asked for: bytes behind them mean
@@ -274,12 +296,17 @@ impl Conn {
                 }
                 self.answered = self.peer.written() + out.len() as u64;
                 if fate == Fate::Excess {
-                    self.lingers = Some(lab.below(40));
                     let unasked = format!("{{\"id\":\"{UNASKED}\"}}");
                     let length = BodyLength::Known(unasked.len() as u64);
-                    let mut writer = write_response_head(out, exchange, 200, &json, length);
-                    writer.write_data(out, unasked.as_bytes());
-                    let _closes = writer.write_end(out);
+                    let mut excess = Vec::new();
+                    let mut writer = write_response_head(&mut excess, exchange, 200, &json, length);
+                    writer.write_data(&mut excess, unasked.as_bytes());
+                    let _closes = writer.write_end(&mut excess);
+                    // Behind the answer, or a little later.
+                    if lab.hit(500) {
+                        out.append(&mut excess);
+                    }
+                    self.lingers = Some(Lingering { excess, pause: lab.below(8), acts: 1 + lab.below(100) });
                 }
             }
         }
