@@ -95,11 +95,12 @@ fn load(address: SocketAddr, keeps: bool, over: Arc<AtomicBool>) -> JoinHandle<u
     })
 }
 
+/// Keeps asking over HTTP/2 until it is waited for, which ends its standard input, or for so long.
 fn http2(address: SocketAddr, duration: Duration) -> Option<Child> {
     has("node", GROUP).then(|| {
         let mut node = Command::new("node");
         node.arg("steady.mjs").args([format!("http://{address}/v"), duration.as_millis().to_string()]);
-        node.current_dir(clients()).stdout(Stdio::piped()).spawn().unwrap()
+        node.current_dir(clients()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
     })
 }
 
@@ -115,7 +116,7 @@ fn three_upgrades_cost_no_request() {
         place.is_offered(&gateway);
         let over: Arc<AtomicBool> = Arc::default();
         let loads = [true, true, true, false, false, false].map(|keeps| load(gateway.address, keeps, over.clone()));
-        let load2 = http2(gateway.address, Duration::from_secs(7));
+        let load2 = http2(gateway.address, Duration::from_secs(120));
         for (number, shards) in ["1", "2", "2"].into_iter().enumerate() {
             std::thread::sleep(Duration::from_millis(900));
             let successor = place.start(&text(&upstream, &format!("/{}", number + 1)), shards, driver);
@@ -125,8 +126,8 @@ fn three_upgrades_cost_no_request() {
             let log = before.log.lock().unwrap().clone();
             assert!(log.contains("takes over") && !log.contains("cut off"), "{log}");
         }
-        let output = load2.map(|load2| load2.wait_with_output().unwrap());
         std::thread::sleep(Duration::from_millis(500));
+        let output = load2.map(|load2| load2.wait_with_output().unwrap());
         over.store(true, Ordering::Relaxed);
         let counts = loads.map(|load| load.join().unwrap());
         assert!(counts.iter().all(|&count| count > 20), "{counts:?}");

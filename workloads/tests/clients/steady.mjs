@@ -1,11 +1,12 @@
 // Keeps eight requests under way over HTTP/2 for a while, on the next connection as soon as the server says farewell. Arguments:
-// http://HOST:PORT/PATH, and for how many milliseconds. Prints {"ok", "failed": [...], "connections", "again", "shed"}.
+// http://HOST:PORT/PATH, and for how many milliseconds, unless its standard input ends before. Prints {"ok", "failed": [...], "connections", "again", "shed"}.
 import http2 from "node:http2";
 
 const [, , target, duration] = process.argv;
 const url = new URL(target), failed = [];
 let ok = 0, connections = 0, again = 0, shed = 0, over = false, current;
-setTimeout(() => { over = true; }, Number(duration));
+const timer = setTimeout(() => { over = true; }, Number(duration));
+process.stdin.on("end", () => { over = true; clearTimeout(timer); }).resume();
 
 function connect() {
   connections++;
