@@ -22,8 +22,8 @@ use annulus::image::process::Process;
 use annulus::image::service::{Image, plan};
 use annulus::image::variants::sign::Sign;
 use annulus::process::handover::{Handover, Takeover};
-use annulus::process::manager::Manager;
 use annulus::process::needs::Needs;
+use annulus::process::supervisor::Supervisor;
 use annulus::process::user::User;
 use annulus_engine::plan::{Grants, Plan, Request};
 use annulus_engine::signals::{Signal, Signals};
@@ -213,7 +213,7 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
     let builder = builder.stall_names(stall_names);
     let source = source(args);
     let places = places(&config, args, source.as_ref())?;
-    let manager = Manager::find(shards);
+    let supervisor = Supervisor::find(shards);
     let mut sockets = lock(taken).as_mut().map(Takeover::take_sockets).unwrap_or_default();
     if let Some(user) = config.user.as_deref().map(User::find).transpose()? {
         if sockets.is_empty() {
@@ -256,7 +256,7 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
         gateway: editions.clone(),
         image: image.clone().map(|image| (image, image_address)),
         console: console.clone(),
-        manager: manager.clone(),
+        supervisor: supervisor.clone(),
     };
     let main = move |shard: Shard| services(shard, started.clone());
     let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
@@ -271,7 +271,7 @@ fn serve_all(config: Config, args: &Args, taken: &Taken) -> Result<(), String> {
         (paths, calls) => annulus::say!("walls: landlock {}, seccomp {}", stands(paths), stands(calls)),
     }
     let engine = running.engine().clone();
-    when_all_listen(&engine, places, handover.clone(), taken.clone(), manager, args.command)?;
+    when_all_listen(&engine, places, handover.clone(), taken.clone(), supervisor, args.command)?;
     let leaving = handover.clone();
     if let (Some(source), Some(editions)) = (source.clone(), editions.clone()) {
         source.watch(editions, dates).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
@@ -387,10 +387,10 @@ fn when_all_listen(
     places: Vec<Place>,
     handover: Option<Arc<Handover>>,
     taken: Taken,
-    manager: Option<Arc<Manager>>,
+    supervisor: Option<Arc<Supervisor>>,
     command: Command,
 ) -> Result<(), String> {
-    if handover.is_none() && manager.is_none() {
+    if handover.is_none() && supervisor.is_none() {
         return Ok(());
     }
     let engine = engine.clone();
@@ -407,7 +407,7 @@ fn when_all_listen(
         if let Some(takeover) = lock(&taken).take() {
             takeover.ready();
         }
-        if let Some(Err(sentence)) = manager.map(|manager| manager.ready()) {
+        if let Some(Err(sentence)) = supervisor.map(|supervisor| supervisor.ready()) {
             annulus::say!("{sentence}");
         }
     };
@@ -428,7 +428,7 @@ struct Started {
     /// And where it listens.
     image: Option<(Arc<Image>, std::net::SocketAddr)>,
     console: Option<Arc<Console>>,
-    manager: Option<Arc<Manager>>,
+    supervisor: Option<Arc<Supervisor>>,
 }
 
 /// The gateway's file, if one is named.
@@ -489,9 +489,9 @@ fn check(args: &Args) -> Result<(), String> {
 /// One shard's services. If one cannot start, the whole process ends: half of them is not what was asked for.
 async fn services(shard: Shard, started: Started) -> Result<(), String> {
     let mut others = Vec::new();
-    if let Some(manager) = started.manager {
+    if let Some(supervisor) = started.supervisor {
         let on = shard.clone();
-        let _until_the_end = shard.spawn(async move { manager.attend(&on).await });
+        let _until_the_end = shard.spawn(async move { supervisor.attend(&on).await });
     }
     if let Some(console) = &started.console {
         let mut services = Vec::new();
