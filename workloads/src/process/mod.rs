@@ -6,10 +6,10 @@
 //! | `user.rs` | whom a server becomes that root started |
 //! | `walls.rs` | the kernel's walls around a server: paths, ports, system calls |
 //! | `needs.rs` | what of the machine the configured services need |
-//! | `manager.rs` | what the service manager that started it is told |
+//! | `supervisor.rs` | what the service manager that started it is told |
 
 pub mod handover;
-pub mod manager;
 pub mod needs;
+pub mod supervisor;
 pub mod user;
 pub mod walls;

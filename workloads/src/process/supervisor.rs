@@ -3,12 +3,12 @@
 //! ```text
 //!   start         $NOTIFY_SOCKET, $WATCHDOG_USEC        before the walls: nobody outside of them could be reached from within
 //!   all listen    READY=1
-//!   meanwhile     WATCHDOG=1                            twice in the time after which the manager gives a server up, if every
+//!   meanwhile     WATCHDOG=1                            twice in the time after which the supervisor gives a server up, if every
 //!                                                       shard has turned since the last one
 //!   drain         STOPPING=1                            whoever asked for it: a signal or a successor
 //! ```
 //!
-//! Nothing is waited for: a manager that does not listen costs a line, and not the service.
+//! Nothing is waited for: a supervisor that does not listen costs a line, and not the service.
 
 use std::ffi::OsStr;
 use std::io;
@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use annulus_engine::Shard;
 
-/// The manager that started this process, and waits to hear from it.
+/// The service manager that started this process, and waits to hear from it.
 #[derive(Debug)]
-pub struct Manager {
+pub struct Supervisor {
     socket: UnixDatagram,
     /// After how long without a word it gives the server up.
     patience: Option<Duration>,
@@ -32,14 +32,14 @@ pub struct Manager {
     is_stopping: AtomicBool,
 }
 
-impl Manager {
+impl Supervisor {
     /// Finds it by the environment. Call it before the walls stand. `None`: nobody waits, or cannot be reached, which is said.
-    pub fn find(shards: usize) -> Option<Arc<Manager>> {
+    pub fn find(shards: usize) -> Option<Arc<Supervisor>> {
         let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty())?;
         let text = |name: &str| std::env::var(name).ok();
         let patience = patience(text("WATCHDOG_USEC").as_deref(), text("WATCHDOG_PID").as_deref());
-        match Manager::at(&address, patience, shards) {
-            Ok(manager) => Some(Arc::new(manager)),
+        match Supervisor::at(&address, patience, shards) {
+            Ok(supervisor) => Some(Arc::new(supervisor)),
             Err(error) => {
                 crate::warn!("the service manager at {} cannot be told anything: {error}", address.display());
                 None
@@ -47,7 +47,7 @@ impl Manager {
         }
     }
 
-    fn at(address: &OsStr, patience: Option<Duration>, shards: usize) -> io::Result<Manager> {
+    fn at(address: &OsStr, patience: Option<Duration>, shards: usize) -> io::Result<Supervisor> {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(address)?,
@@ -57,7 +57,7 @@ impl Manager {
         socket.connect_addr(&address)?;
         socket.set_nonblocking(true)?;
         let turns = (0..shards).map(|_| AtomicU64::new(0)).collect();
-        Ok(Manager { socket, patience, turns, is_stopping: AtomicBool::new(false) })
+        Ok(Supervisor { socket, patience, turns, is_stopping: AtomicBool::new(false) })
     }
 
     /// All shards listen. From here on it also hears that they turn, if it wants to.
@@ -67,12 +67,12 @@ impl Manager {
     pub fn ready(self: &Arc<Self>) -> Result<(), String> {
         self.say("READY=1\nSTATUS=serving");
         let Some(patience) = self.patience else { return Ok(()) };
-        let manager = self.clone();
+        let supervisor = self.clone();
         let body = move || {
-            let mut seen = manager.turns();
+            let mut seen = supervisor.turns();
             loop {
                 std::thread::sleep(patience / 2);
-                manager.say_they_turn(&mut seen);
+                supervisor.say_they_turn(&mut seen);
             }
         };
         let started = std::thread::Builder::new().name("watchdog".to_owned()).spawn(body);
@@ -116,7 +116,7 @@ impl Manager {
     }
 }
 
-/// How long the manager waits for a word of this process (sd_watchdog_enabled(3)); of another one nothing follows.
+/// How long the supervisor waits for a word of this process (sd_watchdog_enabled(3)); of another one nothing follows.
 fn patience(microseconds: Option<&str>, process: Option<&str>) -> Option<Duration> {
     let is_ours = process.is_none_or(|process| process.parse() == Ok(std::process::id()));
     let microseconds: u64 = microseconds?.parse().ok()?;
@@ -129,9 +129,9 @@ mod tests {
 
     use super::*;
 
-    /// A manager's ear, where it is, and how its next words are heard.
+    /// A supervisor's ear, where it is, and how its next words are heard.
     fn ear(name: &str) -> (UnixDatagram, SocketAddr, std::ffi::OsString) {
-        let name = format!("annulus-manager-{}-{name}", std::process::id());
+        let name = format!("annulus-supervisor-{}-{name}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let ear = UnixDatagram::bind_addr(&address).unwrap();
         ear.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -147,15 +147,15 @@ mod tests {
     #[test]
     fn a_server_is_ready_turns_and_stops() {
         let (ear, _, address) = ear("life");
-        let manager = Arc::new(Manager::at(&address, Some(Duration::from_millis(80)), 2).unwrap());
-        let attending = manager.clone();
+        let supervisor = Arc::new(Supervisor::at(&address, Some(Duration::from_millis(80)), 2).unwrap());
+        let attending = supervisor.clone();
         let engine = Engine::builder().shards(2).oversubscribed();
         let main = move |shard: Shard| {
-            let manager = attending.clone();
-            async move { manager.attend(&shard).await }
+            let supervisor = attending.clone();
+            async move { supervisor.attend(&shard).await }
         };
         let running = engine.start(main).unwrap();
-        manager.ready().unwrap();
+        supervisor.ready().unwrap();
         assert_eq!(hear(&ear), "READY=1\nSTATUS=serving");
         assert_eq!(hear(&ear), "WATCHDOG=1");
         assert_eq!(hear(&ear), "WATCHDOG=1");
@@ -176,29 +176,29 @@ mod tests {
     fn one_shard_that_does_not_turn_is_enough_for_silence() {
         let (ear, _, address) = ear("silence");
         ear.set_nonblocking(true).unwrap();
-        let manager = Manager::at(&address, Some(Duration::from_secs(1)), 2).unwrap();
-        let mut seen = manager.turns();
-        manager.turns[0].fetch_add(1, Ordering::Relaxed);
-        manager.say_they_turn(&mut seen);
+        let supervisor = Supervisor::at(&address, Some(Duration::from_secs(1)), 2).unwrap();
+        let mut seen = supervisor.turns();
+        supervisor.turns[0].fetch_add(1, Ordering::Relaxed);
+        supervisor.say_they_turn(&mut seen);
         assert_eq!(ear.recv(&mut [0; 256]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        manager.turns[1].fetch_add(1, Ordering::Relaxed);
-        manager.say_they_turn(&mut seen);
+        supervisor.turns[1].fetch_add(1, Ordering::Relaxed);
+        supervisor.say_they_turn(&mut seen);
         assert_eq!(hear(&ear), "WATCHDOG=1");
-        manager.say_they_turn(&mut seen);
+        supervisor.say_they_turn(&mut seen);
         assert_eq!(ear.recv(&mut [0; 256]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
     fn addresses_are_paths_or_abstract_and_somebody_is_there() {
-        let folder = std::env::temp_dir().join(format!("annulus-manager-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("annulus-supervisor-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("notify");
-        assert!(Manager::at(path.as_os_str(), None, 1).is_err(), "nobody");
+        assert!(Supervisor::at(path.as_os_str(), None, 1).is_err(), "nobody");
         let ear = UnixDatagram::bind(&path).unwrap();
-        Arc::new(Manager::at(path.as_os_str(), None, 1).unwrap()).ready().unwrap();
+        Arc::new(Supervisor::at(path.as_os_str(), None, 1).unwrap()).ready().unwrap();
         assert_eq!(hear(&ear), "READY=1\nSTATUS=serving");
         for address in ["vsock:2:1234", "relative", "@annulus-nobody-is-there"] {
-            assert!(Manager::at(address.as_ref(), None, 1).is_err(), "{address}");
+            assert!(Supervisor::at(address.as_ref(), None, 1).is_err(), "{address}");
         }
         std::fs::remove_dir_all(folder).unwrap();
     }
