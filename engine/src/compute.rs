@@ -14,14 +14,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::plan::Plan;
 use crate::sys::threads::yield_to_all;
+pub use crate::ticket::{Reply, Ticket, ticket};
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -176,91 +177,6 @@ impl<T> Future for Job<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.reply).poll(cx).map(|reply| reply.unwrap_or(Err(JobError::Lost)))
-    }
-}
-
-/// One answer on its way from another thread to a task.
-pub fn ticket<T>() -> (Ticket<T>, Reply<T>) {
-    let (sender, receiver) = bounded(1);
-    let bell = Arc::new(Bell(Mutex::new(None)));
-    (Ticket { answer: Some(sender), bell: bell.clone() }, Reply { answer: receiver, bell })
-}
-
-/// Whom to wake. The answering thread locks it only once its answer is out.
-struct Bell(Mutex<Option<Waker>>);
-
-/// The right to answer, once. Dropped unanswered, the other side learns that.
-pub struct Ticket<T> {
-    /// Gone before the bell is rung: an answer, or its absence, is then final.
-    answer: Option<Sender<T>>,
-    bell: Arc<Bell>,
-}
-
-impl<T> Ticket<T> {
-    /// Answers, and wakes who waits.
-    pub fn answer(self, value: T) {
-        if let Some(answer) = &self.answer {
-            // Nobody waits any more: the value has no use.
-            let _abandoned = answer.try_send(value);
-        }
-    }
-
-    /// Whether nobody waits any more.
-    pub fn is_abandoned(&self) -> bool {
-        Arc::strong_count(&self.bell) == 1
-    }
-}
-
-impl<T> Drop for Ticket<T> {
-    fn drop(&mut self) {
-        self.answer = None;
-        let waker = self.bell.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-/// Waits for the answer to a [`Ticket`]; `None` when there will be none.
-pub struct Reply<T> {
-    answer: Receiver<T>,
-    bell: Arc<Bell>,
-}
-
-/// The value is elsewhere, never in here.
-impl<T> Unpin for Reply<T> {}
-
-impl<T> Reply<T> {
-    /// Blocks the calling thread until the answer is here, or its absence is certain. For threads that are no shard.
-    pub fn wait(self) -> Option<T> {
-        self.answer.recv().ok()
-    }
-
-    fn look(&self) -> Poll<Option<T>> {
-        match self.answer.try_recv() {
-            Ok(value) => Poll::Ready(Some(value)),
-            Err(TryRecvError::Disconnected) => Poll::Ready(None),
-            Err(TryRecvError::Empty) => Poll::Pending,
-        }
-    }
-}
-
-impl<T> Future for Reply<T> {
-    type Output = Option<T>;
-
-    /// Never blocks. The lock is taken by this side to leave a waker, and by the other once its answer is out. So
-    /// either we come first and are woken, or the answer is out when we look again; a lock that is held means the
-    /// latter.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if let Poll::Ready(answer) = self.look() {
-            return Poll::Ready(answer);
-        }
-        match self.bell.0.try_lock() {
-            Ok(mut waker) => *waker = Some(cx.waker().clone()),
-            Err(TryLockError::Poisoned(poisoned)) => *poisoned.into_inner() = Some(cx.waker().clone()),
-            Err(TryLockError::WouldBlock) => {}
-        }
-        self.look()
     }
 }
 

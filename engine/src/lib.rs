@@ -82,6 +82,10 @@ pub mod gpu;
 mod group;
 pub mod limits;
 mod listen;
+#[cfg(not(loom))]
+mod listening;
+#[cfg(loom)] // For `tests/loom_listening.rs`.
+pub mod listening;
 mod mail;
 #[allow(unsafe_code)] // The slots of the rings between shards.
 pub mod mailbox;
@@ -97,6 +101,7 @@ mod stream;
 mod sys;
 #[allow(unsafe_code)] // A waker is a number, and its vtable treats it as one; a task is pinned with its future.
 mod task;
+mod ticket;
 mod timer;
 pub mod tls;
 pub mod trace;

@@ -20,13 +20,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::conn::Owner;
 use crate::driver::{Address, Completion, Errno, Fd, Op, SocketOptions, Token};
 use crate::limits;
+use crate::listening::Listening;
 use crate::mail::Letter;
 use crate::shard::{Core, Mesh, Shard, TAG_ACCEPT};
 use crate::stream::Stream;
@@ -85,33 +86,6 @@ impl ListeningSocket {
     pub fn open(address: &Address, options: &SocketOptions) -> io::Result<ListeningSocket> {
         let (fd, _bound) = net::listen(address, options)?;
         Ok(ListeningSocket { name: address.to_string(), socket: net::own(fd) })
-    }
-}
-
-/// What shards share of the listeners of one address.
-pub(crate) struct Listening {
-    /// How many listeners each shard has.
-    open_on: Box<[AtomicUsize]>,
-    /// Sockets that accept.
-    accepting: AtomicUsize,
-    /// Connections that were accepted and are on their way to another shard.
-    under_way: AtomicUsize,
-}
-
-impl Listening {
-    pub(crate) fn new(shards: usize) -> Listening {
-        let open_on = (0..shards).map(|_| AtomicUsize::new(0)).collect();
-        Listening { open_on, accepting: AtomicUsize::new(0), under_way: AtomicUsize::new(0) }
-    }
-
-    /// Whether every shard listens.
-    pub(crate) fn is_everywhere(&self) -> bool {
-        self.open_on.iter().all(|count| count.load(Ordering::Acquire) > 0)
-    }
-
-    /// Whether nothing more can come. The first is read first: who accepts no more has counted before what it sent.
-    fn is_settled(&self) -> bool {
-        self.accepting.load(Ordering::Acquire) == 0 && self.under_way.load(Ordering::Acquire) == 0
     }
 }
 
@@ -232,7 +206,7 @@ impl Shard {
             None => (Vec::new(), address.clone()),
         };
         let listening = core.mesh.listeners_of(&key);
-        listening.accepting.fetch_add(fds.len(), Ordering::AcqRel);
+        listening.accepts(fds.len());
         fds.iter().for_each(|fd| core.mesh.keep_listener(&key, *fd));
         let first = if fds.is_empty() { None } else { Some(fds.remove(0)) };
         let index = core.listeners.borrow_mut().insert(first, None, &key, &listening, &options);
@@ -241,7 +215,7 @@ impl Shard {
             let further = core.listeners.borrow_mut().insert(Some(further), Some(index), &key, &listening, &options);
             core.arm_accept(further);
         }
-        listening.open_on[core.index].fetch_add(1, Ordering::Release);
+        listening.opens(core.index);
         Ok(Listener { core: core.clone(), index, address: bound })
     }
 }
@@ -405,7 +379,7 @@ impl Core {
         if let Some(fd) = entry.fd.take() {
             self.mesh.forget_listener(fd);
             driver.close_shared(fd);
-            entry.listening.accepting.fetch_sub(1, Ordering::AcqRel);
+            entry.listening.accepts_no_more();
         }
         if let Some(reserve) = entry.reserve.take() {
             driver.close(reserve);
@@ -484,9 +458,8 @@ impl Core {
             (entry.main.unwrap_or(index), entry.key.clone(), entry.listening.clone(), entry.balance)
         };
         let Mesh { strained, load, .. } = &*self.mesh;
-        let listens = |shard: usize| listening.open_on[shard].load(Ordering::Relaxed) > 0;
         let to = match balance {
-            Balance::LeastLoaded => (0..load.len()).filter(|&shard| listens(shard)).min_by_key(|&shard| {
+            Balance::LeastLoaded => (0..load.len()).filter(|&shard| listening.is_open_on(shard)).min_by_key(|&shard| {
                 let connections = load[shard].load(Ordering::Relaxed);
                 (strained[shard].load(Ordering::Relaxed), connections, shard != self.index)
             }),
@@ -497,11 +470,11 @@ impl Core {
         self.count_in(to);
         if to != self.index {
             let letter = Letter::Socket { listener: key, fd };
-            listening.under_way.fetch_add(1, Ordering::AcqRel);
+            listening.sends();
             if self.post_letter(to, letter).is_ok() {
                 return;
             }
-            listening.under_way.fetch_sub(1, Ordering::AcqRel);
+            listening.has_arrived();
             self.count_out(to);
             self.count_in(self.index);
         }
@@ -521,7 +494,7 @@ impl Core {
                 self.driver.borrow_mut().close(fd);
             }
         }
-        listening.under_way.fetch_sub(1, Ordering::AcqRel);
+        listening.has_arrived();
     }
 
     /// Gives an accepted connection to the listener's target.
@@ -576,7 +549,7 @@ impl Core {
                 return false;
             }
             if entry.main.is_none() {
-                entry.listening.open_on[core.index].fetch_sub(1, Ordering::Relaxed);
+                entry.listening.closes(core.index);
             }
             if let Target::Queue { waiting, .. } = &mut entry.target {
                 waiting.drain(..).for_each(|fd| {
