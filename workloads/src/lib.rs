@@ -8,6 +8,8 @@ pub mod console;
 pub mod doctor;
 mod durable;
 pub mod fetch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gateway;
 mod hex;
 pub mod image;

@@ -10,6 +10,8 @@
 
 pub mod fault;
 pub mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod header;
 pub mod options;
 pub mod pipeline;

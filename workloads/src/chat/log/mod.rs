@@ -28,6 +28,8 @@
 mod batch;
 mod checkpoint;
 pub mod export;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod keeper;
 pub mod meters;
 pub mod reader;
@@ -69,14 +71,14 @@ impl fmt::Display for Lsn {
 /// Which log this is: random, made with its first segment. A place in one log means nothing in another.
 pub type LogId = [u8; 16];
 
-/// Smallest segment: it must hold the longest record. Tests use small ones, with small records, to cross many borders.
-pub const SEGMENT_BYTES_MIN: u64 = if cfg!(test) { 4096 } else { 2 << 20 };
+/// Smallest segment: it must hold the longest record. Tests and the fuzzer use small ones, with small records, to cross many borders.
+pub const SEGMENT_BYTES_MIN: u64 = if cfg!(any(test, fuzzing)) { 4096 } else { 2 << 20 };
 /// Largest segment: what recovery looks through for signs of later batches is at most two of them.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Most bytes of a batch: at some hundred MB/s a disk takes less than a millisecond for as many more.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 
-const _: () = assert!(cfg!(test) || SEGMENT_BYTES_MIN > (record::RECORD_BYTES_MAX + 4096) as u64);
+const _: () = assert!(cfg!(any(test, fuzzing)) || SEGMENT_BYTES_MIN > (record::RECORD_BYTES_MAX + 4096) as u64);
 
 /// Where the log lies and how it behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,8 @@
 //! Every call answers later ([`Answer`]): a task of a shard awaits it, a thread waits for it. An answer to `enqueue`
 //! means that it survives a power cut. A lease that is not renewed in time goes back, its attempt counted.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod ledger;
 mod options;
 pub mod redis;
@@ -20,7 +22,7 @@ mod sqlite;
 mod sums;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod trial;
 
 use std::fmt;

@@ -12,6 +12,8 @@
 
 mod answer;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod piece;
 mod record;
 mod settings;
