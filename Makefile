@@ -4,7 +4,8 @@
 SEEDS ?= 100000
 KILLS ?= 200
 MINUTES ?= 60
-.PHONY: run cluster test test-epoll check kernels bench attacks crash faults soak drivers sim fuzz setup-run setup-cluster setup-test clean
+SECONDS ?= 60
+.PHONY: run cluster test test-epoll check kernels bench attacks crash faults soak drivers sim fuzz sanitize setup-run setup-cluster setup-test clean
 
 # All services, and behind the gateway a shop of 22 fake microservices.
 run: setup-run
@@ -78,6 +79,15 @@ drivers:
 sim:
 	cargo run --release --package annulus-engine --example sim -- --seeds $(SEEDS)
 	cargo run --release --package annulus --example gateway_lives -- --seeds $$(($(SEEDS) / 10)) >/dev/null
+
+# Every fuzz target of protocols and services from its committed corpus: make fuzz SECONDS=60. The first build of the services for
+# the fuzzer takes some ten minutes of a processor.
+fuzz:
+	bash .ci/fuzz $(SECONDS) protocols workloads
+
+# Wrong uses of memory, found while they happen: AddressSanitizer and Valgrind. What cannot run here is said.
+sanitize:
+	bash .ci/sanitize
 
 setup-run:
 	@bash .ci/setup run
