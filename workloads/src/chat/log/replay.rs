@@ -117,7 +117,7 @@ impl Log {
             if !options.accept_loss {
                 return Err(damage.into());
             }
-            losses = mend_chain(&chain, options.segment_bytes)?;
+            losses = mend_chain(&chain, options)?;
             chain = Chain::read(directory)?;
         }
         settle(&chain)?;
@@ -270,6 +270,7 @@ fn replay(
                 if !accepts_loss {
                     return Err(damage.into());
                 }
+                mend(chain, &damage, walk.at, walk.batch)?;
                 losses.push(Loss { damage, resume: walk.at });
             }
         }
@@ -284,14 +285,18 @@ pub(super) fn unreadable(frame: &Frame) -> String {
 }
 
 /// Makes damaged headers anew, and fills gaps with segments of nothing.
-fn mend_chain(chain: &Chain, segment_bytes: u64) -> Result<Vec<Loss>, LogError> {
+fn mend_chain(chain: &Chain, options: &Options) -> Result<Vec<Loss>, LogError> {
     let id = chain.id.expect("a chain with segments has an id");
     let mut losses = Vec::new();
     for (index, Link { segment, is_sound }) in chain.links.iter().enumerate() {
         let next = chain.links.get(index + 1).map(|next| next.segment.first);
+        if next.is_some_and(|next| next.0 - segment.first.0 > options.bytes_max) {
+            // What lies so far off is no loss within this log, and is not made good by as many zeros.
+            return Err(LogError::Strange(chain.links[index + 1].segment.path(&chain.directory)));
+        }
         let mut segment = *segment;
         if !is_sound {
-            segment.bytes = next.map_or(segment.bytes.max(segment_bytes), |next| next.0 - segment.first.0);
+            segment.bytes = next.map_or(segment.bytes.max(options.segment_bytes), |next| next.0 - segment.first.0);
             let path = segment.path(&chain.directory);
             let mended = File::options().write(true).open(&path).and_then(|file| {
                 file.set_len(segment.bytes)?;

@@ -65,6 +65,9 @@ impl Chain {
         let listing = Listing::of(directory)?;
         let (mut id, mut checkpoint, mut links) = (None, Lsn(0), Vec::new());
         for segment in listing.segments {
+            if segment.first.0.checked_add(segment.bytes).is_none() {
+                return Err(LogError::Strange(segment.path(directory)));
+            }
             let header = match read_header(directory, &segment) {
                 // A reader beside the writer: released since it was listed.
                 Err(LogError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -199,7 +202,7 @@ impl<'c> Walk<'c> {
 
     /// The batch that goes on here, or begins. If any is torn, it is this one: numbers have no gaps.
     pub(super) fn next_batch(&self) -> u64 {
-        if self.ended { self.batch + 1 } else { self.batch }
+        if self.ended { self.batch.saturating_add(1) } else { self.batch }
     }
 
     /// What a reader makes of a place where it found something unreadable.
@@ -215,7 +218,7 @@ impl<'c> Walk<'c> {
         }
         let torn = self.next_batch();
         // Where nothing was read yet, any number may be the present one.
-        let batches = torn..if self.batch == 0 { u64::MAX } else { torn + BATCHES_AHEAD };
+        let batches = torn..if self.batch == 0 { u64::MAX } else { torn.saturating_add(BATCHES_AHEAD) };
         let mut until = None;
         for (index, link) in self.chain.links.iter().enumerate().skip(self.index) {
             let mut file = SegmentFile::open(&self.chain.directory, &self.id, link.segment)?;

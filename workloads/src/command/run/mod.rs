@@ -36,7 +36,7 @@ use crate::gateway::reload::{Dates, Editions, Loaded, Source};
 use crate::image::service::{Image, plan};
 use crate::journal::{self, Form};
 use crate::process::handover::{Handover, Takeover};
-use crate::process::manager::Manager;
+use crate::process::supervisor::Supervisor;
 use crate::process::needs::Needs;
 use crate::process::user::User;
 use crate::process::walls;
@@ -111,7 +111,7 @@ fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) ->
     // Read once: what is asked of the machine is what is then served.
     let loaded = load(args.command, source.as_ref())?;
     let places = places(&config, args.command, loaded.as_ref().map(Loaded::gateway));
-    let manager = Manager::find(shards);
+    let supervisor = Supervisor::find(shards);
     let sockets = become_somebody(user, taken, &places, shards)?;
     // Beyond this line is the first thread, and nothing more can be opened than what the configuration names.
     let needs = needs(&config, args, source.as_ref(), loaded.as_ref().map(Loaded::gateway));
@@ -121,7 +121,7 @@ fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) ->
     let paths = walls.shut_paths(&needs)?;
     let (edition, dates) = loaded.map(Loaded::open).transpose()?.unzip();
     release(&config, args.command, taken)?;
-    let started = start(config, args.command, edition.map(Editions::new), &cores, shards, manager.clone())?;
+    let started = start(config, args.command, edition.map(Editions::new), &cores, shards, supervisor.clone())?;
     let on_shards = started.clone();
     let main = move |shard: Shard| services(shard, on_shards.clone());
     let running = builder.start_with(sockets, main).map_err(|error| error.to_string())?;
@@ -134,7 +134,7 @@ fn serve_all(config: Config, args: &Args, user: Option<&User>, taken: &Taken) ->
     crate::say!("{}", running.engine().plan());
     crate::say!("{}", capacity(files));
     crate::say!("walls: {}", walls::describe(&paths, &calls, &rings));
-    when_all_listen(running.engine(), places, handover.clone(), taken.clone(), manager, args.command)?;
+    when_all_listen(running.engine(), places, handover.clone(), taken.clone(), supervisor, args.command)?;
     listen(signals, running.engine(), &started, source, dates.unwrap_or_default(), handover.clone())?;
     let shards = running.wait().map_err(|error| error.to_string());
     if let Some(console) = started.console {
@@ -214,13 +214,13 @@ fn start(
     editions: Option<Arc<Editions>>,
     cores: &Plan,
     shards: usize,
-    manager: Option<Arc<Manager>>,
+    supervisor: Option<Arc<Supervisor>>,
 ) -> Result<Started, String> {
     // Before the shards: its workers are children of this process, and what it finds in its queue waits already.
     let image = command.has_image().then(|| Image::start(config.image, cores)).transpose()?;
     let chat = command.has_chat().then(|| Node::open(config.chat, shards)).transpose()?;
     let console = config.console.or_default(command == Command::Run).map(Console::new);
-    Ok(Started { chat, gateway: editions, image, console, manager })
+    Ok(Started { chat, gateway: editions, image, console, supervisor })
 }
 
 /// Drains when asked to, and reads again what may have changed.

@@ -12,7 +12,7 @@ use crate::console::{Console, Service, Shown};
 use crate::gateway::reload::Editions;
 use crate::gateway::service;
 use crate::image::service::Image;
-use crate::process::manager::Manager;
+use crate::process::supervisor::Supervisor;
 
 /// What runs on every shard.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub(super) struct Started {
     pub(super) image: Option<Arc<Image>>,
     pub(super) console: Option<Arc<Console>>,
     /// Who started the process, where that wants to hear of it.
-    pub(super) manager: Option<Arc<Manager>>,
+    pub(super) supervisor: Option<Arc<Supervisor>>,
 }
 
 impl Shown for Started {
@@ -63,9 +63,9 @@ impl Shown for Started {
 /// One shard's services. If one cannot start, the whole process ends: half of them is not what was asked for.
 pub(super) async fn services(shard: Shard, started: Started) -> Result<(), String> {
     let mut others = Vec::new();
-    if let Some(manager) = started.manager.clone() {
+    if let Some(supervisor) = started.supervisor.clone() {
         let on = shard.clone();
-        let _until_the_end = shard.spawn(async move { manager.attend(&on).await });
+        let _until_the_end = shard.spawn(async move { supervisor.attend(&on).await });
     }
     if let Some(console) = &started.console {
         match console.open(&shard) {

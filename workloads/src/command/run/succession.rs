@@ -8,7 +8,7 @@ use annulus_engine::Engine;
 use super::places::Place;
 use crate::args::Command;
 use crate::process::handover::{Handover, Takeover};
-use crate::process::manager::Manager;
+use crate::process::supervisor::Supervisor;
 
 /// How often it is looked whether all shards listen.
 const READY_LOOK: Duration = Duration::from_millis(2);
@@ -26,10 +26,10 @@ pub(super) fn when_all_listen(
     places: Vec<Place>,
     handover: Option<Arc<Handover>>,
     taken: Taken,
-    manager: Option<Arc<Manager>>,
+    supervisor: Option<Arc<Supervisor>>,
     command: Command,
 ) -> Result<(), String> {
-    if handover.is_none() && manager.is_none() {
+    if handover.is_none() && supervisor.is_none() {
         return Ok(());
     }
     let engine = engine.clone();
@@ -50,7 +50,7 @@ pub(super) fn when_all_listen(
         if let Some(takeover) = lock(&taken).take() {
             takeover.ready();
         }
-        if let Some(Err(sentence)) = manager.map(|manager| manager.ready()) {
+        if let Some(Err(sentence)) = supervisor.map(|supervisor| supervisor.ready()) {
             crate::warn!("{sentence}");
         }
     };
