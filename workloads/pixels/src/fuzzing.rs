@@ -144,7 +144,10 @@ pub fn image(input: &[u8]) {
         }
         Err(fault) => is_of_the_image(&fault),
     }
-    assert!(matches!(header.format, Format::Jpeg) || pool.peak_bytes() <= pipeline::predict(&header, &recipes).peak_bytes as usize);
+    assert!(
+        matches!(header.format, Format::Jpeg)
+            || pool.peak_bytes() <= pipeline::predict(&header, &recipes).peak_bytes as usize
+    );
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ pub fn read_any(input: &[u8]) {
     let Some((&choice, rest)) = input.split_first() else { return };
     let mut parts = rest.split(|&byte| byte == 0xFF).map(String::from_utf8_lossy);
     let text = parts.next().unwrap_or_default();
-    let environment = parts.filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let environment =
+        parts.filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
     let allows = choice & 0x80 != 0;
     let (name, syntax) = match choice % 3 {
         0 => ("fuzz.json", Syntax::Json),

@@ -36,8 +36,8 @@ use crate::gateway::reload::{Dates, Editions, Loaded, Source};
 use crate::image::service::{Image, plan};
 use crate::journal::{self, Form};
 use crate::process::handover::{Handover, Takeover};
-use crate::process::supervisor::Supervisor;
 use crate::process::needs::Needs;
+use crate::process::supervisor::Supervisor;
 use crate::process::user::User;
 use crate::process::walls;
 

@@ -95,7 +95,10 @@ fn rewrite(path: &Path, script: &mut Choices<'_>) {
             2 => Value::Text(String::from_utf8_lossy(script.bytes(usize::from(kind))).into_owned()),
             _ => Value::Blob(script.bytes(usize::from(kind)).to_vec()),
         };
-        let nth = format!("SELECT min(x.rowid) FROM (SELECT rowid FROM {table} LIMIT 1 OFFSET {}) AS x", u64::from(row) % JOBS);
+        let nth = format!(
+            "SELECT min(x.rowid) FROM (SELECT rowid FROM {table} LIMIT 1 OFFSET {}) AS x",
+            u64::from(row) % JOBS
+        );
         let sql = match table {
             "works" => format!("UPDATE works SET {column} = ?1 WHERE id = ({nth})"),
             // Without row ids: all of them.
