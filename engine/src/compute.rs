@@ -184,7 +184,7 @@ impl<T> Future for Job<T> {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicBool;
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
     use std::thread::Thread;
     use std::time::Duration;
 

@@ -270,7 +270,6 @@ fn replay(
                 if !accepts_loss {
                     return Err(damage.into());
                 }
-                mend(chain, &damage, walk.at, walk.batch)?;
                 losses.push(Loss { damage, resume: walk.at });
             }
         }
@@ -290,7 +289,7 @@ fn mend_chain(chain: &Chain, options: &Options) -> Result<Vec<Loss>, LogError> {
     let mut losses = Vec::new();
     for (index, Link { segment, is_sound }) in chain.links.iter().enumerate() {
         let next = chain.links.get(index + 1).map(|next| next.segment.first);
-        if next.is_some_and(|next| next.0 - segment.first.0 > options.bytes_max) {
+        if next.is_some_and(|next| next.0.saturating_sub(segment.end().0) > options.bytes_max) {
             // What lies so far off is no loss within this log, and is not made good by as many zeros.
             return Err(LogError::Strange(chain.links[index + 1].segment.path(&chain.directory)));
         }
