@@ -67,6 +67,7 @@ const ENGINE: &[Line] = &[
 
 const CONSOLE: &[Line] = &[
     line("listen", "127.0.0.1:9900 with `annulus run`, else none", "where the console is; also `--console ADDRESS`"),
+    line("others", "none", "other processes' consoles, 16 at most: their services are shown, too"),
     line(
         "token",
         "none",

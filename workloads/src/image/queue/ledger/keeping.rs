@@ -175,7 +175,7 @@ impl Ledger {
         for priority in [Priority::Interactive, Priority::Bulk] {
             let due: Option<i64> = statement.query_row(params![priority as i64, now], |row| row.get(0))?;
             if let Some(due) = due {
-                wait = wait.min(Duration::from_millis((due - now).max(0) as u64 + 1));
+                wait = wait.min(Duration::from_millis(due.saturating_sub(now).max(0) as u64 + 1));
             }
         }
         let over = self.deadlines.values().map(|deadline| deadline.until.saturating_duration_since(Instant::now()));

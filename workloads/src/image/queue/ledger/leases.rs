@@ -82,12 +82,12 @@ impl Ledger {
         let sql = "UPDATE works SET turn = turn + 1, attempts = attempts + 1, lane = ?2, started_ms = ?3 WHERE id = ?1";
         self.connection.prepare_cached(sql)?.execute(params![id, lane, now])?;
         self.change(&standing, WorkState::Leased, now, None)?;
-        let turn = standing.turn + 1;
+        let turn = standing.turn.saturating_add(1);
         self.deadlines.insert(id, Deadline { turn, until: Instant::now() + self.options.lease, progress: 0.0 });
         Ok(Some(Lease {
             id: LeaseId { work: id, turn },
             work,
-            attempt: standing.attempts + 1,
+            attempt: standing.attempts.saturating_add(1),
             crashes: standing.crashes,
             priority: standing.priority,
         }))
@@ -162,7 +162,7 @@ impl Ledger {
     }
 
     fn end_attempt(&mut self, standing: &Standing, fault: &Fault) -> Sql<Settled> {
-        let crashes = standing.crashes + u32::from(fault.kind == Kind::Crashed);
+        let crashes = standing.crashes.saturating_add(u32::from(fault.kind == Kind::Crashed));
         let sql = "UPDATE works SET crashes = ?2 WHERE id = ?1";
         self.connection.prepare_cached(sql)?.execute(params![standing.id, crashes])?;
         let now = now_ms();

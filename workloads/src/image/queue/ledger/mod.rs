@@ -233,7 +233,8 @@ impl Ledger {
                 _ => self.depth.dead += count,
             }
             if state == WorkState::Waiting as i64 {
-                self.depth.waiting_cpu_us += row.get::<_, f64>(3)? as u64;
+                let waiting = &mut self.depth.waiting_cpu_us;
+                *waiting = waiting.saturating_add(row.get::<_, f64>(3)? as u64);
             }
         }
         Ok(())
@@ -351,7 +352,9 @@ impl Ledger {
                     Priority::Interactive => delta.interactive += change,
                     Priority::Bulk => delta.bulk += change,
                 }
-                delta.waiting_cpu_us += change * cpu_us.min(i64::MAX as u64) as i64;
+                // What a damaged row says may be enormous.
+                let cpu_us = cpu_us.min(i64::MAX as u64) as i64;
+                delta.waiting_cpu_us = delta.waiting_cpu_us.saturating_add(change * cpu_us);
             }
             WorkState::Leased => delta.leased += change,
             WorkState::Dead => delta.dead += change,
