@@ -119,15 +119,6 @@ fuzz:
 sanitize:
 	bash .ci/sanitize
 
-# Every fuzz target of protocols and services from its committed corpus: make fuzz SECONDS=60. The first build of the services for
-# the fuzzer takes some ten minutes of a processor.
-fuzz:
-	bash .ci/fuzz $(SECONDS) protocols workloads
-
-# Wrong uses of memory, found while they happen: AddressSanitizer and Valgrind. What cannot run here is said.
-sanitize:
-	bash .ci/sanitize
-
 setup-run:
 	@bash .ci/setup run
 
