@@ -1,4 +1,4 @@
-//! Colours, for eyes only: where the stream is a terminal, and `NO_COLOR` is not set (https://no-color.org).
+//! Colours, for eyes only: where the stream is a terminal, and `NO_COLOR` is not set (<https://no-color.org>).
 
 use std::io::IsTerminal;
 

@@ -20,7 +20,7 @@
 //! (`SO_PEERCRED`, unix(7)): whoever could make a file at that place might otherwise have all that a server listens on, or
 //! have it listen on what is theirs.
 //!
-//! A successor that is not ready in [`READY_MAX`] ends, and the one before waits [`WORD_MAX`] longer for its word: so
+//! A successor that is not ready in `READY_MAX` ends, and the one before waits `WORD_MAX` longer for its word: so
 //! there is no moment at which both believe that the other has given up, or that it has not.
 //!
 //! | file | noun |
