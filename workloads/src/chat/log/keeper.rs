@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use annulus_engine::{Frame, Inbox, OpenOptions, Shard};
 
+use super::meters::Meters;
 use super::segment::{Header, Segment, Spare};
 use super::state::LogState;
 use super::writer::post_here;
@@ -72,6 +73,7 @@ pub(super) struct Keeper {
     next_spare: u64,
     released: VecDeque<Segment>,
     hurries: bool,
+    meters: Meters,
 }
 
 impl Keeper {
@@ -82,9 +84,21 @@ impl Keeper {
         id: LogId,
         segment_bytes: u64,
         (spares, next_spare): (Vec<PathBuf>, u64),
+        meters: Meters,
     ) -> Keeper {
         let (released, hurries) = (VecDeque::new(), false);
-        Keeper { shard: shard.clone(), state, directory, id, segment_bytes, spares, next_spare, released, hurries }
+        Keeper {
+            shard: shard.clone(),
+            state,
+            directory,
+            id,
+            segment_bytes,
+            spares,
+            next_spare,
+            released,
+            hurries,
+            meters,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -113,7 +127,7 @@ impl Keeper {
                     self.directory.display()
                 ));
             }
-            self.state.set_starved(true);
+            self.starves(true);
             if self.hurries {
                 return false;
             }
@@ -129,8 +143,14 @@ impl Keeper {
         if self.state.is_starved() {
             tell_people(format_args!("the log has room again."));
         }
-        self.state.set_starved(false);
+        self.starves(false);
         true
+    }
+
+    /// Whoever is refused sends the writer nothing that would make it look: so the figure is set here.
+    fn starves(&self, starved: bool) {
+        self.state.set_starved(starved);
+        self.meters.full.set(self.state.is_full() as u64);
     }
 
     async fn prepare(&mut self, segment: Segment, checkpoint: Lsn) -> io::Result<()> {

@@ -169,6 +169,7 @@ impl Writer {
             id,
             options.segment_bytes,
             (spares, next_spare),
+            meters.clone(),
         );
         let keeper = shard.spawn_background(keeper.run());
         let writer = Writer {
@@ -295,6 +296,10 @@ impl Writer {
             LogLetter::Checkpoint => self.checkpoint_wanted = true,
             LogLetter::Finish => self.finishes = true,
         }
+        self.show_room();
+    }
+
+    fn show_room(&self) {
         self.meters.waiting_bytes.set(self.state.waiting_bytes());
         self.meters.full.set(self.state.is_full() as u64);
     }
@@ -341,6 +346,7 @@ impl Writer {
         self.meters.bytes.add(len);
         self.meters.batch_records.record(batch.records);
         self.meters.used_bytes.set(self.state.used_bytes());
+        self.show_room();
         for share in &batch.shares {
             self.state.set_told(share.end);
             if share.tells_written {

@@ -363,6 +363,8 @@ fn a_full_disk_is_waited_out() {
         site.turn();
     }
     assert!(site.state.is_full() && site.state.failure().is_none());
+    let meters = site.handle.as_ref().unwrap().meters.clone();
+    assert_eq!(meters.full.get(), 1, "it is shown, though nobody sends anything any more");
     site.world.set_faults(Faults::default());
     let mut turns = 0;
     while site.state.is_full() {
@@ -370,6 +372,7 @@ fn a_full_disk_is_waited_out() {
         turns += 1;
         assert!(turns < 100_000, "the log stays starved");
     }
+    assert_eq!(meters.full.get(), 0);
     for last in 1..=60 {
         append(&site, last);
         while !site
