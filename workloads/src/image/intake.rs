@@ -40,6 +40,10 @@ pub(super) fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
     }
 }
 
+/// Bytes of an image at most that are kept in memory until it is known what it is. Cameras put depth and previews of some
+/// megabytes before a photo's header; a file without any would otherwise be kept whole.
+const HEAD_BYTES_MAX: usize = 16 << 20;
+
 /// As much of an image as it takes to know what it is: its beginning, or that and what lies far behind it.
 pub(super) struct Head {
     start: Vec<u8>,
@@ -71,10 +75,15 @@ impl Head {
             self.start.extend_from_slice(bytes);
         }
         self.len += bytes.len() as u64;
-        if self.len < self.wanted {
+        let kept = self.start.len() + self.apart.len();
+        if self.len < self.wanted && kept <= HEAD_BYTES_MAX {
             return Ok(None);
         }
         match self.read(whole, limits)? {
+            Progress::NeedMore { .. } if kept > HEAD_BYTES_MAX => {
+                let why = format!("what it is does not follow from its first {} MiB", HEAD_BYTES_MAX >> 20);
+                Err(of_fault(&Fault::new(Kind::BadImage, why)))
+            }
             Progress::NeedMore { from, bytes } => {
                 if !self.lies_ahead() && from > self.len {
                     self.from = from;
@@ -287,5 +296,23 @@ pub(super) async fn enter(
                 .of_kind("about:blank#queue-full", "The queue is too long")
                 .with("retry-after", wait.to_string()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_never_comes_is_not_waited_for() {
+        let mut head = Head::new();
+        let piece = vec![b'a'; 1 << 20];
+        let mut taken = head.take(b"\xff\xd8\xff\xe0", None, &Limits::DEFAULT);
+        let mut pieces = 0;
+        while let Ok(None) = taken {
+            taken = head.take(&piece, None, &Limits::DEFAULT);
+            pieces += 1;
+        }
+        assert_eq!((taken.err().map(|problem| problem.status), pieces), (Some(422), 16));
     }
 }
