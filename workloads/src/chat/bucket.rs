@@ -36,7 +36,8 @@ impl Bucket {
     /// Parts that are missing by now.
     fn missing(&self, rate: Rate, now: u64) -> u64 {
         let passed = u64::from((now as u32).wrapping_sub(self.at));
-        u64::from(self.missing).saturating_sub(passed * u64::from(rate.per_second) * PARTS / 1000)
+        let filled = passed.saturating_mul(u64::from(rate.per_second)).saturating_mul(PARTS) / 1000;
+        u64::from(self.missing).saturating_sub(filled)
     }
 
     /// Whether it is full again, so that forgetting it changes nothing.
@@ -68,6 +69,12 @@ mod tests {
         assert!(!bucket.take(rate, 1299) && bucket.take(rate, 1300), "two that were owed, and one");
         bucket.owe(rate, 2000, usize::MAX);
         assert!(!bucket.take(rate, 2599) && bucket.take(rate, 2600), "five below nothing, and one");
+    }
+
+    #[test]
+    fn no_pause_and_no_rate_are_too_large() {
+        let (rate, mut bucket) = (Rate { per_second: u32::MAX, burst: 1 }, Bucket::default());
+        assert!(bucket.take(rate, u64::from(u32::MAX)) && !bucket.take(rate, u64::from(u32::MAX)));
     }
 
     #[test]

@@ -151,7 +151,10 @@ impl Needs {
         for folder in &self.write {
             if !folder.exists() {
                 crate::durable::make_directory(folder).map_err(|error| {
-                    format!("{} cannot be made: {error}. Choose another with --data DIR", folder.display())
+                    format!(
+                        "{} cannot be made: {error}. Choose another with --data DIR, or --handover PATH",
+                        folder.display()
+                    )
                 })?;
             }
         }

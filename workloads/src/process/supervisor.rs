@@ -3,8 +3,9 @@
 //! ```text
 //!   start         $NOTIFY_SOCKET, $WATCHDOG_USEC        before the walls: nobody outside of them could be reached from within
 //!   all listen    READY=1
-//!   meanwhile     WATCHDOG=1                            twice in the time after which the supervisor gives a server up, if every
-//!                                                       shard has turned since the last one
+//!   meanwhile     WATCHDOG=1                            four times in the time after which the supervisor gives a server up, if
+//!                                                       every shard has turned since the last one: so one that is left out, or
+//!                                                       lost, is not yet the end
 //!   drain         STOPPING=1                            whoever asked for it: a signal or a successor
 //! ```
 //!
@@ -71,7 +72,7 @@ impl Supervisor {
         let body = move || {
             let mut seen = supervisor.turns();
             loop {
-                std::thread::sleep(patience / 2);
+                std::thread::sleep(patience / 4);
                 supervisor.say_they_turn(&mut seen);
             }
         };
@@ -147,7 +148,7 @@ mod tests {
     #[test]
     fn a_server_is_ready_turns_and_stops() {
         let (ear, _, address) = ear("life");
-        let supervisor = Arc::new(Supervisor::at(&address, Some(Duration::from_millis(80)), 2).unwrap());
+        let supervisor = Arc::new(Supervisor::at(&address, Some(Duration::from_millis(160)), 2).unwrap());
         let attending = supervisor.clone();
         let engine = Engine::builder().shards(2).oversubscribed();
         let main = move |shard: Shard| {

@@ -127,8 +127,8 @@ impl User {
         let is_of_root = set_thread_res_gid(None, Gid::ROOT, None).is_ok();
         match is_root || is_of_root {
             true => Err(format!(
-                "user {} could become root again. Likely cause: the server was started with CAP_SETUID or CAP_SETGID, or by a \
-                 program with the bit of set-user-ID. Fix: start it as that user without them, or as root",
+                "user {} could become root again. Likely cause: the server was started in root's group, with CAP_SETUID or \
+                 CAP_SETGID, or by a program with the bit of set-user-ID. Fix: start it as that user without them, or as root",
                 self.uid
             )),
             false => Ok(()),

@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn refused_calls_fail_and_the_others_work() {
         use rustix::io::Errno;
-        use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+        use rustix::thread::LinkNameSpaceType;
         within(|| {
             set_no_new_privs(true).unwrap();
             for program in filters(false).unwrap() {
@@ -497,7 +497,6 @@ mod tests {
                 Some(LinkNameSpaceType::Network),
             );
             assert_eq!(moved.unwrap_err(), Errno::PERM);
-            let _flags_exist = UnshareFlags::NEWUSER;
             assert_eq!(rustix::thread::set_thread_groups(&[]).unwrap_err(), Errno::PERM);
             let ring = annulus_engine::Engine::builder().shards(1).oversubscribed();
             let ring = ring.driver(annulus_engine::DriverChoice::Uring).run(|_| async {});

@@ -490,9 +490,11 @@ impl Hub {
             let is_new = found.is_none();
             let mut evidence = found.take().unwrap_or_default();
             let id = command.id;
+            // Asked for by us, one for each ping: refused, whoever is over its rate for a while would be taken for dead.
+            let is_pong = matches!(command.method, Method::Pong);
             let (out, refused) = (&mut out, false);
             let mut turn = Turn { ports, now, conn, client, id, evidence: &mut evidence, out, refused };
-            let step = match is_new && !self.may_command(&mut turn) {
+            let step = match is_new && !self.may_command(&mut turn) && !is_pong {
                 true => turn.refuse(ErrorCode::TOO_MANY_REQUESTS),
                 false => self.carry_out(&mut turn, command),
             };

@@ -376,6 +376,13 @@ fn an_answer_to_presence_counts_by_whom_it_names() {
         assert_eq!(heard.contains("\"presence\":{\"presence\""), answered, "{id}: {heard}");
         assert_eq!(heard.contains("\"code\":111"), !answered, "{id}: {heard}");
     }
+    world.with(crowd[0], |hub, ports, now, conn, client| {
+        client.ping_outstanding = true;
+        let outcome = hub.receive(ports, now, conn, client, b"{}");
+        assert!(!client.ping_outstanding, "who owes commands answers a ping all the same");
+        outcome
+    });
+    assert!(world.heard(crowd[0]).is_empty());
     world.now += 300;
     world.say(crowd[0], "{\"id\":6,\"presence_stats\":{\"channel\":\"room\"}}");
     let heard = world.heard(crowd[0]).concat();

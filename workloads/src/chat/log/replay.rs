@@ -286,13 +286,14 @@ pub(super) fn unreadable(frame: &Frame) -> String {
 /// Makes damaged headers anew, and fills gaps with segments of nothing.
 fn mend_chain(chain: &Chain, options: &Options) -> Result<Vec<Loss>, LogError> {
     let id = chain.id.expect("a chain with segments has an id");
+    let gap = |pair: &&[Link]| pair[1].segment.first.0.saturating_sub(pair[0].segment.end().0);
+    if let Some(pair) = chain.links.windows(2).find(|pair| gap(pair) > options.bytes_max) {
+        // What lies so far off is no loss within this log, and is not made good by as many zeros. Nothing has been changed yet.
+        return Err(LogError::Strange(pair[1].segment.path(&chain.directory)));
+    }
     let mut losses = Vec::new();
     for (index, Link { segment, is_sound }) in chain.links.iter().enumerate() {
         let next = chain.links.get(index + 1).map(|next| next.segment.first);
-        if next.is_some_and(|next| next.0.saturating_sub(segment.end().0) > options.bytes_max) {
-            // What lies so far off is no loss within this log, and is not made good by as many zeros.
-            return Err(LogError::Strange(chain.links[index + 1].segment.path(&chain.directory)));
-        }
         let mut segment = *segment;
         if !is_sound {
             segment.bytes = next.map_or(segment.bytes.max(options.segment_bytes), |next| next.0 - segment.first.0);

@@ -300,6 +300,7 @@ impl Writer {
     }
 
     fn show_room(&self) {
+        self.meters.used_bytes.set(self.state.used_bytes());
         self.meters.waiting_bytes.set(self.state.waiting_bytes());
         self.meters.full.set(self.state.is_full() as u64);
     }
@@ -345,7 +346,6 @@ impl Writer {
         self.meters.records.add(batch.records);
         self.meters.bytes.add(len);
         self.meters.batch_records.record(batch.records);
-        self.meters.used_bytes.set(self.state.used_bytes());
         self.show_room();
         for share in &batch.shares {
             self.state.set_told(share.end);
@@ -442,7 +442,8 @@ impl Writer {
             }
         }
         self.state.set_oldest(self.segments[0].first);
-        self.meters.used_bytes.set(self.state.used_bytes());
+        // A log that was full may have room now, and nobody may have sent anything since.
+        self.show_room();
     }
 }
 

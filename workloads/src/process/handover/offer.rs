@@ -147,7 +147,13 @@ impl Shared {
             refused(&mut stream, "this server is about to end")?;
             return Ok(false);
         }
-        let sockets = engine.listening_sockets()?;
+        let sockets = match engine.listening_sockets() {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                refused(&mut stream, &format!("its listening sockets cannot be copied: {error}"))?;
+                return Ok(false);
+            }
+        };
         if sockets.len() > SOCKETS_MAX {
             refused(&mut stream, "there are more sockets than the kernel passes at once")?;
             return Ok(false);

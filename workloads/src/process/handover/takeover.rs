@@ -52,7 +52,14 @@ impl Takeover {
         let said = |error: io::Error| error.to_string();
         let asked = Instant::now();
         stream.write_all(format!("{GREETING} {command} {}\n", std::process::id()).as_bytes()).map_err(said)?;
-        let (words, descriptors) = words::receive(&stream, WORD_MAX).map_err(said)?;
+        let (words, descriptors) = words::receive(&stream, WORD_MAX).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => format!(
+                "it has not answered within {} s. Likely cause: another process is taking over from it already. Fix: try again \
+                 when that one is ready or has ended",
+                WORD_MAX.as_secs()
+            ),
+            _ => error.to_string(),
+        })?;
         let mut lines = words.lines();
         let before = match lines.next().and_then(|line| line.split_once(' ')) {
             Some(("sockets", before)) => before.to_owned(),

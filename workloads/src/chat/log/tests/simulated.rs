@@ -337,6 +337,8 @@ fn a_full_log_says_so_and_takes_more_once_it_was_fed() {
         }
         assert!(site.state.is_full(), "only feeding helps");
     }
+    let meters = site.handle.as_ref().unwrap().meters.clone();
+    assert_eq!(meters.full.get(), 1);
     let lsn = site.state.durable_lsn();
     site.shards[0].shard().post(0, LOG_INBOX, LogLetter::Fed { lsn }).unwrap();
     let mut turns = 0;
@@ -347,6 +349,7 @@ fn a_full_log_says_so_and_takes_more_once_it_was_fed() {
         turns += 1;
         assert!(turns < 10_000, "the log stays full");
     }
+    assert_eq!(meters.full.get(), 0, "it is shown before anybody sends anything again");
     assert!(publish_until_full(&mut site, first) > first + 10);
     let left = site.end(false);
     let (opened, _) = open(&Options { directory: left.0.clone(), ..options }).unwrap();
