@@ -2,7 +2,7 @@
 //!
 //! | path | |
 //! |---|---|
-//! | `/` | the page, with `/page.css` and `/page.js`; no figure is in them |
+//! | `/` | the page, with `/page.css`, `/page.js` and `/plot.js`; no figure is in them |
 //! | `/figures` | what the page shows: see `figures/`; `after=N` for what is new |
 //! | `/health`, `/metrics` | of the whole process |
 //! | `/debug/` | what there is below: for whom, says [`Settings`] |
@@ -289,5 +289,7 @@ mod tests {
             assert!(!page.contains(inline), "{inline} would not work");
         }
         assert!(!POLICY.contains("unsafe"));
+        let stall = format!("turns longer than {} ms", annulus_engine::limits::STALL.as_millis());
+        assert!(page.contains(&stall), "the page says what a stall is");
     }
 }

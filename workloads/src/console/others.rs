@@ -6,13 +6,14 @@ use std::time::Duration;
 use annulus_engine::Shard;
 use serde_json::Value;
 
-use super::figures::PERIOD;
+use super::figures::{PERIOD, POINTS_BYTES_MAX};
 use super::{Console, lock};
 use crate::gateway::fetching::system_resolver;
 use crate::outbound::{self, Outbound, trusted};
 
 /// What an answer may have: five minutes of the largest machine's shards.
 const BYTES_MAX: usize = 4 << 20;
+const _: () = assert!(POINTS_BYTES_MAX + (512 << 10) < BYTES_MAX, "what a console keeps can be told to another");
 /// How long it may take.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// No address is believed for longer.

@@ -40,8 +40,8 @@ pub(super) fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
     }
 }
 
-/// Bytes of an image at most that are kept in memory until it is known what it is. Cameras put depth and previews of some
-/// megabytes before a photo's header; a file without any would otherwise be kept whole.
+/// Bytes of an image at most that are kept in memory until it is known what it is, and as many that wait to be written. Cameras
+/// put depth and previews of some megabytes before a photo's header; a file without any would otherwise be kept whole.
 const HEAD_BYTES_MAX: usize = 16 << 20;
 
 /// As much of an image as it takes to know what it is: its beginning, or that and what lies far behind it.

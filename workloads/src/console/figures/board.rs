@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 /// Points kept of each process: five minutes.
 pub const POINTS_MAX: usize = 300;
+/// Bytes of a process' points; of more, the oldest go. Another process may tell whatever it likes.
+pub const POINTS_BYTES_MAX: usize = 3 << 20;
 
 /// See the module's description.
 #[derive(Default)]
@@ -51,8 +53,13 @@ impl Board {
             self.newest += 1;
             process.points.push_back((self.newest, point.to_string()));
         }
-        let too_many = process.points.len().saturating_sub(POINTS_MAX);
-        process.points.drain(..too_many);
+        let mut bytes = 0;
+        let fits = |(_, point): &&(u64, String)| {
+            bytes += point.len();
+            bytes <= POINTS_BYTES_MAX
+        };
+        let kept = process.points.iter().rev().take(POINTS_MAX).take_while(fits).count();
+        process.points.drain(..process.points.len() - kept);
     }
 
     /// A process does not answer.
@@ -143,5 +150,18 @@ mod tests {
         (0..POINTS_MAX + 5).for_each(|n| board.put(0, &json!({}), &[json!(n)]));
         let points = &told(&board, 0, false)["processes"][0]["points"];
         assert_eq!((points.as_array().unwrap().len(), &points[0]), (POINTS_MAX, &json!(5)));
+    }
+
+    #[test]
+    fn of_large_points_fewer_are_kept() {
+        let mut board = Board::new(&[]);
+        let mut kept = |bytes: usize| {
+            board.put(0, &json!({}), &[json!("x".repeat(bytes))]);
+            told(&board, 0, false)["processes"][0]["points"].as_array().unwrap().len()
+        };
+        // Each with its quotes.
+        let quarter = POINTS_BYTES_MAX / 4;
+        assert_eq!([quarter; 5].map(&mut kept), [1, 2, 3, 3, 3]);
+        assert_eq!([kept(0), kept(POINTS_BYTES_MAX), kept(0)], [4, 0, 1]);
     }
 }

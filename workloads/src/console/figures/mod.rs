@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-pub use board::Board;
+pub use board::{Board, POINTS_BYTES_MAX};
 pub use past::Past;
 pub use reading::{BUDGETS, Reading};
 
@@ -40,11 +40,11 @@ impl Watch {
     pub fn start(mut look: impl FnMut() + Send + 'static) -> io::Result<Watch> {
         let (stop, stopped) = mpsc::channel();
         let body = move || {
-            let mut due = Instant::now();
             loop {
+                // What was missed, as by a process that was held up, is not made up for: a look that follows at once would
+                // tell of no time at all, and its rates nothing.
+                let due = Instant::now() + PERIOD;
                 look();
-                // What was missed, as by a process that was held up, is not made up for.
-                due = (due + PERIOD).max(Instant::now());
                 let pause = due.saturating_duration_since(Instant::now());
                 if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                     return;

@@ -304,12 +304,16 @@ async function ask() {
   if (!answer.ok) throw new Error(`it answered with status ${answer.status}`);
   const told = await answer.json();
   if (began !== told.began_ms) {
-    /* It has been started anew, and numbers its points anew. */
+    /* It has been started anew, and numbers its points anew: it is asked for all of them the next time, and not at once, as two that
+     * answer by turns would be asked without end. */
     const again = began !== null;
     began = told.began_ms;
     newest = 0;
     for (const process of processes.splice(0)) process.node.remove();
-    if (again) return ask();
+    if (again) {
+      advanced = null;
+      return;
+    }
   }
   answered = Date.now();
   if (told.newest > newest || advanced === null) advanced = answered;
