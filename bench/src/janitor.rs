@@ -212,23 +212,26 @@ fn names(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(is_left).collect()
 }
 
-/// Whose a name is: the process's number after the prefix.
+/// Whose a name is: the process's number after the prefix. Something follows it: else the name would begin another run's, too.
 fn run_of(name: &str) -> Option<u32> {
-    let rest = name.strip_prefix(PREFIX)?;
-    rest.split('-').next()?.parse().ok()
+    let (pid, _what) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    pid.parse().ok()
 }
 
 fn name_of(pid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
-/// Servers that were started with a path in their words.
+/// Servers that were started with a path in their words, or work in it: Redis writes others over the words it was started with.
 fn processes_of(path: &Path) -> Vec<Left> {
-    let path = path.to_string_lossy().into_owned();
+    let text = path.to_string_lossy().into_owned();
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let of_path =
-        |pid: &u32| SERVERS.contains(&name_of(*pid).as_str()) && words(*pid).iter().any(|word| word.contains(&path));
+    let names_it = |pid: u32| words(pid).iter().any(|word| word.contains(&text));
+    let works_in_it =
+        |pid: u32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&place));
+    let of_path = |pid: &u32| SERVERS.contains(&name_of(*pid).as_str()) && (names_it(*pid) || works_in_it(*pid));
     pids.filter(of_path).filter_map(|pid| Some(Left::Process(pid, started(pid)?))).collect()
 }
 
@@ -290,12 +293,15 @@ mod tests {
         std::fs::create_dir_all(&left).unwrap();
         std::fs::create_dir_all(&held).unwrap();
         std::os::unix::fs::symlink("/bin/sh", held.join("redis-server")).unwrap();
-        let run = |program: &Path| {
-            Command::new(program).arg("-c").arg("sleep 300; true").arg(left.join("data")).spawn().unwrap()
+        let run = |program: &Path, place: &Path, word: &Path| {
+            Command::new(program).args(["-c", "sleep 300; true"]).arg(word).current_dir(place).spawn().unwrap()
         };
-        let (mut server, mut reader) = (run(&held.join("redis-server")), run(Path::new("/bin/sh")));
+        let (redis, data) = (held.join("redis-server"), left.join("data"));
+        // One was told the place, the other has only gone there.
+        let mut servers = [run(&redis, &held, &data), run(&redis, &left, Path::new("none"))];
+        let mut reader = run(Path::new("/bin/sh"), &left, &data);
         // Until they are what they are called.
-        while name_of(server.id()) != "redis-server" || name_of(reader.id()) != "sh" {
+        while servers.iter().any(|server| name_of(server.id()) != "redis-server") || name_of(reader.id()) != "sh" {
             std::thread::sleep(Duration::from_millis(5));
         }
         sweep();
@@ -305,7 +311,8 @@ mod tests {
         end_tree(reader.id());
         reader.wait().unwrap();
         assert!(!is_left && is_held && is_read);
-        assert!(!server.wait().unwrap().success());
-        assert_eq!(run_of("annulus-bench-cargo"), None);
+        assert!(servers.iter_mut().all(|server| !server.wait().unwrap().success()));
+        assert_eq!(run_of("annulus-bench-7-chat"), Some(7));
+        assert_eq!((run_of("annulus-bench-cargo"), run_of("annulus-bench-7")), (None, None));
     }
 }

@@ -201,7 +201,6 @@ pub fn oversized(
     let fields: String = (0..2000).map(|number| format!("X-{number}: a\r\n")).collect();
     let extension = format!("Transfer-Encoding: chunked\r\n\r\n1;{long}\r\na\r\n0\r\n\r\n");
     let trailers = format!("Transfer-Encoding: chunked\r\n\r\n0\r\nX-Long: {long}\r\n\r\n");
-    let chunks = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body_bytes_max + 1);
     let head = |rest: &str| format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{rest}").into_bytes();
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("a target of 2 MB", raw::request("GET", &format!("/{long}"), "", b"")),
@@ -215,12 +214,18 @@ pub fn oversized(
         ("a body that says it is endless", head("Content-Length: 9223372036854775807\r\n\r\n")),
         ("a chunk extension of 2 MB", head(&extension)),
         ("trailers of 2 MB", head(&trailers)),
-        (
-            "a chunk that is too long",
-            [head(&chunks), body_begins.to_vec(), vec![b'a'; body_bytes_max + 1 - body_begins.len()]].concat(),
-        ),
+        ("a chunk that is too long", too_long(path, body_begins, body_bytes_max)),
     ];
     cases.iter().map(|(what, bytes)| asked(stage, what, bytes, &TOO_LARGE)).collect()
+}
+
+/// A request whose body is really sent, in one chunk, and has a byte too many: `begins`, and then nothing of interest.
+pub fn too_long(path: &str, begins: &[u8], body_bytes_max: usize) -> Vec<u8> {
+    let len = body_bytes_max + 1;
+    let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n{len:x}\r\n", raw::HOST);
+    let mut bytes = [head.as_bytes(), begins].concat();
+    bytes.resize(head.len() + len, b'a');
+    bytes
 }
 
 /// A name other than `localhost` that this machine takes for itself: what a rebound name is at the second look.
@@ -239,6 +244,13 @@ pub fn rebound() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_that_is_too_long_has_a_byte_too_many() {
+        let bytes = too_long("/a", b"{", 3);
+        let head = bytes.len() - 4;
+        assert!(bytes[..head].ends_with(b"chunked\r\n\r\n4\r\n") && bytes[head..] == *b"{aaa");
+    }
 
     #[test]
     fn wrong_answers_are_told_once_each() {

@@ -1,7 +1,7 @@
 //! All three services under mixed load for a chosen time: whether anything grows that should not.
 //!
 //! ```text
-//!   load.rs    what is done to them        gauge.rs   what is looked at        slope.rs   whether it grows
+//!   load.rs    what is done to them        gauge.rs   what is looked at        trend.rs   whether it grows
 //! ```
 //!
 //! The text is written anew after each interval, so that a run in the background can be looked at, and stopped, at any time;

@@ -140,7 +140,7 @@ fn slopes(windows: &[(f64, f64)]) -> Vec<f64> {
     slopes
 }
 
-/// Of S where nothing grows (Gilbert 1987, equation 16.4).
+/// Of S where nothing grows, with ties (Gilbert 1987, section 16.4.2).
 fn variance(windows: &[(f64, f64)]) -> f64 {
     let term = |count: f64| count * (count - 1.0) * (2.0 * count + 5.0) / 18.0;
     let mut values: Vec<f64> = windows.iter().map(|(_, value)| *value).collect();

@@ -4,7 +4,7 @@ use super::super::bombs;
 use super::super::raw;
 use super::super::spy::Spy;
 use super::super::stage::{CANARY, Stage, VARIANT_KEY};
-use super::super::tables::{Tried, asked, oversized, rebound};
+use super::super::tables::{Tried, asked, oversized, rebound, too_long};
 use crate::image::server::{ended, upload};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -108,7 +108,11 @@ pub fn not_images(stage: &Stage<'_>) -> Result<Vec<Tried>, String> {
 }
 
 pub fn too_large(stage: &Stage<'_>) -> Result<Vec<Tried>, String> {
-    let mut tried = oversized(stage, "/v1/images", UPLOAD_BYTES_MAX, b"\xff\xd8\xff\xe0")?;
+    // A photo's header is soon known, and then only the size is against it.
+    let mut tried = oversized(stage, "/v1/images", UPLOAD_BYTES_MAX, &stage.yard.photo)?;
+    // Here it never comes: behind the first segment is no marker (ITU-T T.81, B.1.1.2). Who waited for it would keep all of it.
+    let endless = too_long("/v1/images", b"\xff\xd8\xff\xe0", UPLOAD_BYTES_MAX);
+    tried.push(asked(stage, "a JPEG whose header never comes", &endless, &[422])?);
     let form = |parts: &str| {
         let body = format!("{parts}--b--\r\n");
         raw::request("POST", "/v1/images", "Content-Type: multipart/form-data; boundary=b\r\n", body.as_bytes())
