@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use annulus_engine::DriverChoice;
 
+use crate::chat::hub::SHARDS_MAX;
 use crate::command::words::Words;
 use crate::journal::Form;
 use crate::process::walls::Walls;
@@ -158,9 +159,9 @@ impl Args {
 }
 
 fn shards(words: &Words) -> Result<Option<usize>, String> {
-    let what = "a number from 1 to 64";
-    match words.parsed("--shards", what)? {
-        Some(shards) if !(1..=64).contains(&shards) => Err(format!("--shards {shards}: expected {what}")),
+    let what = format!("a number from 1 to {SHARDS_MAX}");
+    match words.parsed("--shards", &what)? {
+        Some(shards) if !(1..=SHARDS_MAX).contains(&shards) => Err(format!("--shards {shards}: expected {what}")),
         shards => Ok(shards),
     }
 }

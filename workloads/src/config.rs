@@ -29,6 +29,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use crate::args::Args;
 use crate::chat;
+use crate::chat::hub::SHARDS_MAX;
 use crate::console;
 use crate::image;
 use crate::nearest::nearest;
@@ -175,7 +176,7 @@ impl Config {
 
     fn read_engine(&mut self, key: &str, value: &Value<'_>) -> Result<(), String> {
         match key {
-            "shards" => self.shards = Some(number(value, 1, 64)? as usize),
+            "shards" => self.shards = Some(number(value, 1, SHARDS_MAX as u64)? as usize),
             "pin" => {
                 let cores = list(value, "a list of cores such as [0, 1]")?;
                 self.pin =
@@ -220,7 +221,10 @@ fn centrifugo(path: &Path, args: &Args) -> Result<Config, String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!("cannot read the configuration {}: {error}. Check the path after --config.", path.display())
     })?;
-    match chat::config::load_centrifugo(path, &text, std::env::vars(), args.allow_unsupported) {
+    // Not `vars()`: it panics where anybody's variable is no UTF-8.
+    let variables = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    match chat::config::load_centrifugo(path, &text, variables, args.allow_unsupported) {
         Ok((chat, notes)) => {
             notes.iter().for_each(|note| crate::say!("chat: note: {note}"));
             Ok(Config { chat, ..Config::default() })

@@ -79,22 +79,18 @@ pub fn choose(form: Form) {
     }
 }
 
-/// Writes a line, in one piece: standard error has no buffer, and others may write there. A closed stream ends nothing: a service
-/// goes on without its log.
+/// Writes a line. A closed stream ends nothing: a service goes on without its log.
 pub fn write(level: Level, words: fmt::Arguments<'_>) {
-    let _nobody_listens = match (form(), level) {
-        (Form::Json, _) => {
-            let line = object(Timestamp::now(), level, &words.to_string()) + "\n";
-            std::io::stderr().write_all(line.as_bytes())
-        }
-        (Form::Text, Level::Error) => std::io::stderr().write_all(format!("{words}\n").as_bytes()),
-        (Form::Text, _) => writeln!(std::io::stdout(), "{words}"),
-    };
+    match (form(), level) {
+        (Form::Json, _) => to_errors(format_args!("{}", object(Timestamp::now(), level, &words.to_string()))),
+        (Form::Text, Level::Error) => to_errors(words),
+        (Form::Text, _) => crate::answer!("{words}"),
+    }
 }
 
-/// Writes to whoever started a command.
+/// Writes to whoever started a command, in one piece: standard error has no buffer, and others may write there.
 pub fn to_errors(words: fmt::Arguments<'_>) {
-    let _nobody_listens = writeln!(std::io::stderr(), "{words}");
+    let _nobody_listens = std::io::stderr().write_all(format!("{words}\n").as_bytes());
 }
 
 /// A line as JSON. What is in columns for eyes is not there.

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    annulus::command::main(std::env::args().skip(1).collect())
+    annulus::command::main(std::env::args_os().skip(1))
 }

@@ -7,7 +7,7 @@ mod outside;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -206,6 +206,12 @@ fn a_successor_that_cannot_start_changes_nothing() {
     assert!(refused.contains("/nowhere/cert.pem"), "{refused}");
     until("the one before says why", || chat.logged().contains("could not start, and this one goes on"));
     assert!(chat.logged().contains("/nowhere/cert.pem"), "{}", chat.logged());
+    // An address that it cannot have is found before the one before has to end.
+    let somebody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = setup(somebody.local_addr().unwrap().port(), "1", "auto", &options);
+    let refused = elsewhere.refused(&folder);
+    assert!(refused.contains("the address is in use") && !refused.contains("is asked to finish"), "{refused}");
+    until("the one before says why", || chat.logged().contains("the address is in use"));
     let answer = chat.call("publish", r#"{"channel":"a","data":1}"#);
     assert_eq!(answer["result"]["offset"], 1, "{answer}");
     chat.stop();

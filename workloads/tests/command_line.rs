@@ -3,8 +3,10 @@
 
 mod outside;
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -100,6 +102,9 @@ fn words_that_make_no_sense_end_with_the_help_that_knows_better() {
         assert_eq!(complaint.lines().last(), Some(help), "{words:?}");
         assert_eq!(complaint.lines().count(), 2, "{complaint}");
     }
+    let odd = Command::new(ANNULUS).arg("check").arg(OsStr::from_bytes(b"a\xff.toml")).output().unwrap();
+    let complaint = String::from_utf8(odd.stderr).unwrap();
+    assert!(odd.status.code() == Some(2) && complaint.contains("is no UTF-8"), "{complaint}");
 }
 
 #[test]
@@ -136,6 +141,7 @@ fn a_file_is_checked_as_what_it_is() {
     for (words, status, says) in [
         (&["check", "ours.toml"][..], 0, "ours.toml: no problems"),
         (&["check", "--as", "chat", "ours.toml"], 0, "no problems"),
+        (&["check", "--gateway", "ours.toml"], 1, "ours.toml has "),
         (&["check", "image.toml"], 1, "image.toml:2: image.bytes: there is no key"),
         (&["check", "gateway.toml"], 1, "gateway.toml:2:1: "),
         (&["check", "ours.toml", "image.toml", "gateway.toml"], 1, "gateway.toml has 1 problem"),

@@ -16,23 +16,25 @@ use crate::journal::to_errors;
 
 /// Checks all files that the words name; whether all are well.
 pub fn main(words: &Words) -> Ended {
-    let named = words.operands().iter().map(String::as_str);
-    let files: Vec<&str> = named.chain(words.values("--config")).chain(words.values("--gateway")).collect();
+    let named = words.operands().iter().map(String::as_str).chain(words.values("--config")).map(|file| (file, None));
+    let gateways = words.values("--gateway").map(|file| (file, Some(Command::Gateway)));
+    let files: Vec<_> = named.chain(gateways).collect();
     if files.is_empty() {
         return Err(Trouble::Words("check which file? For example: annulus check gateway.yaml".to_owned()));
     }
     let asked = Args::of(Command::Check, words).map_err(Trouble::Words)?;
     let mut are_well = true;
-    for file in files {
+    let told = words.value("--as").and_then(Command::named);
+    for (file, known) in files {
         let path = Path::new(file);
-        let service = match words.value("--as").and_then(Command::named) {
+        let service = match known.or(told) {
             Some(service) => service,
             None if is_ours(path) => Command::Run,
             None => Command::Gateway,
         };
         let args = Args { command: service, config: Some(path.into()), gateway: None, ..asked.clone() };
         are_well &= match service {
-            Command::Gateway => of_gateway(&Args { command: Command::Check, ..args })?,
+            Command::Gateway => of_gateway(&args)?,
             _ if asked.print_config || asked.print_openapi => {
                 return Err(Trouble::Words(format!("{file} is no gateway's file: only those can be printed")));
             }

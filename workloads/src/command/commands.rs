@@ -111,7 +111,7 @@ pub static COMMANDS: &[Entry] = &[
         operands: &[],
         flags: &[CONFIG, RUN, PLACES_OF_RUN, PROCESS],
         more: "Flags win over the file. SIGTERM stops it when all that is under way has ended; SIGHUP has it read its\
-               \ngateway's file, its certificates and its keys again.",
+               \ngateway's file, certificates and keys again; the image service's certificate is read at its start only.",
         examples: &[
             ("annulus run", "everything on this machine, for this machine"),
             ("annulus run --config annulus.toml --gateway gateway.yaml", "with settings of your own"),

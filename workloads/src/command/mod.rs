@@ -18,12 +18,14 @@ pub mod completion;
 pub mod help;
 pub mod init;
 pub mod paint;
-pub mod reference;
+#[cfg(test)]
+mod reference;
 pub mod run;
 pub mod table;
 pub mod tools;
 pub mod words;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use self::paint::Paint;
@@ -54,7 +56,11 @@ impl From<String> for Trouble {
 const EXIT_WORDS: u8 = 2;
 
 /// Does what the words after the program's name say.
-pub fn main(words: Vec<String>) -> ExitCode {
+pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let words = match words.map(OsString::into_string).collect::<Result<Vec<String>, OsString>>() {
+        Ok(words) => words,
+        Err(word) => return wrong("", &format!("{:?} is no UTF-8", word.to_string_lossy())),
+    };
     // Started by the image service itself: see `image::lanes::worker` and `image::lanes::gpu::worker`.
     match words.first().map(String::as_str) {
         Some(worker::COMMAND) => return worker::main(&Pipeline),

@@ -3,7 +3,7 @@
 use super::Finding;
 
 /// What the engine asks for when it listens; the kernel gives the lesser of this and `somaxconn`.
-const BACKLOG: u64 = 4096;
+const BACKLOG: u64 = annulus_engine::limits::BACKLOG as u64;
 /// Ports to one address of a backend, below which a gateway runs out of them: the default has 28,232.
 const PORTS_FEW: u64 = 20_000;
 /// Tracked connections: fewer than the connections that are meant.

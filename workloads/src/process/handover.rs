@@ -6,6 +6,7 @@
 //!     connect ──"annulus 1 gateway 4711"──────►  is it one of us, and the same command?
 //!     whose process is it? ◄─"sockets", names,── all listening sockets (SCM_RIGHTS)
 //!                             descriptors
+//!     opens what the one before does not have
 //!     chat, image: "release" ─────────────────►  drains to its end: log and queue have one writer
 //!                  ◄───────────── "released"───  (or its end: what a process locked is free then)
 //!     opens, listens on what it was given

@@ -16,11 +16,9 @@ mod lines;
 mod ours;
 
 use std::fmt::Write;
+use std::path::Path;
 
 use crate::chat::config::reference as chat;
-
-/// The user's reference.
-const DOCUMENT: &str = include_str!("../../docs/configuration.md");
 
 /// What only a person can say of a key.
 pub struct Line {
@@ -83,31 +81,34 @@ fn table(out: &mut String, title: &str, rows: &[Row]) {
 
 #[test]
 fn the_document_has_every_key_as_it_is() {
-    let tables = [("toml", ours::tables()), ("chat", chat::ours()), ("gateway", gateway::tables())];
-    if std::env::var_os("ANNULUS_WRITE_REFERENCE").is_some() {
-        let mut document = DOCUMENT.to_owned();
-        for (name, table) in &tables {
-            let (begin, end) = marks(name);
-            let (before, rest) = document.split_once(&begin).unwrap();
-            let (_, after) = rest.split_once(&end).unwrap();
-            document = [before, &begin, table.trim_end(), "\n", &end, after].concat();
-        }
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md"), document).unwrap();
-        return;
-    }
-    for (name, table) in tables {
-        let (begin, end) = marks(name);
-        let after = DOCUMENT.split_once(&begin).unwrap_or_else(|| panic!("no mark {begin:?}")).1;
-        let written = after.split_once(&end).unwrap_or_else(|| panic!("no mark {end:?}")).0;
+    assert_page(
+        "configuration.md",
+        &[("toml", ours::tables()), ("chat", chat::ours()), ("gateway", gateway::tables())],
+    );
+}
+
+/// That a page of `workloads/docs` has these tables between the marks of their names; with `ANNULUS_WRITE_REFERENCE` in the
+/// environment it is given them instead.
+pub(crate) fn assert_page(name: &str, tables: &[(&str, String)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    let mut page = std::fs::read_to_string(&path).unwrap();
+    let writes = std::env::var_os("ANNULUS_WRITE_REFERENCE").is_some();
+    for (title, table) in tables {
+        let (begin, end) = (format!("<!-- table {title} -->\n\n"), format!("\n<!-- end of {title} -->"));
+        let (before, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("{name}: no mark {begin:?}"));
+        let (written, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{name}: no mark {end:?}"));
         let (written, is) = (written.trim_end(), table.trim_end());
+        if writes {
+            page = [before, &begin, is, "\n", &end, after].concat();
+            continue;
+        }
         let different = written.lines().zip(is.lines()).find(|(written, is)| written != is);
-        assert_eq!(different, None, "workloads/docs/configuration.md: what is written, and what is. {HOW}");
-        assert_eq!(written.lines().count(), is.lines().count(), "workloads/docs/configuration.md, {name}. {HOW}");
+        assert_eq!(different, None, "workloads/docs/{name}, {title}: what is written, and what is. {HOW}");
+        assert_eq!(written.lines().count(), is.lines().count(), "workloads/docs/{name}, {title}. {HOW}");
+    }
+    if writes {
+        std::fs::write(&path, page).unwrap();
     }
 }
 
 const HOW: &str = "To write it anew: ANNULUS_WRITE_REFERENCE=1 cargo test -p annulus --lib reference";
-
-fn marks(name: &str) -> (String, String) {
-    (format!("<!-- table {name} -->\n\n"), format!("\n<!-- end of {name} -->"))
-}

@@ -12,13 +12,12 @@ use std::collections::VecDeque;
 use annulus_protocols::json::write_string;
 
 use super::{Event, put};
+use crate::chat::hub::SHARDS_MAX;
 
 /// Bytes of the events of one request. A batch ends before it would have more, or has one event.
 pub const BATCH_BYTES_MAX: usize = 256 << 10;
 /// Bytes of memory of what waits on a node, shared out among its shards. Beyond, newer events are dropped.
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
-/// Shards that share it at most: see [`Hub::new`](crate::chat::hub::Hub::new).
-const SHARDS_MAX: usize = 64;
 const _: () = assert!(WAITING_BYTES_MAX / SHARDS_MAX >= 2 * BATCH_BYTES_MAX, "a batch fills while one is under way");
 /// Places that are kept when nothing waits: what a storm needed is given back after it.
 const PLACES_KEPT: usize = 1024;

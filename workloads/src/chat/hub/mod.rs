@@ -75,6 +75,8 @@ use publish::{Keys, LogEnd, Pending};
 pub use read::count;
 pub use shared::Intent;
 
+/// Shards of a node: which of them have members of a channel is kept in one word, a bit for each.
+pub const SHARDS_MAX: usize = u64::BITS as usize;
 /// Bytes of a user's name. Beyond: error 107.
 pub const USER_BYTES_MAX: usize = 255;
 /// Replies to publications that one client may wait for. Beyond, its commands are held back.
@@ -345,9 +347,9 @@ impl Hub {
     /// The hub of shard `shard` of `shards`.
     ///
     /// # Panics
-    /// With more than 64 shards.
+    /// With more than [`SHARDS_MAX`] shards.
     pub fn new(shard: usize, shards: usize, common: Arc<Common>, verifiers: Arc<Verifiers>) -> Hub {
-        assert!(shards <= 64, "a channel's shards are counted in 64 bits");
+        assert!(shards <= SHARDS_MAX, "a channel's shards are counted in 64 bits");
         let framer = Framer::new(common.config.compression.as_ref().map(|compression| compression.min_bytes));
         Hub {
             shard,

@@ -2,7 +2,7 @@
 
 use super::super::commands::{COMMANDS, firsts, seconds};
 use super::super::table::{Entry, Flag, Takes};
-use super::operands;
+use super::{before_second, operands};
 
 /// The script.
 pub fn script() -> String {
@@ -15,11 +15,6 @@ pub fn script() -> String {
         .replace("@FIRSTS@", &firsts.join(" "))
         .replace("@VALUES@", values.trim_end())
         .replace("@CASES@", cases.trim_end())
-}
-
-/// What the script has read before a command's last word, with that word: nothing before the first.
-fn before_second(name: &str) -> String {
-    if name.contains(' ') { name.to_owned() } else { format!(" {name}") }
 }
 
 /// What a value is, for bash: files, folders, one of some words, or nothing that could be known.

@@ -2,7 +2,7 @@
 
 use super::super::commands::{COMMANDS, firsts, seconds};
 use super::super::table::{Entry, Flag, Takes};
-use super::operands;
+use super::{before_second, operands};
 
 /// The script.
 pub fn script() -> String {
@@ -25,10 +25,6 @@ pub fn script() -> String {
     }
     out += "complete -c annulus -l help -d 'what there is to say of it'\n";
     out
-}
-
-fn before_second(name: &str) -> String {
-    if name.contains(' ') { name.to_owned() } else { format!(" {name}") }
 }
 
 fn command(out: &mut String, after: &str, entry: &Entry) {

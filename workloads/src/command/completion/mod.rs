@@ -30,6 +30,11 @@ fn script(shell: &str) -> String {
     }
 }
 
+/// What bash and fish have read before a command's last word, with that word: nothing before the first.
+fn before_second(name: &str) -> String {
+    if name.contains(' ') { name.to_owned() } else { format!(" {name}") }
+}
+
 /// What can stand behind a command besides its flags: each operand by its place, the last one for all further places if there
 /// may be several.
 fn operands(entry: &Entry) -> impl Iterator<Item = (usize, Takes, bool)> {

@@ -8,7 +8,7 @@ use crate::gateway::reload::{Loaded, Source};
 pub fn source(args: &Args) -> Option<Source> {
     let path = match args.command {
         Command::Run => args.gateway.clone(),
-        Command::Gateway | Command::Check => args.gateway.clone().or_else(|| args.config.clone()),
+        Command::Gateway => args.gateway.clone().or_else(|| args.config.clone()),
         _ => None,
     };
     let options = config::LoadOptions { allow_unsupported: args.allow_unsupported };

@@ -27,6 +27,7 @@ use self::succession::{Taken, lock, when_all_listen};
 use super::words::Words;
 use super::{Ended, Trouble};
 use crate::args::{Args, Command};
+use crate::chat::hub::SHARDS_MAX;
 use crate::chat::node::Node;
 use crate::config::Config;
 use crate::console::{Console, stall_names};
@@ -40,9 +41,6 @@ use crate::process::needs::Needs;
 use crate::process::supervisor::Supervisor;
 use crate::process::user::User;
 use crate::process::walls;
-
-/// Shards at most: who of them has members of a channel is kept in 64 bits.
-const SHARDS_MAX: usize = 64;
 
 /// `annulus run`.
 pub fn run_all(words: &Words) -> Ended {
@@ -160,22 +158,23 @@ fn engine(config: &Config, command: Command) -> (Builder, Plan) {
     (builder.stall_names(stall_names), cores)
 }
 
-/// Takes the sockets of the process before, or opens some while that is still allowed, and becomes the user that is to serve.
+/// Takes the sockets of the process before, opens those that it does not have, and becomes the user that is to serve. Sockets are
+/// opened here while that is still allowed, and while an address that cannot be had ends nobody but this process; where there is
+/// neither a user to become nor a process before, shards open theirs themselves.
 fn become_somebody(
     user: Option<&User>,
     taken: &Taken,
     places: &[Place],
     shards: usize,
 ) -> Result<Vec<ListeningSocket>, String> {
-    let mut sockets = lock(taken).as_mut().map(Takeover::take_sockets).unwrap_or_default();
-    if let Some(user) = user {
-        if sockets.is_empty() {
-            for place in places {
-                sockets.extend(place.open(shards)?);
-            }
-        }
-        user.become_it()?;
+    let given = lock(taken).as_mut().map(Takeover::take_sockets);
+    let opens_early = user.is_some() || given.is_some();
+    let mut sockets = given.unwrap_or_default();
+    let missing: Vec<&Place> = places.iter().filter(|place| opens_early && !place.is_among(&sockets)).collect();
+    for place in missing {
+        sockets.extend(place.open(shards)?);
     }
+    user.map(User::become_it).transpose()?;
     Ok(sockets)
 }
 
@@ -236,21 +235,18 @@ fn listen(
     if let (Some(source), Some(editions)) = (source.clone(), editions.clone()) {
         source.watch(editions, dates).map_err(|error| format!("the gateway's file cannot be watched: {error}"))?;
     }
-    let listening = signals.listen(move |signal| match (signal, &source, &editions) {
-        _ if signal == Signal::Reload && reload_chat(chat.as_deref()) && source.is_none() => {}
-        (Signal::Drain, _, _) => {
+    let listening = signals.listen(move |signal| match signal {
+        Signal::Drain => {
             leaving.iter().for_each(|handover| handover.withdraw());
             engine.drain();
         }
-        (Signal::Reload, Some(source), Some(editions)) => {
-            let _the_watch_has_its_own_dates = source.reload(editions);
+        Signal::Reload => {
+            chat.iter().for_each(|chat| chat.reload());
+            if let (Some(source), Some(editions)) = (&source, &editions) {
+                let _the_watch_has_its_own_dates = source.reload(editions);
+            }
         }
-        (Signal::Reload | Signal::User1, _, _) => {}
+        Signal::User1 => {}
     });
     listening.map_err(|error| format!("the thread for signals cannot start: {error}"))
-}
-
-/// Has the chat read its certificates again; whether there is a chat.
-fn reload_chat(chat: Option<&Node>) -> bool {
-    chat.into_iter().map(Node::reload).count() > 0
 }

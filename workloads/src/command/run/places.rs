@@ -1,7 +1,7 @@
-//! The addresses that services listen on, and their sockets opened early, for a process that is about to become somebody who
-//! could not.
+//! The addresses that services listen on, and their sockets opened early: for a process that is about to become somebody who could
+//! not, or to end another one that works.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use annulus_engine::{Address, ListeningSocket, SocketOptions};
 
@@ -21,7 +21,17 @@ impl Place {
         Place { address: Address::Ip(address), shared }
     }
 
-    /// Opens its sockets before the shards do, for somebody who could not.
+    /// Whether one of these is for it, as the engine looks for it: by the address that was asked for, or by where it is bound.
+    pub(super) fn is_among(&self, sockets: &[ListeningSocket]) -> bool {
+        let address = self.address.to_string();
+        let is_bound_here = |socket: &ListeningSocket| {
+            let bound = socket.socket.try_clone().and_then(|socket| TcpListener::from(socket).local_addr());
+            bound.is_ok_and(|bound| bound.to_string() == address)
+        };
+        sockets.iter().any(|socket| socket.name == address || is_bound_here(socket))
+    }
+
+    /// Opens its sockets before the shards do.
     pub(super) fn open(&self, shards: usize) -> Result<Vec<ListeningSocket>, String> {
         let cannot = |error: std::io::Error| annulus_engine::error::explain_listen(&self.address, &error);
         let options = SocketOptions::default();
