@@ -307,7 +307,9 @@ impl Session {
                         Err(failure) if !has_left => {
                             out.truncate(begin);
                             let status = if failure.cause == Cause::Timeout { 504 } else { 502 };
-                            let problem = problem::problem(status, "the backend's answer broke off");
+                            let id = reply.fields.text("x-request-id").unwrap_or_default();
+                            let problem =
+                                problem::problem(status, "the backend's answer broke off").with("x-request-id", id);
                             return Box::pin(Self::write(wire, out, exchange, problem, taking)).await;
                         }
                         // A body that breaks off must not look complete: the connection breaks off with it.

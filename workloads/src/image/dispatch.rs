@@ -77,6 +77,8 @@ pub struct Desk {
     pub objects: Arc<dyn Objects>,
     /// Says yes, later or no, before the first byte of an upload and again with its order.
     pub gate: Arc<Gate>,
+    /// Memory for uploads of which it takes long to know what they are.
+    pub heads: Arc<Budget>,
     /// What the lanes do.
     pub lanes: Arc<Vec<LaneGauge>>,
     /// The lanes, where the GPU has one too.
@@ -284,6 +286,7 @@ pub fn desk(
         queue,
         objects,
         gate,
+        heads: super::intake::room_for_heads(),
         lanes,
         both: None,
         audit: None,

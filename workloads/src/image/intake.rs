@@ -7,7 +7,7 @@ use std::sync::Arc;
 use annulus_engine::Frame;
 use ring::digest;
 
-use super::admission::Verdict;
+use super::admission::{Budget, Reservation, Verdict};
 use super::api::{Api, of_fault, of_queue, of_store};
 use super::asked::Asked;
 use super::fault::{Fault, Kind};
@@ -40,9 +40,18 @@ pub(super) fn judge(verdict: Verdict) -> Result<Forecast, Problem> {
     }
 }
 
-/// Bytes of an image at most that are kept in memory until it is known what it is, and as many that wait to be written. Cameras
-/// put depth and previews of some megabytes before a photo's header; a file without any would otherwise be kept whole.
+/// Bytes of an image at most that are kept in memory until it is known what it is. Cameras put depth and previews of some
+/// megabytes before a photo's header; a file without any would otherwise be kept whole.
 const HEAD_BYTES_MAX: usize = 16 << 20;
+/// As many every upload may keep. What is beyond is rare, and taken from [`HEADS_BYTES_MAX`].
+const HEAD_BYTES_FREE: usize = 256 << 10;
+/// Bytes that the long heads of all uploads may take together. Beyond: 503, and the client comes again.
+const HEADS_BYTES_MAX: u64 = 256 << 20;
+
+/// The memory of long heads, for all shards.
+pub(super) fn room_for_heads() -> Arc<Budget> {
+    Budget::new(HEADS_BYTES_MAX, HEADS_BYTES_MAX)
+}
 
 /// As much of an image as it takes to know what it is: its beginning, or that and what lies far behind it.
 pub(super) struct Head {
@@ -54,14 +63,29 @@ pub(super) struct Head {
     len: u64,
     /// How much of it the next reading needs.
     wanted: u64,
+    /// How much may be kept by now, and what that took of the room of all.
+    granted: usize,
+    room: Arc<Budget>,
+    held: Vec<Reservation>,
 }
 
 impl Head {
-    pub(super) fn new() -> Head {
-        Head { start: Vec::new(), apart: Vec::new(), from: 0, len: 0, wanted: 1 }
+    /// `room` is that of all long heads.
+    pub(super) fn new(room: &Arc<Budget>) -> Head {
+        Head {
+            start: Vec::new(),
+            apart: Vec::new(),
+            from: 0,
+            len: 0,
+            wanted: 1,
+            granted: HEAD_BYTES_FREE,
+            room: room.clone(),
+            held: Vec::new(),
+        }
     }
 
-    /// The next bytes of an image that has `whole` bytes, where that is known; its header, once it is all here.
+    /// The next bytes of an image that has `whole` bytes, where that is known; its header, once it is all here. 503 where heads
+    /// take too much already.
     pub(super) fn take(
         &mut self,
         bytes: &[u8],
@@ -76,6 +100,11 @@ impl Head {
         }
         self.len += bytes.len() as u64;
         let kept = self.start.len() + self.apart.len();
+        while self.granted < kept.min(HEAD_BYTES_MAX) {
+            // What grows has room for twice of what is in it.
+            self.held.push(self.room.reserve(2 * self.granted as u64).ok_or_else(crowded)?);
+            self.granted *= 2;
+        }
         if self.len < self.wanted && kept <= HEAD_BYTES_MAX {
             return Ok(None);
         }
@@ -95,6 +124,11 @@ impl Head {
         }
     }
 
+    /// Whether it is longer than heads are.
+    fn is_long(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Whether the image says what it is far behind its beginning: what lies between is not kept here.
     fn lies_ahead(&self) -> bool {
         self.from > 0
@@ -104,6 +138,10 @@ impl Head {
         let apart = Apart { at: usize::try_from(self.from).unwrap_or(usize::MAX), bytes: &self.apart };
         header::read_apart(&self.start, apart, whole, limits).map_err(|fault| of_fault(&fault))
     }
+}
+
+fn crowded() -> Problem {
+    Problem::new(503, "Too many uploads with long heads come at once. Send it again in 1 s.").with("retry-after", "1")
 }
 
 /// Where an image is until it has its name.
@@ -149,7 +187,7 @@ impl<'a> Intake<'a> {
             entry,
             recipes: asked.recipes.clone(),
             hash: digest::Context::new(&digest::SHA256),
-            head: Head::new(),
+            head: Head::new(&api.desk.heads),
             header: None,
             home: Home::Unknown,
             pending: Vec::new(),
@@ -166,8 +204,8 @@ impl<'a> Intake<'a> {
         if self.header.is_none() {
             match self.head.take(bytes, self.declared, &self.api.config.limits)? {
                 Some(header) => self.known(header).await?,
-                // It would fill memory until its end: so it is written although nothing is known but its format.
-                None if self.head.lies_ahead() => self.begins().await?,
+                // It would fill memory for long: so it is written although nothing is known but its format, or not even that.
+                None if self.head.lies_ahead() || self.head.is_long() => self.begins().await?,
                 None => return Ok(()),
             }
         }
@@ -305,7 +343,8 @@ mod tests {
 
     #[test]
     fn a_header_that_never_comes_is_not_waited_for() {
-        let mut head = Head::new();
+        let room = Budget::new(HEADS_BYTES_MAX, HEADS_BYTES_MAX);
+        let mut head = Head::new(&room);
         let piece = vec![b'a'; 1 << 20];
         let mut taken = head.take(b"\xff\xd8\xff\xe0", None, &Limits::DEFAULT);
         let mut pieces = 0;
@@ -314,5 +353,24 @@ mod tests {
             pieces += 1;
         }
         assert_eq!((taken.err().map(|problem| problem.status), pieces), (Some(422), 16));
+        assert_eq!(room.used(), 2 * (HEAD_BYTES_MAX - HEAD_BYTES_FREE) as u64);
+        drop(head);
+        assert_eq!(room.used(), 0, "all of it comes back");
+    }
+
+    #[test]
+    fn long_heads_of_all_uploads_have_one_room_and_short_ones_need_none() {
+        let room = Budget::new(1 << 20, 1 << 20);
+        let take = |head: &mut Head, bytes: usize| {
+            let begins: &[u8] = if head.len == 0 { b"\xff\xd8\xff\xe0" } else { b"" };
+            let taken = head.take(&[begins, &vec![b'a'; bytes]].concat(), None, &Limits::DEFAULT);
+            taken.err().map(|problem| problem.status)
+        };
+        let (mut long, mut second, mut short) = (Head::new(&room), Head::new(&room), Head::new(&room));
+        assert_eq!(take(&mut long, 400 << 10), None);
+        assert_eq!((take(&mut second, 400 << 10), take(&mut second, 400 << 10)), (None, Some(503)));
+        assert_eq!(take(&mut short, 200 << 10), None);
+        drop((long, second));
+        assert_eq!((room.used(), take(&mut short, 200 << 10)), (0, None));
     }
 }

@@ -111,7 +111,7 @@ pub(super) async fn take(
         at: claim.offset,
         pending: Vec::new(),
         hash: checksum.as_ref().map(|checksum| digest::Context::new(checksum.algorithm)),
-        head: (claim.offset == 0).then(Head::new),
+        head: (claim.offset == 0).then(|| Head::new(&api.desk.heads)),
         asked: wanted(api, claim)?,
     };
     let began = claim.offset;
@@ -247,13 +247,19 @@ impl Piece<'_> {
         }
         if let Some(head) = &mut self.head {
             let limits = &self.api.config.limits;
-            if let Some(header) = head.take(bytes, Some(len), limits).map_err(Cut::Over)? {
-                let cost = pipeline::predict(&header, &self.asked.recipes);
-                // That the machine is busy now says nothing of when the rest is here.
-                match judge(self.api.desk.gate.ask_aside(&cost)) {
-                    Err(never) if never.status == 413 => return Err(Cut::Over(never)),
-                    _ => self.head = None,
+            match head.take(bytes, Some(len), limits) {
+                Ok(None) => {}
+                Ok(Some(header)) => {
+                    let cost = pipeline::predict(&header, &self.asked.recipes);
+                    // That the machine is busy now says nothing of when the rest is here.
+                    match judge(self.api.desk.gate.ask_aside(&cost)) {
+                        Err(never) if never.status == 413 => return Err(Cut::Over(never)),
+                        _ => self.head = None,
+                    }
                 }
+                // Nor does it here: all of it is looked at once more at the end.
+                Err(busy) if busy.status == 503 => self.head = None,
+                Err(never) => return Err(Cut::Over(never)),
             }
         }
         self.pending.extend_from_slice(bytes);
