@@ -345,12 +345,15 @@ impl Script {
         }
     }
 
-    /// What was durable before the damage is there, from where the replay began.
+    /// What was durable before the damage is there, from where the replay began: at the log's beginning, or a checkpoint's.
     fn check(&self, from: Lsn, told: &Told) {
         if self.is_strange {
             return;
         }
         let damaged_at = self.damaged_at.unwrap_or(Lsn(u64::MAX));
+        let is_checkpoint = told.first().is_some_and(|(lsn, name)| *lsn == from && *name == "checkpoint begin");
+        let is_beginning = from == Lsn(0) || damaged_at == Lsn(0);
+        assert!(is_beginning || is_checkpoint, "the replay began at {from}, where no checkpoint begins");
         for Durable { lsn, end } in &self.durable {
             if *lsn >= from && *end <= damaged_at {
                 let is_told = told.binary_search_by_key(lsn, |(lsn, _)| *lsn).is_ok();

@@ -104,8 +104,9 @@ fn rewrite(path: &Path, script: &mut Choices<'_>) {
             // Without row ids: all of them.
             _ => format!("UPDATE {table} SET {column} = ?1"),
         };
+        let mut update = connection.prepare(&sql).expect("a column that the tables have");
         // What the tables do not take of a value cannot be in them.
-        let _taken = connection.execute(&sql, params_from_iter([value]));
+        let _taken = update.execute(params_from_iter([value]));
     }
 }
 

@@ -85,6 +85,9 @@ impl People {
     pub fn come_back(&mut self) {
         for person in &mut self.all {
             person.comes(&self.lab);
+            if person.conn.is_none() {
+                self.lab.world.fail(format!("{} cannot come back", person.name));
+            }
             let known: Vec<&'static str> = person.positions.keys().copied().collect();
             known.into_iter().for_each(|channel| person.subscribes(&self.lab, channel, true));
         }
